@@ -1,0 +1,30 @@
+//! What can fail in this crate. No variant carries secret data.
+
+use std::io;
+
+/// A failed operation of this crate.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SysError {
+    /// The system refused to map memory for secrets: out of memory, `RLIMIT_AS`, or too many mappings.
+    #[error("cannot map memory for secrets: free memory or raise the address space limit")]
+    Map(#[source] io::Error),
+    /// A private key is zero or not below the order of the BLS12-381 scalar field
+    /// (RFC draft bls-signature, section 2.3: 0 < SK < r).
+    #[error("the private key is zero or not below the group order: it is not a BLS key, check its source")]
+    ScalarOutOfRange,
+    /// A secret byte string is longer than [`LockedBytes::MAX_LEN`](crate::LockedBytes::MAX_LEN).
+    #[error("the secret is {len} bytes long; at most {max} are kept in locked memory")]
+    TooLong {
+        /// Length asked for, in bytes.
+        len: usize,
+        /// Longest length allowed, in bytes.
+        max: usize,
+    },
+    /// `prctl(PR_SET_DUMPABLE, 0)` failed.
+    #[error("cannot make the process undumpable: allow prctl in the sandbox profile")]
+    Undumpable(#[source] io::Error),
+    /// `setrlimit(RLIMIT_CORE, 0)` failed.
+    #[error("cannot turn core dumps off: allow setrlimit in the sandbox profile")]
+    CoreLimit(#[source] io::Error),
+}

@@ -1,0 +1,35 @@
+//! The only crate with `unsafe` code: BLS multiplication by a hashed point, locked memory,
+//! and process hardening.
+//!
+//! Why it exists: every other crate is `forbid(unsafe_code)`, so whoever audits memory safety reads
+//! this crate and nothing else. It holds three things that safe Rust cannot express:
+//!
+//! - [`bls`]: hash a signing root to the curve once and multiply it by many secret keys. All
+//!   attesters of a slot sign the same root, and blst's safe interface hashes again for each key.
+//! - [`secret`]: secret scalars and byte strings in memory that is locked, kept out of core dumps,
+//!   absent from forked children, fenced by guard pages, and zeroed when a value is dropped.
+//! - [`process`]: no core dumps and no attaching debuggers.
+//!
+//! What it guarantees: secret types have no `Debug`, `Clone` or serialization; each `unsafe` block
+//! does one thing and says why it is sound; curve arithmetic with a secret goes through blst's own
+//! constant-time routines.
+//!
+//! What it cannot guarantee: blst and the compiler may leave copies of intermediate values on the
+//! stack, and memory is only as locked as `RLIMIT_MEMLOCK` allows. [`lock_status`] reports the
+//! latter; callers decide whether that is fatal.
+
+#[cfg(not(target_os = "linux"))]
+compile_error!("holdfast-enclave-sys needs Linux: it uses MADV_DONTDUMP and PR_SET_DUMPABLE");
+
+mod arena;
+pub mod bls;
+mod error;
+mod pages;
+pub mod process;
+pub mod secret;
+
+pub use bls::{HashedPoint, hash_to_g2, verify};
+pub use error::SysError;
+pub use pages::{LockFailure, LockStatus};
+pub use process::harden_process;
+pub use secret::{LockedBytes, SecretScalar, lock_status};

@@ -1,0 +1,29 @@
+//! Process-wide hardening: what a secret in memory needs from the process around it.
+
+use std::io;
+
+use crate::error::SysError;
+
+/// Keeps the memory of the process out of core dumps and away from debuggers of the same user.
+///
+/// Sets `PR_SET_DUMPABLE` to 0 (prctl(2): no core dump, no ptrace attach and no `/proc/PID/mem` without
+/// `CAP_SYS_PTRACE`) and both `RLIMIT_CORE` limits to 0. Call it once, first thing in `main`; it lasts
+/// until the process executes another program.
+///
+/// # Errors
+///
+/// [`SysError::Undumpable`] or [`SysError::CoreLimit`] if the system refuses, as some sandboxes do.
+pub fn harden_process() -> Result<(), SysError> {
+    // SAFETY: PR_SET_DUMPABLE takes one integer argument and touches no memory of ours.
+    let rc = unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) };
+    if rc != 0 {
+        return Err(SysError::Undumpable(io::Error::last_os_error()));
+    }
+    let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the pointer is to a live rlimit, which setrlimit only reads.
+    let rc = unsafe { libc::setrlimit(libc::RLIMIT_CORE, &raw const none) };
+    if rc != 0 {
+        return Err(SysError::CoreLimit(io::Error::last_os_error()));
+    }
+    Ok(())
+}
