@@ -1,0 +1,107 @@
+//! Dependency arrows of ARCHITECTURE.md, read from cargo metadata. A new arrow is a decision: it
+//! goes into this table and into ARCHITECTURE.md together.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cargo_metadata::{DependencyKind, MetadataCommand};
+
+/// Crate, and the workspace crates its shipped code may use.
+const ARROWS: [(&str, &[&str]); 9] = [
+    ("holdfast-domain", &[]),
+    ("holdfast-wire", &["holdfast-domain"]),
+    ("holdfast-slashing-db", &["holdfast-domain"]),
+    ("holdfast-enclave-sys", &[]),
+    ("eth2_keystore", &[]),
+    (
+        "holdfast-enclave",
+        &["eth2_keystore", "holdfast-domain", "holdfast-enclave-sys", "holdfast-slashing-db"],
+    ),
+    ("holdfast-beacon", &["holdfast-domain"]),
+    (
+        "holdfast",
+        &[
+            "eth2_keystore",
+            "holdfast-beacon",
+            "holdfast-domain",
+            "holdfast-enclave",
+            "holdfast-slashing-db",
+            "holdfast-wire",
+        ],
+    ),
+    (
+        "holdfast-tests",
+        &["eth2_keystore", "holdfast-domain", "holdfast-enclave-sys", "holdfast-slashing-db", "holdfast-wire"],
+    ),
+];
+
+/// Crates that must stay out of a place, with the reason.
+const FORBIDDEN: [(&str, &[&str], &str); 4] = [
+    (
+        "holdfast-domain",
+        &["tokio", "serde", "rusqlite", "hyper", "blst"],
+        "the vocabulary has no I/O, no async, no serialisation and no keys",
+    ),
+    ("holdfast-slashing-db", &["blst", "hyper", "axum", "eth2_keystore"], "protection never sees a secret key or HTTP"),
+    ("holdfast-enclave", &["rusqlite", "sqlx", "hyper", "axum"], "custody links no database driver and no transport"),
+    ("holdfast-beacon", &["blst", "rusqlite"], "talking to beacon nodes needs neither keys nor the database"),
+];
+
+fn shipped_dependencies() -> BTreeMap<String, BTreeSet<String>> {
+    let metadata = MetadataCommand::new().no_deps().exec().expect("cargo metadata runs in the workspace");
+    metadata
+        .packages
+        .iter()
+        .map(|package| {
+            let dependencies = package
+                .dependencies
+                .iter()
+                .filter(|dependency| matches!(dependency.kind, DependencyKind::Normal | DependencyKind::Build))
+                .map(|dependency| dependency.name.clone())
+                .collect();
+            (package.name.to_string(), dependencies)
+        })
+        .collect()
+}
+
+#[test]
+fn arrows_between_crates_are_the_ones_decided() {
+    let actual = shipped_dependencies();
+    let members: BTreeSet<&str> = actual.keys().map(String::as_str).collect();
+    let listed: BTreeSet<&str> = ARROWS.iter().map(|(name, _)| *name).collect();
+    assert_eq!(members, listed, "a crate was added or removed: decide its arrows in tests/tidy/arrows.rs");
+    for (name, allowed) in ARROWS {
+        for dependency in &actual[name] {
+            if members.contains(dependency.as_str()) {
+                assert!(
+                    allowed.contains(&dependency.as_str()),
+                    "{name} may not use {dependency}: see the crate map in ARCHITECTURE.md"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn crates_stay_out_of_places_they_must_not_know() {
+    let actual = shipped_dependencies();
+    for (name, forbidden, reason) in FORBIDDEN {
+        for banned in forbidden {
+            let direct = actual[name].contains(*banned);
+            let optional_store = name == "holdfast-slashing-db" && *banned == "rusqlite";
+            assert!(!direct || optional_store, "{name} depends on {banned}: {reason}");
+        }
+    }
+}
+
+#[test]
+fn enclave_takes_the_slashing_database_without_a_store() {
+    let metadata = MetadataCommand::new().no_deps().exec().expect("cargo metadata runs in the workspace");
+    let enclave = metadata.packages.iter().find(|package| *package.name == "holdfast-enclave").expect("enclave exists");
+    let arrow = enclave
+        .dependencies
+        .iter()
+        .find(|dependency| dependency.name == "holdfast-slashing-db" && dependency.kind == DependencyKind::Normal)
+        .expect("enclave receives permits from slashing-db");
+    assert!(!arrow.uses_default_features, "enclave must link no database driver");
+    assert!(arrow.features.is_empty(), "enclave must link no database driver, found {:?}", arrow.features);
+}
