@@ -1,0 +1,236 @@
+//! What a command prints and how it ends: results on standard output, talk and errors on standard
+//! error, all of it as JSON with `--json`, and one exit code from one list.
+
+use std::fmt::Display;
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+
+use serde_json::{Value, json};
+
+use crate::config::ConfigError;
+use crate::custody::CustodyError;
+
+/// How a command ended. The numbers are part of the interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// All done.
+    Done,
+    /// Done in part, or refused; the details were printed.
+    Refused,
+    /// Wrong usage or configuration.
+    Usage,
+    /// A server, database or key provider could not be reached.
+    Unreachable,
+    /// Protection froze signing.
+    Frozen,
+    /// A bug in this program.
+    Bug,
+}
+
+impl Exit {
+    /// The number the process exits with.
+    pub(crate) const fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Refused => 1,
+            Self::Usage => 2,
+            Self::Unreachable => 3,
+            Self::Frozen => 4,
+            Self::Bug => 70,
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit.code())
+    }
+}
+
+/// A command that could not go on: an error and how the process exits because of it.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    exit: Exit,
+    error: anyhow::Error,
+}
+
+impl Failure {
+    /// An error with its exit code.
+    pub(crate) fn new(exit: Exit, error: impl Into<anyhow::Error>) -> Self {
+        Self { exit, error: error.into() }
+    }
+
+    /// An error that is only a message.
+    pub(crate) fn message(exit: Exit, message: impl Display) -> Self {
+        Self { exit, error: anyhow::anyhow!("{message}") }
+    }
+
+    /// How the process exits.
+    pub(crate) const fn exit(&self) -> Exit {
+        self.exit
+    }
+
+    /// The error and its causes in one sentence.
+    pub(crate) fn text(&self) -> String {
+        chain(self.error.as_ref())
+    }
+}
+
+/// An error and all its causes, joined by colons.
+pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        let exit = match &error {
+            ConfigError::Beacon { .. } => Exit::Unreachable,
+            ConfigError::Read { .. }
+            | ConfigError::File { .. }
+            | ConfigError::Unknown { .. }
+            | ConfigError::Value { .. }
+            | ConfigError::Setting { .. }
+            | ConfigError::NotLoopback { .. }
+            | ConfigError::NetworkFile { .. }
+            | ConfigError::NetworkContent { .. }
+            | ConfigError::Contradiction { .. }
+            | ConfigError::UnknownGenesis { .. } => Exit::Usage,
+        };
+        Self::new(exit, error)
+    }
+}
+
+impl From<CustodyError> for Failure {
+    fn from(error: CustodyError) -> Self {
+        let exit = error.exit();
+        match error {
+            CustodyError::Config(error) => Self::from(error),
+            error => Self::new(exit, error),
+        }
+    }
+}
+
+/// Standard output that went away, as when piped into `head`, is not a failure of ours.
+fn ignore_closed(result: io::Result<()>) -> Result<(), Failure> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        Err(error) => Err(Failure::new(Exit::Refused, anyhow::Error::new(error).context("cannot write to standard output"))),
+        Ok(()) => Ok(()),
+    }
+}
+
+/// Whether results are for people or programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// For people.
+    Text,
+    /// One JSON value per line.
+    Json,
+}
+
+/// Whether talk that is not a result is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Talk {
+    /// Print it on standard error.
+    Notes,
+    /// Do not.
+    Quiet,
+}
+
+/// Where a command prints.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Output {
+    /// For people or programs.
+    pub(crate) format: Format,
+    /// With or without talk.
+    pub(crate) talk: Talk,
+}
+
+impl Output {
+    /// Whether results are JSON.
+    pub(crate) fn is_json(self) -> bool {
+        self.format == Format::Json
+    }
+
+    /// Whether a progress bar makes sense: notes are wanted, for people, on a terminal.
+    pub(crate) fn has_bar(self) -> bool {
+        self.format == Format::Text && self.talk == Talk::Notes && io::stderr().is_terminal()
+    }
+
+    /// Prints a result: `text` for people (nothing if empty), `value` for programs.
+    ///
+    /// # Errors
+    /// If standard output cannot be written.
+    pub(crate) fn result(self, text: impl Display, value: &Value) -> Result<(), Failure> {
+        let line = match self.format {
+            Format::Text => text.to_string(),
+            Format::Json => value.to_string(),
+        };
+        if line.is_empty() { Ok(()) } else { self.raw(&format!("{}\n", line.trim_end_matches('\n'))) }
+    }
+
+    /// Prints `text` as it is on standard output.
+    ///
+    /// # Errors
+    /// If standard output cannot be written.
+    pub(crate) fn raw(self, text: &str) -> Result<(), Failure> {
+        let mut stdout = io::stdout().lock();
+        ignore_closed(stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()))
+    }
+
+    /// Says something on standard error that is not a result. Silent with `--quiet` and `--json`.
+    pub(crate) fn note(self, text: impl Display) {
+        if self.talk == Talk::Notes && self.format == Format::Text {
+            // Nobody to tell if standard error is closed.
+            let _ = writeln!(io::stderr(), "{text}");
+        }
+    }
+
+    /// Prints why the command could not go on, on standard error.
+    pub(crate) fn failure(self, failure: &Failure) {
+        let line = match self.format {
+            Format::Text => format!("error: {}", failure.text()),
+            Format::Json => {
+                json!({ "error": { "message": failure.text(), "exit_code": failure.exit().code() } }).to_string()
+            }
+        };
+        let _ = writeln!(io::stderr(), "{line}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exit_codes_are_the_documented_ones() {
+        let all = [Exit::Done, Exit::Refused, Exit::Usage, Exit::Unreachable, Exit::Frozen, Exit::Bug];
+        assert_eq!(all.map(Exit::code), [0, 1, 2, 3, 4, 70]);
+    }
+
+    #[test]
+    fn configuration_errors_are_usage_errors() {
+        let error = ConfigError::Setting { key: "a.b", problem: "is wrong".to_owned() };
+        let failure = Failure::from(error);
+        assert_eq!(failure.exit(), Exit::Usage);
+        assert_eq!(failure.text(), "a.b is wrong");
+    }
+
+    #[test]
+    fn causes_are_told_once() {
+        let inner = io::Error::other("disk on fire");
+        let error = ConfigError::Read { path: "x".into(), source: inner };
+        let text = chain(&error);
+        assert!(text.ends_with(": disk on fire") && text.matches("fire").count() == 1, "{text}");
+    }
+}

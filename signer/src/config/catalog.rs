@@ -1,0 +1,170 @@
+//! The list of everything that can be set, made from the schema of [`Config`]: names, types and
+//! documentation for the example file, for environment variables and for suggestions.
+
+use schemars::{Schema, generate::SchemaSettings};
+use serde_json::Value;
+
+use super::Config;
+
+/// How the text of an environment variable becomes a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Text.
+    Text,
+    /// A whole number.
+    Number,
+    /// A list of texts, separated by commas.
+    List,
+}
+
+/// One setting.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Entry {
+    /// Section of the file.
+    pub(crate) section: String,
+    /// Key in the section.
+    pub(crate) key: String,
+    /// The sentence that documents it.
+    pub(crate) doc: String,
+    /// Type.
+    pub(crate) kind: Kind,
+}
+
+impl Entry {
+    /// The name of the environment variable.
+    pub(crate) fn variable(&self) -> String {
+        format!("HOLDFAST_{}_{}", self.section.to_ascii_uppercase(), self.key.to_ascii_uppercase())
+    }
+}
+
+/// One section of the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Section {
+    /// Its name.
+    pub(crate) name: String,
+    /// The sentence that documents it.
+    pub(crate) doc: String,
+    /// Its settings, by name.
+    pub(crate) entries: Vec<Entry>,
+}
+
+/// Everything that can be set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Catalog {
+    /// The sections, by name.
+    pub(crate) sections: Vec<Section>,
+}
+
+/// The JSON schema of the configuration file, with no references inside.
+pub(super) fn schema() -> Schema {
+    let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
+    settings.into_generator().into_root_schema_for::<Config>()
+}
+
+impl Catalog {
+    /// Reads the schema.
+    pub(crate) fn new() -> Self {
+        let schema = schema();
+        let sections = properties(schema.as_value())
+            .map(|(name, section)| Section {
+                name: name.clone(),
+                doc: doc(section),
+                entries: properties(section)
+                    .map(|(key, value)| Entry {
+                        section: name.clone(),
+                        key: key.clone(),
+                        doc: doc(value),
+                        kind: kind(value),
+                    })
+                    .collect(),
+            })
+            .collect();
+        Self { sections }
+    }
+
+    /// A section by name.
+    pub(crate) fn section(&self, name: &str) -> Option<&Section> {
+        self.sections.iter().find(|section| section.name == name)
+    }
+
+    /// The setting an environment variable stands for.
+    pub(crate) fn variable(&self, name: &str) -> Option<&Entry> {
+        self.entries().find(|entry| entry.variable() == name)
+    }
+
+    /// All settings.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.sections.iter().flat_map(|section| &section.entries)
+    }
+}
+
+fn properties(schema: &Value) -> impl Iterator<Item = (&String, &Value)> {
+    schema.get("properties").and_then(Value::as_object).into_iter().flatten()
+}
+
+fn doc(schema: &Value) -> String {
+    schema.get("description").and_then(Value::as_str).unwrap_or_default().replace('\n', " ")
+}
+
+fn kind(schema: &Value) -> Kind {
+    let is = |word: &str| match schema.get("type") {
+        Some(Value::String(name)) => name == word,
+        Some(Value::Array(names)) => names.iter().any(|name| name == word),
+        _ => false,
+    };
+    if is("integer") {
+        Kind::Number
+    } else if is("array") {
+        Kind::List
+    } else {
+        Kind::Text
+    }
+}
+
+/// The candidate that was most probably meant, if any is near enough.
+pub(crate) fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    candidates
+        .into_iter()
+        .map(|candidate| (strsim::jaro_winkler(name, candidate), candidate))
+        .filter(|(score, _)| *score > 0.75)
+        .max_by(|(a, _), (b, _)| a.total_cmp(b))
+        .map(|(_, candidate)| candidate)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_setting_and_section_is_documented() {
+        let catalog = Catalog::new();
+        assert!(catalog.sections.len() >= 9, "{catalog:?}");
+        for section in &catalog.sections {
+            assert!(section.doc.ends_with('.'), "section {} has no documentation", section.name);
+            assert!(!section.name.contains('_'), "{} would make variables ambiguous", section.name);
+            for entry in &section.entries {
+                assert!(entry.doc.len() > 10, "{}.{} has no documentation", section.name, entry.key);
+            }
+        }
+    }
+
+    #[test]
+    fn kinds_follow_the_types() {
+        let catalog = Catalog::new();
+        let kind = |name: &str| catalog.variable(name).map(|entry| entry.kind);
+        assert_eq!(kind("HOLDFAST_HTTP_LISTEN"), Some(Kind::Text));
+        assert_eq!(kind("HOLDFAST_HTTP_MAX_BODY_BYTES"), Some(Kind::Number));
+        assert_eq!(kind("HOLDFAST_NETWORK_GENESIS_TIME"), Some(Kind::Number));
+        assert_eq!(kind("HOLDFAST_SIGNING_THREADS"), Some(Kind::Number));
+        assert_eq!(kind("HOLDFAST_HTTP_ALLOWED_HOSTS"), Some(Kind::List));
+        assert_eq!(kind("HOLDFAST_NETWORK_BEACON"), Some(Kind::List));
+        assert_eq!(kind("HOLDFAST_DATABASE_URL"), Some(Kind::Text));
+        assert_eq!(kind("HOLDFAST_KEYS_PROVIDER"), Some(Kind::Text));
+    }
+
+    #[test]
+    fn near_names_are_found_and_far_ones_are_not() {
+        assert_eq!(nearest("listn", ["listen", "max_requests"]), Some("listen"));
+        assert_eq!(nearest("zzz", ["listen", "max_requests"]), None);
+    }
+}

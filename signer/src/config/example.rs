@@ -1,0 +1,110 @@
+//! The example file and the schema, both made from the catalog, so that they list what exists.
+
+use core::fmt::Write as _;
+
+use super::catalog::{Catalog, Entry, Kind, schema};
+use super::Config;
+
+/// A complete `holdfast.toml` in which every setting stands at its default, each with its
+/// documentation. Settings without a default stand in a comment.
+pub(crate) fn example_toml() -> String {
+    let defaults = toml::Table::try_from(Config::default()).unwrap_or_default();
+    let mut text = String::from(
+        "# Holdfast configuration. Every setting stands here at its default: delete what you do not change.\n\
+         # A flag beats an environment variable (HOLDFAST_<SECTION>_<KEY>), which beats this file.\n",
+    );
+    for section in &Catalog::new().sections {
+        let values = defaults.get(&section.name).and_then(toml::Value::as_table);
+        let _ = write!(text, "\n# {}\n[{}]\n", section.doc, section.name);
+        for entry in &section.entries {
+            for line in wrap(&entry.doc, 108) {
+                let _ = writeln!(text, "# {line}");
+            }
+            match values.and_then(|values| values.get(&entry.key)) {
+                Some(value) => {
+                    let _ = writeln!(text, "{} = {value}", entry.key);
+                }
+                None => {
+                    let _ = writeln!(text, "# {} = {}", entry.key, sample(entry));
+                }
+            }
+        }
+    }
+    text
+}
+
+/// The JSON schema of the configuration file.
+pub(crate) fn schema_json() -> String {
+    let mut text = serde_json::to_string_pretty(schema().as_value()).unwrap_or_default();
+    text.push('\n');
+    text
+}
+
+/// A value to show where there is no default.
+fn sample(entry: &Entry) -> &'static str {
+    match (entry.section.as_str(), entry.key.as_str(), entry.kind) {
+        ("database", "url", _) => "\"sqlite:./holdfast-data/holdfast.db\"",
+        ("keys", "passphrase_file", _) => "\"/run/secrets/holdfast-passphrase\"",
+        ("network", "genesis_validators_root", _) => "\"0x…\"",
+        ("network", "genesis_time", _) => "1606824023",
+        (_, _, Kind::Text) => "\"\"",
+        (_, _, Kind::Number) => "1",
+        (_, _, Kind::List) => "[]",
+    }
+}
+
+/// Breaks a sentence into lines of at most `width` characters, at spaces.
+fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.is_empty() => line.push_str(word),
+            Some(line) if line.len().saturating_add(word.len()) < width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_example_is_the_default() {
+        let parsed: Config = toml::from_str(&example_toml()).unwrap();
+        assert_eq!(parsed, Config::default());
+    }
+
+    #[test]
+    fn the_example_names_every_setting() {
+        let text = example_toml();
+        for entry in Catalog::new().entries() {
+            let named = text.lines().any(|line| {
+                line.trim_start_matches("# ").starts_with(&format!("{} = ", entry.key))
+            });
+            assert!(named, "{}.{} is missing", entry.section, entry.key);
+        }
+    }
+
+    #[test]
+    fn the_committed_example_is_current() {
+        assert_eq!(
+            include_str!("../../../config.example.toml"),
+            example_toml(),
+            "run: holdfast config example > config.example.toml"
+        );
+    }
+
+    #[test]
+    fn the_schema_refuses_unknown_keys_everywhere() {
+        let schema: serde_json::Value = serde_json::from_str(&schema_json()).unwrap();
+        assert_eq!(schema["additionalProperties"], false);
+        for (name, section) in schema["properties"].as_object().unwrap() {
+            assert_eq!(section["additionalProperties"], false, "{name}");
+        }
+    }
+}

@@ -1,0 +1,348 @@
+//! From layers to one [`Config`]: flag over environment over file over default.
+//!
+//! Each layer is checked by itself before it is laid over the others, so that a message names the
+//! place where the mistake was made.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use toml::de::{DeTable, DeValue};
+use toml::{Table, Value};
+
+use super::catalog::{Catalog, Kind, nearest};
+use super::{Config, ConfigError, DEFAULT_CONFIG_FILE};
+
+/// All variables start with this.
+const PREFIX: &str = "HOLDFAST_";
+
+/// Names the configuration file, as `--config` does.
+const CONFIG_VARIABLE: &str = "HOLDFAST_CONFIG";
+
+/// The environment, read once.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Environment(BTreeMap<String, String>);
+
+impl Environment {
+    /// The variables of this process that start with `HOLDFAST_` and are not empty.
+    pub(crate) fn of_process() -> Self {
+        std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, OsString::into_string(value).ok()?)))
+            .collect()
+    }
+}
+
+impl FromIterator<(String, String)> for Environment {
+    fn from_iter<I: IntoIterator<Item = (String, String)>>(variables: I) -> Self {
+        Self(variables.into_iter().filter(|(name, value)| name.starts_with(PREFIX) && !value.is_empty()).collect())
+    }
+}
+
+/// A setting given as a flag.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct FlagValue {
+    /// The flag, for messages: `--http-listen`.
+    pub(crate) flag: &'static str,
+    /// Section of the setting it sets.
+    pub(crate) section: &'static str,
+    /// Key of the setting it sets.
+    pub(crate) key: &'static str,
+    /// Its value.
+    pub(crate) value: Value,
+}
+
+/// What the layers are made from.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Layers {
+    /// The file named with `--config`. Without it `./holdfast.toml` is read if it is there.
+    pub(crate) file: Option<PathBuf>,
+    /// The environment.
+    pub(crate) environment: Environment,
+    /// The flags.
+    pub(crate) flags: Vec<FlagValue>,
+}
+
+/// Reads, checks and merges all layers.
+///
+/// # Errors
+/// [`ConfigError`] naming the layer and place of the first mistake.
+pub(crate) fn load(layers: &Layers) -> Result<Config, ConfigError> {
+    let catalog = Catalog::new();
+    let mut merged = file_layer(layers, &catalog)?;
+    for (name, text) in &layers.environment.0 {
+        if let Some((section, key, value)) = variable(name, text, &catalog)? {
+            set(&mut merged, &section, &key, value, || format!("environment variable {name}"))?;
+        }
+    }
+    for flag in &layers.flags {
+        set(&mut merged, flag.section, flag.key, flag.value.clone(), || flag.flag.to_owned())?;
+    }
+    let config = Config::deserialize(merged)
+        .map_err(|error| ConfigError::Value { origin: "configuration".to_owned(), problem: error.to_string() })?;
+    config.check()?;
+    Ok(config)
+}
+
+fn file_layer(layers: &Layers, catalog: &Catalog) -> Result<Table, ConfigError> {
+    let named = layers.file.clone().or_else(|| layers.environment.0.get(CONFIG_VARIABLE).map(PathBuf::from));
+    let path = named.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_CONFIG_FILE));
+    match std::fs::read_to_string(&path) {
+        Ok(text) => parse_file(&path, &text, catalog),
+        Err(error) if named.is_none() && error.kind() == ErrorKind::NotFound => Ok(Table::new()),
+        Err(source) => Err(ConfigError::Read { path, source }),
+    }
+}
+
+/// Parses the file's text; `path` is for messages.
+fn parse_file(path: &Path, text: &str, catalog: &Catalog) -> Result<Table, ConfigError> {
+    let at = |offset: usize, problem: String| ConfigError::File {
+        path: path.to_owned(),
+        line: line_of(text, offset),
+        problem,
+    };
+    let broken = |error: &toml::de::Error| {
+        at(error.span().map_or(0, |span| span.start), error.message().to_owned())
+    };
+    let document = DeTable::parse(text).map_err(|error| broken(&error))?;
+    unknown_keys(path, text, document.get_ref(), catalog)?;
+    toml::from_str::<Config>(text).map_err(|error| broken(&error))?;
+    text.parse::<Table>().map_err(|error| broken(&error))
+}
+
+fn unknown_keys(path: &Path, text: &str, document: &DeTable<'_>, catalog: &Catalog) -> Result<(), ConfigError> {
+    let unknown = |offset: usize, what, name: &str, near: Option<String>| ConfigError::Unknown {
+        place: format!("{}:{}", path.display(), line_of(text, offset)),
+        what,
+        name: name.to_owned(),
+        near,
+    };
+    for (name, body) in document {
+        let Some(section) = catalog.section(name.get_ref()) else {
+            let is_table = matches!(body.get_ref(), DeValue::Table(_));
+            let near = if is_table {
+                nearest(name.get_ref(), catalog.sections.iter().map(|section| section.name.as_str())).map(str::to_owned)
+            } else {
+                nearest_entry(name.get_ref(), catalog)
+            };
+            let what = if is_table { "section" } else { "key" };
+            return Err(unknown(name.span().start, what, name.get_ref(), near));
+        };
+        let DeValue::Table(body) = body.get_ref() else { continue };
+        for key in body.keys() {
+            if section.entries.iter().any(|entry| entry.key == *key.get_ref()) {
+                continue;
+            }
+            let near = nearest(key.get_ref(), section.entries.iter().map(|entry| entry.key.as_str()))
+                .map(|near| format!("{}.{near}", section.name))
+                .or_else(|| nearest_entry(key.get_ref(), catalog));
+            let full = format!("{}.{}", section.name, key.get_ref());
+            return Err(unknown(key.span().start, "key", &full, near));
+        }
+    }
+    Ok(())
+}
+
+/// The setting in any section whose key is nearest to `name`.
+fn nearest_entry(name: &str, catalog: &Catalog) -> Option<String> {
+    let key = nearest(name, catalog.entries().map(|entry| entry.key.as_str()))?;
+    catalog.entries().find(|entry| entry.key == key).map(|entry| format!("{}.{}", entry.section, entry.key))
+}
+
+/// What a variable sets; `None` for one that is none of ours.
+fn variable(name: &str, text: &str, catalog: &Catalog) -> Result<Option<(String, String, Value)>, ConfigError> {
+    if name == CONFIG_VARIABLE {
+        return Ok(None);
+    }
+    let Some(entry) = catalog.variable(name) else {
+        let variables: Vec<String> = catalog.entries().map(super::catalog::Entry::variable).collect();
+        let near = nearest(name, variables.iter().map(String::as_str));
+        let ours = catalog.sections.iter().any(|section| {
+            let section = section.name.to_ascii_uppercase();
+            name.strip_prefix(PREFIX).and_then(|rest| rest.strip_prefix(&section)).is_some_and(|rest| {
+                rest.is_empty() || rest.starts_with('_')
+            })
+        });
+        // Variables with another beginning belong to tests and tools, unless they differ from one of ours by a slip.
+        let slip = near.is_some_and(|near| strsim::damerau_levenshtein(name, near) <= 2);
+        if !ours && !slip {
+            return Ok(None);
+        }
+        return Err(ConfigError::Unknown {
+            place: "environment".to_owned(),
+            what: "variable",
+            name: name.to_owned(),
+            near: near.map(str::to_owned),
+        });
+    };
+    let value = match entry.kind {
+        Kind::Text => Value::String(text.to_owned()),
+        Kind::Number => Value::Integer(text.trim().parse().map_err(|_| ConfigError::Value {
+            origin: format!("environment variable {name}"),
+            problem: format!("expected a whole number, found {text:?}"),
+        })?),
+        Kind::List => Value::Array(
+            text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(|item| Value::String(item.to_owned())).collect(),
+        ),
+    };
+    Ok(Some((entry.section.clone(), entry.key.clone(), value)))
+}
+
+/// Lays one value over `merged`, after checking it alone.
+fn set(
+    merged: &mut Table,
+    section: &str,
+    key: &str,
+    value: Value,
+    origin: impl FnOnce() -> String,
+) -> Result<(), ConfigError> {
+    let mut alone = Table::new();
+    alone.insert(section.to_owned(), Value::Table(Table::from_iter([(key.to_owned(), value.clone())])));
+    if let Err(error) = Config::deserialize(alone) {
+        return Err(ConfigError::Value { origin: origin(), problem: error.message().to_owned() });
+    }
+    let body = merged.entry(section.to_owned()).or_insert_with(|| Value::Table(Table::new()));
+    if let Value::Table(body) = body {
+        body.insert(key.to_owned(), value);
+    }
+    Ok(())
+}
+
+/// Line of a byte offset, from 1.
+fn line_of(text: &str, offset: usize) -> usize {
+    text.bytes().take(offset).filter(|byte| *byte == b'\n').count().saturating_add(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::NetworkChoice;
+
+    fn environment(variables: &[(&str, &str)]) -> Environment {
+        variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    fn from_file(text: &str) -> Result<Config, ConfigError> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("holdfast.toml");
+        std::fs::File::create(&path).and_then(|mut file| std::io::Write::write_all(&mut file, text.as_bytes())).unwrap();
+        load(&Layers { file: Some(path), ..Layers::default() })
+    }
+
+    fn message(result: Result<Config, ConfigError>) -> String {
+        result.unwrap_err().to_string()
+    }
+
+    #[test]
+    fn without_layers_the_defaults_hold() {
+        let dir = tempfile::tempdir().unwrap();
+        let empty = dir.path().join("empty.toml");
+        std::fs::File::create(&empty).unwrap();
+        assert_eq!(load(&Layers { file: Some(empty), ..Layers::default() }).unwrap(), Config::default());
+    }
+
+    #[test]
+    fn flag_beats_environment_beats_file_beats_default() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("c.toml");
+        std::fs::File::create(&path)
+            .and_then(|mut file| {
+                std::io::Write::write_all(
+                    &mut file,
+                    b"[http]\nlisten = \"127.0.0.1:1\"\nmax_requests = 7\n[metrics]\nlisten = \"127.0.0.1:2\"\n",
+                )
+            })
+            .unwrap();
+        let mut layers = Layers { file: Some(path), ..Layers::default() };
+        assert_eq!(load(&layers).unwrap().http.listen.port(), 1);
+        layers.environment = environment(&[("HOLDFAST_HTTP_LISTEN", "127.0.0.1:3"), ("HOLDFAST_HTTP_MAX_REQUESTS", "9")]);
+        assert_eq!(load(&layers).unwrap().http.listen.port(), 3);
+        layers.flags.push(FlagValue {
+            flag: "--http-listen",
+            section: "http",
+            key: "listen",
+            value: Value::String("127.0.0.1:4".to_owned()),
+        });
+        let config = load(&layers).unwrap();
+        assert_eq!(config.http.listen.port(), 4);
+        assert_eq!(config.http.max_requests.get(), 9);
+        assert_eq!(config.metrics.listen.port(), 2);
+        assert_eq!(config.signing, Config::default().signing);
+    }
+
+    #[test]
+    fn an_unknown_key_is_an_error_with_line_and_suggestion() {
+        let error = message(from_file("[http]\n\nlistn = \"127.0.0.1:9000\"\n"));
+        assert!(error.contains("holdfast.toml:3") && error.contains("did you mean `http.listen`?"), "{error}");
+        let error = message(from_file("[htp]\nlisten = \"127.0.0.1:9000\"\n"));
+        assert!(error.contains("unknown section `htp`, did you mean `http`?"), "{error}");
+        let error = message(from_file("listen = \"127.0.0.1:9000\"\n"));
+        assert!(error.contains("unknown key `listen`") && error.contains(".listen`?"), "{error}");
+        let error = message(from_file("[slashing]\nenabled = false\n"));
+        assert!(error.contains("unknown key `slashing.enabled`"), "{error}");
+    }
+
+    #[test]
+    fn a_wrong_value_is_an_error_with_its_line() {
+        let error = message(from_file("[http]\nmax_requests = 0\n"));
+        assert!(error.contains("holdfast.toml:2"), "{error}");
+        let error = message(from_file("[network]\nname = \"hodi\"\n"));
+        assert!(error.contains(":2") && error.contains("did you mean hoodi?"), "{error}");
+        let error = message(from_file("[http\n"));
+        assert!(error.contains("holdfast.toml:1"), "{error}");
+    }
+
+    #[test]
+    fn an_unknown_variable_is_an_error_with_a_suggestion() {
+        for (name, near) in [
+            ("HOLDFAST_HTTP_LISTN", "HOLDFAST_HTTP_LISTEN"),
+            ("HOLDFAST_NETWORK", "HOLDFAST_NETWORK_NAME"),
+            ("HOLDFAST_HTPP_LISTEN", "HOLDFAST_HTTP_LISTEN"),
+        ] {
+            let layers = Layers { environment: environment(&[(name, "x")]), ..Layers::default() };
+            let error = message(load(&layers));
+            assert!(error.contains(name) && error.contains(near), "{error}");
+        }
+    }
+
+    #[test]
+    fn variables_of_tests_and_empty_ones_are_left_alone() {
+        let layers = Layers {
+            environment: environment(&[("HOLDFAST_VECTORS", "/x"), ("HOLDFAST_BIN", "/y"), ("HOLDFAST_HTTP_LISTEN", "")]),
+            ..Layers::default()
+        };
+        assert_eq!(load(&layers).unwrap(), Config::default());
+    }
+
+    #[test]
+    fn variables_are_parsed_by_type() {
+        let layers = Layers {
+            environment: environment(&[
+                ("HOLDFAST_HTTP_ALLOWED_HOSTS", "a, b,"),
+                ("HOLDFAST_NETWORK_NAME", "hoodi"),
+                ("HOLDFAST_SIGNING_THREADS", "3"),
+            ]),
+            ..Layers::default()
+        };
+        let config = load(&layers).unwrap();
+        assert_eq!(config.http.allowed_hosts, ["a", "b"]);
+        assert_eq!(config.network.name, NetworkChoice::Builtin("hoodi"));
+        assert_eq!(config.signing.threads.map(std::num::NonZeroUsize::get), Some(3));
+        let layers =
+            Layers { environment: environment(&[("HOLDFAST_SIGNING_THREADS", "many")]), ..Layers::default() };
+        assert!(message(load(&layers)).contains("HOLDFAST_SIGNING_THREADS: expected a whole number"));
+    }
+
+    #[test]
+    fn a_file_that_is_named_must_be_there() {
+        let layers = Layers { file: Some(PathBuf::from("/nonexistent/holdfast.toml")), ..Layers::default() };
+        assert!(message(load(&layers)).contains("/nonexistent/holdfast.toml"));
+    }
+
+    #[test]
+    fn the_signing_api_stays_on_loopback() {
+        let error = message(from_file("[http]\nlisten = \"0.0.0.0:9000\"\n"));
+        assert!(error.contains("no authentication") && error.contains("127.0.0.1:9000"), "{error}");
+    }
+}

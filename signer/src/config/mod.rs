@@ -1,0 +1,310 @@
+//! What an operator can set, in one place.
+//!
+//! Every setting is a field here, with its default and the sentence that documents it; the example
+//! file, the JSON schema, the names of environment variables and the suggestions for misspelt keys
+//! are all made from these structs, so none of them can drift from what the program reads.
+//!
+//! Guarantees: a [`Config`] that exists has been checked as a whole before anything is bound or
+//! opened; an unknown key in any layer is an error that names the nearest known one; printing a
+//! `Config` never shows a password that is part of a URL.
+
+mod catalog;
+mod error;
+mod example;
+mod layers;
+mod network;
+mod types;
+
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::num::{NonZeroU64, NonZeroUsize};
+use std::path::{Path, PathBuf};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub(crate) use catalog::Catalog;
+pub(crate) use error::ConfigError;
+pub(crate) use example::{example_toml, schema_json};
+pub(crate) use layers::{Environment, FlagValue, Layers, load};
+pub(crate) use network::resolve_network;
+pub(crate) use types::{
+    BeaconUrl, Database, DatabaseUrl, GenesisRoot, KeyProvider, LogFormat, NetworkChoice, SignatureCheck,
+};
+
+/// Where the data directory is when nobody says otherwise.
+pub(crate) const DEFAULT_DATA_DIR: &str = "holdfast-data";
+
+/// The configuration file that is read when it exists and `--config` is not given.
+pub(crate) const DEFAULT_CONFIG_FILE: &str = "holdfast.toml";
+
+/// The whole configuration, all layers applied.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Config {
+    /// Where this instance keeps its files.
+    pub(crate) data: DataConfig,
+    /// The slashing protection database.
+    pub(crate) database: DatabaseConfig,
+    /// The signing API.
+    pub(crate) http: HttpConfig,
+    /// How stored keys are protected.
+    pub(crate) keys: KeysConfig,
+    /// Metrics, /livez and /readyz.
+    pub(crate) metrics: MetricsConfig,
+    /// Which chain the keys belong to.
+    pub(crate) network: NetworkConfig,
+    /// The threads that compute signatures.
+    pub(crate) signing: SigningConfig,
+    /// Bounds of slashing protection. There is no setting that turns it off.
+    pub(crate) slashing: SlashingConfig,
+    /// Logging.
+    pub(crate) telemetry: TelemetryConfig,
+}
+
+/// `[data]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct DataConfig {
+    /// Directory for the database, the key-encryption key and sockets. It must belong to this user alone (mode 0700).
+    pub(crate) dir: PathBuf,
+}
+
+impl Default for DataConfig {
+    fn default() -> Self {
+        Self { dir: PathBuf::from(DEFAULT_DATA_DIR) }
+    }
+}
+
+/// `[database]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct DatabaseConfig {
+    /// Where the database is: "sqlite:PATH". Default: sqlite:<data.dir>/holdfast.db. A network filesystem is refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) url: Option<DatabaseUrl>,
+    /// How many requests may wait for a commit. Requests beyond this are answered 503 at once.
+    pub(crate) queue_capacity: NonZeroUsize,
+    /// How many requests one commit takes at most.
+    pub(crate) max_batch: NonZeroUsize,
+}
+
+impl Default for DatabaseConfig {
+    fn default() -> Self {
+        Self { url: None, queue_capacity: size(65_536), max_batch: size(8_192) }
+    }
+}
+
+/// `[http]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct HttpConfig {
+    /// Address and port of the Web3Signer-compatible API. It has no authentication yet, so only loopback addresses are accepted.
+    #[schemars(with = "String")]
+    pub(crate) listen: SocketAddr,
+    /// Names accepted in the Host header, compared without case; "*" accepts any. Others get 403.
+    pub(crate) allowed_hosts: Vec<String>,
+    /// Largest request body in bytes; larger ones get 413.
+    pub(crate) max_body_bytes: NonZeroUsize,
+    /// How many connections may be open at once; further ones wait to be accepted.
+    pub(crate) max_connections: NonZeroUsize,
+    /// How many requests may be in progress at once. Requests beyond this are answered 503 with Retry-After.
+    pub(crate) max_requests: NonZeroUsize,
+    /// How long a client may take to send a request's head, in seconds.
+    pub(crate) header_timeout_seconds: NonZeroU64,
+    /// How long a client may take to send a request's body, in seconds.
+    pub(crate) body_timeout_seconds: NonZeroU64,
+    /// How long a request may wait for its signature before it is answered 503, in seconds.
+    pub(crate) request_timeout_seconds: NonZeroU64,
+    /// How long shutdown waits for requests in progress, in seconds.
+    pub(crate) drain_timeout_seconds: NonZeroU64,
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        Self {
+            listen: loopback(9000),
+            allowed_hosts: vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "[::1]".to_owned()],
+            max_body_bytes: size(4 * 1024 * 1024),
+            max_connections: size(4_096),
+            max_requests: size(16_384),
+            header_timeout_seconds: seconds(10),
+            body_timeout_seconds: seconds(10),
+            request_timeout_seconds: seconds(30),
+            drain_timeout_seconds: seconds(20),
+        }
+    }
+}
+
+/// `[keys]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct KeysConfig {
+    /// What protects the data key that seals every stored key: "file" (a key file in the data directory) or "passphrase". Read when the data key is made; afterwards the database says which one it was.
+    pub(crate) provider: KeyProvider,
+    /// File that holds the passphrase, for the "passphrase" provider; one trailing line break is not part of it. Without it the passphrase is asked for on the terminal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) passphrase_file: Option<PathBuf>,
+    /// Memory that decrypting keystores may use at once, in MiB. A usual scrypt keystore needs 256.
+    pub(crate) kdf_memory_mib: NonZeroUsize,
+}
+
+impl Default for KeysConfig {
+    fn default() -> Self {
+        Self { provider: KeyProvider::File, passphrase_file: None, kdf_memory_mib: size(1_024) }
+    }
+}
+
+/// `[metrics]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct MetricsConfig {
+    /// Address and port of /metrics, /livez and /readyz.
+    #[schemars(with = "String")]
+    pub(crate) listen: SocketAddr,
+}
+
+impl Default for MetricsConfig {
+    fn default() -> Self {
+        Self { listen: loopback(9001) }
+    }
+}
+
+/// `[network]`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct NetworkConfig {
+    /// mainnet, sepolia, holesky, hoodi, gnosis, chiado, or the path of a consensus-spec config.yaml.
+    pub(crate) name: NetworkChoice,
+    /// Genesis validators root, for a custom network: 0x and 64 digits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) genesis_validators_root: Option<GenesisRoot>,
+    /// Genesis time in Unix seconds, where it differs from MIN_GENESIS_TIME + GENESIS_DELAY of a custom network.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) genesis_time: Option<u64>,
+    /// Beacon nodes (http://host:port). For a custom network, the first that answers tells what the file leaves out.
+    pub(crate) beacon: Vec<BeaconUrl>,
+}
+
+/// `[signing]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct SigningConfig {
+    /// Threads that compute signatures. Default: one per processor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) threads: Option<NonZeroUsize>,
+    /// How many signatures may wait for a thread.
+    pub(crate) queue_capacity: NonZeroUsize,
+    /// How many hashed roots are remembered; validators that sign the same root share the work.
+    pub(crate) cache_entries: NonZeroUsize,
+    /// Whether each signature is verified before it leaves: "never" trusts the library, "always" costs about twice a signature.
+    pub(crate) verify: SignatureCheck,
+}
+
+impl Default for SigningConfig {
+    fn default() -> Self {
+        Self {
+            threads: None,
+            queue_capacity: size(65_536),
+            cache_entries: size(1_024),
+            verify: SignatureCheck::Never,
+        }
+    }
+}
+
+/// `[slashing]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct SlashingConfig {
+    /// How many slots a block or an attestation may lie ahead of this machine's clock. Keeps a client from pushing a watermark far into the future. At most 32.
+    pub(crate) future_tolerance_slots: u64,
+}
+
+impl Default for SlashingConfig {
+    fn default() -> Self {
+        Self { future_tolerance_slots: 1 }
+    }
+}
+
+/// `[telemetry]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct TelemetryConfig {
+    /// What is logged: error, warn, info, debug, trace, or directives such as "info,holdfast=debug".
+    pub(crate) log: String,
+    /// "text", "json", or "auto": text on a terminal, JSON otherwise.
+    pub(crate) format: LogFormat,
+}
+
+impl Default for TelemetryConfig {
+    fn default() -> Self {
+        Self { log: "info".to_owned(), format: LogFormat::Auto }
+    }
+}
+
+impl Config {
+    /// The data directory.
+    pub(crate) fn data_dir(&self) -> &Path {
+        &self.data.dir
+    }
+
+    /// Where the database is.
+    ///
+    /// # Errors
+    /// [`ConfigError`] if the URL names a store that this build does not have.
+    pub(crate) fn database(&self) -> Result<Database, ConfigError> {
+        self.database.url.as_ref().map_or_else(
+            || Ok(Database::Sqlite(self.data.dir.join("holdfast.db"))),
+            |url| url.target().map_err(|problem| ConfigError::Setting { key: "database.url", problem }),
+        )
+    }
+
+    /// Directory of key provider state.
+    pub(crate) fn kek_dir(&self) -> PathBuf {
+        self.data.dir.join("kek")
+    }
+
+    /// Checks what no single field can: called once, by [`load`].
+    fn check(&self) -> Result<(), ConfigError> {
+        let setting = |key, problem: &str| Err(ConfigError::Setting { key, problem: problem.to_owned() });
+        if self.data.dir.as_os_str().is_empty() {
+            return setting("data.dir", "is empty; give a directory, for example ./holdfast-data");
+        }
+        if self.slashing.future_tolerance_slots > MAX_FUTURE_TOLERANCE_SLOTS {
+            return setting(
+                "slashing.future_tolerance_slots",
+                "is more than 32; if requests arrive early, set the clocks right instead (holdfast doctor)",
+            );
+        }
+        if !self.http.listen.ip().is_loopback() {
+            return Err(ConfigError::NotLoopback { key: "http.listen", address: self.http.listen });
+        }
+        if self.http.listen == self.metrics.listen && self.http.listen.port() != 0 {
+            return setting("metrics.listen", "is the same address as http.listen; give it a port of its own, such as 9001");
+        }
+        if self.http.allowed_hosts.is_empty() {
+            return setting("http.allowed_hosts", "is empty, so every request would be refused; name the hosts, or \"*\"");
+        }
+        self.database().map(|_| ())
+    }
+}
+
+/// More tolerance than this would let a client move a watermark by more than an epoch of mainnet.
+const MAX_FUTURE_TOLERANCE_SLOTS: u64 = 32;
+
+const fn size(value: usize) -> NonZeroUsize {
+    match NonZeroUsize::new(value) {
+        Some(value) => value,
+        None => NonZeroUsize::MIN,
+    }
+}
+
+const fn seconds(value: u64) -> NonZeroU64 {
+    match NonZeroU64::new(value) {
+        Some(value) => value,
+        None => NonZeroU64::MIN,
+    }
+}
+
+const fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, port))
+}

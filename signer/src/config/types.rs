@@ -1,0 +1,298 @@
+//! The values a setting can have: parsed once, when the configuration is read.
+
+use core::fmt;
+use core::str::FromStr;
+use std::borrow::Cow;
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+use holdfast_domain::{GenesisValidatorsRoot, Network};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// What protects the data key.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum KeyProvider {
+    /// A key file in the data directory, mode 0600.
+    #[default]
+    File,
+    /// A passphrase, stretched with Argon2id.
+    Passphrase,
+}
+
+impl KeyProvider {
+    /// The word used in the configuration.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::Passphrase => "passphrase",
+        }
+    }
+}
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    /// Text on a terminal, JSON otherwise.
+    #[default]
+    Auto,
+    /// Text for people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// Whether signatures are verified before they leave.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum SignatureCheck {
+    /// The signing library is trusted.
+    #[default]
+    Never,
+    /// Every signature is verified.
+    Always,
+}
+
+/// A built-in network or the file of a custom one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum NetworkChoice {
+    /// One of [`Network::BUILTIN_NAMES`].
+    Builtin(&'static str),
+    /// Path of a consensus-spec `config.yaml`.
+    File(PathBuf),
+}
+
+impl Default for NetworkChoice {
+    fn default() -> Self {
+        Self::Builtin("mainnet")
+    }
+}
+
+impl fmt::Display for NetworkChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Builtin(name) => f.write_str(name),
+            Self::File(path) => path.display().fmt(f),
+        }
+    }
+}
+
+impl FromStr for NetworkChoice {
+    type Err = String;
+
+    /// A text with a separator or an extension is a file; anything else must be a built-in name.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let lower = text.to_ascii_lowercase();
+        if let Some(name) = Network::BUILTIN_NAMES.iter().find(|name| **name == lower) {
+            return Ok(Self::Builtin(name));
+        }
+        let looks_like_file = text.contains('/') || text.contains('.') || std::path::Path::new(text).is_file();
+        if looks_like_file {
+            return Ok(Self::File(PathBuf::from(text)));
+        }
+        let near = super::catalog::nearest(&lower, Network::BUILTIN_NAMES)
+            .map_or_else(|| ".".to_owned(), |name| format!("; did you mean {name}?"));
+        Err(format!(
+            "unknown network {text:?}{near} Known are {}, or give the path of a consensus-spec config.yaml",
+            Network::BUILTIN_NAMES.join(", ")
+        ))
+    }
+}
+
+/// A genesis validators root in the configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct GenesisRoot(pub(crate) GenesisValidatorsRoot);
+
+impl fmt::Display for GenesisRoot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for GenesisRoot {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        holdfast_domain::root::parse_hex::<32>(text)
+            .map(|bytes| Self(GenesisValidatorsRoot(bytes)))
+            .ok_or_else(|| "expected 0x and 64 hexadecimal digits".to_owned())
+    }
+}
+
+/// The address of a beacon node. Prints without its user name and password.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct BeaconUrl(String);
+
+impl BeaconUrl {
+    /// The address with everything in it: for connecting only.
+    pub(crate) fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for BeaconUrl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.starts_with("http://") || text.starts_with("https://") {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err("expected a beacon node's address such as http://127.0.0.1:5052".to_owned())
+        }
+    }
+}
+
+/// A database address. Prints without a password.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct DatabaseUrl(String);
+
+/// A database this build can open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Database {
+    /// A SQLite file on a local disk.
+    Sqlite(PathBuf),
+}
+
+impl Database {
+    /// The file the database lives in.
+    pub(crate) fn path(&self) -> &std::path::Path {
+        match self {
+            Self::Sqlite(path) => path,
+        }
+    }
+}
+
+impl DatabaseUrl {
+    /// The address with everything in it: for connecting only.
+    pub(crate) fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// What the address points at, or what is wrong with it.
+    pub(crate) fn target(&self) -> Result<Database, String> {
+        let unsupported = "needs PostgreSQL, which this build does not have; use sqlite:PATH";
+        match self.0.split_once(':') {
+            Some(("sqlite", path)) if !path.is_empty() => {
+                Ok(Database::Sqlite(PathBuf::from(path.strip_prefix("//").unwrap_or(path))))
+            }
+            Some(("postgres" | "postgresql", _)) => Err(unsupported.to_owned()),
+            _ => Err("expected sqlite:PATH, for example sqlite:./holdfast-data/holdfast.db".to_owned()),
+        }
+    }
+}
+
+impl FromStr for DatabaseUrl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let url = Self(text.to_owned());
+        url.target().map(|_| url)
+    }
+}
+
+/// The address with anything between the scheme and `@` replaced by `***`, and without a query.
+fn redacted(url: &str) -> Cow<'_, str> {
+    let (scheme, rest) = match url.split_once("://") {
+        Some((scheme, rest)) => (scheme, rest),
+        None => return Cow::Borrowed(url),
+    };
+    let (rest, query) = match rest.split_once('?') {
+        Some((rest, _)) => (rest, "?***"),
+        None => (rest, ""),
+    };
+    let authority_end = rest.find('/').unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(authority_end);
+    match authority.rsplit_once('@') {
+        Some((_, host)) => Cow::Owned(format!("{scheme}://***@{host}{path}{query}")),
+        None => Cow::Owned(format!("{scheme}://{authority}{path}{query}")),
+    }
+}
+
+macro_rules! redacting {
+    ($($name:ident),*) => {$(
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&redacted(&self.0))
+            }
+        }
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, f)
+            }
+        }
+    )*};
+}
+redacting!(BeaconUrl, DatabaseUrl);
+
+/// Serde and schema by way of `Display` and `FromStr`.
+macro_rules! as_text {
+    ($($name:ident, $pattern:literal);*) => {$(
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = String::deserialize(deserializer)?;
+                text.parse().map_err(serde::de::Error::custom)
+            }
+        }
+        impl JsonSchema for $name {
+            fn schema_name() -> Cow<'static, str> {
+                Cow::Borrowed(stringify!($name))
+            }
+            fn inline_schema() -> bool {
+                true
+            }
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!({ "type": "string", "pattern": $pattern })
+            }
+        }
+    )*};
+}
+as_text!(
+    NetworkChoice, "^.+$";
+    GenesisRoot, "^(0x)?[0-9a-fA-F]{64}$";
+    BeaconUrl, "^https?://.+$";
+    DatabaseUrl, "^sqlite:.+$"
+);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_print_without_credentials() {
+        let url: BeaconUrl = "http://user:hunter2@node:5052/x?token=abc".parse().unwrap();
+        for shown in [format!("{url}"), format!("{url:?}"), serde_json::to_string(&url).unwrap()] {
+            assert!(!shown.contains("hunter2") && !shown.contains("abc"), "{shown}");
+            assert!(shown.contains("node:5052/x"), "{shown}");
+        }
+        assert_eq!(url.expose(), "http://user:hunter2@node:5052/x?token=abc");
+    }
+
+    #[test]
+    fn a_password_with_an_at_sign_is_hidden_whole() {
+        assert_eq!(redacted("http://u:p@ss@host/"), "http://***@host/");
+    }
+
+    #[test]
+    fn networks_by_name_or_file() {
+        assert_eq!("Hoodi".parse(), Ok(NetworkChoice::Builtin("hoodi")));
+        assert_eq!("./net.yaml".parse(), Ok(NetworkChoice::File("./net.yaml".into())));
+        let error = "hodi".parse::<NetworkChoice>().unwrap_err();
+        assert!(error.contains("did you mean hoodi?"), "{error}");
+    }
+
+    #[test]
+    fn database_addresses() {
+        let sqlite: DatabaseUrl = "sqlite:/var/lib/holdfast/db".parse().unwrap();
+        assert_eq!(sqlite.target(), Ok(Database::Sqlite("/var/lib/holdfast/db".into())));
+        assert!("postgres://u:p@h/db".parse::<DatabaseUrl>().unwrap_err().contains("PostgreSQL"));
+        assert!("/a/path".parse::<DatabaseUrl>().is_err());
+        assert!("sqlite:".parse::<DatabaseUrl>().is_err());
+    }
+}
