@@ -6,6 +6,7 @@
 #![warn(clippy::arithmetic_side_effects)]
 
 pub mod body;
+pub mod error;
 pub mod fork;
 pub mod gloas;
 pub mod ids;
@@ -14,8 +15,10 @@ pub mod merkle;
 pub mod message;
 pub mod network;
 pub mod root;
+mod roots;
 pub mod time;
 
+pub use error::TreeError;
 pub use fork::{Domain, DomainType, Fork, ForkInfo, ForkName, ForkVersion, GenesisValidatorsRoot};
 pub use ids::{PublicKey, ValidatorIndex};
 pub use intent::{IntentError, SigningIntent};

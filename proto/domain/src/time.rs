@@ -33,6 +33,7 @@ number_fmt!(Epoch);
 
 impl Slot {
     /// The epoch this slot belongs to: `slot / SLOTS_PER_EPOCH`.
+    #[expect(clippy::arithmetic_side_effects, reason = "the divisor is not zero")]
     pub const fn epoch(self, slots_per_epoch: NonZeroU64) -> Epoch {
         Epoch(self.0 / slots_per_epoch.get())
     }
@@ -40,6 +41,7 @@ impl Slot {
 
 impl Epoch {
     /// The epoch before this one; epoch 0 stays 0.
+    #[must_use]
     pub const fn saturating_prev(self) -> Self {
         Self(self.0.saturating_sub(1))
     }
@@ -68,6 +70,7 @@ pub struct SlotClock {
 
 impl SlotClock {
     /// The slot at `now`; `None` before genesis.
+    #[expect(clippy::arithmetic_side_effects, reason = "the divisor is not zero")]
     pub const fn slot_at(&self, now: UnixMillis) -> Option<Slot> {
         match now.0.checked_sub(self.genesis.0) {
             Some(elapsed) => Some(Slot(elapsed / self.slot_millis.get())),
