@@ -1,7 +1,124 @@
-//! The commands. Each is one module; this one reads the configuration, runs the command and turns
-//! what came out into an exit code.
+//! The commands. Each is one module; this one reads the command line and the configuration, runs
+//! the command and turns what came out into an exit code.
 
 pub(crate) mod args;
+mod completions;
+mod config_cmd;
+mod connect;
+mod doctor;
+mod kek;
+mod keys;
 pub(crate) mod output;
+mod quickstart;
+mod serve;
+mod slashing;
+mod version;
 
-pub(crate) use output::{Exit, Failure, Output};
+use std::io::{IsTerminal as _, Write as _};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::config::{Config, Environment, Layers, load};
+use args::{Cli, Command};
+pub(crate) use output::{Exit, Failure, Format, Output, Talk};
+
+/// What every command gets.
+pub(crate) struct Context {
+    /// The configuration, all layers applied and checked.
+    pub(crate) config: Config,
+    /// What the configuration was made from.
+    pub(crate) layers: Layers,
+    /// Where to print.
+    pub(crate) output: Output,
+}
+
+/// Runs the program: reads the command line, runs the command, says how it ended.
+pub(crate) fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage_error(&error).into(),
+    };
+    let output = Output {
+        format: if cli.global.json { Format::Json } else { Format::Text },
+        talk: if cli.global.quiet { Talk::Quiet } else { Talk::Notes },
+    };
+    // A panic is a bug and has an exit code of its own; the default hook has printed where it was.
+    let ended = catch_unwind(AssertUnwindSafe(|| dispatch(&cli, output)))
+        .unwrap_or_else(|_| Err(Failure::message(Exit::Bug, "this is a bug in holdfast; please report the lines above")));
+    let exit = match ended {
+        Ok(exit) => exit,
+        Err(failure) => {
+            output.failure(&failure);
+            failure.exit()
+        }
+    };
+    exit.into()
+}
+
+fn dispatch(cli: &Cli, output: Output) -> Result<Exit, Failure> {
+    // These need no configuration, and must work while it is broken.
+    match &cli.command {
+        Command::Completions(args) => return completions::run(args, output),
+        Command::Version => return version::run(output),
+        Command::Config(args::ConfigCommand::Example) => return config_cmd::example(output),
+        Command::Config(args::ConfigCommand::Schema) => return config_cmd::schema(output),
+        Command::Config(args::ConfigCommand::Validate)
+        | Command::Quickstart(_)
+        | Command::Serve(_)
+        | Command::Keys(_)
+        | Command::Slashing(_)
+        | Command::Kek(_)
+        | Command::Doctor
+        | Command::Connect(_) => {}
+    }
+    let layers = cli.layers(Environment::of_process());
+    let config = load(&layers)?;
+    let context = Context { config, layers, output };
+    match &cli.command {
+        Command::Quickstart(_) => quickstart::run(&context),
+        Command::Serve(_) => serve::run(&context),
+        Command::Keys(command) => block_on(keys::run(command, &context)),
+        Command::Slashing(args::SlashingCommand::Status) => block_on(slashing::status(&context)),
+        Command::Kek(command) => block_on(kek::run(command, &context)),
+        Command::Doctor => block_on(doctor::run(&context)),
+        Command::Connect(args) => block_on(connect::run(args, &context)),
+        Command::Config(_) => block_on(config_cmd::validate(&context)),
+        Command::Completions(_) | Command::Version => Ok(Exit::Done),
+    }
+}
+
+/// Runs a command that is not a server: one thread is enough, the work is done by threads of its own.
+fn block_on(command: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(Exit::Unreachable, anyhow::Error::new(error).context("cannot start the runtime")))?;
+    runtime.block_on(command)
+}
+
+/// Prints what clap says: help and version are results, the rest is an error.
+fn usage_error(error: &clap::Error) -> Exit {
+    let json = std::env::args_os().any(|argument| argument == "--json");
+    if error.use_stderr() && json {
+        let text = error.render().to_string();
+        let message = text.trim().trim_start_matches("error: ");
+        Output { format: Format::Json, talk: Talk::Quiet }.failure(&Failure::message(Exit::Usage, message));
+    } else {
+        // Nobody to tell if the stream is closed.
+        let _ = error.print();
+    }
+    if error.use_stderr() { Exit::Usage } else { Exit::Done }
+}
+
+/// Asks a yes-or-no question on the terminal. Without one, and for any answer but "yes", the
+/// answer is no.
+fn confirm(question: &str) -> bool {
+    let mut stderr = std::io::stderr().lock();
+    if !std::io::stdin().is_terminal() || write!(stderr, "{question} Type yes to go on: ").and_then(|()| stderr.flush()).is_err() {
+        return false;
+    }
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer).is_ok() && answer.trim() == "yes"
+}

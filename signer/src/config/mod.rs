@@ -144,13 +144,14 @@ pub(crate) struct KeysConfig {
     /// File that holds the passphrase, for the "passphrase" provider; one trailing line break is not part of it. Without it the passphrase is asked for on the terminal.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) passphrase_file: Option<PathBuf>,
-    /// Memory that decrypting keystores may use at once, in MiB. A usual scrypt keystore needs 256.
-    pub(crate) kdf_memory_mib: NonZeroUsize,
+    /// Memory that decrypting keystores may use at once, in MiB. A usual scrypt keystore needs 256. Default: half of what is free.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) kdf_memory_mib: Option<NonZeroUsize>,
 }
 
 impl Default for KeysConfig {
     fn default() -> Self {
-        Self { provider: KeyProvider::File, passphrase_file: None, kdf_memory_mib: size(1_024) }
+        Self { provider: KeyProvider::File, passphrase_file: None, kdf_memory_mib: None }
     }
 }
 

@@ -1,0 +1,14 @@
+//! `holdfast completions`: what a shell needs to complete our commands.
+
+use clap::CommandFactory as _;
+
+use super::args::{Cli, CompletionsArgs};
+use super::{Exit, Failure, Output};
+
+/// Prints the script.
+pub(super) fn run(args: &CompletionsArgs, output: Output) -> Result<Exit, Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut Cli::command(), "holdfast", &mut script);
+    output.raw(&String::from_utf8_lossy(&script))?;
+    Ok(Exit::Done)
+}

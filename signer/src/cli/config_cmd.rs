@@ -1,0 +1,42 @@
+//! `holdfast config`: the example file, its schema, and a check of what is in force.
+
+use serde_json::json;
+
+use super::{Context, Exit, Failure, Output};
+use crate::config::{example_toml, resolve_network, schema_json};
+
+/// Prints the example file.
+pub(super) fn example(output: Output) -> Result<Exit, Failure> {
+    output.raw(&example_toml())?;
+    Ok(Exit::Done)
+}
+
+/// Prints the schema.
+pub(super) fn schema(output: Output) -> Result<Exit, Failure> {
+    output.raw(&schema_json())?;
+    Ok(Exit::Done)
+}
+
+/// Prints the configuration in force, without passwords. That it was read says that every layer is
+/// well formed; here the network is looked up, too.
+pub(super) async fn validate(context: &Context) -> Result<Exit, Failure> {
+    let network = resolve_network(&context.config).await?;
+    let config = toml::to_string(&context.config)
+        .map_err(|error| Failure::new(Exit::Bug, anyhow::Error::new(error).context("cannot print the configuration")))?;
+    let root = network.genesis_validators_root.map(|root| root.to_string());
+    let genesis_seconds = network.genesis_time.map(|time| time.0 / 1000);
+    context.output.result(
+        &config,
+        &json!({
+            "valid": true,
+            "config": context.config,
+            "network": { "name": network.name, "genesis_validators_root": root, "genesis_time": genesis_seconds },
+        }),
+    )?;
+    context.output.note(format!(
+        "The configuration is valid. Network {}, genesis validators root {}.",
+        network.name,
+        root.unwrap_or_default()
+    ));
+    Ok(Exit::Done)
+}

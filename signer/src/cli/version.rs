@@ -1,0 +1,25 @@
+//! `holdfast version`.
+
+use serde_json::json;
+
+use super::{Exit, Failure, Output};
+
+/// The version, as the signing API states it, too.
+pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Prints the version and what this build contains.
+pub(super) fn run(output: Output) -> Result<Exit, Failure> {
+    let features = [
+        ("store-sqlite", cfg!(feature = "store-sqlite")),
+        ("provider-file", cfg!(feature = "provider-file")),
+        ("provider-passphrase", cfg!(feature = "provider-passphrase")),
+        ("backend-local", cfg!(feature = "backend-local")),
+    ];
+    let features: Vec<&str> = features.iter().filter(|(_, on)| *on).map(|(name, _)| *name).collect();
+    let target = format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS);
+    output.result(
+        format!("holdfast {VERSION} ({target}; {})", features.join(", ")),
+        &json!({ "name": "holdfast", "version": VERSION, "target": target, "features": features }),
+    )?;
+    Ok(Exit::Done)
+}
