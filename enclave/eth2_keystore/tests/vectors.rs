@@ -1,0 +1,228 @@
+//! Known answers: the project's own vectors, computed independently by `tests/vectors/make.py`, and the official
+//! and shared ones, read from the folder named by `HOLDFAST_VECTORS` or from the default one if it exists.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "test helpers: a failure here fails the test")]
+
+use std::fs;
+use std::path::Path;
+
+use eth2_keystore::{DerivationPath, KdfCost, Keystore, KeystoreError, Password, PublicKey, Secret, SecretFlaw, Seed};
+use serde_json::Value;
+
+/// One of the project's own files.
+fn own(name: &str) -> Value {
+    read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors").join(name))
+}
+
+/// One of the shared files, or `None` if there are none and none were asked for.
+fn shared(name: &str) -> Option<Value> {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let default = workspace.join("../shared/vectors");
+    let root = match std::env::var_os("HOLDFAST_VECTORS") {
+        Some(root) => workspace.join(root),
+        None if default.is_dir() => default,
+        None => return None,
+    };
+    Some(read(&root.join("keystores").join(name)))
+}
+
+fn read(file: &Path) -> Value {
+    let text = fs::read(file).unwrap_or_else(|error| panic!("HOLDFAST_VECTORS: {}: {error}", file.display()));
+    serde_json::from_slice(&text).unwrap()
+}
+
+fn text<'a>(case: &'a Value, member: &str) -> &'a str {
+    case[member].as_str().unwrap_or_else(|| panic!("no {member} in {case}"))
+}
+
+fn bytes(case: &Value, member: &str) -> Vec<u8> {
+    hex::decode(text(case, member).trim_start_matches("0x")).unwrap()
+}
+
+fn open(case: &Value, password: &str) -> Result<Secret, KeystoreError> {
+    Keystore::from_json(case["keystore"].to_string().as_bytes())?.decrypt(&Password::new(password))
+}
+
+fn assert_opens(case: &Value, password: &str) {
+    let name = text(case, "name");
+    let secret = open(case, password).unwrap_or_else(|error| panic!("{name}: {error}"));
+    secret.expose(|exposed| assert_eq!(exposed.as_slice(), bytes(case, "secret"), "{name}"));
+    if let Some(expected) = case["public_key"].as_str() {
+        assert_eq!(secret.public_key(), expected.parse::<PublicKey>().unwrap(), "{name}");
+    }
+}
+
+/// The word of make.py for an error.
+fn kind(error: &KeystoreError) -> String {
+    match error {
+        KeystoreError::WrongPassword => "wrong password".to_owned(),
+        KeystoreError::PubkeyMismatch { .. } => "public key mismatch".to_owned(),
+        KeystoreError::BadSecret(_) => "bad secret".to_owned(),
+        KeystoreError::UnsupportedVersion { .. } => "unsupported version".to_owned(),
+        KeystoreError::UnsupportedKdf { .. } => "unsupported kdf".to_owned(),
+        KeystoreError::UnsupportedPrf { .. } => "unsupported prf".to_owned(),
+        KeystoreError::UnsupportedChecksum { .. } => "unsupported checksum".to_owned(),
+        KeystoreError::UnsupportedCipher { .. } => "unsupported cipher".to_owned(),
+        KeystoreError::KdfTooExpensive { .. } => "too expensive".to_owned(),
+        KeystoreError::Malformed { field, .. } => format!("malformed {field}"),
+        other => format!("unexpected: {other}"),
+    }
+}
+
+#[test]
+fn own_keystores_are_judged_as_computed() {
+    let cases = own("keystores.json");
+    let mut decrypted = 0;
+    for case in cases.as_array().unwrap() {
+        let (name, password, expect) = (text(case, "name"), text(case, "password"), text(case, "expect"));
+        if expect == "decrypts" {
+            assert_opens(case, password);
+            decrypted += 1;
+        } else {
+            assert_eq!(open(case, password).err().as_ref().map(kind).as_deref(), Some(expect), "{name}");
+        }
+    }
+    assert_eq!((decrypted, cases.as_array().unwrap().len()), (15, 54));
+}
+
+#[test]
+fn own_keystores_survive_rewriting() {
+    for case in own("keystores.json").as_array().unwrap() {
+        let Ok(first) = Keystore::from_json(case["keystore"].to_string().as_bytes()) else { continue };
+        let second = Keystore::from_json(first.to_json().as_bytes()).unwrap();
+        assert_eq!(first.pubkey(), second.pubkey());
+        assert_eq!((first.path(), first.uuid(), first.kdf()), (second.path(), second.uuid(), second.kdf()));
+        assert_eq!(first.description(), second.description());
+        if text(case, "expect") == "decrypts" {
+            let secret = second.decrypt(&Password::new(text(case, "password"))).unwrap_or_else(|e| panic!("{e}"));
+            secret.expose(|exposed| assert_eq!(exposed.as_slice(), bytes(case, "secret")));
+        }
+    }
+}
+
+/// Checks one derivation; the mnemonic is optional.
+fn assert_derives(case: &Value, secret: &str, public_key: &str) {
+    let expected_seed = bytes(case, "seed");
+    let seed = match case["mnemonic"].as_str() {
+        Some(words) => Seed::from_mnemonic(words, text(case, "passphrase")),
+        None => Seed::from_bytes(&expected_seed),
+    };
+    let seed = seed.unwrap_or_else(|error| panic!("{error}"));
+    let path: DerivationPath = text(case, "path").parse().unwrap();
+    let derived = Secret::derive(&seed, &path).unwrap_or_else(|error| panic!("{error}"));
+    derived.expose(|exposed| assert_eq!(exposed.as_slice(), bytes(case, secret), "{case}"));
+    assert_eq!(derived.public_key(), text(case, public_key).parse().unwrap(), "{case}");
+    // The seed of a mnemonic is seen through the keys: deriving from the stated bytes gives the same one.
+    let stated = Seed::from_bytes(&expected_seed).unwrap_or_else(|error| panic!("{error}"));
+    let again = Secret::derive(&stated, &path).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(again.public_key(), derived.public_key());
+}
+
+#[test]
+fn own_derivations_are_reproduced() {
+    let cases = own("derivations.json");
+    assert_eq!(cases.as_array().unwrap().len(), 18);
+    for case in cases.as_array().unwrap() {
+        assert_derives(case, "secret", "public_key");
+    }
+}
+
+#[test]
+fn official_keystores_decrypt() {
+    let Some(cases) = shared("erc-2335-official.json") else { return };
+    assert_eq!(cases.as_array().unwrap().len(), 2);
+    for case in cases.as_array().unwrap() {
+        assert_opens(case, text(case, "password"));
+        let normalised = String::from_utf8(bytes(case, "password_normalized_hex")).unwrap();
+        assert_opens(case, &normalised);
+        let error = open(case, "testpassword").err().unwrap();
+        assert!(matches!(error, KeystoreError::WrongPassword));
+    }
+}
+
+#[test]
+fn shared_keystores_are_judged_as_stated() {
+    let Some(cases) = shared("generated.json") else { return };
+    let (mut good, mut bad) = (0, 0);
+    for case in cases.as_array().unwrap() {
+        let (name, password) = (text(case, "name"), text(case, "password"));
+        if case["valid"].as_bool().unwrap() {
+            assert_opens(case, password);
+            for equivalent in case["equivalent_passwords"].as_array().unwrap() {
+                assert_opens(case, equivalent.as_str().unwrap());
+            }
+            good += 1;
+        } else {
+            let error = open(case, password).err().unwrap_or_else(|| panic!("{name} was accepted"));
+            assert_eq!(kind(&error), expected_kind(name), "{name}");
+            bad += 1;
+        }
+    }
+    assert_eq!((good, bad), (14, 17));
+}
+
+/// How each of the shared cases to refuse is refused.
+fn expected_kind(name: &str) -> &'static str {
+    match name {
+        "wrong-password" | "bad-checksum" | "tampered-ciphertext" => "wrong password",
+        "version-3" => "unsupported version",
+        "unknown-kdf" => "unsupported kdf",
+        "unknown-prf" => "unsupported prf",
+        "unknown-cipher" => "unsupported cipher",
+        "unknown-checksum" => "unsupported checksum",
+        "short-iv" => "malformed crypto.cipher.params.iv",
+        "dklen-16" => "malformed crypto.kdf.params.dklen",
+        "missing-cipher" => "malformed crypto.cipher",
+        "non-hex-ciphertext" => "malformed crypto.cipher.message",
+        "pubkey-mismatch" => "public key mismatch",
+        "secret-31-bytes" | "secret-zero" | "secret-order" => "bad secret",
+        "hostile-scrypt-cost" => "too expensive",
+        other => panic!("new case {other}: say how it is to be refused"),
+    }
+}
+
+#[test]
+fn hostile_cost_is_refused_when_reading() {
+    // Whatever the source: reading alone refuses, so nothing can be run.
+    let own = own("keystores.json");
+    let mut files: Vec<Value> = own.as_array().unwrap().clone();
+    if let Some(shared) = shared("generated.json") {
+        files.extend(shared.as_array().unwrap().iter().cloned());
+    }
+    let mut memory = 0;
+    for case in files {
+        match Keystore::from_json(case["keystore"].to_string().as_bytes()) {
+            Err(KeystoreError::KdfTooExpensive { cost: KdfCost::ScryptMemoryBytes, asked, limit }) => {
+                assert!(asked > limit && limit == 1 << 30, "{case}");
+                memory += 1;
+            }
+            Err(KeystoreError::BadSecret(SecretFlaw::OutOfRange)) => panic!("decided without decrypting: {case}"),
+            Ok(keystore) => assert!(keystore.kdf_memory_bytes() <= 1 << 31, "{case}"),
+            Err(_) => {}
+        }
+    }
+    assert!(memory >= 3, "the project's own cases alone are three");
+}
+
+#[test]
+fn official_tree_is_reproduced() {
+    let Some(file) = shared("erc-2333-official.json") else { return };
+    let cases = file["cases"].as_array().unwrap();
+    assert_eq!(cases.len(), 4);
+    for case in cases {
+        let seed = Seed::from_bytes(&bytes(case, "seed")).unwrap_or_else(|error| panic!("{error}"));
+        let master = Secret::derive(&seed, &"m".parse().unwrap()).unwrap_or_else(|error| panic!("{error}"));
+        master.expose(|exposed| assert_eq!(exposed.as_slice(), bytes(case, "master_sk_hex")));
+        let child = master.child(text(case, "child_index").parse().unwrap());
+        child.expose(|exposed| assert_eq!(exposed.as_slice(), bytes(case, "child_sk_hex")));
+    }
+}
+
+#[test]
+fn shared_paths_are_reproduced() {
+    let Some(cases) = shared("erc-2334-paths.json") else { return };
+    assert_eq!(cases.as_array().unwrap().len(), 12);
+    for case in cases.as_array().unwrap() {
+        assert_derives(case, "sk", "pk");
+    }
+}
