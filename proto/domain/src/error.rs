@@ -11,7 +11,7 @@ use crate::root::{ObservedRoot, SigningRoot};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TreeError {
     /// A list or byte list has more elements than its type allows.
-    #[error("{field} has {got} elements, the limit is {limit}")]
+    #[error("{field} has {got} elements: send at most {limit}")]
     TooLong {
         /// Path of the field inside the message.
         field: &'static str,
@@ -100,7 +100,7 @@ pub enum IntentError {
         network: String,
     },
     /// A value of the message breaks the limits of its type.
-    #[error("the message cannot be hashed: correct the named field")]
+    #[error(transparent)]
     Malformed(#[from] TreeError),
 }
 

@@ -264,3 +264,6 @@ fn exit_domains(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

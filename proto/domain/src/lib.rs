@@ -3,7 +3,7 @@
 //! Every other crate speaks in these types. What it guarantees: a [`SigningRoot`] is always
 //! *computed* here from a typed message and can be made in no other way; a root that came from
 //! outside is an [`ObservedRoot`] and is only ever compared.
-#![warn(clippy::arithmetic_side_effects)]
+#![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 
 pub mod body;
 pub mod error;

@@ -245,3 +245,6 @@ fn zero_subtree(depth: u32) -> Chunk {
     let below = zero_subtree(depth.saturating_sub(1));
     hash_pair(&below, &below)
 }
+
+#[cfg(test)]
+mod tests;

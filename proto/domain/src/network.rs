@@ -159,3 +159,6 @@ impl Network {
         self.forks.iter().rev().find(|fork| fork.version == version).map(|fork| fork.name)
     }
 }
+
+#[cfg(test)]
+mod tests;
