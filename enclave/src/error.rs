@@ -1,0 +1,384 @@
+//! What can fail in this crate. No variant carries secret data, and no text repeats its source.
+
+use std::io;
+use std::path::PathBuf;
+
+use eth2_keystore::KeystoreError;
+use holdfast_domain::{GenesisValidatorsRoot, PublicKey};
+use holdfast_enclave_sys::SysError;
+
+use crate::provider::ProviderKind;
+
+/// A passphrase or data key could not be had.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SecretError {
+    /// The operating system gave no randomness.
+    #[error("the operating system gave no randomness: allow getrandom in the sandbox profile")]
+    Random(#[source] getrandom::Error),
+    /// There is no memory for the secret.
+    #[error("cannot keep the secret in memory")]
+    Memory(#[source] SysError),
+    /// A passphrase is too long.
+    #[error("the passphrase is longer than {max} bytes: check that this is the right file")]
+    TooLong {
+        /// Longest length, in bytes.
+        max: usize,
+    },
+    /// A passphrase file cannot be read.
+    #[error("cannot read the passphrase file {}: check the path and its permissions", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A passphrase file is open to others.
+    #[error(transparent)]
+    Permissions(#[from] PermissionError),
+}
+
+/// Bytes are not a private key.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeyError {
+    /// Out of range, or no memory for it.
+    #[error("the private key cannot be used")]
+    Unusable(#[source] SysError),
+    /// A new key could not be made.
+    #[error("cannot generate a private key")]
+    Generate(#[source] KeystoreError),
+    /// The operating system gave no randomness.
+    #[error("the operating system gave no randomness: allow getrandom in the sandbox profile")]
+    Random(#[source] getrandom::Error),
+    /// A secret belongs to another public key than its registration.
+    #[error(
+        "the private key of {secret} was paired with the registration of {registered}: reload the keys, and report this as a bug"
+    )]
+    Mismatch {
+        /// The key registered.
+        registered: PublicKey,
+        /// The key of the secret.
+        secret: PublicKey,
+    },
+}
+
+/// A private key could not be sealed or opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+#[expect(missing_docs, reason = "the fields are the key concerned and what the text says of it")]
+pub enum SealError {
+    /// The operating system gave no randomness.
+    #[error("cannot seal key {public_key} without randomness: allow getrandom in the sandbox profile")]
+    Random {
+        public_key: PublicKey,
+        #[source]
+        source: getrandom::Error,
+    },
+    /// Not the length of a sealed key.
+    #[error(
+        "the sealed key of {public_key} has {len} bytes instead of {expected}: import its keystore again, or restore the database from a backup"
+    )]
+    Length { public_key: PublicKey, len: usize, expected: usize },
+    /// Written by a later version, or damaged in its first byte.
+    #[error(
+        "the sealed key of {public_key} has format {version}, which this version does not know: upgrade, or import its keystore again"
+    )]
+    UnknownVersion { public_key: PublicKey, version: u8 },
+    /// Sealed for another chain.
+    #[error(
+        "the sealed key of {public_key} belongs to another network than {expected}: check the configured network, or import its keystore again"
+    )]
+    WrongNetwork { public_key: PublicKey, expected: GenesisValidatorsRoot },
+    /// Sealed for another validator.
+    #[error(
+        "the sealed key stored for {public_key} is the key of another validator: do not use this database, restore it from a backup"
+    )]
+    WrongPublicKey { public_key: PublicKey },
+    /// Sealed under another data key.
+    #[error(
+        "the sealed key of {public_key} was sealed under another data key: check that database and wrapped data key belong together, or import its keystore again"
+    )]
+    WrongDataKey { public_key: PublicKey },
+    /// A byte of it was changed, or it was sealed for a very similar key or network.
+    #[error(
+        "the sealed key of {public_key} is damaged: import its keystore again, or restore the database from a backup"
+    )]
+    Damaged { public_key: PublicKey },
+    /// It opened, but cannot be used.
+    #[error("the sealed key of {public_key} cannot be used")]
+    Unusable {
+        public_key: PublicKey,
+        #[source]
+        source: SysError,
+    },
+}
+
+impl SealError {
+    /// The key concerned.
+    pub const fn public_key(&self) -> &PublicKey {
+        match self {
+            Self::Random { public_key, .. }
+            | Self::Length { public_key, .. }
+            | Self::UnknownVersion { public_key, .. }
+            | Self::WrongNetwork { public_key, .. }
+            | Self::WrongPublicKey { public_key }
+            | Self::WrongDataKey { public_key }
+            | Self::Damaged { public_key }
+            | Self::Unusable { public_key, .. } => public_key,
+        }
+    }
+}
+
+/// A data key could not be wrapped or unwrapped.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProviderError {
+    /// Not a wrapped data key.
+    #[error("the wrapped data key is cut short or not one: restore the database from a backup")]
+    Malformed,
+    /// Written by a later version, or damaged in its first byte.
+    #[error(
+        "the wrapped data key has format {version}, which this version does not know: upgrade, or restore the database from a backup"
+    )]
+    UnknownVersion {
+        /// The format.
+        version: u8,
+    },
+    /// A provider this version does not have.
+    #[error("{name:?} is not a provider of this version: use \"file\" or \"passphrase\"")]
+    UnknownProvider {
+        /// Its name.
+        name: String,
+    },
+    /// Wrapped by another provider than asked.
+    #[error("the data key is wrapped by provider {found}, not {asked}: configure {found}, or rewrap the data key")]
+    OtherProvider {
+        /// Who wrapped it.
+        found: ProviderKind,
+        /// Who was asked to unwrap it.
+        asked: ProviderKind,
+    },
+    /// Wrapped for another chain.
+    #[error("the data key belongs to another network than {expected}: check the configured network")]
+    WrongNetwork {
+        /// The network expected.
+        expected: GenesisValidatorsRoot,
+    },
+    /// The key file is another one.
+    #[error("the data key was wrapped with another key file: put back the one that belongs to this database")]
+    WrongKeyFile,
+    /// The passphrase is another one.
+    #[error("wrong passphrase: try again, and check the passphrase file if one is configured")]
+    WrongPassphrase,
+    /// Guarding key and network are right, but a byte was changed or the identifier is another.
+    #[error(
+        "the wrapped data key is damaged, or is stored under another identifier: restore the database from a backup"
+    )]
+    Damaged,
+    /// There is no key file.
+    #[error("there is no key file at {}: put back the one that belongs to this database; without it the keys must be imported again", path.display())]
+    KeyFileMissing {
+        /// Where it should be.
+        path: PathBuf,
+    },
+    /// The key file cannot be read.
+    #[error("cannot read the key file {}: check its owner and permissions", path.display())]
+    KeyFileRead {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The key file has another length.
+    #[error("the key file {} does not hold exactly 32 bytes: put back the original", path.display())]
+    KeyFileLength {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The key file is open to others.
+    #[error(transparent)]
+    Permissions(#[from] PermissionError),
+    /// The key file cannot be written.
+    #[error(transparent)]
+    Durable(#[from] DurableError),
+    /// The passphrase is empty.
+    #[error("an empty passphrase protects nothing: choose one, or use the file provider")]
+    EmptyPassphrase,
+    /// The cost of Argon2id is out of bounds.
+    #[error(
+        "an Argon2id cost of {memory_kib} KiB, {passes} passes and {lanes} lanes is not allowed: use 8192 to 1048576 KiB, 1 to 16 passes and lanes; if it was stored, restore the database from a backup"
+    )]
+    Cost {
+        /// Memory in KiB.
+        memory_kib: u32,
+        /// Passes over the memory.
+        passes: u32,
+        /// Lanes.
+        lanes: u32,
+    },
+    /// There is no memory for Argon2id.
+    #[error("cannot allocate {kib} KiB for Argon2id: free memory or raise the limit")]
+    Memory {
+        /// Memory asked for, in KiB.
+        kib: u32,
+    },
+    /// Argon2id failed.
+    #[cfg(feature = "provider-passphrase")]
+    #[error("cannot derive a key from the passphrase")]
+    Argon2(#[source] argon2::Error),
+    /// The operating system gave no randomness.
+    #[error("the operating system gave no randomness: allow getrandom in the sandbox profile")]
+    Random(#[source] getrandom::Error),
+    /// The data key or the guarding key could not be had.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+}
+
+/// A private file or directory could not be written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+#[expect(missing_docs, reason = "the fields are the path concerned and the cause")]
+pub enum DurableError {
+    /// It is there and must not be replaced.
+    #[error("{} exists already and is not overwritten: move it away first if it is not needed", path.display())]
+    Exists { path: PathBuf },
+    /// It cannot be written.
+    #[error("cannot write {}: check free space and the permissions of its directory", path.display())]
+    Write {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    /// The directory cannot be created.
+    #[error("cannot create directory {}: check the permissions of the one above", path.display())]
+    CreateDir {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    /// It may not survive a power cut.
+    #[error("cannot sync directory {} to disk: check the disk and the file system, then try again", path.display())]
+    Sync {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    /// The directory is open to others.
+    #[error(transparent)]
+    Permissions(#[from] PermissionError),
+}
+
+/// A private file or directory is not private.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+#[expect(missing_docs, reason = "the fields are the path concerned and what the text says of it")]
+pub enum PermissionError {
+    /// Others may use it.
+    #[error("{} can be used by others (mode {mode:04o}); mend it with: {fix}", path.display())]
+    TooOpen { path: PathBuf, mode: u32, fix: String },
+    /// It belongs to somebody else.
+    #[error("{} belongs to user {owner}; mend it with: {fix}", path.display())]
+    OtherOwner { path: PathBuf, owner: u32, fix: String },
+    /// It cannot be looked at.
+    #[error("cannot look at {}: check that it exists", path.display())]
+    Unreadable {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl PermissionError {
+    /// The shell command that mends it, if there is one.
+    pub fn fix(&self) -> Option<&str> {
+        match self {
+            Self::TooOpen { fix, .. } | Self::OtherOwner { fix, .. } => Some(fix),
+            Self::Unreadable { .. } => None,
+        }
+    }
+}
+
+/// A keystore could not be imported.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ImportError {
+    /// It does not open with this password, or is not a keystore we accept.
+    #[error("cannot decrypt the keystore")]
+    Keystore(#[source] KeystoreError),
+    /// The private key in it cannot be used.
+    #[error("the keystore holds no usable key")]
+    Key(#[source] KeyError),
+    /// The private key could not be sealed.
+    #[error("cannot seal the imported key")]
+    Seal(#[source] SealError),
+    /// No thread to decrypt on.
+    #[error("cannot start a thread to decrypt keystores: raise the limit of threads or processes")]
+    Thread(#[source] io::Error),
+}
+
+/// A permit did not become a signature. The permit is used up; the same request may be sent again.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SignError {
+    /// The permit is for another key. Nothing was signed.
+    #[error("a permit for {permit} reached the key {key}; nothing was signed: report this as a bug")]
+    WrongKey {
+        /// The key that was asked to sign.
+        key: PublicKey,
+        /// The key the permit names.
+        permit: PublicKey,
+    },
+    /// The queue is full.
+    #[error("too many signatures are waiting: retry shortly, or give the signer more cores")]
+    Overloaded,
+    /// The signing threads have stopped.
+    #[error("the signer is shutting down: retry once it runs again")]
+    Stopped,
+    /// The signature made does not verify, and was withheld.
+    #[error(
+        "the signature made with key {key} does not verify and was withheld: check this machine's memory and processor"
+    )]
+    Invalid {
+        /// The key that signed.
+        key: PublicKey,
+    },
+    /// A signing thread could not be started.
+    #[error("cannot start a signing thread: raise the limit of threads or processes")]
+    Thread(#[source] io::Error),
+}
+
+/// What kind of failure a [`SignError`] is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SignErrorClass {
+    /// Retry shortly.
+    Overloaded,
+    /// Retry later or elsewhere.
+    Unavailable,
+    /// A defect of this program or machine. A retry does no harm and little good.
+    Bug,
+}
+
+impl SignError {
+    /// What kind of failure it is.
+    pub const fn class(&self) -> SignErrorClass {
+        match self {
+            Self::Overloaded => SignErrorClass::Overloaded,
+            Self::Stopped | Self::Thread(_) => SignErrorClass::Unavailable,
+            Self::WrongKey { .. } | Self::Invalid { .. } => SignErrorClass::Bug,
+        }
+    }
+
+    /// A stable word for metrics and clients.
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::WrongKey { .. } => "wrong_key",
+            Self::Overloaded => "overloaded",
+            Self::Stopped => "backend_stopped",
+            Self::Invalid { .. } => "signature_invalid",
+            Self::Thread(_) => "backend_not_started",
+        }
+    }
+}
