@@ -2,7 +2,8 @@
 //!
 //! `type` selects one member; only that member, `fork_info` and the claimed signing root are read,
 //! everything else is skipped. Where clients differ from the published API, both forms are
-//! accepted as long as they can mean only one message: see [`kind`], [`aggregate`] and [`gloas`].
+//! accepted as long as they can mean only one message: letter case of names, numbers as strings or
+//! integers, aggregates and Gloas messages with or without `{version, data}`.
 
 mod aggregate;
 mod batch;
