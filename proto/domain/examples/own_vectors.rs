@@ -10,6 +10,8 @@
     reason = "shares modules with the tests"
 )]
 
+#[path = "../tests/it/containers.rs"]
+mod containers;
 #[path = "../tests/it/json.rs"]
 mod json;
 #[path = "../tests/it/oracle.rs"]

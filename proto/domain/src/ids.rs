@@ -68,3 +68,20 @@ impl fmt::Display for ShortKey<'_> {
 /// A validator's index in the beacon state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ValidatorIndex(pub u64);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_read_with_and_without_prefix_and_written_in_lower_case() {
+        let digits = "AB".repeat(48);
+        let key: PublicKey = digits.parse().unwrap();
+        assert_eq!(key, PublicKey::from_bytes([0xab; 48]));
+        assert_eq!(format!("0x{digits}").parse(), Ok(key));
+        assert_eq!(key.to_string(), format!("0x{}", "ab".repeat(48)));
+        assert_eq!(key.short().to_string(), "0xabababab…");
+        assert_eq!("0xab".parse::<PublicKey>(), Err(PublicKeyParseError));
+        assert_eq!("zz".repeat(48).parse::<PublicKey>(), Err(PublicKeyParseError));
+    }
+}

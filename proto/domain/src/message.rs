@@ -353,3 +353,16 @@ impl Subject {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_and_words_are_distinct_and_in_order() {
+        let codes: Vec<u8> = MessageKind::ALL.iter().map(|kind| kind.code()).collect();
+        assert_eq!(codes, (1..=16).collect::<Vec<u8>>());
+        let words: std::collections::BTreeSet<_> = MessageKind::ALL.iter().map(|kind| kind.as_str()).collect();
+        assert_eq!(words.len(), 16);
+    }
+}

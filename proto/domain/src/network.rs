@@ -16,7 +16,7 @@ pub use crate::error::NetworkError;
 use crate::fork::{ForkName, ForkVersion, GenesisValidatorsRoot};
 use crate::time::{Epoch, SlotClock, UnixMillis};
 
-/// The preset constants a signer needs (networks.md: exactly three).
+/// The preset constants a signer needs: no others enter a signing root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Preset {
     /// SLOTS_PER_EPOCH.

@@ -107,3 +107,30 @@ const fn nibble(digit: u8) -> Option<u8> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hex_has_one_length_and_any_case() {
+        assert_eq!(parse_hex("0x01fF"), Some([0x01, 0xff]));
+        assert_eq!(parse_hex("01ff"), Some([0x01, 0xff]));
+        assert_eq!(parse_hex("0X01FF"), Some([0x01, 0xff]));
+        for text in ["0x01f", "0x01", "0x01ff00", "0x01fg", "0x0x01", "", " 01ff", "0x+1ff", "0x01é"] {
+            assert_eq!(parse_hex::<2>(text), None, "{text:?}");
+        }
+        assert_eq!(parse_hex::<0>("0x"), Some([]));
+        assert_eq!(parse_hex_bytes("0x"), Some(vec![]));
+        assert_eq!(parse_hex_bytes("0xAb12"), Some(vec![0xab, 0x12]));
+        assert_eq!((parse_hex_bytes("0x1"), parse_hex_bytes("0xzz")), (None, None));
+    }
+
+    #[test]
+    fn a_claim_matches_only_its_root() {
+        let root = SigningRoot([5; 32]);
+        assert!(ObservedRoot::from(root).matches(&root));
+        assert!(!ObservedRoot::new([4; 32]).matches(&root));
+        assert_eq!(root.to_string(), format!("0x{}", "05".repeat(32)));
+    }
+}

@@ -83,3 +83,25 @@ impl SlotClock {
         self.slot_at(now).map(|slot| slot.epoch(self.slots_per_epoch))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_begin_at_genesis() {
+        let clock = SlotClock {
+            genesis: UnixMillis(1_000_000),
+            slot_millis: NonZeroU64::new(12_000).unwrap(),
+            slots_per_epoch: NonZeroU64::new(32).unwrap(),
+        };
+        assert_eq!(clock.slot_at(UnixMillis(999_999)), None);
+        assert_eq!(clock.epoch_at(UnixMillis(0)), None);
+        assert_eq!(clock.slot_at(UnixMillis(1_000_000)), Some(Slot(0)));
+        assert_eq!(clock.slot_at(UnixMillis(1_011_999)), Some(Slot(0)));
+        assert_eq!(clock.slot_at(UnixMillis(1_012_000)), Some(Slot(1)));
+        assert_eq!(clock.epoch_at(UnixMillis(1_000_000 + 12_000 * 32)), Some(Epoch(1)));
+        assert_eq!(Epoch(0).saturating_prev(), Epoch(0));
+        assert_eq!(Slot(u64::MAX).epoch(NonZeroU64::MIN), Epoch(u64::MAX));
+    }
+}

@@ -9,6 +9,7 @@
     reason = "tests may stop at the first surprise"
 )]
 
+mod containers;
 mod gloas;
 mod json;
 mod oracle;

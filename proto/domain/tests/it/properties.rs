@@ -1,7 +1,8 @@
 //! Random messages: our roots against the second implementation's.
 
-use holdfast_domain::message::{AttestationShape, Message, Unslashable};
-use holdfast_domain::{Preset, PublicKey, SigningIntent, TreeError};
+use holdfast_domain::body::{BeaconBlock, BodyDeposit, DepositData, SignedVoluntaryExit};
+use holdfast_domain::message::{AttestationShape, Message, Unslashable, VoluntaryExit};
+use holdfast_domain::{Epoch, Preset, PublicKey, SigningIntent, TreeError, ValidatorIndex};
 use proptest::prelude::*;
 
 use crate::json::{Signable, read_request, write_request};
@@ -102,4 +103,36 @@ fn a_phase0_aggregate_over_the_limit_is_refused() {
     let error =
         Message::Unslashable(Unslashable::AggregateAndProof(message)).object_root(&Preset::MAINNET).unwrap_err();
     assert_eq!(error, TreeError::TooManyBits { field: "aggregate.aggregation_bits", got: 2056, limit: 2048 });
+}
+
+#[test]
+fn blocks_over_the_limits_of_their_body_are_refused() {
+    let preset = Preset::MAINNET;
+    let error = |field: &'static str, spoil: fn(&mut BeaconBlock)| {
+        let Signable::Block(mut block) = Random::new(3, 2).sample(Sample::AltairBlock, &preset) else {
+            panic!("a block was asked for")
+        };
+        spoil(&mut block);
+        let error = block.into_header(&preset).unwrap_err();
+        assert!(error.to_string().starts_with(field), "{error}");
+    };
+    error("body.deposits ", |block| {
+        let deposit = BodyDeposit {
+            proof: Box::new([[0; 32]; 33]),
+            data: DepositData {
+                pubkey: PublicKey::from_bytes([0; 48]),
+                withdrawal_credentials: [0; 32],
+                amount: 0,
+                signature: [0; 96],
+            },
+        };
+        block.body.deposits = vec![deposit; 17];
+    });
+    error("body.voluntary_exits ", |block| {
+        let message = VoluntaryExit { epoch: Epoch(0), validator_index: ValidatorIndex(0) };
+        block.body.voluntary_exits = vec![SignedVoluntaryExit { message, signature: [0; 96] }; 17];
+    });
+    error("body.sync_aggregate.sync_committee_bits ", |block| {
+        block.body.sync_aggregate.as_mut().unwrap().sync_committee_bits.pop();
+    });
 }
