@@ -1,0 +1,412 @@
+//! Group commit: many intents, one durable transaction, one permit each.
+//!
+//! One thread owns the store. While it commits, requests queue; then it takes all of them (up to a named
+//! bound), drops those whose client has gone, and judges and records the rest in one transaction. There
+//! are no timers: a lone request commits at once. Replies are sent only after the commit, so a permit
+//! without a durable record cannot exist. When the outcome of a commit is unknown, the committer freezes:
+//! it touches the store never again and refuses everything.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use holdfast_domain::{PublicKey, SigningIntent, UnixMillis};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::db::Settings;
+use crate::error::{AdminError, FreezeReason, OpenError, Refusal, StoreError};
+use crate::guard::{GuardHealth, release};
+use crate::identity::CallerId;
+use crate::journal::codec::Encoder;
+use crate::journal::merkle::Accumulator;
+use crate::journal::{BatchHeader, Entry, Head, InstanceId, Outcome, leaf};
+use crate::metrics::Metrics;
+use crate::permit::SigningPermit;
+use crate::registry::KeyState;
+use crate::rules::{Approved, Denial, Horizon, Verdict, Watermarks, judge, judge_chain};
+use crate::store::{Committed, Load, Planned, ReadStore, Row, Store};
+
+/// How long before genesis a fence "now" is still believed: a clock further back is taken to be wrong.
+const LONGEST_WAIT_FOR_GENESIS_MILLIS: u64 = 30 * 24 * 60 * 60 * 1000;
+
+/// Bound of the queue of read-only questions.
+const READ_QUEUE_CAPACITY: usize = 64;
+
+/// One request for a permit.
+pub(crate) struct Request {
+    pub(crate) intent: SigningIntent,
+    pub(crate) caller: CallerId,
+    pub(crate) reply: oneshot::Sender<Result<SigningPermit, Refusal>>,
+    pub(crate) queued: Instant,
+}
+
+/// Administrative work on the store; returns a reason if protection must freeze because of it.
+pub(crate) type Job = Box<dyn FnOnce(Result<&mut dyn Store, FreezeReason>) -> Option<FreezeReason> + Send>;
+
+/// What the committer can be told.
+#[expect(clippy::large_enum_variant, reason = "nearly every command is a request; a box each would cost more")]
+pub(crate) enum Command {
+    Authorize(Request),
+    Admin(Job),
+    Stop(oneshot::Sender<()>),
+}
+
+/// A question to the reader.
+pub(crate) type Question = Box<dyn FnOnce(&mut dyn ReadStore) + Send>;
+
+/// What the reader can be told.
+pub(crate) enum Read {
+    Job(Question),
+    Stop(oneshot::Sender<()>),
+}
+
+/// What guard and committer both see.
+pub(crate) struct Shared {
+    pub(crate) settings: Settings,
+    pub(crate) metrics: Metrics,
+    pub(crate) health: watch::Sender<GuardHealth>,
+}
+
+impl Shared {
+    /// The horizon at `now`.
+    pub(crate) fn horizon(&self, now: UnixMillis) -> Horizon {
+        Horizon::new(&self.settings.slot_clock, now, self.settings.future_tolerance_slots)
+    }
+
+    /// The fence at `now`; refused if the clock is implausibly far before genesis, where a fence would
+    /// protect nothing once the clock is right.
+    pub(crate) fn fence(&self, now: UnixMillis) -> Result<Watermarks, AdminError> {
+        let genesis = self.settings.slot_clock.genesis;
+        if now.0.saturating_add(LONGEST_WAIT_FOR_GENESIS_MILLIS) < genesis.0 {
+            return Err(AdminError::ClockBeforeGenesis { genesis, now });
+        }
+        Ok(self.horizon(now).fence())
+    }
+
+    fn frozen(&self) -> Option<FreezeReason> {
+        match *self.health.borrow() {
+            GuardHealth::Serving => None,
+            GuardHealth::Frozen { reason } => Some(reason),
+        }
+    }
+
+    fn freeze(&self, reason: FreezeReason) {
+        let first = self.health.send_if_modified(|health| match health {
+            GuardHealth::Serving => {
+                *health = GuardHealth::Frozen { reason };
+                true
+            }
+            GuardHealth::Frozen { .. } => false,
+        });
+        if first {
+            self.metrics.frozen.set(1);
+            tracing::error!(%reason, "slashing protection is frozen");
+        }
+    }
+
+    /// Why a request got no answer.
+    pub(crate) fn gone(&self) -> Refusal {
+        self.frozen().map_or(Refusal::ShuttingDown, Refusal::Frozen)
+    }
+
+    /// Why an administrative operation got no answer.
+    pub(crate) fn admin_gone(&self) -> AdminError {
+        self.frozen().map_or(AdminError::ShutDown, AdminError::Frozen)
+    }
+}
+
+/// The two threads and the ways to reach them. Dropping it stops both and waits for them.
+pub(crate) struct Core {
+    pub(crate) shared: Arc<Shared>,
+    channels: Option<(mpsc::Sender<Command>, mpsc::Sender<Read>)>,
+    threads: Vec<JoinHandle<()>>,
+    /// Stand-ins for the moment of dropping, always closed.
+    closed: (mpsc::Sender<Command>, mpsc::Sender<Read>),
+}
+
+impl Core {
+    /// Starts both threads.
+    pub(crate) fn start(
+        store: Box<dyn Store>,
+        reader: Box<dyn ReadStore>,
+        instance: InstanceId,
+        settings: Settings,
+    ) -> Result<Self, OpenError> {
+        let (commands, command_queue) = mpsc::channel(settings.queue_capacity.get());
+        let (reads, read_queue) = mpsc::channel(READ_QUEUE_CAPACITY);
+        let (health, _) = watch::channel(GuardHealth::Serving);
+        let shared = Arc::new(Shared { settings, metrics: Metrics::new(), health });
+        let committer = Committer { store: Some(store), instance, shared: Arc::clone(&shared) };
+        let mut core = Self {
+            shared,
+            channels: Some((commands, reads)),
+            threads: Vec::new(),
+            closed: (mpsc::channel(1).0, mpsc::channel(1).0),
+        };
+        core.threads.push(spawn("holdfast-read", move || serve_reads(reader, read_queue))?);
+        core.threads.push(spawn("holdfast-commit", move || committer.run(command_queue))?);
+        Ok(core)
+    }
+
+    pub(crate) fn commands(&self) -> &mpsc::Sender<Command> {
+        self.channels.as_ref().map_or(&self.closed.0, |(commands, _)| commands)
+    }
+
+    pub(crate) fn reads(&self) -> &mpsc::Sender<Read> {
+        self.channels.as_ref().map_or(&self.closed.1, |(_, reads)| reads)
+    }
+}
+
+impl Drop for Core {
+    fn drop(&mut self) {
+        drop(self.channels.take());
+        for thread in self.threads.drain(..) {
+            // A thread that panicked has frozen protection already.
+            drop(thread.join());
+        }
+    }
+}
+
+fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, OpenError> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(body).map_err(OpenError::Thread)
+}
+
+fn serve_reads(mut store: Box<dyn ReadStore>, mut queue: mpsc::Receiver<Read>) {
+    while let Some(read) = queue.blocking_recv() {
+        match read {
+            Read::Job(job) => job(store.as_mut()),
+            Read::Stop(stopped) => {
+                drop(store);
+                let _ = stopped.send(());
+                return;
+            }
+        }
+    }
+}
+
+/// The thread that owns the store.
+struct Committer {
+    /// `None` once frozen: a store of unknown state is never touched again.
+    store: Option<Box<dyn Store>>,
+    instance: InstanceId,
+    shared: Arc<Shared>,
+}
+
+impl Drop for Committer {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.shared.freeze(FreezeReason::CommitterGone);
+        }
+    }
+}
+
+/// What one request gets once the commit is through.
+enum Due {
+    Permit(Approved),
+    Denial(Denial),
+}
+
+impl Committer {
+    fn run(mut self, mut queue: mpsc::Receiver<Command>) {
+        let limit = self.shared.settings.max_batch.get();
+        let mut taken = Vec::with_capacity(limit);
+        let mut batch = Vec::with_capacity(limit);
+        while queue.blocking_recv_many(&mut taken, limit) > 0 {
+            for command in taken.drain(..) {
+                match command {
+                    Command::Authorize(request) => batch.push(request),
+                    Command::Admin(job) => {
+                        self.commit(&mut batch);
+                        self.administer(job);
+                    }
+                    Command::Stop(stopped) => {
+                        self.commit(&mut batch);
+                        queue.close();
+                        self.close();
+                        let _ = stopped.send(());
+                        return;
+                    }
+                }
+            }
+            self.commit(&mut batch);
+            let load = if queue.is_empty() { Load::Idle } else { Load::Busy };
+            if let Some(store) = &mut self.store {
+                store.tidy(load);
+            }
+        }
+        self.close();
+    }
+
+    fn close(&mut self) {
+        if let Some(store) = self.store.take() {
+            store.close();
+        }
+    }
+
+    fn freeze(&mut self, reason: FreezeReason) {
+        self.shared.freeze(reason);
+        drop(self.store.take());
+    }
+
+    fn administer(&mut self, job: Job) {
+        let freezes = match &mut self.store {
+            Some(store) => job(Ok(store.as_mut())),
+            None => job(Err(self.shared.frozen().unwrap_or(FreezeReason::CommitterGone))),
+        };
+        if let Some(reason) = freezes {
+            self.freeze(reason);
+        }
+    }
+
+    /// Judges, commits and answers everything in `batch`, and leaves it empty.
+    fn commit(&mut self, batch: &mut Vec<Request>) {
+        let taken = batch.len();
+        // Before anything is recorded: a client that has gone cannot use a permit.
+        batch.retain(|request| !request.reply.is_closed());
+        self.shared.metrics.abandoned.inc_by(taken.saturating_sub(batch.len()) as u64);
+        if batch.is_empty() {
+            return;
+        }
+        let started = Instant::now();
+        for request in batch.iter() {
+            let waited = started.saturating_duration_since(request.queued);
+            self.shared.metrics.queue_wait.observe(waited.as_secs_f64());
+        }
+        let Some(store) = &mut self.store else {
+            let reason = self.shared.frozen().unwrap_or(FreezeReason::CommitterGone);
+            refuse_all(batch, &Refusal::Frozen(reason));
+            return;
+        };
+        let (keys, positions) = distinct_keys(batch);
+        let mut due = Vec::with_capacity(batch.len());
+        let mut bytes = 0;
+        let result = store.commit_batch(&keys, &mut |head, rows| {
+            let planned = plan(&self.shared, self.instance, head, rows, batch, &positions, &mut due);
+            bytes = planned.entries.len();
+            planned
+        });
+        match result {
+            Ok(committed) => {
+                self.shared.metrics.observe_commit(started.elapsed(), batch.len() as u64, bytes);
+                deliver(&self.shared.metrics, batch, due, &committed);
+            }
+            Err(error) => self.fail(batch, error),
+        }
+    }
+
+    fn fail(&mut self, batch: &mut Vec<Request>, error: StoreError) {
+        self.shared.metrics.failed_commits.inc();
+        let freezes = error.freezes();
+        tracing::error!(error = &error as &dyn std::error::Error, entries = batch.len(), "a batch was not committed");
+        if let Some(reason) = freezes {
+            self.freeze(reason);
+            refuse_all(batch, &Refusal::Frozen(reason));
+        } else {
+            refuse_all(batch, &Refusal::Unavailable(Arc::new(error)));
+        }
+    }
+}
+
+/// The distinct keys of a batch, and for each request the position of its key among them.
+fn distinct_keys(batch: &[Request]) -> (Vec<PublicKey>, Vec<usize>) {
+    let mut keys = Vec::with_capacity(batch.len());
+    let mut seen = HashMap::with_capacity(batch.len());
+    let positions = batch
+        .iter()
+        .map(|request| {
+            let key = *request.intent.key();
+            *seen.entry(key).or_insert_with(|| {
+                keys.push(key);
+                keys.len().saturating_sub(1)
+            })
+        })
+        .collect();
+    (keys, positions)
+}
+
+/// Judges a batch in order against the rows, which change as it goes, and plans what to write.
+fn plan(
+    shared: &Shared,
+    instance: InstanceId,
+    head: &Head,
+    rows: &mut [Option<Row>],
+    batch: &[Request],
+    positions: &[usize],
+    due: &mut Vec<Due>,
+) -> Planned {
+    let time = shared.settings.clock.now();
+    let horizon = shared.horizon(time);
+    let mut encoder = Encoder::new();
+    let mut tree = Accumulator::default();
+    let mut encoded = Vec::new();
+    due.clear();
+    for (request, position) in batch.iter().zip(positions) {
+        let row = rows.get_mut(*position).and_then(Option::as_mut);
+        let id = row.as_ref().map(|row| row.id);
+        let decided = decide(shared, horizon, row, &request.intent);
+        let entry = Entry {
+            caller: request.caller.clone(),
+            key: *request.intent.key(),
+            subject: *request.intent.subject(),
+            root: request.intent.root().into(),
+            outcome: match &decided {
+                Due::Permit(approved) => Outcome::Approved(approved.approval()),
+                Due::Denial(denial) => Outcome::Denied(*denial),
+            },
+        };
+        encoder.push(&entry, id);
+        encoded.clear();
+        leaf::write(&entry, time, &mut encoded);
+        tree.push(&encoded);
+        due.push(decided);
+    }
+    let header = BatchHeader::following(head, instance, time, tree.root(), tree.count());
+    Planned { header, entries: encoder.finish() }
+}
+
+/// Judges one intent and, if it is approved, moves its row on.
+fn decide(shared: &Shared, horizon: Horizon, row: Option<&mut Row>, intent: &SigningIntent) -> Due {
+    let subject = intent.subject();
+    let named = intent.genesis_validators_root();
+    if let Err(denial) = judge_chain(subject, named, shared.settings.genesis_validators_root) {
+        return Due::Denial(denial);
+    }
+    let Some(row) = row else { return Due::Denial(Denial::KeyNotRegistered) };
+    match row.state {
+        KeyState::Enabled => {}
+        KeyState::Disabled | KeyState::Tombstoned => return Due::Denial(Denial::KeyDisabled),
+    }
+    match judge(&row.marks, subject, &intent.root(), horizon) {
+        Verdict::Approve { approved, after } => {
+            row.changed |= row.marks != after;
+            row.marks = after;
+            Due::Permit(approved)
+        }
+        Verdict::Deny(denial) => Due::Denial(denial),
+    }
+}
+
+fn deliver(metrics: &Metrics, batch: &mut Vec<Request>, due: Vec<Due>, committed: &Committed) {
+    for (request, due) in batch.drain(..).zip(due) {
+        let kind = request.intent.subject().kind();
+        let answer = match due {
+            Due::Permit(approved) => {
+                metrics.observe_verdict(kind, Outcome::Approved(approved.approval()));
+                Ok(release(&request.intent, &approved, committed))
+            }
+            Due::Denial(denial) => {
+                metrics.observe_verdict(kind, Outcome::Denied(denial));
+                Err(Refusal::from(denial))
+            }
+        };
+        // A client that went after the commit loses its permit; asking again is safe.
+        drop(request.reply.send(answer));
+    }
+}
+
+fn refuse_all(batch: &mut Vec<Request>, refusal: &Refusal) {
+    for request in batch.drain(..) {
+        drop(request.reply.send(Err(refusal.clone())));
+    }
+}

@@ -1,0 +1,108 @@
+//! Opening a database and binding it to a chain: the steps before there is a [`Guard`].
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use holdfast_domain::{Clock, GenesisValidatorsRoot, SlotClock};
+
+#[cfg(feature = "sqlite")]
+use {
+    crate::committer::Core, crate::error::OpenError, crate::guard::Guard, crate::journal::InstanceId,
+    crate::store::Store, crate::store::sqlite::SqliteStore, std::path::PathBuf,
+};
+
+/// Slots beyond the clock that still count as present: room for clocks that differ a little.
+pub const DEFAULT_FUTURE_TOLERANCE_SLOTS: u64 = 1;
+/// Requests that may wait for the committer.
+pub const DEFAULT_QUEUE_CAPACITY: NonZeroUsize = NonZeroUsize::new(16_384).unwrap();
+/// Requests committed together at most.
+pub const DEFAULT_MAX_BATCH: NonZeroUsize = NonZeroUsize::new(4_096).unwrap();
+
+/// Which database to open.
+#[cfg(feature = "sqlite")]
+#[derive(Debug, Clone)]
+pub struct StoreOptions {
+    /// The SQLite file; made with mode 0600 if it is not there. Its directory must exist.
+    pub path: PathBuf,
+}
+
+/// To what a database is bound.
+#[derive(Clone)]
+pub struct BindOptions {
+    /// The chain.
+    pub genesis_validators_root: GenesisValidatorsRoot,
+    /// Its slots.
+    pub slot_clock: SlotClock,
+    /// The time of day.
+    pub clock: Arc<dyn Clock>,
+    /// Slots beyond the clock that still count as present; [`DEFAULT_FUTURE_TOLERANCE_SLOTS`].
+    pub future_tolerance_slots: u64,
+    /// Requests that may wait; [`DEFAULT_QUEUE_CAPACITY`].
+    pub queue_capacity: NonZeroUsize,
+    /// Requests committed together at most; [`DEFAULT_MAX_BATCH`].
+    pub max_batch: NonZeroUsize,
+}
+
+/// The same options, as the committer keeps them.
+pub(crate) type Settings = BindOptions;
+
+impl BindOptions {
+    /// Options with the defaults.
+    pub fn new(genesis_validators_root: GenesisValidatorsRoot, slot_clock: SlotClock, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            genesis_validators_root,
+            slot_clock,
+            clock,
+            future_tolerance_slots: DEFAULT_FUTURE_TOLERANCE_SLOTS,
+            queue_capacity: DEFAULT_QUEUE_CAPACITY,
+            max_batch: DEFAULT_MAX_BATCH,
+        }
+    }
+}
+
+/// An open, locked and migrated database that is not serving yet.
+#[cfg(feature = "sqlite")]
+pub struct SlashingDb {
+    store: SqliteStore,
+}
+
+#[cfg(feature = "sqlite")]
+impl SlashingDb {
+    /// Opens the database, or makes it. Blocks on the disk.
+    ///
+    /// # Errors
+    /// [`OpenError`]: locked by another process, on a network filesystem, not ours, damaged, too new, or
+    /// a setting that durability needs did not take effect. Nothing has been changed then.
+    pub fn open(options: &StoreOptions) -> Result<Self, OpenError> {
+        Ok(Self { store: SqliteStore::open(&options.path)? })
+    }
+
+    /// The chain this database is pinned to, if it is.
+    pub fn pinned_network(&self) -> Option<GenesisValidatorsRoot> {
+        self.store.pinned()
+    }
+
+    /// The identity drawn when the database was made.
+    pub fn instance_id(&self) -> InstanceId {
+        self.store.instance()
+    }
+
+    /// Pins the chain on first use, refuses another one later, and starts serving.
+    ///
+    /// # Errors
+    /// [`OpenError::WrongNetwork`], or a failure of the database or the operating system.
+    pub fn bind(mut self, options: BindOptions) -> Result<Guard, OpenError> {
+        let wanted = options.genesis_validators_root;
+        let failed = |action, path: &std::path::Path| {
+            let path = path.to_owned();
+            move |source| OpenError::Database { action, path, source: Box::new(source) }
+        };
+        let pinned = self.store.pin(wanted).map_err(failed("pin the chain", self.store.path()))?;
+        if pinned != wanted {
+            return Err(OpenError::WrongNetwork { pinned, wanted });
+        }
+        let reader = self.store.reader().map_err(failed("open a reader", self.store.path()))?;
+        let instance = self.store.instance();
+        Ok(Guard::new(Core::start(Box::new(self.store), reader, instance, options)?))
+    }
+}

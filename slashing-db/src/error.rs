@@ -1,0 +1,363 @@
+//! What can go wrong, and what it means for the caller.
+//!
+//! `Display` never repeats its `#[source]`: log the chain. Every refusal has a stable word and a class.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use holdfast_domain::{GenesisValidatorsRoot, UnixMillis};
+
+use crate::rules::{Denial, SlashingReason};
+
+/// A cause from a driver or the operating system.
+pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Why a database could not be opened or bound.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// A file operation failed.
+    #[error("cannot {action} {}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On which path.
+        path: PathBuf,
+        /// Why it failed.
+        #[source]
+        source: std::io::Error,
+    },
+    /// SQLite on a network filesystem loses locks and writes.
+    #[error(
+        "{} is on a network filesystem ({kind}), where file locks and fsync cannot be trusted; \
+         put the data directory on a local disk", path.display()
+    )]
+    NetworkFilesystem {
+        /// The database path.
+        path: PathBuf,
+        /// Name of the filesystem type.
+        kind: &'static str,
+    },
+    /// Somebody else has the database open.
+    #[error("{} is already open in {}; stop that process first, or send the command to it: \
+         two processes must never sign from one database file", path.display(), describe_holder(*holder))]
+    Locked {
+        /// The database path.
+        path: PathBuf,
+        /// Process id of the holder, where the system tells.
+        holder: Option<u32>,
+    },
+    /// Others may read or write the file.
+    #[error("{} has mode {mode:04o}, but it holds sealed keys and the slashing record; run: chmod 600 {}",
+        path.display(), path.display())]
+    Permissions {
+        /// The database path.
+        path: PathBuf,
+        /// The permission bits found.
+        mode: u32,
+    },
+    /// Not an SQLite file at all.
+    #[error("{} is not a Holdfast database (no SQLite header); check the path, or restore the file from a backup",
+        path.display())]
+    NotADatabase {
+        /// The path.
+        path: PathBuf,
+    },
+    /// An SQLite file of another program.
+    #[error("{} is an SQLite database of another program; choose another data directory", path.display())]
+    ForeignDatabase {
+        /// The path.
+        path: PathBuf,
+    },
+    /// Written by a newer version.
+    #[error("{} has schema version {found}, this program knows up to {supported}; \
+         install the newer version that wrote it", path.display())]
+    NewerSchema {
+        /// The path.
+        path: PathBuf,
+        /// Version in the file.
+        found: u32,
+        /// Newest version known here.
+        supported: u32,
+    },
+    /// The file was replaced while it was being opened.
+    #[error("{} was replaced by another file while it was being opened; try again", path.display())]
+    Replaced {
+        /// The path.
+        path: PathBuf,
+    },
+    /// A setting did not take effect.
+    #[error("SQLite did not accept `{name} = {wanted}` for {} (it reports {found}); \
+         without it commits are not durable", path.display())]
+    Setting {
+        /// The path.
+        path: PathBuf,
+        /// Name of the setting.
+        name: &'static str,
+        /// Value asked for.
+        wanted: &'static str,
+        /// Value in force.
+        found: String,
+    },
+    /// A database operation failed.
+    #[error("cannot {action} in {}", path.display())]
+    Database {
+        /// What was tried.
+        action: &'static str,
+        /// On which path.
+        path: PathBuf,
+        /// Why it failed.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Pinned to another chain.
+    #[error(
+        "this database belongs to the chain with genesis validators root {pinned}, but {wanted} is configured; \
+         use that network, or another data directory"
+    )]
+    WrongNetwork {
+        /// The root the database is pinned to.
+        pinned: GenesisValidatorsRoot,
+        /// The root asked for.
+        wanted: GenesisValidatorsRoot,
+    },
+    /// No random bytes for the instance id.
+    #[error("the operating system gave no random bytes for the instance id")]
+    Random(#[source] getrandom::Error),
+    /// A thread could not be started.
+    #[error("cannot start the thread that owns the database")]
+    Thread(#[source] std::io::Error),
+}
+
+fn describe_holder(holder: Option<u32>) -> String {
+    match holder {
+        Some(pid) => format!("process {pid}"),
+        None => "another process".to_owned(),
+    }
+}
+
+/// Why the guard stopped authorizing for good. Only a restart ends it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum FreezeReason {
+    /// A commit may or may not be on disk.
+    #[error("the outcome of a commit is unknown; check the disk, then restart")]
+    CommitOutcomeUnknown,
+    /// Reading or writing failed below SQLite.
+    #[error("the storage reported an input/output error; check the disk, then restart")]
+    StorageFailed,
+    /// The database is damaged.
+    #[error("the database is damaged; restore it and fence the keys before signing again")]
+    DatabaseDamaged,
+    /// Somebody else wrote to the journal, or acknowledged batches are gone.
+    #[error("the journal does not end where this process left it; find out who changed the database file")]
+    JournalHeadMoved,
+    /// The database refused a change that would have weakened protection.
+    #[error("the database refused an inconsistent change; report this as a defect")]
+    InvariantViolated,
+    /// The thread that owns the database is gone.
+    #[error("the thread that owns the database stopped unexpectedly; report this as a defect")]
+    CommitterGone,
+}
+
+/// A database operation that failed while serving.
+#[derive(Debug, thiserror::Error)]
+#[error("the slashing database could not {action}")]
+pub struct StoreError {
+    action: &'static str,
+    fatal: Option<FreezeReason>,
+    #[source]
+    source: BoxError,
+}
+
+impl StoreError {
+    /// Nothing was written; later requests may succeed.
+    pub(crate) fn retryable(action: &'static str, source: impl Into<BoxError>) -> Self {
+        Self { action, fatal: None, source: source.into() }
+    }
+
+    /// What was written is unknown or wrong: no more permits.
+    pub(crate) fn fatal(action: &'static str, reason: FreezeReason, source: impl Into<BoxError>) -> Self {
+        Self { action, fatal: Some(reason), source: source.into() }
+    }
+
+    /// The same failure, made fatal unless it is already.
+    #[must_use]
+    pub(crate) fn or_fatal(mut self, reason: FreezeReason) -> Self {
+        self.fatal.get_or_insert(reason);
+        self
+    }
+
+    /// Set if the guard must freeze.
+    pub fn freezes(&self) -> Option<FreezeReason> {
+        self.fatal
+    }
+}
+
+/// Why an administrative operation failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AdminError {
+    /// The database refused or failed.
+    #[error("the operation was not carried out")]
+    Store(#[from] StoreError),
+    /// Protection is frozen.
+    #[error("protection is frozen: {0}")]
+    Frozen(FreezeReason),
+    /// The guard was shut down.
+    #[error("the slashing database is shut down")]
+    ShutDown,
+    /// No such key.
+    #[error("the key is not registered; import it first")]
+    UnknownKey,
+    /// The key was deleted.
+    #[error("the key was deleted; import it again, replacing its tombstone, if that is intended")]
+    Tombstoned,
+    /// A fence cannot be placed.
+    #[error("the clock says the chain starts only at {genesis} ms and it is {now} ms (Unix time): \
+         correct the clock, or register freshly generated keys as never signed",
+        genesis = genesis.0, now = now.0)]
+    ClockBeforeGenesis {
+        /// Configured genesis.
+        genesis: UnixMillis,
+        /// What the clock says.
+        now: UnixMillis,
+    },
+}
+
+/// Why a key was not registered.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RegisterError {
+    /// The key was deleted before.
+    #[error(
+        "this key was deleted here; importing it again needs an explicit request to replace its tombstone, \
+         after making sure that it signs nowhere else"
+    )]
+    Tombstoned,
+    /// Claimed as never signed, but the database knows the key.
+    #[error("this key cannot be registered as never signed: the database has seen it; use the default watermark")]
+    AlreadySeen,
+    /// The operation itself failed.
+    #[error("registration was not carried out")]
+    Admin(#[from] AdminError),
+}
+
+/// What a refusal means for the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Class {
+    /// Judged and denied; the same request will be denied again.
+    Refused,
+    /// Too much at once; a retry is safe.
+    Overloaded,
+    /// Cannot record anything now; a retry is safe.
+    Unavailable,
+}
+
+/// Why there is no permit.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Refusal {
+    /// Signing could get the validator slashed.
+    #[error("{}", describe(Denial::Slashable(*.0)))]
+    Slashable(SlashingReason),
+    /// Block slot beyond the clock.
+    #[error("{}", describe(Denial::SlotInFuture))]
+    FutureSlot,
+    /// Attestation target beyond the clock.
+    #[error("{}", describe(Denial::TargetInFuture))]
+    FutureTarget,
+    /// For another chain.
+    #[error("{}", describe(Denial::WrongGenesisValidatorsRoot))]
+    WrongGenesisValidatorsRoot,
+    /// Disabled or deleted.
+    #[error("{}", describe(Denial::KeyDisabled))]
+    KeyDisabled,
+    /// No row.
+    #[error("{}", describe(Denial::KeyNotRegistered))]
+    KeyNotRegistered,
+    /// The queue is full; not recorded.
+    #[error("too many requests are waiting for the slashing database; try again shortly")]
+    Overloaded,
+    /// The record could not be written, and certainly was not.
+    #[error("the slashing database cannot record the request; nothing was signed, and a retry is safe")]
+    Unavailable(#[source] Arc<StoreError>),
+    /// The guard is shutting down; not recorded.
+    #[error("the slashing database is shutting down; nothing was signed")]
+    ShuttingDown,
+    /// Protection is frozen.
+    #[error("slashing protection is frozen and nothing can be signed: {0}")]
+    Frozen(FreezeReason),
+}
+
+impl Refusal {
+    /// Stable word for the wire, metric labels and logs.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Slashable(reason) => Denial::Slashable(*reason).as_str(),
+            Self::FutureSlot => Denial::SlotInFuture.as_str(),
+            Self::FutureTarget => Denial::TargetInFuture.as_str(),
+            Self::WrongGenesisValidatorsRoot => Denial::WrongGenesisValidatorsRoot.as_str(),
+            Self::KeyDisabled => Denial::KeyDisabled.as_str(),
+            Self::KeyNotRegistered => Denial::KeyNotRegistered.as_str(),
+            Self::Overloaded => "overloaded",
+            Self::Unavailable(_) | Self::ShuttingDown => "database_unavailable",
+            Self::Frozen(_) => "protection_frozen",
+        }
+    }
+
+    /// What it means for the client.
+    pub fn class(&self) -> Class {
+        match self {
+            Self::Slashable(_)
+            | Self::FutureSlot
+            | Self::FutureTarget
+            | Self::WrongGenesisValidatorsRoot
+            | Self::KeyDisabled
+            | Self::KeyNotRegistered => Class::Refused,
+            Self::Overloaded => Class::Overloaded,
+            Self::Unavailable(_) | Self::ShuttingDown | Self::Frozen(_) => Class::Unavailable,
+        }
+    }
+}
+
+impl From<Denial> for Refusal {
+    fn from(denial: Denial) -> Self {
+        match denial {
+            Denial::Slashable(reason) => Self::Slashable(reason),
+            Denial::SlotInFuture => Self::FutureSlot,
+            Denial::TargetInFuture => Self::FutureTarget,
+            Denial::WrongGenesisValidatorsRoot => Self::WrongGenesisValidatorsRoot,
+            Denial::KeyDisabled => Self::KeyDisabled,
+            Denial::KeyNotRegistered => Self::KeyNotRegistered,
+        }
+    }
+}
+
+fn describe(denial: Denial) -> &'static str {
+    match denial {
+        Denial::Slashable(reason) => match reason {
+            SlashingReason::BlockSlotBelowWatermark => {
+                "refused: the block's slot is not above the highest slot this key may already have signed"
+            }
+            SlashingReason::DoubleBlock => "refused: a different block was already signed at this slot",
+            SlashingReason::SourceAfterTarget => "refused: the attestation's source epoch is after its target epoch",
+            SlashingReason::SourceBelowWatermark => {
+                "refused: the attestation's source epoch is below the highest signed source, so it could surround an earlier vote"
+            }
+            SlashingReason::TargetBelowWatermark => {
+                "refused: the attestation's target epoch is not above the highest target this key may already have signed"
+            }
+            SlashingReason::DoubleVote => "refused: a different attestation was already signed for this target epoch",
+        },
+        Denial::SlotInFuture => {
+            "refused: the block's slot is in the future; compare this machine's clock with the validator client's"
+        }
+        Denial::TargetInFuture => {
+            "refused: the attestation's target epoch is in the future; compare this machine's clock with the validator client's"
+        }
+        Denial::WrongGenesisValidatorsRoot => {
+            "refused: the request is for another chain than this signer is set up for (genesis validators root differs)"
+        }
+        Denial::KeyDisabled => "refused: the key is disabled or deleted",
+        Denial::KeyNotRegistered => "refused: the key is not registered in the slashing database; import it first",
+    }
+}

@@ -1,0 +1,298 @@
+//! The guard: the only road from an intent to a permit.
+//!
+//! It exists only for a database that is open, locked and pinned to one chain. `release` below holds the
+//! one call to `SigningPermit::mint`.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Instant;
+
+use holdfast_domain::{PublicKey, SigningIntent};
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::oneshot;
+
+use crate::committer::{Command, Core, Request};
+use crate::error::{AdminError, FreezeReason, Refusal, RegisterError, StoreError};
+use crate::identity::CallerId;
+use crate::metrics::Metrics;
+use crate::permit::SigningPermit;
+use crate::registry::{
+    DataKeyRecord, EntryWatermark, HighWatermarks, KeyInfo, KeyState, NewKey, Registered, StoredKey, Switch, Tombstone,
+    decide_entry,
+};
+use crate::rules::{Approved, Watermarks};
+use crate::store::{Committed, ReadStore, Store};
+
+/// Whether permits are given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GuardHealth {
+    /// They are.
+    Serving,
+    /// No more, until the process restarts. It should exit with the code for a database failure.
+    Frozen {
+        /// Why.
+        reason: FreezeReason,
+    },
+}
+
+/// Judges intents, records them durably, and hands out permits. Cheap to clone.
+///
+/// Dropping the last clone stops the database threads and releases the lock; [`Guard::shutdown`] does the
+/// same and waits without blocking.
+#[derive(Clone)]
+pub struct Guard {
+    core: Arc<Core>,
+}
+
+/// Turns a committed approval into the permit it earned. Called by the committer, after the commit.
+pub(crate) fn release(intent: &SigningIntent, approved: &Approved, committed: &Committed) -> SigningPermit {
+    SigningPermit::mint(*intent.key(), intent.root(), intent.subject().kind(), approved, committed)
+}
+
+impl Guard {
+    pub(crate) fn new(core: Core) -> Self {
+        Self { core: Arc::new(core) }
+    }
+
+    /// Judges an intent of any kind and records the answer. The permit comes after the durable commit.
+    ///
+    /// The request is queued before this returns, so requests made in order are judged in order. Dropping
+    /// the future before the committer takes the request withdraws it unrecorded; later, the record
+    /// stays and the same request is permitted again as identical data.
+    ///
+    /// # Errors
+    /// [`Refusal`]: a denial is in the journal; an overload or unavailability is not.
+    pub fn authorize(
+        &self,
+        intent: SigningIntent,
+        caller: CallerId,
+    ) -> impl Future<Output = Result<SigningPermit, Refusal>> + Send + 'static {
+        let (reply, answer) = oneshot::channel();
+        let request = Request { intent, caller, reply, queued: Instant::now() };
+        let queued = self.core.commands().try_send(Command::Authorize(request));
+        if let Err(TrySendError::Full(_)) = &queued {
+            self.core.shared.metrics.overloaded.inc();
+        }
+        let shared = Arc::clone(&self.core.shared);
+        async move {
+            match queued {
+                Ok(()) => answer.await.unwrap_or_else(|_| Err(shared.gone())),
+                Err(TrySendError::Full(_)) => Err(Refusal::Overloaded),
+                Err(TrySendError::Closed(_)) => Err(shared.gone()),
+            }
+        }
+    }
+
+    /// Whether permits are given.
+    pub fn health(&self) -> GuardHealth {
+        *self.core.shared.health.borrow()
+    }
+
+    /// Waits until protection freezes, which in good times is never.
+    pub async fn frozen(&self) -> FreezeReason {
+        let mut health = self.core.shared.health.subscribe();
+        loop {
+            if let GuardHealth::Frozen { reason } = *health.borrow_and_update() {
+                return reason;
+            }
+            if health.changed().await.is_err() {
+                return FreezeReason::CommitterGone;
+            }
+        }
+    }
+
+    /// The guard's metrics, to be registered once.
+    pub fn metrics(&self) -> &Metrics {
+        &self.core.shared.metrics
+    }
+
+    /// Registers one key.
+    ///
+    /// # Errors
+    /// [`RegisterError`]; the key is then not registered.
+    pub async fn register(
+        &self,
+        key: NewKey,
+        entry: EntryWatermark,
+        tombstone: Tombstone,
+    ) -> Result<Registered, RegisterError> {
+        let mut results = self.register_many(vec![(key, entry)], tombstone).await?;
+        results.pop().unwrap_or(Err(RegisterError::Admin(AdminError::ShutDown)))
+    }
+
+    /// Registers many keys in one transaction; results are in the order of the keys.
+    ///
+    /// # Errors
+    /// [`AdminError`] if the transaction failed: then no key is registered.
+    pub async fn register_many(
+        &self,
+        keys: Vec<(NewKey, EntryWatermark)>,
+        tombstone: Tombstone,
+    ) -> Result<Vec<Result<Registered, RegisterError>>, AdminError> {
+        let shared = Arc::clone(&self.core.shared);
+        let fenced = keys.iter().any(|(_, entry)| matches!(entry, EntryWatermark::Now));
+        let (keys, entries): (Vec<_>, Vec<_>) = keys.into_iter().unzip();
+        self.write(move |store| {
+            // Read here, on the thread that also commits permits: nothing is signed after this moment
+            // and before the row is written.
+            let now = shared.settings.clock.now();
+            let fence = if fenced { shared.fence(now)? } else { Watermarks::default() };
+            let mut decide = |index: usize, row: Option<&crate::store::KeyRow>| {
+                let entry = entries.get(index).copied().unwrap_or(EntryWatermark::Now);
+                decide_entry(row, entry, tombstone, &fence)
+            };
+            Ok(store.register(&keys, now, &mut decide)?)
+        })
+        .await
+    }
+
+    /// Enables or disables a key. Once this returns, a disabled key earns no more permits.
+    ///
+    /// # Errors
+    /// [`AdminError::UnknownKey`], [`AdminError::Tombstoned`] or a failure; the state is then unchanged.
+    pub async fn switch(&self, key: &PublicKey, to: Switch, by: &CallerId) -> Result<(), AdminError> {
+        let (shared, key, by) = (Arc::clone(&self.core.shared), *key, by.clone());
+        let before = self.write(move |store| Ok(store.switch(&key, to, &by, shared.settings.clock.now())?)).await?;
+        match before.ok_or(AdminError::UnknownKey)? {
+            KeyState::Enabled | KeyState::Disabled => Ok(()),
+            KeyState::Tombstoned => Err(AdminError::Tombstoned),
+        }
+    }
+
+    /// Deletes a key's secret and leaves a tombstone with its watermarks. Returns the state it had before.
+    ///
+    /// # Errors
+    /// [`AdminError::UnknownKey`] or a failure; the key is then unchanged.
+    pub async fn tombstone(&self, key: &PublicKey, by: &CallerId) -> Result<KeyState, AdminError> {
+        let (shared, key, by) = (Arc::clone(&self.core.shared), *key, by.clone());
+        let before = self.write(move |store| Ok(store.tombstone(&key, &by, shared.settings.clock.now())?)).await?;
+        before.ok_or(AdminError::UnknownKey)
+    }
+
+    /// Fences keys (all, if `None`) at the present, as after a restore. Returns how many rows there were.
+    ///
+    /// # Errors
+    /// [`AdminError`]; nothing is then fenced.
+    pub async fn fence(&self, keys: Option<Vec<PublicKey>>, by: &CallerId) -> Result<u64, AdminError> {
+        let (shared, by) = (Arc::clone(&self.core.shared), by.clone());
+        self.write(move |store| {
+            let now = shared.settings.clock.now();
+            let floor = shared.fence(now)?;
+            Ok(store.raise(keys.as_deref(), &floor, &by, now)?)
+        })
+        .await
+    }
+
+    /// Every key that has a sealed secret, enabled or not, with its proof of registration.
+    ///
+    /// # Errors
+    /// [`AdminError`].
+    pub async fn active_keys(&self) -> Result<Vec<StoredKey>, AdminError> {
+        self.read(|store| store.stored_keys()).await
+    }
+
+    /// What is known about a key, tombstoned or not; `None` without a row.
+    ///
+    /// # Errors
+    /// [`AdminError`].
+    pub async fn key_info(&self, key: &PublicKey) -> Result<Option<KeyInfo>, AdminError> {
+        let key = *key;
+        Ok(self.read(move |store| store.key_infos(Some(&key))).await?.pop())
+    }
+
+    /// What is known about every key, in order of entry.
+    ///
+    /// # Errors
+    /// [`AdminError`].
+    pub async fn list(&self) -> Result<Vec<KeyInfo>, AdminError> {
+        self.read(|store| store.key_infos(None)).await
+    }
+
+    /// A key's watermarks; `None` without a row.
+    ///
+    /// # Errors
+    /// [`AdminError`].
+    pub async fn watermark(&self, key: &PublicKey) -> Result<Option<Watermarks>, AdminError> {
+        Ok(self.key_info(key).await?.map(|info| info.watermarks))
+    }
+
+    /// The highest watermarks over all keys.
+    ///
+    /// # Errors
+    /// [`AdminError`].
+    pub async fn high_watermarks(&self) -> Result<HighWatermarks, AdminError> {
+        self.read(|store| store.high_watermarks()).await
+    }
+
+    /// Stores a wrapped data key, replacing the one with the same id.
+    ///
+    /// # Errors
+    /// [`AdminError`]; nothing is then stored.
+    pub async fn put_data_key(&self, record: DataKeyRecord) -> Result<(), AdminError> {
+        self.write(move |store| Ok(store.put_data_key(&record)?)).await
+    }
+
+    /// The wrapped data keys, by id.
+    ///
+    /// # Errors
+    /// [`AdminError`].
+    pub async fn data_keys(&self) -> Result<Vec<DataKeyRecord>, AdminError> {
+        self.read(|store| store.data_keys()).await
+    }
+
+    /// Finishes what is queued, closes the database and releases its lock. Later requests are refused.
+    pub async fn shutdown(&self) {
+        let (reply, closed) = oneshot::channel();
+        // A reader that is gone already, or a committer that is, has nothing left to close.
+        let (stopped, reader) = oneshot::channel();
+        if self.core.reads().send(crate::committer::Read::Stop(stopped)).await.is_ok() {
+            drop(reader.await);
+        }
+        if self.core.commands().send(Command::Stop(reply)).await.is_ok() {
+            drop(closed.await);
+        }
+    }
+
+    /// Runs `work` on the committer thread, between batches.
+    async fn write<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut dyn Store) -> Result<T, AdminError> + Send + 'static,
+    ) -> Result<T, AdminError> {
+        let (reply, answer) = oneshot::channel();
+        let job = Box::new(move |store: Result<&mut dyn Store, FreezeReason>| {
+            let result = store.map_err(AdminError::Frozen).and_then(work);
+            let freezes = match &result {
+                Err(AdminError::Store(error)) => error.freezes(),
+                Ok(_) | Err(_) => None,
+            };
+            // Whoever asked may have gone; the work is done all the same.
+            drop(reply.send(result));
+            freezes
+        });
+        if self.core.commands().send(Command::Admin(job)).await.is_err() {
+            return Err(self.core.shared.admin_gone());
+        }
+        answer.await.unwrap_or_else(|_| Err(self.core.shared.admin_gone()))
+    }
+
+    /// Runs `work` on the reader thread.
+    async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut dyn ReadStore) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, AdminError> {
+        let (reply, answer) = oneshot::channel();
+        let job = Box::new(move |store: &mut dyn ReadStore| {
+            drop(reply.send(work(store).map_err(AdminError::Store)));
+        });
+        if self.core.reads().send(crate::committer::Read::Job(job)).await.is_err() {
+            return Err(self.core.shared.admin_gone());
+        }
+        answer.await.unwrap_or_else(|_| Err(self.core.shared.admin_gone()))
+    }
+}
+
+impl std::fmt::Debug for Guard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Guard").field("health", &self.health()).finish_non_exhaustive()
+    }
+}

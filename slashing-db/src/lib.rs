@@ -1,0 +1,56 @@
+//! Slashing protection: the rules, the durable record, and the permit that a signature needs.
+//!
+//! # What is guaranteed
+//!
+//! A [`SigningPermit`] exists only for a key and a signing root that were judged by [`rules`] against
+//! the stored watermarks of that key, *after* the new watermarks and the journal entry about it were
+//! committed to disk in one transaction. There is no other constructor, no copy, and no switch that
+//! turns this off. The whole argument can be read in [`permit`](SigningPermit), `guard.rs`,
+//! `rules.rs`, `store/mod.rs` and one file per store.
+//!
+//! # What is assumed
+//!
+//! The disk keeps what `fsync` acknowledged; the clock passed in is right to within the configured
+//! tolerance when a key is fenced at "now"; nobody else signs with the same keys from another database.
+//!
+//! # What is not covered
+//!
+//! A database restored from an old copy, and two databases for one key: types and transactions end
+//! at this file. The journal makes such an act visible, and a fence makes it harmless.
+//!
+//! Every operation of [`Guard`] that touches the database is `async` but needs no particular
+//! runtime: the work happens on threads owned by this crate.
+#![cfg_attr(
+    not(feature = "sqlite"),
+    expect(
+        dead_code,
+        reason = "without a store feature nothing can open a database, so the machinery behind it is idle"
+    )
+)]
+
+mod committer;
+mod db;
+mod error;
+mod guard;
+mod identity;
+pub mod interchange;
+pub mod journal;
+mod metrics;
+mod permit;
+mod registry;
+pub mod rules;
+mod store;
+
+pub use db::{BindOptions, DEFAULT_FUTURE_TOLERANCE_SLOTS, DEFAULT_MAX_BATCH, DEFAULT_QUEUE_CAPACITY};
+#[cfg(feature = "sqlite")]
+pub use db::{SlashingDb, StoreOptions};
+pub use error::{AdminError, Class, FreezeReason, OpenError, Refusal, RegisterError, StoreError};
+pub use guard::{Guard, GuardHealth};
+pub use identity::CallerId;
+pub use metrics::Metrics;
+pub use permit::SigningPermit;
+pub use registry::{
+    DataKeyId, DataKeyRecord, EntryWatermark, Floor, HighWatermarks, KeyInfo, KeyOrigin, KeyState, NewKey, Registered,
+    Registration, SealedKey, StoredKey, Switch, Tombstone,
+};
+pub use rules::{Approval, AttestationMark, BlockMark, Denial, SlashingReason, Watermarks};

@@ -1,0 +1,277 @@
+//! How a key enters, stays in and leaves the database.
+//!
+//! A key without a row cannot sign, so [`Registration`], which `ActiveKey` demands, exists only for a
+//! key that has one. Entering never lowers a watermark, leaving keeps it: a deleted key's row stays as a
+//! tombstone. Nothing here enables or disables a key by itself.
+
+use core::fmt;
+
+use holdfast_domain::{Epoch, PublicKey, Slot, UnixMillis};
+
+use crate::error::RegisterError;
+use crate::identity::CallerId;
+use crate::rules::{AttestationMark, BlockMark, Watermarks};
+use crate::store::{Enrolled, KeyRow};
+
+/// A sealed secret key: bytes this crate stores and never looks into.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SealedKey(Vec<u8>);
+
+impl SealedKey {
+    /// Takes sealed bytes.
+    pub fn new(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+    /// The sealed bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for SealedKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SealedKey({} bytes)", self.0.len())
+    }
+}
+
+/// Where a key came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum KeyOrigin {
+    /// Imported from a keystore.
+    Imported,
+    /// Made by this program.
+    Generated,
+}
+
+/// A key to be registered.
+#[derive(Debug, Clone)]
+pub struct NewKey {
+    /// The public key.
+    pub key: PublicKey,
+    /// Its sealed secret.
+    pub sealed: SealedKey,
+    /// Where it came from.
+    pub origin: KeyOrigin,
+    /// A name for people, if any.
+    pub label: Option<String>,
+    /// Who registers it.
+    pub registered_by: CallerId,
+}
+
+/// Lowest watermarks a key must have. Signing roots are never part of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Floor {
+    /// Highest block slot that may have been signed.
+    pub block: Option<Slot>,
+    /// Highest source epoch that may have been signed.
+    pub source: Option<Epoch>,
+    /// Highest target epoch that may have been signed.
+    pub target: Option<Epoch>,
+}
+
+impl Floor {
+    /// As watermarks without roots. One attestation epoch alone leaves the other at 0.
+    pub(crate) fn watermarks(&self) -> Watermarks {
+        let attestation = match (self.source, self.target) {
+            (None, None) => None,
+            (source, target) => Some(AttestationMark {
+                source: source.unwrap_or(Epoch(0)),
+                target: target.unwrap_or(Epoch(0)),
+                root: None,
+            }),
+        };
+        Watermarks { block: self.block.map(|slot| BlockMark { slot, root: None }), attestation }
+    }
+}
+
+/// What a key is taken to have signed before it enters. Merged upward with what the row already says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EntryWatermark {
+    /// Anything up to now (and the clock tolerance): the safe default. Costs up to one epoch of attestations.
+    Now,
+    /// Nothing: only for keys just generated. Refused for a key the database has seen.
+    NeverSigned,
+    /// At most this, which the operator vouches for.
+    AtLeast(Floor),
+}
+
+/// What to do with a key that was deleted here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tombstone {
+    /// Refuse it.
+    Refuse,
+    /// Register it again, on the operator's explicit word; its watermarks stay.
+    Replace,
+}
+
+/// Proof that a key has a row. Not `Clone`; made only from a row that a store read or committed.
+#[derive(Debug)]
+pub struct Registration(Enrolled);
+
+impl Registration {
+    pub(crate) fn new(enrolled: Enrolled) -> Self {
+        Self(enrolled)
+    }
+    /// The registered key.
+    pub fn key(&self) -> &PublicKey {
+        self.0.key()
+    }
+}
+
+/// Result of registering one key.
+#[derive(Debug)]
+pub enum Registered {
+    /// Now registered and enabled.
+    New(Registration),
+    /// Was registered already; its sealed secret and state are unchanged.
+    Duplicate,
+}
+
+/// Whether a key may sign.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum KeyState {
+    /// It may.
+    Enabled,
+    /// Switched off by an operator, or known only by its history.
+    Disabled,
+    /// Deleted: the secret is gone, the watermarks stay.
+    Tombstoned,
+}
+
+impl KeyState {
+    /// Lower-case word for listings.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Enabled => "enabled",
+            Self::Disabled => "disabled",
+            Self::Tombstoned => "tombstoned",
+        }
+    }
+}
+
+/// An operator's switch of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Switch {
+    /// Let it sign.
+    Enable,
+    /// Stop it.
+    Disable,
+}
+
+/// A key as loaded at start.
+#[derive(Debug)]
+pub struct StoredKey {
+    /// Proof of the row.
+    pub registration: Registration,
+    /// The sealed secret.
+    pub sealed: SealedKey,
+    /// `Enabled` or `Disabled`.
+    pub state: KeyState,
+}
+
+impl StoredKey {
+    /// Whether the key may sign.
+    pub fn enabled(&self) -> bool {
+        match self.state {
+            KeyState::Enabled => true,
+            KeyState::Disabled | KeyState::Tombstoned => false,
+        }
+    }
+}
+
+/// Everything about a key that is not secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyInfo {
+    /// The key.
+    pub key: PublicKey,
+    /// Whether it may sign.
+    pub state: KeyState,
+    /// Its watermarks.
+    pub watermarks: Watermarks,
+    /// Where it came from; `None` for a key known only by its history.
+    pub origin: Option<KeyOrigin>,
+    /// A name for people, if any.
+    pub label: Option<String>,
+    /// When the row was made.
+    pub created: UnixMillis,
+    /// By whom.
+    pub created_by: CallerId,
+    /// When its state, secret or floor was last changed by an operator.
+    pub changed: UnixMillis,
+    /// By whom.
+    pub changed_by: CallerId,
+}
+
+/// The highest watermarks over all keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct HighWatermarks {
+    /// Highest block slot.
+    pub block: Option<Slot>,
+    /// Highest source epoch.
+    pub source: Option<Epoch>,
+    /// Highest target epoch.
+    pub target: Option<Epoch>,
+}
+
+/// Number of a data key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DataKeyId(pub u32);
+
+/// A data key as wrapped by a key-encryption provider: bytes this crate stores and never looks into.
+#[derive(Clone, PartialEq, Eq)]
+pub struct DataKeyRecord {
+    /// Which data key.
+    pub id: DataKeyId,
+    /// Which provider wrapped it.
+    pub provider: String,
+    /// The wrapped bytes.
+    pub wrapped: Vec<u8>,
+    /// When this wrapping was stored.
+    pub stored: UnixMillis,
+}
+
+impl fmt::Debug for DataKeyRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DataKeyRecord")
+            .field("id", &self.id)
+            .field("provider", &self.provider)
+            .field("wrapped_bytes", &self.wrapped.len())
+            .field("stored", &self.stored)
+            .finish()
+    }
+}
+
+/// What registering does to one row; decided here, carried out by the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Entry {
+    /// Make or take over the row, store the secret, enable it.
+    Enroll(Watermarks),
+    /// The key is here already: raise its watermarks (possibly to what they are), touch nothing else.
+    Duplicate(Watermarks),
+}
+
+/// Decides how a key enters, given its row if it has one. `now` is the fence at this moment.
+pub(crate) fn decide_entry(
+    row: Option<&KeyRow>,
+    entry: EntryWatermark,
+    tombstone: Tombstone,
+    now: &Watermarks,
+) -> Result<Entry, RegisterError> {
+    let floor = match entry {
+        EntryWatermark::Now => *now,
+        EntryWatermark::NeverSigned => Watermarks::default(),
+        EntryWatermark::AtLeast(floor) => floor.watermarks(),
+    };
+    let Some(row) = row else { return Ok(Entry::Enroll(floor)) };
+    match (row.state, tombstone) {
+        (KeyState::Tombstoned, Tombstone::Refuse) => return Err(RegisterError::Tombstoned),
+        (KeyState::Tombstoned, Tombstone::Replace) | (KeyState::Enabled | KeyState::Disabled, _) => {}
+    }
+    match entry {
+        // Fencing a key that is already at work would cost it an epoch and protect nothing.
+        EntryWatermark::NeverSigned | EntryWatermark::Now if row.has_secret => Ok(Entry::Duplicate(row.marks)),
+        EntryWatermark::NeverSigned => Err(RegisterError::AlreadySeen),
+        EntryWatermark::AtLeast(_) if row.has_secret => Ok(Entry::Duplicate(row.marks.raised_to(&floor))),
+        EntryWatermark::Now | EntryWatermark::AtLeast(_) => Ok(Entry::Enroll(row.marks.raised_to(&floor))),
+    }
+}

@@ -1,0 +1,155 @@
+//! The seam between the guard and a database, and the two witnesses only a database can give.
+//!
+//! [`Committed`] and [`Enrolled`] have private fields, so they can be made only by the stores, which are
+//! modules below this one. A store that claims a commit it did not make is the one lie the types cannot
+//! catch: read each store line by line.
+
+use holdfast_domain::{GenesisValidatorsRoot, PublicKey, UnixMillis};
+
+use crate::error::{RegisterError, StoreError};
+use crate::identity::CallerId;
+use crate::journal::{BatchHeader, Head};
+use crate::registry::{DataKeyRecord, Entry, HighWatermarks, KeyInfo, KeyState, NewKey, Registered, StoredKey, Switch};
+use crate::rules::Watermarks;
+
+#[cfg(feature = "sqlite")]
+mod filesystem;
+#[cfg(feature = "sqlite")]
+pub(crate) mod sqlite;
+
+/// Witness that a batch is durable: made after the store's `COMMIT` came back with success.
+#[derive(Debug)]
+pub(crate) struct Committed {
+    seq: u64,
+}
+
+impl Committed {
+    /// Journal sequence number of the batch.
+    pub(crate) fn seq(&self) -> u64 {
+        self.seq
+    }
+}
+
+/// Witness that a key has a row.
+#[derive(Debug)]
+pub(crate) struct Enrolled {
+    key: PublicKey,
+}
+
+impl Enrolled {
+    /// The key.
+    pub(crate) fn key(&self) -> &PublicKey {
+        &self.key
+    }
+}
+
+/// Number of a key's row; stands for the key inside a journal batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct RowId(pub(crate) u64);
+
+/// A key's row as the rules see it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Row {
+    pub(crate) id: RowId,
+    pub(crate) state: KeyState,
+    pub(crate) marks: Watermarks,
+    /// Set by the judge when `marks` must be written back.
+    pub(crate) changed: bool,
+}
+
+/// A key's row as registration sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct KeyRow {
+    pub(crate) state: KeyState,
+    pub(crate) marks: Watermarks,
+    pub(crate) has_secret: bool,
+}
+
+/// What the judge wants written: one journal batch (row changes are marked in the rows).
+#[derive(Debug)]
+pub(crate) struct Planned {
+    pub(crate) header: BatchHeader,
+    pub(crate) entries: Vec<u8>,
+}
+
+/// Whether requests are waiting while the store tidies up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Load {
+    /// Nobody waits.
+    Idle,
+    /// Somebody does: only what is urgent.
+    Busy,
+}
+
+/// Judges loaded rows in place. `rows` is parallel to the `keys` given to [`Store::commit_batch`].
+pub(crate) type Judge<'a> = &'a mut dyn FnMut(&Head, &mut [Option<Row>]) -> Planned;
+
+/// Decides how the `index`th key enters, given its row.
+pub(crate) type DecideEntry<'a> = &'a mut dyn FnMut(usize, Option<&KeyRow>) -> Result<Entry, RegisterError>;
+
+/// A durable home of watermarks, keys and the journal.
+///
+/// Contract: each method is one transaction. `Ok` means durable. `Err` that does not
+/// [freeze](StoreError::freezes) means that nothing was written; any other `Err` means that nobody knows,
+/// and the caller must never use the store again.
+pub(crate) trait Store: Send {
+    /// Loads the rows of `keys` (distinct) under lock, lets `judge` change them, writes the changed
+    /// ones and the batch, commits.
+    fn commit_batch(&mut self, keys: &[PublicKey], judge: Judge<'_>) -> Result<Committed, StoreError>;
+
+    /// Registers keys; results are parallel to `keys`.
+    fn register(
+        &mut self,
+        keys: &[NewKey],
+        at: UnixMillis,
+        decide: DecideEntry<'_>,
+    ) -> Result<Vec<Result<Registered, RegisterError>>, StoreError>;
+
+    /// Enables or disables a key. Returns its state before, or `None` without a row. Tombstones stay.
+    fn switch(
+        &mut self,
+        key: &PublicKey,
+        to: Switch,
+        by: &CallerId,
+        at: UnixMillis,
+    ) -> Result<Option<KeyState>, StoreError>;
+
+    /// Deletes a key's secret and marks the row. Returns its state before, or `None` without a row.
+    fn tombstone(&mut self, key: &PublicKey, by: &CallerId, at: UnixMillis) -> Result<Option<KeyState>, StoreError>;
+
+    /// Raises the watermarks of `keys`, or of every row, to `floor`. Returns the number of rows found.
+    fn raise(
+        &mut self,
+        keys: Option<&[PublicKey]>,
+        floor: &Watermarks,
+        by: &CallerId,
+        at: UnixMillis,
+    ) -> Result<u64, StoreError>;
+
+    /// Stores or replaces a wrapped data key.
+    fn put_data_key(&mut self, record: &DataKeyRecord) -> Result<(), StoreError>;
+
+    /// Pins the chain if it is not pinned yet; returns the root that is pinned now.
+    fn pin(&mut self, root: GenesisValidatorsRoot) -> Result<GenesisValidatorsRoot, StoreError>;
+
+    /// Housekeeping between batches, after every reply has been delivered. Failure is harmless.
+    fn tidy(&mut self, load: Load);
+
+    /// A second, read-only way in, so that long listings never delay signing.
+    fn reader(&self) -> Result<Box<dyn ReadStore>, StoreError>;
+
+    /// Closes cleanly. Failure leaves nothing lost: every commit was durable before.
+    fn close(self: Box<Self>);
+}
+
+/// Read-only questions.
+pub(crate) trait ReadStore: Send {
+    /// Every key with a secret.
+    fn stored_keys(&mut self) -> Result<Vec<StoredKey>, StoreError>;
+    /// One key, or all in order of entry.
+    fn key_infos(&mut self, only: Option<&PublicKey>) -> Result<Vec<KeyInfo>, StoreError>;
+    /// Maxima over all rows.
+    fn high_watermarks(&mut self) -> Result<HighWatermarks, StoreError>;
+    /// Wrapped data keys, by id.
+    fn data_keys(&mut self) -> Result<Vec<DataKeyRecord>, StoreError>;
+}
