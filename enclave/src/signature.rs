@@ -1,6 +1,6 @@
 //! From what a backend computed to what may leave the process.
 //!
-//! Guarantees: a [`Signature`] comes only from a [`RawSignature`], and only after the check that the
+//! Guarantees: a [`Signature`] comes only from a `RawSignature`, and only after the check that the
 //! policy of its backend demands.
 
 use core::fmt;

@@ -1,7 +1,7 @@
 //! Signatures computed in this process, by a few threads of their own.
 //!
 //! Guarantees: async threads never compute; block proposals are taken before anything else, and wait for
-//! at most [`CHUNK`] signatures already begun; each distinct root is hashed once while it is in the
+//! at most `CHUNK` signatures already begun; each distinct root is hashed once while it is in the
 //! cache; both queues are bounded; work nobody waits for is skipped; shutting down finishes what was
 //! accepted. This is the only caller of the BLS signing routine.
 
