@@ -19,6 +19,7 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::{Path, PathBuf};
 
+use holdfast_slashing_db::{DEFAULT_FUTURE_TOLERANCE_SLOTS, DEFAULT_MAX_BATCH, DEFAULT_QUEUE_CAPACITY};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -90,7 +91,7 @@ pub(crate) struct DatabaseConfig {
 
 impl Default for DatabaseConfig {
     fn default() -> Self {
-        Self { url: None, queue_capacity: size(65_536), max_batch: size(8_192) }
+        Self { url: None, queue_capacity: DEFAULT_QUEUE_CAPACITY, max_batch: DEFAULT_MAX_BATCH }
     }
 }
 
@@ -205,7 +206,7 @@ impl Default for SigningConfig {
     fn default() -> Self {
         Self {
             threads: None,
-            queue_capacity: size(65_536),
+            queue_capacity: size(16_384),
             cache_entries: size(1_024),
             verify: SignatureCheck::Never,
         }
@@ -222,7 +223,7 @@ pub(crate) struct SlashingConfig {
 
 impl Default for SlashingConfig {
     fn default() -> Self {
-        Self { future_tolerance_slots: 1 }
+        Self { future_tolerance_slots: DEFAULT_FUTURE_TOLERANCE_SLOTS }
     }
 }
 

@@ -1,0 +1,348 @@
+//! Opening what is in custody: data directory, database, data key, keys.
+//!
+//! Guarantees: the directory is this user's alone before anything in it is read; the database is
+//! bound to the configured network before a key is touched; a key-encryption key is made once and
+//! recorded after it is durable; nothing that is there already is ever overwritten.
+
+use std::collections::BTreeMap;
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use holdfast_domain::{Clock, GenesisValidatorsRoot, Network, PublicKey, SlotClock};
+use holdfast_enclave::backend::KeyBackend;
+use holdfast_enclave::provider::file::FileProvider;
+use holdfast_enclave::provider::passphrase::PassphraseProvider;
+use holdfast_enclave::provider::{self, Provider, ProviderKind, WrapContext, Wrapped};
+use holdfast_enclave::secret::FilePrivacy;
+use holdfast_enclave::{
+    ActiveKey, DataKey, DurableError, KeyError, Keyring, Passphrase, ProviderError, SealError, SecretError, durable, seal,
+};
+use holdfast_slashing_db::journal::InstanceId;
+use holdfast_slashing_db::{
+    AdminError, BindOptions, DataKeyId, DataKeyRecord, Guard, OpenError, SlashingDb, StoreOptions, StoredKey,
+};
+
+use crate::cli::Exit;
+use crate::config::{Config, ConfigError, KeyProvider, resolve_network};
+
+/// The one data key there is so far.
+const FIRST_DATA_KEY: DataKeyId = DataKeyId(1);
+
+/// Why what is in custody could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CustodyError {
+    /// The configuration does not lead to a known chain.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The network has no genesis time, so "now" has no slot.
+    #[error("the network {network} has no genesis time; give --genesis-time SECONDS, or --beacon URL to learn it")]
+    NoGenesisTime {
+        /// Name of the network.
+        network: String,
+    },
+    /// The data directory cannot be made or is open to others.
+    #[error("cannot use the data directory {}", path.display())]
+    DataDir {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: DurableError,
+    },
+    /// A command that needs a database found none.
+    #[error(
+        "there is no database at {}; check --data-dir, or begin with `holdfast keys import --from PATH`", path.display()
+    )]
+    NothingHere {
+        /// Where the database should be.
+        path: PathBuf,
+    },
+    /// The database cannot be opened.
+    #[error("cannot open the slashing protection database")]
+    Open(#[from] OpenError),
+    /// The database does not answer.
+    #[error("the slashing protection database failed")]
+    Database(#[from] AdminError),
+    /// The data key cannot be had.
+    #[error("cannot open the data key that seals all stored keys")]
+    Provider(#[from] ProviderError),
+    /// No passphrase, and nobody to ask.
+    #[error(
+        "the stored keys are protected by a passphrase, and there is no terminal to ask for it; \
+         name a file that holds it with keys.passphrase_file (HOLDFAST_KEYS_PASSPHRASE_FILE)"
+    )]
+    NoPassphrase,
+    /// The terminal could not be read.
+    #[error("cannot read the passphrase from the terminal")]
+    Prompt(#[source] std::io::Error),
+    /// The two passphrases typed differ.
+    #[error("the two passphrases differ; start again")]
+    PassphrasesDiffer,
+    /// A passphrase or key could not be held.
+    #[error("cannot take the passphrase")]
+    Secret(#[from] SecretError),
+    /// Keys are stored, but the data key that seals them is not.
+    #[error(
+        "the database holds {keys} sealed keys but not the data key that opens them; \
+         restore the database from a backup, or import the keystores again into a new data directory"
+    )]
+    DataKeyLost {
+        /// How many keys.
+        keys: usize,
+    },
+    /// A stored key cannot be opened.
+    #[error("a stored key cannot be opened")]
+    Seal(#[from] SealError),
+    /// A stored key cannot be used.
+    #[error("a stored key cannot be used")]
+    Key(#[from] KeyError),
+}
+
+impl CustodyError {
+    /// How a process ends that failed so.
+    pub(crate) fn exit(&self) -> Exit {
+        match self {
+            Self::Config(_) | Self::NoGenesisTime { .. } | Self::NothingHere { .. } => Exit::Usage,
+            Self::NoPassphrase | Self::PassphrasesDiffer => Exit::Usage,
+            Self::DataDir { source: DurableError::Permissions(_), .. } => Exit::Usage,
+            Self::Open(OpenError::WrongNetwork { .. } | OpenError::Permissions { .. }) => Exit::Usage,
+            Self::Database(error) => admin_exit(error),
+            Self::DataDir { .. }
+            | Self::Open(_)
+            | Self::Provider(_)
+            | Self::Prompt(_)
+            | Self::Secret(_)
+            | Self::DataKeyLost { .. }
+            | Self::Seal(_) => Exit::Unreachable,
+            Self::Key(_) => Exit::Bug,
+        }
+    }
+}
+
+/// How a process ends after an administrative operation failed.
+pub(crate) fn admin_exit(error: &AdminError) -> Exit {
+    match error {
+        AdminError::Frozen(_) => Exit::Frozen,
+        AdminError::UnknownKey | AdminError::Tombstoned | AdminError::ClockBeforeGenesis { .. } => Exit::Refused,
+        _ => Exit::Unreachable,
+    }
+}
+
+/// What is in custody, open.
+pub(crate) struct Custody {
+    /// Slashing protection and the record of keys.
+    pub(crate) guard: Guard,
+    /// The identity of the database.
+    pub(crate) instance: InstanceId,
+    /// The chain the keys belong to; its genesis validators root and time are known.
+    pub(crate) network: Network,
+    /// Its genesis validators root.
+    pub(crate) genesis_validators_root: GenesisValidatorsRoot,
+    /// Its slots.
+    pub(crate) slot_clock: SlotClock,
+    /// The time of day.
+    pub(crate) clock: Arc<dyn Clock>,
+    /// What seals the stored keys; `None` before the first key.
+    pub(crate) data_key: Option<Arc<DataKey>>,
+    /// Who wraps the data key, for display; `None` before the first key.
+    pub(crate) protected_by: Option<String>,
+}
+
+/// Opens what is in custody; makes the data directory and the database if they are not there.
+/// The data key is opened if there is one, and made only by [`Custody::ensure_data_key`].
+///
+/// # Errors
+/// [`CustodyError`]; nothing has been changed then, except that an empty directory or database may
+/// have been made.
+pub(crate) async fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<Custody, CustodyError> {
+    let mut custody = open_sealed(config, clock).await?;
+    custody.open_data_key(config).await?;
+    Ok(custody)
+}
+
+/// As [`open`], but leaves the data key closed: for commands that look at the record only.
+///
+/// # Errors
+/// As [`open`].
+pub(crate) async fn open_sealed(config: &Config, clock: Arc<dyn Clock>) -> Result<Custody, CustodyError> {
+    let network = resolve_network(config).await?;
+    let no_time = || CustodyError::NoGenesisTime { network: network.name.clone() };
+    let slot_clock = network.slot_clock().ok_or_else(no_time)?;
+    let genesis_validators_root = network.genesis_validators_root.ok_or_else(no_time)?;
+    let dir = config.data_dir();
+    durable::create_private_dir(dir).map_err(|source| CustodyError::DataDir { path: dir.to_owned(), source })?;
+    let database = SlashingDb::open(&StoreOptions { path: config.database()?.path().to_owned() })?;
+    let instance = database.instance_id();
+    let guard = database.bind(BindOptions {
+        genesis_validators_root,
+        slot_clock,
+        clock: Arc::clone(&clock),
+        future_tolerance_slots: config.slashing.future_tolerance_slots,
+        queue_capacity: config.database.queue_capacity,
+        max_batch: config.database.max_batch,
+    })?;
+    Ok(Custody { guard, instance, network, genesis_validators_root, slot_clock, clock, data_key: None, protected_by: None })
+}
+
+/// Refuses if there is no database yet: for commands that make no sense without one.
+///
+/// # Errors
+/// [`CustodyError::NothingHere`].
+pub(crate) fn require_existing(config: &Config) -> Result<(), CustodyError> {
+    let path = config.database()?.path().to_owned();
+    if path.exists() { Ok(()) } else { Err(CustodyError::NothingHere { path }) }
+}
+
+impl Custody {
+    /// The record of the data key in use.
+    ///
+    /// # Errors
+    /// [`CustodyError::Database`].
+    pub(crate) async fn record(&self) -> Result<Option<DataKeyRecord>, CustodyError> {
+        let records = self.guard.data_keys().await?;
+        Ok(records.into_iter().max_by_key(|record| record.id))
+    }
+
+    fn wrap_context(&self, id: DataKeyId) -> WrapContext {
+        WrapContext { network: self.genesis_validators_root, data_key: provider::DataKeyId(id.0) }
+    }
+
+    /// Opens the data key with the provider that wrapped it, if there is one.
+    ///
+    /// # Errors
+    /// [`CustodyError`] if the provider cannot be had or refuses.
+    pub(crate) async fn open_data_key(&mut self, config: &Config) -> Result<(), CustodyError> {
+        let Some(record) = self.record().await? else { return Ok(()) };
+        let provider: Box<dyn Provider> = match record.provider.parse::<ProviderKind>()? {
+            ProviderKind::File => Box::new(FileProvider::new(FileProvider::default_path(config.data_dir()))),
+            ProviderKind::Passphrase => Box::new(PassphraseProvider::new(passphrase(config, Asking::Once)?)?),
+        };
+        let key = provider.unwrap(&Wrapped::from_bytes(record.wrapped), &self.wrap_context(record.id))?;
+        self.data_key = Some(Arc::new(key));
+        self.protected_by = Some(provider.describe());
+        Ok(())
+    }
+
+    /// The data key; made, wrapped by the configured provider and recorded if there is none yet.
+    ///
+    /// # Errors
+    /// [`CustodyError`] if the provider cannot be had, or if keys are stored whose data key is gone.
+    pub(crate) async fn ensure_data_key(&mut self, config: &Config) -> Result<Arc<DataKey>, CustodyError> {
+        if self.data_key.is_none() {
+            self.open_data_key(config).await?;
+        }
+        if let Some(key) = &self.data_key {
+            return Ok(Arc::clone(key));
+        }
+        let keys = self.guard.active_keys().await?.len();
+        if keys > 0 {
+            return Err(CustodyError::DataKeyLost { keys });
+        }
+        let provider = new_provider(config)?;
+        let key = DataKey::generate()?;
+        let wrapped = provider.wrap(&key, &self.wrap_context(FIRST_DATA_KEY))?;
+        let record = DataKeyRecord {
+            id: FIRST_DATA_KEY,
+            provider: provider.kind().name().to_owned(),
+            wrapped: wrapped.as_bytes().to_vec(),
+            stored: self.clock.now(),
+        };
+        self.guard.put_data_key(record).await?;
+        let key = Arc::new(key);
+        self.data_key = Some(Arc::clone(&key));
+        self.protected_by = Some(provider.describe());
+        Ok(key)
+    }
+}
+
+/// The provider for a new data key.
+fn new_provider(config: &Config) -> Result<Box<dyn Provider>, CustodyError> {
+    Ok(match config.keys.provider {
+        KeyProvider::File => {
+            let path = FileProvider::default_path(config.data_dir());
+            // A key file without a recorded data key is left from a start that was cut short.
+            if path.exists() { Box::new(FileProvider::new(path)) } else { Box::new(FileProvider::create(path)?) }
+        }
+        KeyProvider::Passphrase => Box::new(PassphraseProvider::new(passphrase(config, Asking::Twice)?)?),
+    })
+}
+
+/// How often a passphrase is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asking {
+    /// To open something with it.
+    Once,
+    /// To protect something with it, where a slip would lock its owner out.
+    Twice,
+}
+
+/// The passphrase from the configured file, or from the terminal.
+fn passphrase(config: &Config, asking: Asking) -> Result<Passphrase, CustodyError> {
+    if let Some(path) = &config.keys.passphrase_file {
+        return Ok(Passphrase::read_file(path, FilePrivacy::Required)?);
+    }
+    if !std::io::stdin().is_terminal() {
+        return Err(CustodyError::NoPassphrase);
+    }
+    let ask = |prompt: &str| -> Result<Passphrase, CustodyError> {
+        Ok(Passphrase::new(rpassword::prompt_password(prompt).map_err(CustodyError::Prompt)?)?)
+    };
+    let first = ask("Passphrase that protects the stored keys: ")?;
+    match asking {
+        Asking::Once => Ok(first),
+        Asking::Twice => {
+            let second = ask("The same passphrase again: ")?;
+            if first.matches(&second) { Ok(first) } else { Err(CustodyError::PassphrasesDiffer) }
+        }
+    }
+}
+
+/// The keys that may sign, and what is wrong with the others.
+pub(crate) struct Unsealed {
+    /// Keys ready to sign.
+    pub(crate) keyring: Keyring,
+    /// Keys that could not be opened. The others sign nevertheless.
+    pub(crate) failed: BTreeMap<PublicKey, CustodyError>,
+    /// How many stored keys are switched off.
+    pub(crate) disabled: usize,
+}
+
+/// Opens every stored key that is enabled.
+///
+/// # Errors
+/// [`CustodyError`] if the record cannot be read, or if there are keys but no data key. A single
+/// key that cannot be opened is no error: it is listed in [`Unsealed::failed`].
+pub(crate) async fn unseal_all(custody: &Custody, backend: &Arc<dyn KeyBackend>) -> Result<Unsealed, CustodyError> {
+    let stored = custody.guard.active_keys().await?;
+    let mut unsealed = Unsealed { keyring: Keyring::new(), failed: BTreeMap::new(), disabled: 0 };
+    let Some(data_key) = &custody.data_key else {
+        return if stored.is_empty() { Ok(unsealed) } else { Err(CustodyError::DataKeyLost { keys: stored.len() }) };
+    };
+    let mut ready = Vec::with_capacity(stored.len());
+    for key in stored {
+        if !key.enabled() {
+            unsealed.disabled = unsealed.disabled.saturating_add(1);
+            continue;
+        }
+        let public_key = *key.registration.key();
+        match unseal(key, data_key, custody.genesis_validators_root, backend) {
+            Ok(active) => ready.push(active),
+            Err(error) => {
+                unsealed.failed.insert(public_key, error);
+            }
+        }
+    }
+    unsealed.keyring.insert_all(ready);
+    Ok(unsealed)
+}
+
+fn unseal(
+    key: StoredKey,
+    data_key: &DataKey,
+    network: GenesisValidatorsRoot,
+    backend: &Arc<dyn KeyBackend>,
+) -> Result<ActiveKey, CustodyError> {
+    let secret = seal::open(data_key, key.registration.key(), network, key.sealed.as_bytes())?;
+    Ok(ActiveKey::new(key.registration, secret, Arc::clone(backend))?)
+}
