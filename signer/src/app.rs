@@ -1,0 +1,209 @@
+//! The composition root: the only place that knows every part, and the order in which they start
+//! and stop.
+//!
+//! Start: bind, open the record, accept, load keys, ready. Stop: unready, stop accepting, finish
+//! what is in progress, close the record, drop the keys.
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use holdfast_domain::Clock;
+use holdfast_enclave::{Keyring, LocalBackend, LocalOptions, SignError, VerifyPolicy};
+use holdfast_slashing_db::{CallerId, FreezeReason, Guard};
+use prometheus_client::metrics::gauge::Gauge;
+use tracing::{info, warn};
+
+use crate::config::{Config, SignatureCheck};
+use crate::custody::{Custody, CustodyError};
+use crate::drain::{Tasks, Unfinished};
+use crate::http::server::{self, BindError, Bound, ServerBounds};
+use crate::http::{Api, ApiOptions, BodyBounds, HostPolicy, Probes};
+use crate::loader::KeyLoader;
+use crate::metrics::Metrics;
+use crate::pipeline::{KeysReady, Signer};
+
+/// Connections of the metrics listener: a few scrapers and probes.
+const METRICS_CONNECTIONS: usize = 64;
+
+/// What to do about a port somebody else listens on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PortTaken {
+    /// Give up and say so: clients are configured for this port.
+    GiveUp,
+    /// Take any free port of the same address.
+    TakeAnother,
+}
+
+/// The listeners' sockets. Clients can connect from the moment this exists; they are served later.
+pub(crate) struct Sockets {
+    http: Bound,
+    metrics: Bound,
+}
+
+impl Sockets {
+    /// Takes both addresses. Must be called inside the runtime.
+    ///
+    /// # Errors
+    /// [`BindError`], which names the address and the option that changes it.
+    pub(crate) fn bind(config: &Config, taken: PortTaken) -> Result<Self, BindError> {
+        let http = bind(config.http.listen, "--http-listen", taken)?;
+        let metrics = bind(config.metrics.listen, "--metrics-listen", taken)?;
+        Ok(Self { http, metrics })
+    }
+
+    /// Where they are, with the ports they really got.
+    pub(crate) fn addresses(&self) -> Addresses {
+        Addresses { http: self.http.address, metrics: self.metrics.address }
+    }
+}
+
+/// Where a server listens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Addresses {
+    /// The signing API.
+    pub(crate) http: SocketAddr,
+    /// Metrics and probes.
+    pub(crate) metrics: SocketAddr,
+}
+
+fn bind(address: SocketAddr, flag: &'static str, taken: PortTaken) -> Result<Bound, BindError> {
+    match (server::bind(address, flag), taken) {
+        (Err(BindError::InUse { .. }), PortTaken::TakeAnother) => server::bind(SocketAddr::new(address.ip(), 0), flag),
+        (result, PortTaken::GiveUp | PortTaken::TakeAnother) => result,
+    }
+}
+
+/// A server, accepting requests.
+pub(crate) struct App {
+    api: Arc<Api>,
+    loader: Arc<KeyLoader>,
+    guard: Guard,
+    backend: LocalBackend,
+    tasks: Tasks,
+    drain_timeout: Duration,
+}
+
+/// How stopping went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stopped {
+    /// Signing requests that were in progress when stopping began, and were answered.
+    pub(crate) finished: usize,
+    /// Those that were not answered by the deadline.
+    pub(crate) cut_off: usize,
+}
+
+impl App {
+    /// Puts the parts together and starts accepting. Keys come with [`Self::load_keys`].
+    ///
+    /// # Errors
+    /// [`SignError`] if the signing threads cannot be started.
+    pub(crate) fn start(
+        config: &Config,
+        custody: Custody,
+        sockets: Sockets,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, SignError> {
+        let backend = LocalBackend::start(local_options(config))?;
+        let guard = custody.guard.clone();
+        let tasks = Tasks::new();
+        let metrics = Arc::new(Metrics::new(|registry| {
+            let registry = registry.sub_registry_with_prefix("holdfast");
+            guard.metrics().register(registry);
+            backend.metrics().register(registry);
+        }));
+        let signer = Arc::new(Signer {
+            network: custody.network.clone(),
+            guard: guard.clone(),
+            keyring: ArcSwap::from_pointee(Keyring::new()),
+            keys_ready: KeysReady::default(),
+            metrics: Arc::clone(&metrics),
+            timeout: Duration::from_secs(config.http.request_timeout_seconds.get()),
+            next_request: AtomicU64::new(1),
+        });
+        let loader = Arc::new(KeyLoader::new(
+            custody,
+            config.clone(),
+            Arc::clone(&signer),
+            backend.clone(),
+            clock,
+            tasks.clone(),
+        ));
+        let hosts = HostPolicy::new(config.http.allowed_hosts.iter().map(String::as_str));
+        let options = ApiOptions {
+            hosts: hosts.clone(),
+            body_bounds: BodyBounds {
+                bytes: config.http.max_body_bytes.get(),
+                time: Duration::from_secs(config.http.body_timeout_seconds.get()),
+            },
+            max_requests: config.http.max_requests.get(),
+            caller: CallerId::new("http"),
+        };
+        let api = Arc::new(Api::new(Arc::clone(&signer), Arc::clone(&loader), Arc::clone(&metrics), options));
+        let probes = Probes {
+            signer,
+            loader: Arc::clone(&loader),
+            metrics: Arc::clone(&metrics),
+            tasks: tasks.clone(),
+            // Scrapers of other machines come under any name; on loopback the same rule holds as for the API.
+            hosts: if sockets.metrics.address.ip().is_loopback() { hosts } else { HostPolicy::Any },
+        };
+
+        let head_timeout = Duration::from_secs(config.http.header_timeout_seconds.get());
+        let max_connections = config.http.max_connections.get();
+        let bounds = ServerBounds { max_connections, head_timeout };
+        server::start(sockets.http, Arc::clone(&api), bounds, metrics.connections.clone(), &tasks);
+        let bounds = ServerBounds { max_connections: METRICS_CONNECTIONS, head_timeout };
+        server::start(sockets.metrics, Arc::new(probes), bounds, Gauge::default(), &tasks);
+
+        let drain_timeout = Duration::from_secs(config.http.drain_timeout_seconds.get());
+        Ok(Self { api, loader, guard, backend, tasks, drain_timeout })
+    }
+
+    /// Opens the stored keys. Requests are answered 503 until this is done.
+    ///
+    /// # Errors
+    /// [`CustodyError`] if the data key cannot be had or the record cannot be read.
+    pub(crate) async fn load_keys(&self) -> Result<usize, CustodyError> {
+        self.loader.load_first().await
+    }
+
+    /// Waits until protection freezes, which in good times is never.
+    pub(crate) async fn frozen(&self) -> FreezeReason {
+        self.guard.frozen().await
+    }
+
+    /// Stops in good order. What is still in progress at the deadline is cut off: recorded, but not
+    /// answered; the client may send it again.
+    pub(crate) async fn stop(self) -> Stopped {
+        self.tasks.begin_stop();
+        let in_progress = self.api.in_flight();
+        info!(in_progress, "stopping: no new connections, finishing requests in progress");
+        let drained = self.tasks.stop(self.drain_timeout).await;
+        let cut_off = self.api.in_flight();
+        if let Err(Unfinished { tasks }) = drained {
+            warn!(tasks, cut_off, seconds = self.drain_timeout.as_secs(), "not everything finished in time");
+        }
+        self.guard.shutdown().await;
+        self.backend.shutdown();
+        let finished = in_progress.saturating_sub(cut_off);
+        info!(finished, cut_off, "stopped; the database is closed");
+        Stopped { finished, cut_off }
+    }
+}
+
+fn local_options(config: &Config) -> LocalOptions {
+    let processors = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    LocalOptions {
+        threads: config.signing.threads.unwrap_or(processors),
+        queue_capacity: config.signing.queue_capacity,
+        cache_entries: config.signing.cache_entries,
+        verify: match config.signing.verify {
+            SignatureCheck::Never => VerifyPolicy::TrustBackend,
+            SignatureCheck::Always => VerifyPolicy::BeforeRelease,
+        },
+    }
+}

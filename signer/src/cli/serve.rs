@@ -1,0 +1,204 @@
+//! `holdfast serve`: the service, from checked configuration to exit code.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use holdfast_domain::Clock;
+use holdfast_slashing_db::FreezeReason;
+use serde_json::json;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::{debug, error, info, warn};
+
+use super::{Context, Exit, Failure};
+use crate::app::{Addresses, App, PortTaken, Sockets, Stopped};
+use crate::clock::SystemClock;
+use crate::custody::{self, Custody};
+use crate::http::server::BindError;
+use crate::telemetry;
+
+/// Runs the server until it is told to stop.
+pub(super) fn run(context: &Context) -> Result<Exit, Failure> {
+    let runtime = start(context)?;
+    let ended = runtime.block_on(async {
+        let sockets = bind(context, PortTaken::GiveUp)?;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let custody = custody::open_sealed(&context.config, Arc::clone(&clock)).await?;
+        serve(context, custody, sockets, clock, |_| Ok(())).await
+    });
+    // Nothing is left to do; a passphrase that is still being stretched need not be waited for.
+    runtime.shutdown_background();
+    ended
+}
+
+/// What a server needs before anything else: logging, a process that leaks no memory, a runtime.
+pub(super) fn start(context: &Context) -> Result<tokio::runtime::Runtime, Failure> {
+    telemetry::init(&context.config.telemetry).map_err(|error| Failure::new(Exit::Usage, error))?;
+    if let Err(error) = holdfast_enclave::harden_process() {
+        // Some sandboxes forbid it and are safe without; not signing would be worse.
+        warn!("memory of this process may reach core dumps or debuggers: {}", super::output::chain(&error));
+    }
+    match toml::to_string(&context.config) {
+        Ok(config) => debug!("effective configuration:\n{config}"),
+        Err(error) => debug!(%error, "the effective configuration cannot be printed"),
+    }
+    let threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads.get())
+        .thread_name("holdfast-http")
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(Exit::Unreachable, anyhow::Error::new(error).context("cannot start the runtime")))
+}
+
+/// Takes the configured addresses.
+pub(super) fn bind(context: &Context, taken: PortTaken) -> Result<Sockets, Failure> {
+    let sockets = Sockets::bind(&context.config, taken).map_err(|error| {
+        let exit = match &error {
+            BindError::InUse { .. } => Exit::Unreachable,
+            BindError::Forbidden { .. } | BindError::Other { .. } => Exit::Usage,
+        };
+        Failure::new(exit, error)
+    })?;
+    let Addresses { http, metrics } = sockets.addresses();
+    if !metrics.ip().is_loopback() {
+        warn!(%metrics, "metrics can be read by other machines; they hold no secrets and no keys");
+    }
+    info!(%http, %metrics, "listening");
+    Ok(sockets)
+}
+
+/// Serves until told to stop. `greet` runs once requests can be signed, after the ready line.
+pub(super) async fn serve(
+    context: &Context,
+    custody: Custody,
+    sockets: Sockets,
+    clock: Arc<dyn Clock>,
+    greet: impl FnOnce(Addresses) -> Result<(), Failure>,
+) -> Result<Exit, Failure> {
+    let mut signals = StopSignals::new()?;
+    let addresses = sockets.addresses();
+    let network = custody.network.name.clone();
+    let app =
+        App::start(&context.config, custody, sockets, clock).map_err(|error| Failure::new(Exit::Unreachable, error))?;
+    let ended = tokio::select! {
+        loaded = app.load_keys() => match loaded {
+            Ok(keys) => {
+                ready(context, addresses, &network, keys)?;
+                greet(addresses)?;
+                tokio::select! {
+                    signal = signals.next() => Ended::Told(signal),
+                    reason = app.frozen() => Ended::Frozen(reason),
+                }
+            }
+            Err(error) => Ended::NoKeys(error.into()),
+        },
+        signal = signals.next() => Ended::Told(signal),
+    };
+    match &ended {
+        Ended::Told(signal) => info!(signal, "told to stop; once more to end at once"),
+        Ended::Frozen(reason) => {
+            error!(%reason, "slashing protection froze signing; this process signs nothing more and ends")
+        }
+        Ended::NoKeys(_) => error!("no keys could be loaded"),
+    }
+    let stopped = finish(app, &mut signals).await;
+    say_stopped(context, stopped)?;
+    match ended {
+        Ended::Told(_) => Ok(Exit::Done),
+        Ended::Frozen(reason) => {
+            Err(Failure::message(exit_when_frozen(reason), format!("slashing protection froze signing: {reason}")))
+        }
+        Ended::NoKeys(failure) => Err(failure),
+    }
+}
+
+/// Why serving ended.
+enum Ended {
+    /// By a signal.
+    Told(&'static str),
+    /// Protection gives no more permits.
+    Frozen(FreezeReason),
+    /// The first load failed as a whole.
+    NoKeys(Failure),
+}
+
+/// The process's exit code says whether a restart may help.
+fn exit_when_frozen(reason: FreezeReason) -> Exit {
+    match reason {
+        FreezeReason::CommitOutcomeUnknown | FreezeReason::StorageFailed => Exit::Unreachable,
+        FreezeReason::DatabaseDamaged | FreezeReason::JournalHeadMoved => Exit::Frozen,
+        FreezeReason::InvariantViolated | FreezeReason::CommitterGone => Exit::Bug,
+    }
+}
+
+fn ready(context: &Context, addresses: Addresses, network: &str, keys: usize) -> Result<(), Failure> {
+    let Addresses { http, metrics } = addresses;
+    info!(%http, %metrics, network, keys, "ready");
+    context.output.result(
+        format!("ready: signing for {network} with {keys} keys on http://{http}, metrics on http://{metrics}"),
+        &json!({
+            "event": "ready", "http": http.to_string(), "metrics": metrics.to_string(), "network": network, "keys": keys,
+        }),
+    )
+}
+
+fn say_stopped(context: &Context, stopped: Stopped) -> Result<(), Failure> {
+    let Stopped { finished, cut_off } = stopped;
+    let text = if cut_off == 0 {
+        format!("stopped: {finished} requests in progress were finished")
+    } else {
+        format!("stopped: {finished} requests in progress were finished, {cut_off} were cut off and may be sent again")
+    };
+    context.output.result(text, &json!({ "event": "stopped", "finished": finished, "cut_off": cut_off }))
+}
+
+/// Stops in good order, unless told again to stop.
+async fn finish(app: App, signals: &mut StopSignals) -> Stopped {
+    tokio::select! {
+        stopped = app.stop() => stopped,
+        signal = signals.next() => {
+            warn!(signal, "told to stop again: ending at once; nothing recorded is lost");
+            std::process::exit(Exit::Refused.code().into())
+        }
+    }
+}
+
+/// The signals that ask a process to end.
+struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignals {
+    fn new() -> Result<Self, Failure> {
+        let listen = |kind| {
+            signal(kind).map_err(|error| {
+                Failure::new(Exit::Bug, anyhow::Error::new(error).context("cannot listen for signals"))
+            })
+        };
+        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+    }
+
+    /// Waits for one and names it.
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Proves: which exit code each kind of freeze has.
+    use super::*;
+
+    #[test]
+    fn a_freeze_says_whether_a_restart_may_help() {
+        assert_eq!(exit_when_frozen(FreezeReason::StorageFailed).code(), 3);
+        assert_eq!(exit_when_frozen(FreezeReason::CommitOutcomeUnknown).code(), 3);
+        assert_eq!(exit_when_frozen(FreezeReason::JournalHeadMoved).code(), 4);
+        assert_eq!(exit_when_frozen(FreezeReason::DatabaseDamaged).code(), 4);
+        assert_eq!(exit_when_frozen(FreezeReason::CommitterGone).code(), 70);
+    }
+}

@@ -1,0 +1,211 @@
+//! The Web3Signer-compatible HTTP API: paths, methods and status codes as validator clients know
+//! them. A handler only translates; what happens to a request is in [`crate::pipeline`].
+//!
+//! Requests are matched by hand: there are a handful of paths, and the one that matters is
+//! answered thousands of times in the first moments of a slot.
+
+mod accept;
+mod batch;
+mod body;
+mod error;
+mod health;
+mod host;
+mod io;
+mod keys;
+mod reply;
+pub(crate) mod server;
+mod sign;
+mod throttle;
+
+use std::sync::Arc;
+
+use holdfast_slashing_db::CallerId;
+use hyper::body::{Body, Bytes};
+use hyper::{Method, Request};
+
+pub(crate) use body::BodyBounds;
+pub(crate) use health::Probes;
+pub(crate) use host::HostPolicy;
+
+use crate::cli::output::chain;
+use crate::loader::KeyLoader;
+use crate::metrics::{Metrics, Outcome};
+use crate::pipeline::Signer;
+use error::ApiError;
+use reply::Reply;
+use throttle::Throttle;
+
+/// Everything the handlers need; one per listener.
+pub(crate) struct Api {
+    /// The request walk.
+    signer: Arc<Signer>,
+    /// Loads keys and knows how that went.
+    loader: Arc<KeyLoader>,
+    metrics: Arc<Metrics>,
+    /// Accepted `Host` headers.
+    hosts: HostPolicy,
+    body_bounds: BodyBounds,
+    /// Bounds the signing requests in progress.
+    throttle: Throttle,
+    /// Who is asking, as journaled: until there is authentication, the listener.
+    caller: CallerId,
+}
+
+/// Bounds and rules of one listener.
+pub(crate) struct ApiOptions {
+    /// Accepted `Host` headers.
+    pub(crate) hosts: HostPolicy,
+    /// Bounds of a request's body.
+    pub(crate) body_bounds: BodyBounds,
+    /// Most signing requests in progress at once.
+    pub(crate) max_requests: usize,
+    /// Who is asking, as journaled.
+    pub(crate) caller: CallerId,
+}
+
+/// What a path stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Resource {
+    Sign,
+    SignBatch,
+    PublicKeys,
+    HighWatermark,
+    Upcheck,
+    Healthcheck,
+    Reload,
+}
+
+impl Resource {
+    fn at(path: &str) -> Option<Self> {
+        if let Some(identifier) = path.strip_prefix("/api/v1/eth2/sign/") {
+            return (!identifier.contains('/')).then_some(Self::Sign);
+        }
+        match path {
+            "/api/v1/eth2/sign" => Some(Self::SignBatch),
+            "/api/v1/eth2/publicKeys" => Some(Self::PublicKeys),
+            "/api/v1/eth2/highWatermark" => Some(Self::HighWatermark),
+            "/upcheck" => Some(Self::Upcheck),
+            "/healthcheck" => Some(Self::Healthcheck),
+            "/reload" => Some(Self::Reload),
+            _ => None,
+        }
+    }
+}
+
+impl Api {
+    /// An API over a signer.
+    pub(crate) fn new(signer: Arc<Signer>, loader: Arc<KeyLoader>, metrics: Arc<Metrics>, options: ApiOptions) -> Self {
+        let throttle = Throttle::new(options.max_requests, metrics.in_flight.clone());
+        let ApiOptions { hosts, body_bounds, max_requests: _, caller } = options;
+        Self { signer, loader, metrics, hosts, body_bounds, throttle, caller }
+    }
+
+    /// How many signing requests are in progress.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.throttle.in_flight()
+    }
+
+    async fn route<B>(self: &Arc<Self>, request: Request<B>) -> Result<Reply, ApiError>
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
+        self.hosts.check(request.uri(), request.headers())?;
+        let resource = Resource::at(request.uri().path()).ok_or(ApiError::NotFound)?;
+        let method = request.method();
+        let read = method == Method::GET || method == Method::HEAD;
+        let post = method == Method::POST;
+        match resource {
+            Resource::Sign if post => {
+                let _place = self.throttle.enter().ok_or(ApiError::Busy)?;
+                sign::sign(self, request).await
+            }
+            Resource::SignBatch if post => {
+                let _place = self.throttle.enter().ok_or(ApiError::Busy)?;
+                batch::sign(self, request).await
+            }
+            Resource::PublicKeys if read => keys::public_keys(self),
+            Resource::HighWatermark if read => Ok(keys::high_watermark()),
+            Resource::Upcheck if read => health::upcheck(self, request.headers()),
+            Resource::Healthcheck if read => Ok(health::healthcheck(self)),
+            Resource::Reload if read => Ok(keys::reload_state(self)),
+            Resource::Reload if post => keys::reload(self),
+            Resource::Sign | Resource::SignBatch => Err(ApiError::MethodNotAllowed { allow: "POST" }),
+            Resource::PublicKeys | Resource::HighWatermark | Resource::Upcheck | Resource::Healthcheck => {
+                Err(ApiError::MethodNotAllowed { allow: "GET, HEAD" })
+            }
+            Resource::Reload => Err(ApiError::MethodNotAllowed { allow: "GET, HEAD, POST" }),
+        }
+    }
+
+    /// Counts and logs what the request walk has not counted and logged itself.
+    fn account(&self, error: &ApiError) {
+        let reason = error.verdict().reason;
+        let outcome = match error {
+            ApiError::Rejected(_) => return,
+            ApiError::Malformed(_)
+            | ApiError::BodyTooLarge { .. }
+            | ApiError::BodyTimeout { .. }
+            | ApiError::BodyUnreadable => {
+                self.metrics.malformed();
+                Outcome::Invalid
+            }
+            ApiError::NotAKey(_) => {
+                self.metrics.missing_identifier();
+                Outcome::Invalid
+            }
+            ApiError::Busy => Outcome::Unavailable,
+            ApiError::Internal => Outcome::Failed,
+            ApiError::NotFound
+            | ApiError::MethodNotAllowed { .. }
+            | ApiError::HostNotAllowed { .. }
+            | ApiError::CrossOrigin
+            | ApiError::ReloadRunning => {
+                tracing::info!(reason, "not served: {error}");
+                return;
+            }
+        };
+        self.metrics.unsigned(None, outcome, reason);
+        tracing::info!(reason, "not signed: {}", chain(error));
+    }
+}
+
+impl server::Service for Api {
+    async fn answer(self: Arc<Self>, request: Request<hyper::body::Incoming>) -> Reply {
+        match self.route(request).await {
+            Ok(reply) => reply,
+            Err(error) => {
+                self.account(&error);
+                error.reply()
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Proves: which paths exist.
+    use super::*;
+
+    #[test]
+    fn paths() {
+        let table = [
+            ("/upcheck", Some(Resource::Upcheck)),
+            ("/healthcheck", Some(Resource::Healthcheck)),
+            ("/reload", Some(Resource::Reload)),
+            ("/api/v1/eth2/publicKeys", Some(Resource::PublicKeys)),
+            ("/api/v1/eth2/highWatermark", Some(Resource::HighWatermark)),
+            ("/api/v1/eth2/sign", Some(Resource::SignBatch)),
+            ("/api/v1/eth2/sign/0xab", Some(Resource::Sign)),
+            ("/api/v1/eth2/sign/", Some(Resource::Sign)),
+            ("/api/v1/eth2/sign/0xab/more", None),
+            ("/api/v1/eth2/publickeys", None),
+            ("/upcheck/", None),
+            ("/", None),
+            ("", None),
+            ("*", None),
+        ];
+        for (path, resource) in table {
+            assert_eq!(Resource::at(path), resource, "{path}");
+        }
+    }
+}

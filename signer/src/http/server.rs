@@ -1,0 +1,207 @@
+//! Listening and serving connections: bounded in number, in time and in what they may send, and
+//! finished in good order at shutdown.
+//!
+//! A request whose client closes its connection is dropped at once, with everything it waits for:
+//! what was not committed by then is not recorded and not signed.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use prometheus_client::metrics::gauge::Gauge;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::Semaphore;
+
+use super::io::{ClientIo, Phase};
+use super::reply::Reply;
+use crate::drain::{Stopping, Tasks};
+
+/// Connections the kernel holds for us until they are accepted.
+const BACKLOG: u32 = 4_096;
+/// How long an idle connection is kept: clients' pools keep theirs for up to 60 s or so, and the
+/// side that closes first should be the client, or it may send into a closing connection.
+const IDLE_TIMEOUT: Duration = Duration::from_mins(2);
+/// Read and write buffer of one connection at most; larger bodies pass through in pieces.
+const MAX_BUFFER: usize = 128 * 1024;
+/// Pause after a failed accept, as when file descriptors run out: they come back as connections close.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Answers requests. One value serves all connections of a listener.
+pub(crate) trait Service: Send + Sync + 'static {
+    /// Answers one request.
+    fn answer(self: Arc<Self>, request: Request<Incoming>) -> impl Future<Output = Reply> + Send;
+}
+
+/// Bounds of a listener.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ServerBounds {
+    /// Most connections open at once; further ones wait to be accepted.
+    pub(crate) max_connections: usize,
+    /// Longest time for a request's head, from its first byte.
+    pub(crate) head_timeout: Duration,
+}
+
+/// Why a listener cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BindError {
+    /// Somebody else listens there.
+    #[error(
+        "port {} is in use ({address}): another signer may be running; stop it (`ss -ltnp 'sport = :{}'` shows who it is) \
+         or choose another port with {flag} {}:PORT", address.port(), address.port(), address.ip()
+    )]
+    InUse {
+        /// The address wanted.
+        address: SocketAddr,
+        /// The option that changes it.
+        flag: &'static str,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// This user may not.
+    #[error("not permitted to listen on {address}: choose a port above 1023 with {flag}")]
+    Forbidden {
+        /// The address wanted.
+        address: SocketAddr,
+        /// The option that changes it.
+        flag: &'static str,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// Anything else.
+    #[error("cannot listen on {address}: choose an address of this machine with {flag}")]
+    Other {
+        /// The address wanted.
+        address: SocketAddr,
+        /// The option that changes it.
+        flag: &'static str,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// An address that is ours: connections queue up from now on.
+pub(crate) struct Bound {
+    listener: TcpListener,
+    /// The address with its real port.
+    pub(crate) address: SocketAddr,
+}
+
+/// Takes an address. `flag` is the option named in errors. Must be called inside the runtime.
+///
+/// # Errors
+/// [`BindError`], which says what to do.
+pub(crate) fn bind(address: SocketAddr, flag: &'static str) -> Result<Bound, BindError> {
+    listen(address).map_err(|source| match source.kind() {
+        io::ErrorKind::AddrInUse => BindError::InUse { address, flag, source },
+        io::ErrorKind::PermissionDenied => BindError::Forbidden { address, flag, source },
+        _ => BindError::Other { address, flag, source },
+    })
+}
+
+fn listen(address: SocketAddr) -> io::Result<Bound> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // Connections of a previous run in TIME_WAIT must not keep the port from us.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    let listener = socket.listen(BACKLOG)?;
+    let address = listener.local_addr()?;
+    Ok(Bound { listener, address })
+}
+
+/// Accepts and serves connections until the group of tasks is stopped.
+pub(crate) fn start<S: Service>(bound: Bound, service: Arc<S>, bounds: ServerBounds, open: Gauge, tasks: &Tasks) {
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new())
+        .header_read_timeout(IDLE_TIMEOUT)
+        .keep_alive(true)
+        .max_buf_size(MAX_BUFFER)
+        // Responses are short: one copy into the buffer costs less than gathering pieces.
+        .writev(false);
+    let server = Arc::new(Server { http, service, head_timeout: bounds.head_timeout, open });
+    let accepting = accept(bound.listener, server, bounds.max_connections, tasks.clone());
+    tasks.spawn(accepting);
+}
+
+struct Server<S> {
+    http: http1::Builder,
+    service: Arc<S>,
+    head_timeout: Duration,
+    open: Gauge,
+}
+
+async fn accept<S: Service>(listener: TcpListener, server: Arc<Server<S>>, max_connections: usize, tasks: Tasks) {
+    let places = Arc::new(Semaphore::new(max_connections.min(Semaphore::MAX_PERMITS)));
+    let mut stopping = tasks.stopping();
+    loop {
+        let next = async {
+            // The semaphore is never closed, so this always gives a place.
+            let place = Arc::clone(&places).acquire_owned().await.ok();
+            (place, listener.accept().await)
+        };
+        let (place, accepted) = tokio::select! {
+            biased;
+            () = stopping.begun() => return,
+            next = next => next,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                let server = Arc::clone(&server);
+                let stopping = tasks.stopping();
+                tasks.spawn(async move {
+                    server.open.inc();
+                    server.connection(stream, peer, stopping).await;
+                    server.open.dec();
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection; raise the limit of open files if this persists");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+impl<S: Service> Server<S> {
+    async fn connection(&self, stream: TcpStream, peer: SocketAddr, mut stopping: Stopping) {
+        // A signature is one small packet, wanted now.
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%peer, %error, "TCP_NODELAY not set");
+        }
+        let phase = Arc::new(Phase::default());
+        let io = ClientIo::new(TokioIo::new(stream), Arc::clone(&phase), self.head_timeout);
+        let service = service_fn(move |request| {
+            let busy = phase.busy();
+            let service = Arc::clone(&self.service);
+            async move {
+                let reply = service.answer(request).await;
+                drop(busy);
+                Ok::<_, Infallible>(reply)
+            }
+        });
+        let mut connection = pin!(self.http.serve_connection(io, service));
+        let result = tokio::select! {
+            result = connection.as_mut() => result,
+            () = stopping.begun() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = result {
+            // Clients come and go; what they missed is their business.
+            tracing::debug!(%peer, %error, "connection ended early");
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! Bringing keys from the database into memory: at start, after the listeners are up, and again
+//! on request.
+//!
+//! A load replaces the whole keyring at once, so a request sees the keys of one load or of the
+//! next. A key that cannot be opened is reported and left out; the others sign. A load that fails
+//! as a whole leaves the keys that were there: an outage never takes keys away.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use holdfast_domain::Clock;
+use holdfast_enclave::LocalBackend;
+use holdfast_enclave::backend::KeyBackend;
+use tokio::runtime::Handle;
+use tracing::{error, info, warn};
+
+use crate::cli::output::chain;
+use crate::clock::{Stopwatch, rfc3339};
+use crate::config::Config;
+use crate::custody::{self, Custody, CustodyError, Unsealed};
+use crate::drain::Tasks;
+use crate::pipeline::Signer;
+
+/// Keys that cannot be opened are named one by one up to this many.
+const NAMED_FAILURES: usize = 20;
+
+/// How the last reload went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum ReloadState {
+    /// None was asked for.
+    Idle,
+    /// One is running.
+    Running,
+    /// All keys were opened.
+    Completed {
+        /// When it ended, RFC 3339.
+        at: String,
+    },
+    /// Some keys could not be opened.
+    CompletedWithErrors {
+        /// When it ended, RFC 3339.
+        at: String,
+        /// What was wrong.
+        error: String,
+    },
+    /// Nothing was changed.
+    Failed {
+        /// When it ended, RFC 3339.
+        at: String,
+        /// What was wrong.
+        error: String,
+    },
+}
+
+/// What became of a request to reload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reload {
+    /// It has begun.
+    Started,
+    /// One was running already.
+    AlreadyRunning,
+}
+
+/// Loads keys.
+pub(crate) struct KeyLoader {
+    /// Locked while keys load.
+    custody: tokio::sync::Mutex<Custody>,
+    config: Config,
+    signer: Arc<Signer>,
+    backend: Arc<dyn KeyBackend>,
+    clock: Arc<dyn Clock>,
+    tasks: Tasks,
+    failed: AtomicUsize,
+    running: AtomicBool,
+    state: Mutex<ReloadState>,
+}
+
+impl KeyLoader {
+    /// A loader of the keys in `custody` into the keyring of `signer`.
+    pub(crate) fn new(
+        custody: Custody,
+        config: Config,
+        signer: Arc<Signer>,
+        backend: LocalBackend,
+        clock: Arc<dyn Clock>,
+        tasks: Tasks,
+    ) -> Self {
+        Self {
+            custody: tokio::sync::Mutex::new(custody),
+            config,
+            signer,
+            backend: backend.into(),
+            clock,
+            tasks,
+            failed: AtomicUsize::new(0),
+            running: AtomicBool::new(false),
+            state: Mutex::new(ReloadState::Idle),
+        }
+    }
+
+    /// Whether the first load is still to come or running.
+    pub(crate) fn is_loading(&self) -> bool {
+        !self.signer.keys_ready.is_set()
+    }
+
+    /// How many keys the last load could not open.
+    pub(crate) fn failed(&self) -> usize {
+        self.failed.load(Ordering::Relaxed)
+    }
+
+    /// How the last reload went.
+    pub(crate) fn reload_state(&self) -> ReloadState {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The first load: opens the data key, then every key, and lets requests in.
+    ///
+    /// # Errors
+    /// [`CustodyError`] if the data key cannot be had or the record cannot be read.
+    pub(crate) async fn load_first(self: &Arc<Self>) -> Result<usize, CustodyError> {
+        let watch = Stopwatch::start();
+        self.running.store(true, Ordering::Release);
+        let result = self.load().await;
+        self.running.store(false, Ordering::Release);
+        let keys = result?.0;
+        self.signer.keys_ready.set();
+        info!(keys, failed = self.failed(), seconds = watch.seconds(), "keys loaded");
+        Ok(keys)
+    }
+
+    /// Starts a load in the background, unless one is running.
+    pub(crate) fn reload(self: &Arc<Self>) -> Reload {
+        if self.running.swap(true, Ordering::AcqRel) {
+            return Reload::AlreadyRunning;
+        }
+        self.set_state(ReloadState::Running);
+        let loader = Arc::clone(self);
+        self.tasks.spawn(async move {
+            let result = loader.load().await;
+            let at = rfc3339(loader.clock.now());
+            let state = match result {
+                Ok((keys, None)) => {
+                    info!(keys, "keys reloaded");
+                    ReloadState::Completed { at }
+                }
+                Ok((_, Some(error))) => ReloadState::CompletedWithErrors { at, error },
+                Err(failure) => {
+                    let text = chain(&failure);
+                    error!("keys not reloaded, those loaded before stay: {text}");
+                    ReloadState::Failed { at, error: text }
+                }
+            };
+            loader.set_state(state);
+            loader.running.store(false, Ordering::Release);
+        });
+        Reload::Started
+    }
+
+    fn set_state(&self, state: ReloadState) {
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = state;
+    }
+
+    /// Opens all keys and puts them in place. Says how many, and what was wrong with others.
+    async fn load(self: &Arc<Self>) -> Result<(usize, Option<String>), CustodyError> {
+        let loader = Arc::clone(self);
+        // Opening keys is work for a processor, and a passphrase is stretched for a second.
+        let opened = tokio::task::spawn_blocking(move || loader.unseal()).await;
+        let unsealed = match opened {
+            Ok(result) => result?,
+            // A panic there is one here.
+            Err(failure) => std::panic::resume_unwind(failure.into_panic()),
+        };
+        Ok(self.install(unsealed))
+    }
+
+    fn unseal(&self) -> Result<Unsealed, CustodyError> {
+        Handle::current().block_on(async {
+            let mut custody = self.custody.lock().await;
+            if custody.data_key.is_none() {
+                custody.open_data_key(&self.config).await?;
+            }
+            custody::unseal_all(&custody, &self.backend).await
+        })
+    }
+
+    fn install(&self, unsealed: Unsealed) -> (usize, Option<String>) {
+        let Unsealed { keyring, failed, disabled } = unsealed;
+        let keys = keyring.len();
+        self.signer.keyring.store(Arc::new(keyring));
+        self.failed.store(failed.len(), Ordering::Relaxed);
+        self.signer.metrics.set_keys(keys, failed.len());
+        if disabled > 0 {
+            info!(disabled, "keys switched off are not loaded");
+        }
+        for (key, problem) in failed.iter().take(NAMED_FAILURES) {
+            warn!(pubkey = %key, "key left out: {}", chain(problem));
+        }
+        let first = failed.iter().next().map(|(key, problem)| {
+            format!("{} keys could not be opened; the first is {key}: {}", failed.len(), chain(problem))
+        });
+        if let Some(summary) = &first
+            && failed.len() > NAMED_FAILURES
+        {
+            warn!("{summary}");
+        }
+        (keys, first)
+    }
+}

@@ -1,0 +1,30 @@
+//! Holdfast: one program that holds validator keys, signs for validator clients through the
+//! Web3Signer API, and never signs anything slashable.
+//!
+//! This file only starts the command line. [`app`] is where a server is put together,
+//! [`pipeline`] is the walk of a request, [`cli`] holds the commands.
+
+mod app;
+mod cli;
+mod clock;
+mod config;
+mod custody;
+mod drain;
+mod http;
+mod loader;
+mod metrics;
+mod pipeline;
+mod telemetry;
+
+use std::process::ExitCode;
+
+#[cfg(not(feature = "store-sqlite"))]
+compile_error!("a signer needs a store for slashing protection: enable the feature store-sqlite");
+#[cfg(not(any(feature = "provider-file", feature = "provider-passphrase")))]
+compile_error!("a signer needs a key provider: enable the feature provider-file or provider-passphrase");
+#[cfg(not(feature = "backend-local"))]
+compile_error!("a signer needs a backend that signs: enable the feature backend-local");
+
+fn main() -> ExitCode {
+    cli::main()
+}

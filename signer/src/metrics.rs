@@ -1,0 +1,357 @@
+//! What operators can measure: Holdfast's own names, and Web3Signer's names as aliases so that
+//! existing dashboards keep working. Labels come from enums and static words only.
+//!
+//! The metrics of a successful request are looked up once at start and reached by index, so a
+//! signature costs a few atomic additions here and no map lookup.
+
+use holdfast_domain::{MessageKind, SlashableKind, UnslashableKind};
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{EncodeLabelSet, LabelSetEncoder};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::Registry;
+
+/// Content type of [`Metrics::render`].
+pub(crate) const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// From 50 µs (a cached root and an idle queue) to 10 s (a disk that hangs).
+const SECONDS: [f64; 17] = [
+    0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+];
+
+/// Labels of `holdfast_signing_requests_total`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct RequestLabels {
+    kind: &'static str,
+    result: Outcome,
+    reason: &'static str,
+}
+
+impl EncodeLabelSet for RequestLabels {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> Result<(), std::fmt::Error> {
+        [("type", self.kind), ("result", self.result.as_str()), ("reason", self.reason)].encode(encoder)
+    }
+}
+
+/// Labels of `holdfast_signing_stage_seconds`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct StageLabels {
+    stage: &'static str,
+    kind: &'static str,
+}
+
+impl EncodeLabelSet for StageLabels {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> Result<(), std::fmt::Error> {
+        [("stage", self.stage), ("type", self.kind)].encode(encoder)
+    }
+}
+
+/// How a signing request ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Outcome {
+    /// A signature was returned.
+    Signed,
+    /// The request itself is at fault: unreadable, unknown key, wrong root.
+    Invalid,
+    /// Slashing protection said no.
+    Refused,
+    /// Nothing wrong with the request, but it cannot be served now.
+    Unavailable,
+    /// A fault of this program.
+    Failed,
+}
+
+impl Outcome {
+    /// Label value.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Signed => "signed",
+            Self::Invalid => "invalid",
+            Self::Refused => "refused",
+            Self::Unavailable => "unavailable",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// The stages of a request as the pipeline sees them.
+struct KindMetrics {
+    signed: Counter,
+    commit: Histogram,
+    sign: Histogram,
+    total: Histogram,
+}
+
+/// Every metric of the signer. Other crates register theirs in the same registry.
+pub(crate) struct Metrics {
+    registry: Registry,
+    requests: Family<RequestLabels, Counter>,
+    by_kind: Vec<KindMetrics>,
+    bls_duration: Histogram,
+    missing_identifiers: Counter,
+    malformed_requests: Counter,
+    permitted: Counter,
+    prevented: Counter,
+    block_database: Histogram,
+    attestation_database: Histogram,
+    keys_loaded: Gauge,
+    signers_loaded: Gauge,
+    keys_failed: Gauge,
+    /// Open connections of the signing API.
+    pub(crate) connections: Gauge,
+    /// Signing requests in progress.
+    pub(crate) in_flight: Gauge,
+}
+
+fn seconds() -> Histogram {
+    Histogram::new(SECONDS)
+}
+
+impl Metrics {
+    /// Registers everything; `others` adds the metrics of other crates to the same registry.
+    pub(crate) fn new(others: impl FnOnce(&mut Registry)) -> Self {
+        let mut registry = Registry::default();
+        let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("holdfast_build", "Version of this program", build);
+        let requests = Family::<RequestLabels, Counter>::default();
+        registry.register("holdfast_signing_requests", "Signing requests by type, result and reason", requests.clone());
+        let by_kind = Self::stages(&mut registry, &requests);
+
+        let mut metrics = Self {
+            requests,
+            by_kind,
+            bls_duration: seconds(),
+            missing_identifiers: Counter::default(),
+            malformed_requests: Counter::default(),
+            permitted: Counter::default(),
+            prevented: Counter::default(),
+            block_database: seconds(),
+            attestation_database: seconds(),
+            keys_loaded: Gauge::default(),
+            signers_loaded: Gauge::default(),
+            keys_failed: Gauge::default(),
+            connections: Gauge::default(),
+            in_flight: Gauge::default(),
+            registry,
+        };
+        metrics.register_own();
+        metrics.register_aliases();
+        others(&mut metrics.registry);
+        metrics
+    }
+
+    fn stages(registry: &mut Registry, requests: &Family<RequestLabels, Counter>) -> Vec<KindMetrics> {
+        let stages = Family::<StageLabels, Histogram>::new_with_constructor(seconds as fn() -> Histogram);
+        registry.register(
+            "holdfast_signing_stage_seconds",
+            "Time in each stage of a request: commit = waiting for and making the durable record, sign = waiting, hashing and multiplying, total",
+            stages.clone(),
+        );
+        MessageKind::ALL
+            .iter()
+            .map(|kind| {
+                let kind = kind.as_str();
+                let stage = |stage| stages.get_or_create_owned(&StageLabels { stage, kind });
+                KindMetrics {
+                    signed: requests.get_or_create_owned(&RequestLabels { kind, result: Outcome::Signed, reason: "" }),
+                    commit: stage("commit"),
+                    sign: stage("sign"),
+                    total: stage("total"),
+                }
+            })
+            .collect()
+    }
+
+    fn register_own(&mut self) {
+        let registry = &mut self.registry;
+        registry.register("holdfast_keys_loaded", "Keys that can sign now", self.keys_loaded.clone());
+        registry.register(
+            "holdfast_keys_failed",
+            "Keys that could not be unsealed at the last load",
+            self.keys_failed.clone(),
+        );
+        registry.register("holdfast_http_connections", "Open connections of the signing API", self.connections.clone());
+        registry.register("holdfast_http_requests_in_flight", "Signing requests in progress", self.in_flight.clone());
+    }
+
+    fn register_aliases(&mut self) {
+        let registry = &mut self.registry;
+        registry.register(
+            "signing_bls_signing_duration",
+            "Web3Signer's name: time in the sign handler",
+            self.bls_duration.clone(),
+        );
+        registry.register(
+            "signing_bls_missing_identifier_count",
+            "Web3Signer's name: requests for a key that is not loaded",
+            self.missing_identifiers.clone(),
+        );
+        registry.register(
+            "http_bls_malformed_request_count",
+            "Web3Signer's name: requests that could not be read",
+            self.malformed_requests.clone(),
+        );
+        registry.register(
+            "signing_signers_loaded_count",
+            "Web3Signer's name: keys that can sign now",
+            self.signers_loaded.clone(),
+        );
+        registry.register(
+            "eth2_slashingprotection_permitted_signings",
+            "Web3Signer's name: blocks and attestations that protection allowed",
+            self.permitted.clone(),
+        );
+        registry.register(
+            "eth2_slashingprotection_prevented_signings",
+            "Web3Signer's name: blocks and attestations that protection refused",
+            self.prevented.clone(),
+        );
+        let database = Family::<[(&str, &str); 1], Histogram>::new_with_constructor(seconds as fn() -> Histogram);
+        registry.register(
+            "eth2_slashingprotection_database_duration",
+            "Web3Signer's name: time to judge and record a block or an attestation",
+            database.clone(),
+        );
+        self.block_database = database.get_or_create_owned(&[("signingOperation", "block")]);
+        self.attestation_database = database.get_or_create_owned(&[("signingOperation", "attestation")]);
+    }
+
+    /// The text Prometheus scrapes.
+    ///
+    /// # Errors
+    /// Only if formatting fails, which a `String` never does.
+    pub(crate) fn render(&self) -> Result<String, std::fmt::Error> {
+        let mut text = String::new();
+        encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+
+    /// Says how many keys can sign now, and how many could not be opened.
+    pub(crate) fn set_keys(&self, loaded: usize, failed: usize) {
+        let gauge = |count| i64::try_from(count).unwrap_or(i64::MAX);
+        self.keys_loaded.set(gauge(loaded));
+        self.signers_loaded.set(gauge(loaded));
+        self.keys_failed.set(gauge(failed));
+    }
+
+    /// Protection allowed a request after `seconds` of waiting and committing.
+    pub(crate) fn authorized(&self, kind: MessageKind, seconds: f64) {
+        if let Some(metrics) = self.kind(kind) {
+            metrics.commit.observe(seconds);
+        }
+        if let Some(database) = self.database(kind) {
+            database.observe(seconds);
+            self.permitted.inc();
+        }
+    }
+
+    /// Protection refused a request.
+    pub(crate) fn prevented(&self, kind: MessageKind, seconds: f64) {
+        if let Some(database) = self.database(kind) {
+            database.observe(seconds);
+            self.prevented.inc();
+        }
+    }
+
+    /// A signature left: `sign` seconds in the backend, `total` since the request was read.
+    pub(crate) fn signed(&self, kind: MessageKind, sign: f64, total: f64) {
+        if let Some(metrics) = self.kind(kind) {
+            metrics.signed.inc();
+            metrics.sign.observe(sign);
+            metrics.total.observe(total);
+        }
+        self.bls_duration.observe(total);
+    }
+
+    /// A request ended without a signature. `kind` is `None` where it could not be read.
+    pub(crate) fn unsigned(&self, kind: Option<MessageKind>, result: Outcome, reason: &'static str) {
+        let kind = kind.map_or("unknown", MessageKind::as_str);
+        self.requests.get_or_create(&RequestLabels { kind, result, reason }).inc();
+    }
+
+    /// A request could not be read.
+    pub(crate) fn malformed(&self) {
+        self.malformed_requests.inc();
+    }
+
+    /// A request named a key that is not loaded.
+    pub(crate) fn missing_identifier(&self) {
+        self.missing_identifiers.inc();
+    }
+
+    fn kind(&self, kind: MessageKind) -> Option<&KindMetrics> {
+        // Codes start at 1 and follow the order of `MessageKind::ALL`; a unit test holds them to it.
+        self.by_kind.get(usize::from(kind.code()).wrapping_sub(1))
+    }
+
+    fn database(&self, kind: MessageKind) -> Option<&Histogram> {
+        match kind {
+            MessageKind::Slashable(SlashableKind::Block) => Some(&self.block_database),
+            MessageKind::Slashable(SlashableKind::Attestation) => Some(&self.attestation_database),
+            MessageKind::Unslashable(
+                UnslashableKind::AggregationSlot
+                | UnslashableKind::AggregateAndProof
+                | UnslashableKind::RandaoReveal
+                | UnslashableKind::VoluntaryExit
+                | UnslashableKind::Deposit
+                | UnslashableKind::SyncCommitteeMessage
+                | UnslashableKind::SyncCommitteeSelectionProof
+                | UnslashableKind::SyncCommitteeContributionAndProof
+                | UnslashableKind::ValidatorRegistration
+                | UnslashableKind::ExecutionPayloadBid
+                | UnslashableKind::ExecutionPayloadEnvelope
+                | UnslashableKind::PayloadAttestation
+                | UnslashableKind::ProposerPreferences
+                | UnslashableKind::BuilderRequestAuth,
+            ) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Proves: each kind has its own row, and the text carries our names and Web3Signer's.
+    use super::*;
+
+    #[test]
+    fn codes_index_the_kinds() {
+        for (index, kind) in MessageKind::ALL.iter().enumerate() {
+            assert_eq!(usize::from(kind.code()), index + 1, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn the_text_counts_by_type_result_and_reason() {
+        let metrics = Metrics::new(|_| ());
+        let block = MessageKind::Slashable(SlashableKind::Block);
+        metrics.authorized(block, 0.001);
+        metrics.signed(block, 0.001, 0.002);
+        metrics.prevented(block, 0.001);
+        metrics.unsigned(Some(block), Outcome::Refused, "double_block");
+        metrics.unsigned(None, Outcome::Invalid, "malformed_request");
+        metrics.malformed();
+        metrics.missing_identifier();
+        metrics.set_keys(3, 1);
+        let text = metrics.render().expect("formatting into a string");
+        for line in [
+            r#"holdfast_signing_requests_total{type="block",result="signed",reason=""} 1"#,
+            r#"holdfast_signing_requests_total{type="block",result="refused",reason="double_block"} 1"#,
+            r#"holdfast_signing_requests_total{type="unknown",result="invalid",reason="malformed_request"} 1"#,
+            r#"holdfast_signing_stage_seconds_count{stage="total",type="block"} 1"#,
+            "holdfast_keys_loaded 3",
+            "holdfast_keys_failed 1",
+            "signing_signers_loaded_count 3",
+            "signing_bls_missing_identifier_count_total 1",
+            "http_bls_malformed_request_count_total 1",
+            "signing_bls_signing_duration_count 1",
+            "eth2_slashingprotection_permitted_signings_total 1",
+            "eth2_slashingprotection_prevented_signings_total 1",
+            r#"eth2_slashingprotection_database_duration_count{signingOperation="block"} 2"#,
+        ] {
+            assert!(text.lines().any(|found| found == line), "no line {line} in\n{text}");
+        }
+    }
+}

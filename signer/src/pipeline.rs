@@ -1,0 +1,246 @@
+//! The walk of a signing request, one function for every transport: intent, key, permit, signature.
+//!
+//! A transport reads a request and writes an answer; everything between is here, so that no
+//! transport can leave a step out. The types hold the order: a signature needs a permit, a permit
+//! needs a durable commit, a commit needs an intent whose root was computed here.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use holdfast_domain::{IntentError, Message, MessageKind, Network, PublicKey, SigningIntent, Slashable, Subject};
+use holdfast_domain::{SlashableKind, Unslashable, UnslashableKind, message::Dating};
+use holdfast_enclave::{Keyring, SignError, SignErrorClass, Signature};
+use holdfast_slashing_db::{CallerId, Class, Guard, Refusal};
+use holdfast_wire::web3signer::SignRequest;
+use tracing::field::Empty;
+use tracing::{Instrument, Span, debug_span, info, warn};
+
+use crate::cli::output::chain;
+use crate::clock::Stopwatch;
+use crate::metrics::{Metrics, Outcome};
+
+/// Why a request got no signature.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Rejection {
+    /// The message and what came with it do not fit together.
+    #[error("the request cannot be signed as it stands")]
+    Intent(#[from] IntentError),
+    /// No such key is loaded.
+    #[error("no such key: {0} is not loaded here; `holdfast keys list` shows the keys that are")]
+    UnknownKey(PublicKey),
+    /// No such key is loaded yet.
+    #[error("keys are still loading; send the request again in a moment")]
+    KeysLoading,
+    /// The guard gave no permit.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The permit did not become a signature.
+    #[error(transparent)]
+    Backend(#[from] SignError),
+    /// It took too long.
+    #[error("no signature within {seconds} s; the signer is overloaded or its disk hangs")]
+    TimedOut {
+        /// The bound in seconds.
+        seconds: u64,
+    },
+}
+
+impl Rejection {
+    /// Stable word for responses, logs and metrics.
+    pub(crate) fn reason(&self) -> &'static str {
+        match self {
+            Self::Intent(error) => error.reason(),
+            Self::UnknownKey(_) => "unknown_key",
+            Self::KeysLoading => "keys_loading",
+            Self::Refused(refusal) => refusal.reason(),
+            Self::Backend(error) => error.reason(),
+            Self::TimedOut { .. } => "timed_out",
+        }
+    }
+
+    /// How it is counted.
+    fn outcome(&self) -> Outcome {
+        match self {
+            Self::Intent(_) | Self::UnknownKey(_) => Outcome::Invalid,
+            Self::KeysLoading | Self::TimedOut { .. } => Outcome::Unavailable,
+            Self::Refused(refusal) => match refusal.class() {
+                Class::Refused => Outcome::Refused,
+                Class::Overloaded | Class::Unavailable => Outcome::Unavailable,
+            },
+            Self::Backend(error) => match error.class() {
+                SignErrorClass::Overloaded | SignErrorClass::Unavailable => Outcome::Unavailable,
+                SignErrorClass::Bug => Outcome::Failed,
+            },
+        }
+    }
+}
+
+/// Whether the first load of keys is over. Until then an unknown key may only be late.
+#[derive(Debug, Default)]
+pub(crate) struct KeysReady(AtomicBool);
+
+impl KeysReady {
+    /// The first load is over.
+    pub(crate) fn set(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    /// Whether the first load is over.
+    pub(crate) fn is_set(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// What the walk needs. One per process, shared by all transports.
+pub(crate) struct Signer {
+    /// The chain: block limits, fork versions of exits and registrations.
+    pub(crate) network: Network,
+    /// Slashing protection.
+    pub(crate) guard: Guard,
+    /// The keys that sign; replaced as a whole when keys are loaded.
+    pub(crate) keyring: ArcSwap<Keyring>,
+    /// Whether they have been loaded.
+    pub(crate) keys_ready: KeysReady,
+    /// Where everything is counted.
+    pub(crate) metrics: Arc<Metrics>,
+    /// Longest time for one signature.
+    pub(crate) timeout: Duration,
+    /// Numbers requests in logs.
+    pub(crate) next_request: AtomicU64,
+}
+
+impl Signer {
+    /// Signs what `request` asks for with `key`, or says why not.
+    ///
+    /// Dropping the future withdraws the request: it is not recorded if its commit has not begun,
+    /// and not signed in any case. What was recorded can be signed by sending the same request again.
+    ///
+    /// # Errors
+    /// [`Rejection`]; it is counted and logged here, once.
+    pub(crate) async fn sign(
+        &self,
+        caller: &CallerId,
+        key: PublicKey,
+        request: &SignRequest,
+    ) -> Result<Signature, Rejection> {
+        let kind = kind_of(&request.message);
+        let id = self.next_request.fetch_add(1, Ordering::Relaxed);
+        let span = debug_span!(
+            "sign", request_id = id, %caller, pubkey = %key.short(), kind = kind.as_str(),
+            slot = Empty, target_epoch = Empty, verdict = Empty, commit_seq = Empty, backend = "local"
+        );
+        let walk = self.walk(caller, key, request).instrument(span);
+        let result = match tokio::time::timeout(self.timeout, walk).await {
+            Ok(result) => result,
+            Err(_elapsed) => Err(Rejection::TimedOut { seconds: self.timeout.as_secs() }),
+        };
+        if let Err(rejection) = &result {
+            self.account(id, caller, &key, kind, rejection);
+        }
+        result
+    }
+
+    async fn walk(&self, caller: &CallerId, key: PublicKey, request: &SignRequest) -> Result<Signature, Rejection> {
+        let total = Stopwatch::start();
+        let SignRequest { message, fork_info, claimed } = request;
+        let intent = SigningIntent::new(key, message, *fork_info, *claimed, &self.network)?;
+        let kind = intent.subject().kind();
+        record_date(intent.subject());
+        let active = self.keyring.load().get(&key).ok_or_else(|| self.absent(key))?;
+
+        let mut stage = Stopwatch::start();
+        let permit = match self.guard.authorize(intent, caller.clone()).await {
+            Ok(permit) => permit,
+            Err(refusal) => {
+                Span::current().record("verdict", refusal.reason());
+                if refusal.class() == Class::Refused {
+                    self.metrics.prevented(kind, stage.seconds());
+                }
+                return Err(refusal.into());
+            }
+        };
+        self.metrics.authorized(kind, stage.lap());
+        let span = Span::current();
+        if !span.is_disabled() {
+            span.record("verdict", "permitted");
+            span.record("commit_seq", permit.commit_seq());
+        }
+
+        let signature = active.sign(permit).await?;
+        self.metrics.signed(kind, stage.seconds(), total.seconds());
+        tracing::debug!("signed");
+        Ok(signature)
+    }
+
+    fn absent(&self, key: PublicKey) -> Rejection {
+        if self.keys_ready.is_set() { Rejection::UnknownKey(key) } else { Rejection::KeysLoading }
+    }
+
+    /// Counts and logs a rejection: the one place where that happens.
+    fn account(&self, id: u64, caller: &CallerId, key: &PublicKey, kind: MessageKind, rejection: &Rejection) {
+        let outcome = rejection.outcome();
+        let reason = rejection.reason();
+        self.metrics.unsigned(Some(kind), outcome, reason);
+        if matches!(rejection, Rejection::UnknownKey(_)) {
+            self.metrics.missing_identifier();
+        }
+        let (pubkey, kind, text) = (key.short(), kind.as_str(), chain(rejection));
+        match outcome {
+            Outcome::Signed | Outcome::Invalid => {
+                info!(request_id = id, %caller, %pubkey, kind, reason, "not signed: {text}");
+            }
+            Outcome::Refused | Outcome::Unavailable => {
+                warn!(request_id = id, %caller, %pubkey, kind, reason, "not signed: {text}");
+            }
+            Outcome::Failed => tracing::error!(request_id = id, %caller, %pubkey, kind, reason, "not signed: {text}"),
+        }
+    }
+}
+
+/// Writes the message's date into the request's span, if anybody listens.
+fn record_date(subject: &Subject) {
+    let span = Span::current();
+    if span.is_disabled() {
+        return;
+    }
+    match subject {
+        Subject::Block { slot } | Subject::Unslashable { dating: Dating::Slot(slot), .. } => {
+            span.record("slot", slot.0);
+        }
+        Subject::Attestation { slot, source: _, target } => {
+            span.record("slot", slot.0);
+            span.record("target_epoch", target.0);
+        }
+        Subject::Unslashable { dating: Dating::Epoch(epoch), .. } => {
+            span.record("target_epoch", epoch.0);
+        }
+        Subject::Unslashable { dating: Dating::Undated, .. } => {}
+    }
+}
+
+/// The kind of a message, for requests that do not become an intent.
+fn kind_of(message: &Message) -> MessageKind {
+    let message = match message {
+        Message::Slashable(Slashable::Block(_)) => return MessageKind::Slashable(SlashableKind::Block),
+        Message::Slashable(Slashable::Attestation(_)) => return MessageKind::Slashable(SlashableKind::Attestation),
+        Message::Unslashable(message) => message,
+    };
+    MessageKind::Unslashable(match message {
+        Unslashable::AggregationSlot(_) => UnslashableKind::AggregationSlot,
+        Unslashable::AggregateAndProof(_) => UnslashableKind::AggregateAndProof,
+        Unslashable::RandaoReveal(_) => UnslashableKind::RandaoReveal,
+        Unslashable::VoluntaryExit(_) => UnslashableKind::VoluntaryExit,
+        Unslashable::Deposit(_) => UnslashableKind::Deposit,
+        Unslashable::SyncCommitteeMessage(_) => UnslashableKind::SyncCommitteeMessage,
+        Unslashable::SyncCommitteeSelectionProof(_) => UnslashableKind::SyncCommitteeSelectionProof,
+        Unslashable::SyncCommitteeContributionAndProof(_) => UnslashableKind::SyncCommitteeContributionAndProof,
+        Unslashable::ValidatorRegistration(_) => UnslashableKind::ValidatorRegistration,
+        Unslashable::ExecutionPayloadBid(_) => UnslashableKind::ExecutionPayloadBid,
+        Unslashable::ExecutionPayloadEnvelope(_) => UnslashableKind::ExecutionPayloadEnvelope,
+        Unslashable::PayloadAttestation(_) => UnslashableKind::PayloadAttestation,
+        Unslashable::ProposerPreferences(_) => UnslashableKind::ProposerPreferences,
+        Unslashable::BuilderRequestAuth(_) => UnslashableKind::BuilderRequestAuth,
+    })
+}
