@@ -340,6 +340,9 @@ fn describe(denial: Denial) -> &'static str {
             }
             SlashingReason::DoubleBlock => "refused: a different block was already signed at this slot",
             SlashingReason::SourceAfterTarget => "refused: the attestation's source epoch is after its target epoch",
+            SlashingReason::SourceNotBeforeTarget => {
+                "refused: the attestation votes from the present epoch to itself, which no honest validator does"
+            }
             SlashingReason::SourceBelowWatermark => {
                 "refused: the attestation's source epoch is below the highest signed source, so it could surround an earlier vote"
             }

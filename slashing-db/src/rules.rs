@@ -6,6 +6,8 @@
 //! - a block needs `slot > max_slot`;
 //! - an attestation needs `source <= target`, `source >= max_source` and `target > max_target`;
 //! - the identical signing root at the current watermark is approved again without a change;
+//! - a vote from the horizon's own epoch to itself is refused, except at genesis: no honest validator casts
+//!   one, and a [fence](Horizon::fence) taken in that epoch could be voted around it;
 //! - nothing beyond the [`Horizon`] is approved, so no client can push a watermark into the far future;
 //! - everything else is named as not slashable, kind by kind, so that a new kind fails to compile here.
 //!
@@ -100,9 +102,10 @@ impl Horizon {
         }
     }
 
-    /// The fence at this moment: everything a bounded signer can have signed until now has
-    /// `slot <= slot`, `target <= epoch` and `source < target`, so with these watermarks nothing
-    /// signed later can conflict with it. Before genesis nothing can have been signed and there is no fence.
+    /// The fence at this moment: everything a bounded signer can have signed until now has `slot <= slot`,
+    /// `target <= epoch` and `source <= epoch - 1` (a vote with `source == target == epoch` is refused by
+    /// [`judge`]), so with these watermarks nothing signed later can conflict with it. Before genesis
+    /// nothing can have been signed and there is no fence.
     pub fn fence(&self) -> Watermarks {
         match *self {
             Self::BeforeGenesis => Watermarks::default(),
@@ -123,6 +126,8 @@ pub enum SlashingReason {
     DoubleBlock,
     /// Source epoch after target epoch.
     SourceAfterTarget,
+    /// Source and target are both the last epoch that may be signed: a fence could be voted around it.
+    SourceNotBeforeTarget,
     /// Source epoch below the highest signed source: could surround an earlier vote.
     SourceBelowWatermark,
     /// Target epoch not above the highest signed target: could be surrounded by, or repeat, an earlier vote.
@@ -150,10 +155,11 @@ pub enum Denial {
 
 impl Denial {
     /// Every denial.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Slashable(SlashingReason::BlockSlotBelowWatermark),
         Self::Slashable(SlashingReason::DoubleBlock),
         Self::Slashable(SlashingReason::SourceAfterTarget),
+        Self::Slashable(SlashingReason::SourceNotBeforeTarget),
         Self::Slashable(SlashingReason::SourceBelowWatermark),
         Self::Slashable(SlashingReason::TargetBelowWatermark),
         Self::Slashable(SlashingReason::DoubleVote),
@@ -171,6 +177,7 @@ impl Denial {
                 SlashingReason::BlockSlotBelowWatermark => "block_slot_below_watermark",
                 SlashingReason::DoubleBlock => "double_block",
                 SlashingReason::SourceAfterTarget => "source_after_target",
+                SlashingReason::SourceNotBeforeTarget => "source_not_before_target",
                 SlashingReason::SourceBelowWatermark => "source_below_watermark",
                 SlashingReason::TargetBelowWatermark => "target_below_watermark",
                 SlashingReason::DoubleVote => "double_vote",
@@ -292,12 +299,15 @@ fn judge_attestation(
     root: &SigningRoot,
     horizon: Horizon,
 ) -> Verdict {
-    match horizon {
-        Horizon::At { slot: _, epoch: last } if target <= last => {}
+    let last = match horizon {
+        Horizon::At { slot: _, epoch } if target <= epoch => epoch,
         Horizon::At { .. } | Horizon::BeforeGenesis => return Verdict::Deny(Denial::TargetInFuture),
-    }
+    };
     if source > target {
         return deny(SlashingReason::SourceAfterTarget);
+    }
+    if source == target && target == last && target > Epoch(0) {
+        return deny(SlashingReason::SourceNotBeforeTarget);
     }
     if let Some(mark) = before.attestation {
         if let Some(known) = mark.root

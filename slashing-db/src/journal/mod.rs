@@ -96,6 +96,7 @@ impl Outcome {
                     crate::rules::SlashingReason::SourceBelowWatermark => 19,
                     crate::rules::SlashingReason::TargetBelowWatermark => 20,
                     crate::rules::SlashingReason::DoubleVote => 21,
+                    crate::rules::SlashingReason::SourceNotBeforeTarget => 22,
                 },
                 Denial::SlotInFuture => 32,
                 Denial::TargetInFuture => 33,
