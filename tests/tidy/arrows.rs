@@ -12,10 +12,7 @@ const ARROWS: [(&str, &[&str]); 9] = [
     ("holdfast-slashing-db", &["holdfast-domain"]),
     ("holdfast-enclave-sys", &[]),
     ("eth2_keystore", &[]),
-    (
-        "holdfast-enclave",
-        &["eth2_keystore", "holdfast-domain", "holdfast-enclave-sys", "holdfast-slashing-db"],
-    ),
+    ("holdfast-enclave", &["eth2_keystore", "holdfast-domain", "holdfast-enclave-sys", "holdfast-slashing-db"]),
     ("holdfast-beacon", &["holdfast-domain"]),
     (
         "holdfast",

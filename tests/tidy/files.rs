@@ -40,7 +40,9 @@ fn every_module_opens_with_why_it_exists() {
     let silent: Vec<String> = sources()
         .into_iter()
         .filter(|(name, _)| !name.contains("/compile_fail/") && !name.contains("/generated/"))
-        .filter(|(_, text)| !text.lines().find(|line| !line.trim().is_empty()).is_some_and(|line| line.starts_with("//!")))
+        .filter(|(_, text)| {
+            !text.lines().find(|line| !line.trim().is_empty()).is_some_and(|line| line.starts_with("//!"))
+        })
         .map(|(name, _)| name)
         .collect();
     assert!(silent.is_empty(), "these files do not open with //! and a reason: {silent:?}");
@@ -66,7 +68,9 @@ fn unsafe_code_lives_in_one_crate() {
         .filter(|(_, text)| {
             text.lines().any(|line| {
                 let code = line.split("//").next().unwrap_or_default();
-                code.contains(&format!("{keyword}{{")) || code.contains(&format!("{keyword}fn")) || code.contains(&format!("{keyword}impl"))
+                code.contains(&format!("{keyword}{{"))
+                    || code.contains(&format!("{keyword}fn"))
+                    || code.contains(&format!("{keyword}impl"))
             })
         })
         .map(|(name, _)| name)
@@ -77,7 +81,8 @@ fn unsafe_code_lives_in_one_crate() {
         .filter(|name| name.ends_with("Cargo.toml") && name != "Cargo.toml" && name != "enclave/sys/Cargo.toml")
         .map(|name| (name.clone(), std::fs::read_to_string(root().join(&name)).expect("manifest is readable")))
     {
-        assert!(text.contains("[lints]\nworkspace = true"), "{name} does not inherit the workspace lints");
+        let forbids = text.contains("[lints]\nworkspace = true") || text.contains("unsafe_code = \"forbid\"");
+        assert!(forbids, "{name} does not forbid unsafe code");
     }
 }
 

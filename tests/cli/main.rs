@@ -1,0 +1,10 @@
+//! The command line and the server as a user meets them: wrong input of every kind gets a message
+//! that says what is wrong and what to do, an exit code of the contract, and loses nothing.
+
+mod config;
+mod disk;
+mod keys;
+mod quickstart;
+mod requests;
+mod serve;
+mod support;

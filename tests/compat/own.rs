@@ -1,0 +1,40 @@
+//! The project's own examples, one per message type and client habit, through HTTP. They need nothing
+//! from outside, so every machine checks every type.
+
+use holdfast_tests::harness::workspace;
+use holdfast_tests::keys::{TestKey, verifies};
+use holdfast_tests::vectors::json_files;
+
+use crate::fixture::{Fixture, NetworkArgs};
+
+#[test]
+fn every_own_example_is_signed_with_its_root() {
+    let folder = workspace().join("proto/wire/tests/examples");
+    let key = TestKey::interop(3);
+    let files = json_files(&folder);
+    let root_of_network = |name: &str| {
+        files
+            .iter()
+            .filter(|(_, example)| example["network"] == name)
+            .find_map(|(_, example)| example["request"]["fork_info"]["genesis_validators_root"].as_str())
+            .expect("an example that names its chain")
+            .to_owned()
+    };
+    let custom = NetworkArgs::custom(&folder.join("network.yaml"), &root_of_network("examples"), 1_600_000_000);
+    for (name, example) in &files {
+        let network = match example["network"].as_str().expect("network") {
+            "examples" => custom.clone(),
+            builtin => NetworkArgs::builtin(builtin),
+        };
+        let fixture = Fixture::start(&network);
+        let response = fixture.server.sign(&key.public, &example["request"]);
+        assert_eq!(response.status, 200, "{name}: {}", response.text());
+        let root = example["signing_root"].as_str().expect("root");
+        let root: [u8; 32] = hex::decode(&root[2..]).expect("hex").try_into().expect("32 bytes");
+        let body = response.json();
+        let signature = body["signature"].as_str().expect("signature");
+        assert!(verifies(&key.public, &root, signature), "{name}: signed another root");
+    }
+    println!("own examples through HTTP: {}", files.len());
+    assert!(files.len() >= 31, "only {} examples", files.len());
+}
