@@ -16,7 +16,8 @@ use holdfast_enclave::provider::passphrase::PassphraseProvider;
 use holdfast_enclave::provider::{self, Provider, ProviderKind, WrapContext, Wrapped};
 use holdfast_enclave::secret::FilePrivacy;
 use holdfast_enclave::{
-    ActiveKey, DataKey, DurableError, KeyError, Keyring, Passphrase, ProviderError, SealError, SecretError, durable, seal,
+    ActiveKey, DataKey, DurableError, KeyError, Keyring, Passphrase, ProviderError, SealError, SecretError, durable,
+    seal,
 };
 use holdfast_slashing_db::journal::InstanceId;
 use holdfast_slashing_db::{
@@ -103,10 +104,13 @@ impl CustodyError {
     /// How a process ends that failed so.
     pub(crate) fn exit(&self) -> Exit {
         match self {
-            Self::Config(_) | Self::NoGenesisTime { .. } | Self::NothingHere { .. } => Exit::Usage,
-            Self::NoPassphrase | Self::PassphrasesDiffer => Exit::Usage,
-            Self::DataDir { source: DurableError::Permissions(_), .. } => Exit::Usage,
-            Self::Open(OpenError::WrongNetwork { .. } | OpenError::Permissions { .. }) => Exit::Usage,
+            Self::Config(_)
+            | Self::NoGenesisTime { .. }
+            | Self::NothingHere { .. }
+            | Self::NoPassphrase
+            | Self::PassphrasesDiffer
+            | Self::DataDir { source: DurableError::Permissions(_), .. }
+            | Self::Open(OpenError::WrongNetwork { .. } | OpenError::Permissions { .. }) => Exit::Usage,
             Self::Database(error) => admin_exit(error),
             Self::DataDir { .. }
             | Self::Open(_)
@@ -149,22 +153,13 @@ pub(crate) struct Custody {
     pub(crate) protected_by: Option<String>,
 }
 
-/// Opens what is in custody; makes the data directory and the database if they are not there.
-/// The data key is opened if there is one, and made only by [`Custody::ensure_data_key`].
+/// Opens what is in custody; makes the data directory and the database if they are not there. The
+/// data key stays closed until [`Custody::open_data_key`], so that a command which needs no secret
+/// asks for no passphrase, and is made only by [`Custody::ensure_data_key`].
 ///
 /// # Errors
 /// [`CustodyError`]; nothing has been changed then, except that an empty directory or database may
 /// have been made.
-pub(crate) async fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<Custody, CustodyError> {
-    let mut custody = open_sealed(config, clock).await?;
-    custody.open_data_key(config).await?;
-    Ok(custody)
-}
-
-/// As [`open`], but leaves the data key closed: for commands that look at the record only.
-///
-/// # Errors
-/// As [`open`].
 pub(crate) async fn open_sealed(config: &Config, clock: Arc<dyn Clock>) -> Result<Custody, CustodyError> {
     let network = resolve_network(config).await?;
     let no_time = || CustodyError::NoGenesisTime { network: network.name.clone() };
@@ -182,7 +177,16 @@ pub(crate) async fn open_sealed(config: &Config, clock: Arc<dyn Clock>) -> Resul
         queue_capacity: config.database.queue_capacity,
         max_batch: config.database.max_batch,
     })?;
-    Ok(Custody { guard, instance, network, genesis_validators_root, slot_clock, clock, data_key: None, protected_by: None })
+    Ok(Custody {
+        guard,
+        instance,
+        network,
+        genesis_validators_root,
+        slot_clock,
+        clock,
+        data_key: None,
+        protected_by: None,
+    })
 }
 
 /// Refuses if there is no database yet: for commands that make no sense without one.
@@ -343,6 +347,6 @@ fn unseal(
     network: GenesisValidatorsRoot,
     backend: &Arc<dyn KeyBackend>,
 ) -> Result<ActiveKey, CustodyError> {
-    let secret = seal::open(data_key, key.registration.key(), network, key.sealed.as_bytes())?;
+    let secret = seal::open(data_key, key.registration.key(), network, &key.sealed)?;
     Ok(ActiveKey::new(key.registration, secret, Arc::clone(backend))?)
 }

@@ -254,7 +254,6 @@ pub(crate) struct ConnectArgs {
 
 /// A validator client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-#[expect(missing_docs, reason = "the names are the definition")]
 pub(crate) enum Client {
     Lighthouse,
     Prysm,
@@ -314,7 +313,12 @@ impl GlobalArgs {
         flags.text("--data-dir", "data", "dir", self.data_dir.as_ref().map(|dir| dir.display()));
         flags.text("--network", "network", "name", self.network.as_ref());
         flags.text("--genesis-validators-root", "network", "genesis_validators_root", self.genesis_validators_root);
-        flags.value("--genesis-time", "network", "genesis_time", self.genesis_time.map(|time| Value::Integer(time.into())));
+        flags.value(
+            "--genesis-time",
+            "network",
+            "genesis_time",
+            self.genesis_time.map(|time| Value::Integer(time.into())),
+        );
         let beacons = self.beacon.iter().map(|url| Value::String(url.expose().to_owned())).collect::<Vec<_>>();
         flags.value("--beacon", "network", "beacon", (!beacons.is_empty()).then_some(Value::Array(beacons)));
         flags.text("--database", "database", "url", self.database.as_ref().map(DatabaseUrl::expose));

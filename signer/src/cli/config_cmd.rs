@@ -2,18 +2,19 @@
 
 use serde_json::json;
 
-use super::{Context, Exit, Failure, Output};
+use super::output::print;
+use super::{Context, Exit, Failure};
 use crate::config::{example_toml, resolve_network, schema_json};
 
 /// Prints the example file.
-pub(super) fn example(output: Output) -> Result<Exit, Failure> {
-    output.raw(&example_toml())?;
+pub(super) fn example() -> Result<Exit, Failure> {
+    print(&example_toml())?;
     Ok(Exit::Done)
 }
 
 /// Prints the schema.
-pub(super) fn schema(output: Output) -> Result<Exit, Failure> {
-    output.raw(&schema_json())?;
+pub(super) fn schema() -> Result<Exit, Failure> {
+    print(&schema_json())?;
     Ok(Exit::Done)
 }
 
@@ -21,8 +22,9 @@ pub(super) fn schema(output: Output) -> Result<Exit, Failure> {
 /// well formed; here the network is looked up, too.
 pub(super) async fn validate(context: &Context) -> Result<Exit, Failure> {
     let network = resolve_network(&context.config).await?;
-    let config = toml::to_string(&context.config)
-        .map_err(|error| Failure::new(Exit::Bug, anyhow::Error::new(error).context("cannot print the configuration")))?;
+    let config = toml::to_string(&context.config).map_err(|error| {
+        Failure::new(Exit::Bug, anyhow::Error::new(error).context("cannot print the configuration"))
+    })?;
     let root = network.genesis_validators_root.map(|root| root.to_string());
     let genesis_seconds = network.genesis_time.map(|time| time.0 / 1000);
     context.output.result(

@@ -37,7 +37,9 @@ pub(super) async fn run(args: &ConnectArgs, context: &Context) -> Result<Exit, F
         snippet.notes.push("No keys are here yet: `holdfast keys import --from PATH` brings some in.".to_owned());
     }
     if let Some(host) = host_not_allowed(&url, &context.config.http.allowed_hosts) {
-        snippet.notes.push(format!("Add {host:?} to http.allowed_hosts, or requests to this address are answered 403."));
+        snippet
+            .notes
+            .push(format!("Add {host:?} to http.allowed_hosts, or requests to this address are answered 403."));
     }
     print(args.client, &url, &keys, &snippet, context)?;
     Ok(Exit::Done)
@@ -124,15 +126,22 @@ fn snippet(client: Client, url: &str, keys: &[PublicKey]) -> Snippet {
 fn lighthouse(url: &str, keys: &[PublicKey]) -> Snippet {
     let mut content = String::from("---\n");
     for key in keys {
-        content.push_str(&format!(
-            "- enabled: true\n  voting_public_key: \"{key}\"\n  type: web3signer\n  url: \"{url}/\"\n  request_timeout_ms: 12000\n"
-        ));
+        let lines = [
+            "- enabled: true".to_owned(),
+            format!("  voting_public_key: \"{key}\""),
+            "  type: web3signer".to_owned(),
+            format!("  url: \"{url}/\""),
+            "  request_timeout_ms: 12000".to_owned(),
+        ];
+        content.push_str(&lines.join("\n"));
+        content.push('\n');
     }
     Snippet {
         flags: Vec::new(),
         file: Some(("validator_definitions.yml in Lighthouse's validators directory", content)),
         notes: vec![
-            "Remove the entries that hold these keys locally, and their keystores: a key signs in one place only.".to_owned(),
+            "Remove the entries that hold these keys locally, and their keystores: a key signs in one place only."
+                .to_owned(),
             "Start `lighthouse vc` with --init-slashing-protection the first time.".to_owned(),
         ],
     }
@@ -210,7 +219,10 @@ async fn keys_of_server(address: std::net::SocketAddr) -> anyhow::Result<Vec<Pub
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let exchange = async {
         let mut stream = tokio::net::TcpStream::connect(address).await?;
-        let request = format!("GET /api/v1/eth2/publicKeys HTTP/1.0\r\nHost: {}\r\nAccept: application/json\r\n\r\n", address.ip());
+        let request = format!(
+            "GET /api/v1/eth2/publicKeys HTTP/1.0\r\nHost: {}\r\nAccept: application/json\r\n\r\n",
+            address.ip()
+        );
         stream.write_all(request.as_bytes()).await?;
         let mut answer = Vec::new();
         stream.take(MAX_ANSWER_BYTES).read_to_end(&mut answer).await?;
@@ -219,7 +231,11 @@ async fn keys_of_server(address: std::net::SocketAddr) -> anyhow::Result<Vec<Pub
     let answer = tokio::time::timeout(TIMEOUT, exchange).await??;
     let text = String::from_utf8(answer)?;
     let (head, body) = text.split_once("\r\n\r\n").ok_or_else(|| anyhow::anyhow!("the answer is not HTTP"))?;
-    anyhow::ensure!(head.split(' ').nth(1) == Some("200"), "the server answered {:?}", head.lines().next().unwrap_or_default());
+    anyhow::ensure!(
+        head.split(' ').nth(1) == Some("200"),
+        "the server answered {:?}",
+        head.lines().next().unwrap_or_default()
+    );
     let list: Vec<String> = serde_json::from_str(body)?;
     Ok(list.iter().map(|key| key.parse()).collect::<Result<_, _>>()?)
 }

@@ -41,7 +41,9 @@ async fn init(context: &Context) -> Result<Exit, Failure> {
         format!("Made a data key, protected by: {description}."),
         &json!({ "status": "made", "provider": provider, "protected_by": description }),
     )?;
-    context.output.note("Whoever loses what protects it loses the stored keys: keep the mnemonic or the keystores as well.");
+    context
+        .output
+        .note("Whoever loses what protects it loses the stored keys: keep the mnemonic or the keystores as well.");
     Ok(Exit::Done)
 }
 
@@ -66,7 +68,8 @@ async fn status(context: &Context) -> Result<Exit, Failure> {
         }
         Err(error) => {
             let reason = chain(error);
-            let text = format!("Data key {id}, protected since {since} by provider {provider}. It does not open: {reason}");
+            let text =
+                format!("Data key {id}, protected since {since} by provider {provider}. It does not open: {reason}");
             (text, error.exit(), None, Some(reason))
         }
     };

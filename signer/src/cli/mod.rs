@@ -20,7 +20,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use crate::config::{Config, Environment, Layers, load};
+use crate::config::{Config, Environment, load};
 use args::{Cli, Command};
 pub(crate) use output::{Exit, Failure, Format, Output, Talk};
 
@@ -28,8 +28,6 @@ pub(crate) use output::{Exit, Failure, Format, Output, Talk};
 pub(crate) struct Context {
     /// The configuration, all layers applied and checked.
     pub(crate) config: Config,
-    /// What the configuration was made from.
-    pub(crate) layers: Layers,
     /// Where to print.
     pub(crate) output: Output,
 }
@@ -45,8 +43,9 @@ pub(crate) fn main() -> ExitCode {
         talk: if cli.global.quiet { Talk::Quiet } else { Talk::Notes },
     };
     // A panic is a bug and has an exit code of its own; the default hook has printed where it was.
-    let ended = catch_unwind(AssertUnwindSafe(|| dispatch(&cli, output)))
-        .unwrap_or_else(|_| Err(Failure::message(Exit::Bug, "this is a bug in holdfast; please report the lines above")));
+    let ended = catch_unwind(AssertUnwindSafe(|| dispatch(&cli, output))).unwrap_or_else(|_| {
+        Err(Failure::message(Exit::Bug, "this is a bug in holdfast; please report the lines above"))
+    });
     let exit = match ended {
         Ok(exit) => exit,
         Err(failure) => {
@@ -60,10 +59,10 @@ pub(crate) fn main() -> ExitCode {
 fn dispatch(cli: &Cli, output: Output) -> Result<Exit, Failure> {
     // These need no configuration, and must work while it is broken.
     match &cli.command {
-        Command::Completions(args) => return completions::run(args, output),
+        Command::Completions(args) => return completions::run(args),
         Command::Version => return version::run(output),
-        Command::Config(args::ConfigCommand::Example) => return config_cmd::example(output),
-        Command::Config(args::ConfigCommand::Schema) => return config_cmd::schema(output),
+        Command::Config(args::ConfigCommand::Example) => return config_cmd::example(),
+        Command::Config(args::ConfigCommand::Schema) => return config_cmd::schema(),
         Command::Config(args::ConfigCommand::Validate)
         | Command::Quickstart(_)
         | Command::Serve(_)
@@ -73,9 +72,8 @@ fn dispatch(cli: &Cli, output: Output) -> Result<Exit, Failure> {
         | Command::Doctor
         | Command::Connect(_) => {}
     }
-    let layers = cli.layers(Environment::of_process());
-    let config = load(&layers)?;
-    let context = Context { config, layers, output };
+    let config = load(&cli.layers(Environment::of_process()))?;
+    let context = Context { config, output };
     match &cli.command {
         Command::Quickstart(_) => quickstart::run(&context),
         Command::Serve(_) => serve::run(&context),
@@ -91,10 +89,9 @@ fn dispatch(cli: &Cli, output: Output) -> Result<Exit, Failure> {
 
 /// Runs a command that is not a server: one thread is enough, the work is done by threads of its own.
 fn block_on(command: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::new(Exit::Unreachable, anyhow::Error::new(error).context("cannot start the runtime")))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
+        Failure::new(Exit::Unreachable, anyhow::Error::new(error).context("cannot start the runtime"))
+    })?;
     runtime.block_on(command)
 }
 
@@ -116,7 +113,9 @@ fn usage_error(error: &clap::Error) -> Exit {
 /// answer is no.
 fn confirm(question: &str) -> bool {
     let mut stderr = std::io::stderr().lock();
-    if !std::io::stdin().is_terminal() || write!(stderr, "{question} Type yes to go on: ").and_then(|()| stderr.flush()).is_err() {
+    if !std::io::stdin().is_terminal()
+        || write!(stderr, "{question} Type yes to go on: ").and_then(|()| stderr.flush()).is_err()
+    {
         return false;
     }
     let mut answer = String::new();

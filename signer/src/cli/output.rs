@@ -124,9 +124,20 @@ impl From<CustodyError> for Failure {
 fn ignore_closed(result: io::Result<()>) -> Result<(), Failure> {
     match result {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        Err(error) => Err(Failure::new(Exit::Refused, anyhow::Error::new(error).context("cannot write to standard output"))),
+        Err(error) => {
+            Err(Failure::new(Exit::Refused, anyhow::Error::new(error).context("cannot write to standard output")))
+        }
         Ok(()) => Ok(()),
     }
+}
+
+/// Prints `text` as it is on standard output.
+///
+/// # Errors
+/// If standard output cannot be written.
+pub(crate) fn print(text: &str) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    ignore_closed(stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()))
 }
 
 /// Whether results are for people or programs.
@@ -176,16 +187,7 @@ impl Output {
             Format::Text => text.to_string(),
             Format::Json => value.to_string(),
         };
-        if line.is_empty() { Ok(()) } else { self.raw(&format!("{}\n", line.trim_end_matches('\n'))) }
-    }
-
-    /// Prints `text` as it is on standard output.
-    ///
-    /// # Errors
-    /// If standard output cannot be written.
-    pub(crate) fn raw(self, text: &str) -> Result<(), Failure> {
-        let mut stdout = io::stdout().lock();
-        ignore_closed(stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()))
+        if line.is_empty() { Ok(()) } else { print(&format!("{}\n", line.trim_end_matches('\n'))) }
     }
 
     /// Says something on standard error that is not a result. Silent with `--quiet` and `--json`.

@@ -20,14 +20,20 @@ pub(super) async fn status(context: &Context) -> Result<Exit, Failure> {
     custody.guard.shutdown().await;
     let Journal { head, entries } = journal.map_err(|error| Failure::new(Exit::Refused, error))?;
     let number = |value: Option<u64>| value.map_or_else(|| "-".to_owned(), |value| value.to_string());
-    let (slot, source, target) = (high.block.map(|slot| slot.0), high.source.map(|epoch| epoch.0), high.target.map(|epoch| epoch.0));
+    let (slot, source, target) =
+        (high.block.map(|slot| slot.0), high.source.map(|epoch| epoch.0), high.target.map(|epoch| epoch.0));
     let mut lines = vec![
         format!("network                  {}", custody.network.name),
         format!("genesis validators root  {}", custody.genesis_validators_root),
         format!("instance                 {}", custody.instance),
         format!("journal                  {entries} entries, verified"),
         format!("journal head             batch {}, hash {}", head.seq, head.hash),
-        format!("highest                  block slot {}, source {}, target {}", number(slot), number(source), number(target)),
+        format!(
+            "highest                  block slot {}, source {}, target {}",
+            number(slot),
+            number(source),
+            number(target)
+        ),
         String::new(),
         key_heading(),
     ];

@@ -2,8 +2,8 @@
 
 use core::fmt::Write as _;
 
-use super::catalog::{Catalog, Entry, Kind, schema};
 use super::Config;
+use super::catalog::{Catalog, Entry, Kind, schema};
 
 /// A complete `holdfast.toml` in which every setting stands at its default, each with its
 /// documentation. Settings without a default stand in a comment.
@@ -47,6 +47,8 @@ fn sample(entry: &Entry) -> &'static str {
         ("keys", "passphrase_file", _) => "\"/run/secrets/holdfast-passphrase\"",
         ("network", "genesis_validators_root", _) => "\"0x…\"",
         ("network", "genesis_time", _) => "1606824023",
+        ("keys", "kdf_memory_mib", _) => "1024",
+        ("signing", "threads", _) => "4",
         (_, _, Kind::Text) => "\"\"",
         (_, _, Kind::Number) => "1",
         (_, _, Kind::List) => "[]",
@@ -83,9 +85,8 @@ mod tests {
     fn the_example_names_every_setting() {
         let text = example_toml();
         for entry in Catalog::new().entries() {
-            let named = text.lines().any(|line| {
-                line.trim_start_matches("# ").starts_with(&format!("{} = ", entry.key))
-            });
+            let named =
+                text.lines().any(|line| line.trim_start_matches("# ").starts_with(&format!("{} = ", entry.key)));
             assert!(named, "{}.{} is missing", entry.section, entry.key);
         }
     }

@@ -102,9 +102,7 @@ fn parse_file(path: &Path, text: &str, catalog: &Catalog) -> Result<Table, Confi
         line: line_of(text, offset),
         problem,
     };
-    let broken = |error: &toml::de::Error| {
-        at(error.span().map_or(0, |span| span.start), error.message().to_owned())
-    };
+    let broken = |error: &toml::de::Error| at(error.span().map_or(0, |span| span.start), error.message().to_owned());
     let document = DeTable::parse(text).map_err(|error| broken(&error))?;
     unknown_keys(path, text, document.get_ref(), catalog)?;
     toml::from_str::<Config>(text).map_err(|error| broken(&error))?;
@@ -160,9 +158,9 @@ fn variable(name: &str, text: &str, catalog: &Catalog) -> Result<Option<(String,
         let near = nearest(name, variables.iter().map(String::as_str));
         let ours = catalog.sections.iter().any(|section| {
             let section = section.name.to_ascii_uppercase();
-            name.strip_prefix(PREFIX).and_then(|rest| rest.strip_prefix(&section)).is_some_and(|rest| {
-                rest.is_empty() || rest.starts_with('_')
-            })
+            name.strip_prefix(PREFIX)
+                .and_then(|rest| rest.strip_prefix(&section))
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('_'))
         });
         // Variables with another beginning belong to tests and tools, unless they differ from one of ours by a slip.
         let slip = near.is_some_and(|near| strsim::damerau_levenshtein(name, near) <= 2);
@@ -183,7 +181,11 @@ fn variable(name: &str, text: &str, catalog: &Catalog) -> Result<Option<(String,
             problem: format!("expected a whole number, found {text:?}"),
         })?),
         Kind::List => Value::Array(
-            text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(|item| Value::String(item.to_owned())).collect(),
+            text.split(',')
+                .map(str::trim)
+                .filter(|item| !item.is_empty())
+                .map(|item| Value::String(item.to_owned()))
+                .collect(),
         ),
     };
     Ok(Some((entry.section.clone(), entry.key.clone(), value)))
@@ -226,7 +228,9 @@ mod tests {
     fn from_file(text: &str) -> Result<Config, ConfigError> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("holdfast.toml");
-        std::fs::File::create(&path).and_then(|mut file| std::io::Write::write_all(&mut file, text.as_bytes())).unwrap();
+        std::fs::File::create(&path)
+            .and_then(|mut file| std::io::Write::write_all(&mut file, text.as_bytes()))
+            .unwrap();
         load(&Layers { file: Some(path), ..Layers::default() })
     }
 
@@ -256,7 +260,8 @@ mod tests {
             .unwrap();
         let mut layers = Layers { file: Some(path), ..Layers::default() };
         assert_eq!(load(&layers).unwrap().http.listen.port(), 1);
-        layers.environment = environment(&[("HOLDFAST_HTTP_LISTEN", "127.0.0.1:3"), ("HOLDFAST_HTTP_MAX_REQUESTS", "9")]);
+        layers.environment =
+            environment(&[("HOLDFAST_HTTP_LISTEN", "127.0.0.1:3"), ("HOLDFAST_HTTP_MAX_REQUESTS", "9")]);
         assert_eq!(load(&layers).unwrap().http.listen.port(), 3);
         layers.flags.push(FlagValue {
             flag: "--http-listen",
@@ -309,7 +314,11 @@ mod tests {
     #[test]
     fn variables_of_tests_and_empty_ones_are_left_alone() {
         let layers = Layers {
-            environment: environment(&[("HOLDFAST_VECTORS", "/x"), ("HOLDFAST_BIN", "/y"), ("HOLDFAST_HTTP_LISTEN", "")]),
+            environment: environment(&[
+                ("HOLDFAST_VECTORS", "/x"),
+                ("HOLDFAST_BIN", "/y"),
+                ("HOLDFAST_HTTP_LISTEN", ""),
+            ]),
             ..Layers::default()
         };
         assert_eq!(load(&layers).unwrap(), Config::default());
@@ -329,8 +338,7 @@ mod tests {
         assert_eq!(config.http.allowed_hosts, ["a", "b"]);
         assert_eq!(config.network.name, NetworkChoice::Builtin("hoodi"));
         assert_eq!(config.signing.threads.map(std::num::NonZeroUsize::get), Some(3));
-        let layers =
-            Layers { environment: environment(&[("HOLDFAST_SIGNING_THREADS", "many")]), ..Layers::default() };
+        let layers = Layers { environment: environment(&[("HOLDFAST_SIGNING_THREADS", "many")]), ..Layers::default() };
         assert!(message(load(&layers)).contains("HOLDFAST_SIGNING_THREADS: expected a whole number"));
     }
 

@@ -23,6 +23,7 @@ use holdfast_slashing_db::{DEFAULT_FUTURE_TOLERANCE_SLOTS, DEFAULT_MAX_BATCH, DE
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+#[cfg(test)]
 pub(crate) use catalog::Catalog;
 pub(crate) use error::ConfigError;
 pub(crate) use example::{example_toml, schema_json};
@@ -204,12 +205,7 @@ pub(crate) struct SigningConfig {
 
 impl Default for SigningConfig {
     fn default() -> Self {
-        Self {
-            threads: None,
-            queue_capacity: size(16_384),
-            cache_entries: size(1_024),
-            verify: SignatureCheck::Never,
-        }
+        Self { threads: None, queue_capacity: size(16_384), cache_entries: size(1_024), verify: SignatureCheck::Never }
     }
 }
 
@@ -281,10 +277,16 @@ impl Config {
             return Err(ConfigError::NotLoopback { key: "http.listen", address: self.http.listen });
         }
         if self.http.listen == self.metrics.listen && self.http.listen.port() != 0 {
-            return setting("metrics.listen", "is the same address as http.listen; give it a port of its own, such as 9001");
+            return setting(
+                "metrics.listen",
+                "is the same address as http.listen; give it a port of its own, such as 9001",
+            );
         }
         if self.http.allowed_hosts.is_empty() {
-            return setting("http.allowed_hosts", "is empty, so every request would be refused; name the hosts, or \"*\"");
+            return setting(
+                "http.allowed_hosts",
+                "is empty, so every request would be refused; name the hosts, or \"*\"",
+            );
         }
         self.database().map(|_| ())
     }

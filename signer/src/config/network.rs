@@ -34,23 +34,22 @@ fn builtin(name: &'static str, section: &NetworkConfig) -> Result<Network, Confi
         network: section.name.clone(),
         known,
     };
-    if let (Some(given), Some(known)) = (section.genesis_validators_root, network.genesis_validators_root) {
-        if given.0 != known {
-            return Err(contradiction("network.genesis_validators_root", given.to_string(), known.to_string()));
-        }
+    if let (Some(given), Some(known)) = (section.genesis_validators_root, network.genesis_validators_root)
+        && given.0 != known
+    {
+        return Err(contradiction("network.genesis_validators_root", given.to_string(), known.to_string()));
     }
-    if let (Some(given), Some(known)) = (section.genesis_time, network.genesis_time) {
-        if Some(known) != millis(given) {
-            let known = (known.0 / 1000).to_string();
-            return Err(contradiction("network.genesis_time", given.to_string(), known));
-        }
+    if let (Some(given), Some(known)) = (section.genesis_time, network.genesis_time)
+        && millis(given) != Some(known)
+    {
+        return Err(contradiction("network.genesis_time", given.to_string(), (known.0 / 1000).to_string()));
     }
     Ok(network)
 }
 
 async fn custom(path: &Path, section: &NetworkConfig) -> Result<Network, ConfigError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|source| ConfigError::NetworkFile { path: path.to_owned(), source })?;
+    let text =
+        std::fs::read_to_string(path).map_err(|source| ConfigError::NetworkFile { path: path.to_owned(), source })?;
     let mut network = Network::from_config_yaml(&text)
         .map_err(|source| ConfigError::NetworkContent { path: path.to_owned(), source })?;
     if let Some(root) = section.genesis_validators_root {
@@ -61,10 +60,10 @@ async fn custom(path: &Path, section: &NetworkConfig) -> Result<Network, ConfigE
     }
     let root_known = network.genesis_validators_root.is_some();
     let time_given = section.genesis_time.is_some();
-    if !(root_known && time_given) {
-        if let Some(genesis) = ask(section).await? {
-            learn(&mut network, &genesis, section)?;
-        }
+    if !(root_known && time_given)
+        && let Some(genesis) = ask(section).await?
+    {
+        learn(&mut network, &genesis, section)?;
     }
     let missing = match (network.genesis_validators_root, network.genesis_time) {
         (Some(_), Some(_)) => return Ok(network),

@@ -194,10 +194,7 @@ impl FromStr for DatabaseUrl {
 
 /// The address with anything between the scheme and `@` replaced by `***`, and without a query.
 fn redacted(url: &str) -> Cow<'_, str> {
-    let (scheme, rest) = match url.split_once("://") {
-        Some((scheme, rest)) => (scheme, rest),
-        None => return Cow::Borrowed(url),
-    };
+    let Some((scheme, rest)) = url.split_once("://") else { return Cow::Borrowed(url) };
     let (rest, query) = match rest.split_once('?') {
         Some((rest, _)) => (rest, "?***"),
         None => (rest, ""),

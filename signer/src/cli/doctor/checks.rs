@@ -45,7 +45,11 @@ pub(super) fn data_dir(config: &Config) -> Finding {
     let parts = [dir.to_owned(), config.kek_dir(), config.kek_dir().join("file.key")];
     for path in parts.iter().filter(|path| path.exists()) {
         if let Err(error) = durable::check_private_permissions(path) {
-            return Finding::fail("data_dir", format!("{} is open to others or not yours", path.display()), chain(&error));
+            return Finding::fail(
+                "data_dir",
+                format!("{} is open to others or not yours", path.display()),
+                chain(&error),
+            );
         }
     }
     Finding::fine("data_dir", format!("{} belongs to this user alone", dir.display()))
@@ -59,21 +63,26 @@ pub(super) async fn database(
 ) -> (Vec<Finding>, DatabaseUse) {
     let path = match config.database() {
         Ok(database) => database.path().to_owned(),
-        Err(error) => return (vec![Finding::fail("database", "unusable address", chain(&error))], DatabaseUse::ByNobody),
+        Err(error) => {
+            return (vec![Finding::fail("database", "unusable address", chain(&error))], DatabaseUse::ByNobody);
+        }
     };
     if !path.exists() {
-        let finding = Finding::warn("database", format!("{} is not there yet", path.display()), "the first import makes it");
+        let finding =
+            Finding::warn("database", format!("{} is not there yet", path.display()), "the first import makes it");
         return (vec![finding], DatabaseUse::ByNobody);
     }
     if network.is_none() {
-        let finding = Finding::warn("database", "not opened, because the network is not known", "mend the network first");
+        let finding =
+            Finding::warn("database", "not opened, because the network is not known", "mend the network first");
         return (vec![finding], DatabaseUse::ByNobody);
     }
     let mut findings = Vec::new();
     let mut use_of_it = DatabaseUse::ByNobody;
     match custody::open_sealed(config, Arc::new(SystemClock)).await {
         Ok(mut custody) => {
-            findings.push(Finding::fine("database", format!("{} opens, instance {}", path.display(), custody.instance)));
+            findings
+                .push(Finding::fine("database", format!("{} opens, instance {}", path.display(), custody.instance)));
             findings.push(watermarks(&custody).await);
             findings.extend(stored_keys(&mut custody, config, output).await);
             custody.guard.shutdown().await;
@@ -83,7 +92,9 @@ pub(super) async fn database(
             let who = holder.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));
             findings.push(Finding::fine("database", format!("in use by {who}, which is right while the server runs")));
         }
-        Err(error) => findings.push(Finding::fail("database", format!("{} cannot be used", path.display()), chain(&error))),
+        Err(error) => {
+            findings.push(Finding::fail("database", format!("{} cannot be used", path.display()), chain(&error)));
+        }
     }
     findings.push(journal(&path));
     (findings, use_of_it)
@@ -140,7 +151,9 @@ async fn stored_keys(custody: &mut Custody, config: &Config, output: Output) -> 
         Err(error) => return vec![Finding::fail("provider", "the data key cannot be read", chain(&error))],
     };
     match &record {
-        None if stored.is_empty() => return vec![Finding::warn("keys", "none yet", "holdfast keys import --from PATH")],
+        None if stored.is_empty() => {
+            return vec![Finding::warn("keys", "none yet", "holdfast keys import --from PATH")];
+        }
         None => {
             let error = CustodyError::DataKeyLost { keys: stored.len() };
             return vec![Finding::fail("provider", "no data key", chain(&error))];
@@ -164,13 +177,17 @@ async fn stored_keys(custody: &mut Custody, config: &Config, output: Output) -> 
     let Some(data_key) = &custody.data_key else { return findings };
     let mut failed = Vec::new();
     for key in &stored {
-        let opened = seal::open(data_key, key.registration.key(), custody.genesis_validators_root, key.sealed.as_bytes());
+        let opened = seal::open(data_key, key.registration.key(), custody.genesis_validators_root, &key.sealed);
         failed.extend(opened.err().map(|error| chain(&error)));
     }
     findings.push(match failed.first() {
         None if stored.is_empty() => Finding::warn("keys", "none yet", "holdfast keys import --from PATH"),
         None => Finding::fine("keys", format!("{} stored, all open", stored.len())),
-        Some(first) => Finding::fail("keys", format!("{} of {} stored keys do not open", failed.len(), stored.len()), first.clone()),
+        Some(first) => Finding::fail(
+            "keys",
+            format!("{} of {} stored keys do not open", failed.len(), stored.len()),
+            first.clone(),
+        ),
     });
     findings
 }
@@ -184,7 +201,9 @@ pub(super) fn clock(network: Option<&Network>) -> Option<Finding> {
 fn clock_at(clock: &SlotClock, now: holdfast_domain::UnixMillis) -> Finding {
     let time = rfc3339(now);
     match clock.slot_at(now) {
-        Some(slot) => Finding::fine("clock", format!("{time}, slot {slot}, epoch {}", slot.epoch(clock.slots_per_epoch))),
+        Some(slot) => {
+            Finding::fine("clock", format!("{time}, slot {slot}, epoch {}", slot.epoch(clock.slots_per_epoch)))
+        }
         None => Finding::warn(
             "clock",
             format!("{time}, before the chain begins at {}", rfc3339(clock.genesis)),

@@ -31,7 +31,9 @@ pub(super) fn filesystem(config: &Config) -> Finding {
     let place = existing(config);
     let stat = match rustix::fs::statfs(&place) {
         Ok(stat) => stat,
-        Err(error) => return Finding::warn("filesystem", format!("{} cannot be examined: {error}", place.display()), ""),
+        Err(error) => {
+            return Finding::warn("filesystem", format!("{} cannot be examined: {error}", place.display()), "");
+        }
     };
     // The kernel's numbers have 32 bits; the field is wider, and signed on some machines.
     let magic = u64::try_from(i128::from(stat.f_type) & 0xffff_ffff).unwrap_or_default();
@@ -43,7 +45,11 @@ fn judge_filesystem(place: &Path, magic: u64) -> Finding {
     let at = |name: &str| format!("{} is on {name}", place.display());
     let local = |name: &str| Finding::fine("filesystem", at(name));
     let network = |name: &str| {
-        Finding::fail("filesystem", at(name), "move the data directory to a local disk: locks and syncs cannot be trusted there")
+        Finding::fail(
+            "filesystem",
+            at(name),
+            "move the data directory to a local disk: locks and syncs cannot be trusted there",
+        )
     };
     let forgets = |name: &str| {
         Finding::warn("filesystem", at(name), "move the data directory to a disk or volume that outlives a restart")
@@ -78,7 +84,11 @@ pub(super) fn disk_space(config: &Config) -> Finding {
 fn judge_space(free: u64) -> Finding {
     let evidence = format!("{} MiB free", free >> 20);
     if free < NO_SPACE {
-        Finding::fail("disk_space", evidence, "make room: without it nothing can be recorded, and then nothing is signed")
+        Finding::fail(
+            "disk_space",
+            evidence,
+            "make room: without it nothing can be recorded, and then nothing is signed",
+        )
     } else if free < LITTLE_SPACE {
         Finding::warn("disk_space", evidence, "make room before the journal needs it")
     } else {
@@ -89,7 +99,13 @@ fn judge_space(free: u64) -> Finding {
 /// Whether something keeps the clock right, where the system tells.
 pub(super) fn synchronised() -> Finding {
     // systemd-timesyncd leaves this file once it has set the clock; chrony and ntpd have their own sockets.
-    let signs = ["/run/systemd/timesync/synchronized", "/run/chrony/chronyd.sock", "/run/chronyd.pid", "/run/ntpd.pid", "/var/run/ntpd.pid"];
+    let signs = [
+        "/run/systemd/timesync/synchronized",
+        "/run/chrony/chronyd.sock",
+        "/run/chronyd.pid",
+        "/run/ntpd.pid",
+        "/var/run/ntpd.pid",
+    ];
     match signs.iter().find(|path| Path::new(path).exists()) {
         Some(sign) => Finding::fine("clock_sync", format!("the clock is kept by a service ({sign})")),
         None => Finding::warn(
@@ -108,7 +124,9 @@ pub(super) fn memory_lock() -> Vec<Finding> {
     }
     let limit = getrlimit(Resource::Memlock).current;
     vec![match lock_status() {
-        LockStatus::Unlocked { reason } => Finding::warn("memory_lock", "secrets cannot be locked in memory", reason.to_string()),
+        LockStatus::Unlocked { reason } => {
+            Finding::warn("memory_lock", "secrets cannot be locked in memory", reason.to_string())
+        }
         LockStatus::Locked => judge_memory(limit),
     }]
 }
@@ -137,10 +155,18 @@ pub(super) fn port(id: &'static str, setting: &str, address: SocketAddr, server_
             format!("{address} is in use by another program"),
             format!(
                 "stop it, or choose another port with {setting}{}",
-                if address.port() == 9000 || address.port() == 9001 { "; consensus clients use 9000 and 9001 for peers" } else { "" }
+                if address.port() == 9000 || address.port() == 9001 {
+                    "; consensus clients use 9000 and 9001 for peers"
+                } else {
+                    ""
+                }
             ),
         ),
-        Err(error) => Finding::fail(id, format!("{address} cannot be listened on: {error}"), format!("choose another address with {setting}")),
+        Err(error) => Finding::fail(
+            id,
+            format!("{address} cannot be listened on: {error}"),
+            format!("choose another address with {setting}"),
+        ),
     }
 }
 

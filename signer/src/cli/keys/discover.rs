@@ -150,10 +150,8 @@ impl Discovery {
                 self.add(path, claimed, password);
             }
             Sniffed::NoKeystore(reason) => {
-                // Other JSON files lie beside keystores; one that is called a keystore must be one.
-                if wanted == Wanted::Named || name.contains("keystore") {
-                    self.skip(path, reason);
-                }
+                // Where a keystore may have any name, a file that should be one and is damaged must not be passed over.
+                self.skip(path, reason);
             }
         }
     }
@@ -205,7 +203,8 @@ impl Discovery {
             let Some(keystore) = map.get("voting_keystore_path") else { continue };
             let base = path.parent().unwrap_or(Path::new("/"));
             let Ok(keystore) = std::fs::canonicalize(base.join(keystore)) else { continue };
-            let inline = map.get("voting_keystore_password").map(|text| PasswordAt::Inline(Zeroizing::new(text.to_owned())));
+            let inline =
+                map.get("voting_keystore_password").map(|text| PasswordAt::Inline(Zeroizing::new(text.to_owned())));
             let file = map.get("voting_keystore_password_path").map(|text| PasswordAt::File(base.join(text)));
             if let Some(password) = inline.or(file) {
                 self.definitions.push((keystore, password));
@@ -216,9 +215,10 @@ impl Discovery {
     /// A Web3Signer key file: `type: file-keystore` names a keystore and its password file, both
     /// relative to the key file.
     fn web3signer(&mut self, path: &Path, wanted: Wanted) {
-        let maps = match read_bounded(path).map_err(|error| error.to_string()).and_then(|text| {
-            yaml::parse(&text).map_err(|error| error.to_string())
-        }) {
+        let maps = match read_bounded(path)
+            .map_err(|error| error.to_string())
+            .and_then(|text| yaml::parse(&text).map_err(|error| error.to_string()))
+        {
             Ok(maps) => maps,
             Err(_) if wanted == Wanted::Searched && !is_key_file_by_text(path) => return,
             Err(reason) => return self.skip(path, format!("is not a readable Web3Signer key file: {reason}")),
@@ -236,7 +236,9 @@ impl Discovery {
                             };
                             self.add(&keystore, claimed, PasswordAt::File(base.join(password)));
                         }
-                        Err(error) => self.skip(&named, format!("is named in {} but cannot be opened: {error}", path.display())),
+                        Err(error) => {
+                            self.skip(&named, format!("is named in {} but cannot be opened: {error}", path.display()));
+                        }
                     }
                 }
                 (Some("file-keystore"), _, _) => {
@@ -248,9 +250,13 @@ impl Discovery {
                 ),
                 (Some(other), _, _) => self.skip(
                     path,
-                    format!("takes its key from {other:?}, which cannot be imported from; export an EIP-2335 keystore there"),
+                    format!(
+                        "takes its key from {other:?}, which cannot be imported from; export an EIP-2335 keystore there"
+                    ),
                 ),
-                (None, _, _) if wanted == Wanted::Named => self.skip(path, "is not a Web3Signer key file: it has no type"),
+                (None, _, _) if wanted == Wanted::Named => {
+                    self.skip(path, "is not a Web3Signer key file: it has no type");
+                }
                 (None, _, _) => {}
             }
         }
@@ -277,7 +283,9 @@ fn sniff(path: &Path) -> Sniffed {
         }
         Ok(_) => Sniffed::NoKeystore("is no EIP-2335 keystore: it has no \"crypto\" member".to_owned()),
         Err(error) => Sniffed::NoKeystore(format!(
-            "is not complete JSON (line {}, column {}); get another copy of the file", error.line(), error.column()
+            "is not complete JSON (line {}, column {}); get another copy of the file",
+            error.line(),
+            error.column()
         )),
     }
 }
@@ -300,9 +308,18 @@ fn is_key_file_by_text(path: &Path) -> bool {
 
 /// JSON files that lie beside keystores and are none.
 fn is_known_companion(name: &str) -> bool {
-    ["deposit_data", "slashing_protection", "slashing-protection", "pbkdf2_", "bls_to_execution"]
-        .iter()
-        .any(|start| name.starts_with(start))
+    const STARTS: [&str; 9] = [
+        "deposit_data",
+        "slashing_protection",
+        "slashing-protection",
+        "bls_to_execution",
+        "signed_exit",
+        "exit_message",
+        "remote_keystore",
+        "keymanageropts",
+        "proposer",
+    ];
+    STARTS.iter().any(|start| name.starts_with(start))
 }
 
 fn is_yaml(path: &Path) -> bool {

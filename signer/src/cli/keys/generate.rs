@@ -1,7 +1,7 @@
 //! `holdfast keys generate`: new random keys for development networks, in custody from birth.
 
 use holdfast_enclave::{generate, seal};
-use holdfast_slashing_db::{EntryWatermark, KeyOrigin, NewKey, Registered, SealedKey, Tombstone};
+use holdfast_slashing_db::{EntryWatermark, KeyOrigin, NewKey, Registered, Tombstone};
 
 use super::super::args::GenerateArgs;
 use super::super::{Context, Exit, Failure};
@@ -47,7 +47,7 @@ fn new_key(custody: &Custody) -> Result<(NewKey, EntryWatermark), CustodyError> 
     let sealed = seal::seal(data_key, custody.genesis_validators_root, &secret)?;
     let key = NewKey {
         key: *secret.public_key(),
-        sealed: SealedKey::new(sealed),
+        sealed,
         origin: KeyOrigin::Generated,
         label: None,
         registered_by: operator(),

@@ -50,6 +50,10 @@ pub(super) async fn run(args: &ImportArgs, context: &Context) -> Result<Exit, Fa
             ));
         }
     };
+    if let Some(missing) = args.from.iter().find(|path| !path.exists()) {
+        let message = format!("--from: there is no file or directory {}; check the path", missing.display());
+        return Err(Failure::message(Exit::Usage, message));
+    }
     let found = discover(&args.from, args.passwords_dir.as_deref());
     let total = found.candidates.len().saturating_add(found.skipped.len());
     if total == 0 {
@@ -62,7 +66,8 @@ pub(super) async fn run(args: &ImportArgs, context: &Context) -> Result<Exit, Fa
     let mut passwords = Passwords::new(args, context.output)?;
     let custody = open_direct(context).await?;
     let tombstone = if args.replace_tombstone { Tombstone::Replace } else { Tombstone::Refuse };
-    let mut importer = Importer { custody, entry, tombstone, report: Report::new(context.output, total), here: BTreeSet::new() };
+    let mut importer =
+        Importer { custody, entry, tombstone, report: Report::new(context.output, total), here: BTreeSet::new() };
     for skipped in &found.skipped {
         importer.report.key(Status::Error, None, Some(&skipped.path), Some(&skipped.reason))?;
     }
@@ -144,7 +149,7 @@ impl Importer {
             });
             match read {
                 Ok(input) => {
-                    let claimed = input.keystore.pubkey().map(|key| PublicKey::from_bytes(*key.as_bytes()));
+                    let claimed = input.keystore.pubkey().map(|key| PublicKey::from_bytes(key.to_bytes()));
                     jobs.push(Job { path: candidate.path, claimed, input });
                 }
                 Err(reason) => {
@@ -157,7 +162,12 @@ impl Importer {
 
     /// Decrypts and registers. Of several keystores that claim one key, the next is tried only if the
     /// one before failed: clients often hold the same keys several times with different passwords.
-    async fn rounds(&mut self, jobs: Vec<Job>, data_key: &Arc<DataKey>, budget: &Arc<KdfBudget>) -> Result<Rounds, Failure> {
+    async fn rounds(
+        &mut self,
+        jobs: Vec<Job>,
+        data_key: &Arc<DataKey>,
+        budget: &Arc<KdfBudget>,
+    ) -> Result<Rounds, Failure> {
         let mut pending = jobs;
         while !pending.is_empty() {
             let mut claimed_now = BTreeSet::new();
@@ -177,7 +187,12 @@ impl Importer {
         Ok(Rounds::Done)
     }
 
-    async fn round(&mut self, jobs: Vec<Job>, data_key: &Arc<DataKey>, budget: &Arc<KdfBudget>) -> Result<Rounds, Failure> {
+    async fn round(
+        &mut self,
+        jobs: Vec<Job>,
+        data_key: &Arc<DataKey>,
+        budget: &Arc<KdfBudget>,
+    ) -> Result<Rounds, Failure> {
         let mut places = Vec::with_capacity(jobs.len());
         let mut inputs = Vec::with_capacity(jobs.len());
         for job in jobs {
@@ -185,7 +200,8 @@ impl Importer {
             inputs.push(job.input);
         }
         let (sender, mut receiver) = mpsc::channel::<Finished>(CHUNK);
-        let (data_key, budget, network) = (Arc::clone(data_key), Arc::clone(budget), self.custody.genesis_validators_root);
+        let (data_key, budget, network) =
+            (Arc::clone(data_key), Arc::clone(budget), self.custody.genesis_validators_root);
         let work = tokio::task::spawn_blocking(move || {
             decrypt(&inputs, SealFor { data_key: &data_key, network }, &budget, |finished| {
                 // Nobody receives any more after an interrupt.
@@ -256,7 +272,10 @@ impl Importer {
                     self.here.insert(*key);
                     self.report.key(Status::Duplicate, Some(key), path, Some(ALREADY_HERE))?;
                 }
-                Err(RegisterError::Tombstoned) => self.report.key(Status::Tombstoned, Some(key), path, Some(DELETED))?,
+                Err(RegisterError::AlreadySeen) => self.report.key(Status::Error, Some(key), path, Some(SEEN))?,
+                Err(RegisterError::Tombstoned) => {
+                    self.report.key(Status::Tombstoned, Some(key), path, Some(DELETED))?;
+                }
                 Err(error) => self.report.key(Status::Error, Some(key), path, Some(&chain(&error)))?,
             }
         }
@@ -265,6 +284,7 @@ impl Importer {
 }
 
 const ALREADY_HERE: &str = "this key is held already; nothing was changed";
+const SEEN: &str = "this key was here before, so --watermark never-signed is refused; use --watermark now";
 const DELETED: &str = "this key was deleted here; make sure that it signs nowhere else, then give --replace-tombstone";
 
 fn new_key(imported: &Imported) -> NewKey {

@@ -109,7 +109,11 @@ async fn list(args: &ListArgs, context: &Context) -> Result<Exit, Failure> {
     let provider = provider_name(&custody).await?;
     let lines: Vec<String> = std::iter::once(key_heading()).chain(keys.iter().map(key_line)).collect();
     let json: Vec<Value> = keys.iter().map(|info| key_json(info, provider.as_deref())).collect();
-    let text = if keys.is_empty() { "No keys. `holdfast keys import --from PATH` brings some in.".to_owned() } else { lines.join("\n") };
+    let text = if keys.is_empty() {
+        "No keys. `holdfast keys import --from PATH` brings some in.".to_owned()
+    } else {
+        lines.join("\n")
+    };
     context.output.result(text, &json!({ "keys": json, "provider": provider, "deleted": deleted }))?;
     if deleted > 0 && !args.all {
         context.output.note(format!("{deleted} deleted keys are not shown; --all shows them."));
@@ -134,7 +138,12 @@ async fn show(args: &ShowArgs, context: &Context) -> Result<Exit, Failure> {
         .as_object()
         .into_iter()
         .flatten()
-        .map(|(name, value)| format!("{name:<13} {}", value.as_str().map_or_else(|| value.to_string(), str::to_owned).replace("null", "-")))
+        .map(|(name, value)| {
+            format!(
+                "{name:<13} {}",
+                value.as_str().map_or_else(|| value.to_string(), str::to_owned).replace("null", "-")
+            )
+        })
         .collect();
     context.output.result(text.join("\n"), &json)?;
     Ok(Exit::Done)
@@ -151,7 +160,10 @@ async fn delete(args: &DeleteArgs, context: &Context) -> Result<Exit, Failure> {
     );
     if !args.yes && !confirm(&question) {
         custody.guard.shutdown().await;
-        return Err(Failure::message(Exit::Refused, "nothing was deleted; confirm with yes on a terminal, or give --yes"));
+        return Err(Failure::message(
+            Exit::Refused,
+            "nothing was deleted; confirm with yes on a terminal, or give --yes",
+        ));
     }
     let mut exit = Exit::Done;
     for key in &keys {
@@ -163,8 +175,12 @@ async fn delete(args: &DeleteArgs, context: &Context) -> Result<Exit, Failure> {
                 ("error", Some(chain(&error)))
             }
         };
-        let text = reason.as_ref().map_or_else(|| format!("{key} {status}"), |reason| format!("{key} {status}: {reason}"));
-        context.output.result(text, &json!({ "pubkey": key.to_string(), "status": status.replace(' ', "_"), "reason": reason }))?;
+        let text =
+            reason.as_ref().map_or_else(|| format!("{key} {status}"), |reason| format!("{key} {status}: {reason}"));
+        context.output.result(
+            text,
+            &json!({ "pubkey": key.to_string(), "status": status.replace(' ', "_"), "reason": reason }),
+        )?;
     }
     custody.guard.shutdown().await;
     if exit == Exit::Done {

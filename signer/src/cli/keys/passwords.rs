@@ -32,7 +32,9 @@ impl<'a> Passwords<'a> {
     pub(super) fn new(args: &'a ImportArgs, output: Output) -> Result<Self, Failure> {
         let mut passwords = Self { args, output, files: HashMap::new(), typed: None };
         if let Some(path) = &args.password_file {
-            passwords.file(path).map_err(|reason| Failure::message(Exit::Usage, format!("--password-file: {reason}")))?;
+            passwords
+                .file(path)
+                .map_err(|reason| Failure::message(Exit::Usage, format!("--password-file: {reason}")))?;
         }
         if let Some(dir) = args.passwords_dir.as_ref().filter(|dir| !dir.is_dir()) {
             let message = format!("--passwords-dir: {} is not a directory; check the path", dir.display());
@@ -71,7 +73,9 @@ impl<'a> Passwords<'a> {
         self.typed
             .get_or_insert_with(|| {
                 if !std::io::stdin().is_terminal() || output.is_json() {
-                    return Err("no password: give --password-file or --passwords-dir, or run this on a terminal".to_owned());
+                    return Err(
+                        "no password: give --password-file or --passwords-dir, or run this on a terminal".to_owned()
+                    );
                 }
                 let text = rpassword::prompt_password("Password of the keystores that have no password file: ")
                     .map_err(|error| format!("the password could not be read from the terminal: {error}"))?;

@@ -76,7 +76,11 @@ impl Report {
         let failed = self.failed.saturating_add(self.tombstoned);
         let place = keystore.map(|path| path.display().to_string());
         let subject = [key.map(ToString::to_string), place.clone()].into_iter().flatten().collect::<Vec<_>>().join(" ");
-        let text = format!("{:<10} {subject}{}", status.as_str(), reason.map_or_else(String::new, |reason| format!(": {reason}")));
+        let text = format!(
+            "{:<10} {subject}{}",
+            status.as_str(),
+            reason.map_or_else(String::new, |reason| format!(": {reason}"))
+        );
         let value = json!({
             "pubkey": key.map(ToString::to_string),
             "status": status.as_str(),

@@ -65,7 +65,7 @@ fn split(line: &str) -> Option<(&str, &str)> {
 fn unquote(value: &str) -> Option<String> {
     let mut characters = value.chars();
     match characters.next() {
-        None => Some(String::new()),
+        None | Some('#') => Some(String::new()),
         Some('"') => {
             let mut text = String::new();
             loop {
@@ -97,7 +97,6 @@ fn unquote(value: &str) -> Option<String> {
             ends(characters.as_str()).then_some(text)
         }
         Some('{' | '[' | '&' | '*' | '!' | '|' | '>' | '%' | '@' | '`') => None,
-        Some('#') => Some(String::new()),
         Some(_) => {
             let plain = value.split_once(" #").map_or(value, |(plain, _)| plain);
             Some(plain.trim_end().to_owned())
@@ -130,7 +129,10 @@ mod tests {
 
     #[test]
     fn list_items_are_split() {
-        let maps = parse("---\n- enabled: true\n  voting_public_key: \"0xab\"\n  description: \"\"\n  x: null\n- enabled: false\n").unwrap();
+        let maps = parse(
+            "---\n- enabled: true\n  voting_public_key: \"0xab\"\n  description: \"\"\n  x: null\n- enabled: false\n",
+        )
+        .unwrap();
         assert_eq!(maps.len(), 2);
         assert_eq!(maps[0].get("voting_public_key"), Some("0xab"));
         assert_eq!(maps[0].get("description"), None);
@@ -140,7 +142,9 @@ mod tests {
 
     #[test]
     fn what_is_not_flat_is_refused_with_its_line() {
-        for text in ["type: file-keystore\nnested: {a: 1}\n", "a: b\nno colon here\n", "a: b\nx: \"open\n", "a: b\nx: |\n"] {
+        for text in
+            ["type: file-keystore\nnested: {a: 1}\n", "a: b\nno colon here\n", "a: b\nx: \"open\n", "a: b\nx: |\n"]
+        {
             assert_eq!(parse(text), Err(YamlError { line: 2 }), "{text:?}");
         }
     }
