@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use holdfast_domain::Clock;
 use holdfast_slashing_db::FreezeReason;
+use rustix::process::{Resource, getrlimit, setrlimit};
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{debug, error, info, warn};
@@ -41,13 +42,26 @@ pub(super) fn start(context: &Context) -> Result<tokio::runtime::Runtime, Failur
         Ok(config) => debug!("effective configuration:\n{config}"),
         Err(error) => debug!(%error, "the effective configuration cannot be printed"),
     }
-    let threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    raise_open_files();
+    // Serving a request costs a fifth of signing it, and every further thread is woken in vain more often.
+    let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let workers = context.config.http.workers.map_or(processors.div_ceil(2), NonZeroUsize::get);
     tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(threads.get())
+        .worker_threads(workers)
         .thread_name("holdfast-http")
         .enable_all()
         .build()
         .map_err(|error| Failure::new(Exit::Unreachable, anyhow::Error::new(error).context("cannot start the runtime")))
+}
+
+/// Lets this process open as many files as it may: every connection is one, and the usual soft
+/// limit of 1024 is less than the connections accepted by default.
+fn raise_open_files() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        debug!(%error, "the limit of open files stays as it is");
+    }
 }
 
 /// Takes the configured addresses.
@@ -97,7 +111,7 @@ pub(super) async fn serve(
     match &ended {
         Ended::Told(signal) => info!(signal, "told to stop; once more to end at once"),
         Ended::Frozen(reason) => {
-            error!(%reason, "slashing protection froze signing; this process signs nothing more and ends")
+            error!(%reason, "slashing protection froze signing; this process signs nothing more and ends");
         }
         Ended::NoKeys(_) => error!("no keys could be loaded"),
     }
@@ -135,7 +149,7 @@ fn ready(context: &Context, addresses: Addresses, network: &str, keys: usize) ->
     let Addresses { http, metrics } = addresses;
     info!(%http, %metrics, network, keys, "ready");
     context.output.result(
-        format!("ready: signing for {network} with {keys} keys on http://{http}, metrics on http://{metrics}"),
+        format!("ready: signing for {network} on http://{http}, keys: {keys}, metrics on http://{metrics}"),
         &json!({
             "event": "ready", "http": http.to_string(), "metrics": metrics.to_string(), "network": network, "keys": keys,
         }),

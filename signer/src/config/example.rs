@@ -49,6 +49,7 @@ fn sample(entry: &Entry) -> &'static str {
         ("network", "genesis_time", _) => "1606824023",
         ("keys", "kdf_memory_mib", _) => "1024",
         ("signing", "threads", _) => "4",
+        ("http", "workers", _) => "2",
         (_, _, Kind::Text) => "\"\"",
         (_, _, Kind::Number) => "1",
         (_, _, Kind::List) => "[]",

@@ -107,6 +107,9 @@ pub(crate) struct HttpConfig {
     pub(crate) allowed_hosts: Vec<String>,
     /// Largest request body in bytes; larger ones get 413.
     pub(crate) max_body_bytes: NonZeroUsize,
+    /// Threads that serve connections. Default: half of the processors, as signing needs the others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) workers: Option<NonZeroUsize>,
     /// How many connections may be open at once; further ones wait to be accepted.
     pub(crate) max_connections: NonZeroUsize,
     /// How many requests may be in progress at once. Requests beyond this are answered 503 with Retry-After.
@@ -126,7 +129,8 @@ impl Default for HttpConfig {
         Self {
             listen: loopback(9000),
             allowed_hosts: vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "[::1]".to_owned()],
-            max_body_bytes: size(4 * 1024 * 1024),
+            max_body_bytes: size(16 * 1024 * 1024),
+            workers: None,
             max_connections: size(4_096),
             max_requests: size(16_384),
             header_timeout_seconds: seconds(10),

@@ -165,11 +165,6 @@ impl Database {
 }
 
 impl DatabaseUrl {
-    /// The address with everything in it: for connecting only.
-    pub(crate) fn expose(&self) -> &str {
-        &self.0
-    }
-
     /// What the address points at, or what is wrong with it.
     pub(crate) fn target(&self) -> Result<Database, String> {
         let unsupported = "needs PostgreSQL, which this build does not have; use sqlite:PATH";

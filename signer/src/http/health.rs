@@ -48,7 +48,6 @@ pub(super) fn healthcheck(api: &Api) -> Reply {
 
 fn describe(protection: GuardHealth, loading: bool, loaded: usize, failed: usize) -> (Value, bool) {
     let word = |up: bool| if up { "UP" } else { "DOWN" };
-    const DATABASE: &str = "slashing-protection-db-health-check";
     let (serving, database) = match protection {
         GuardHealth::Serving => (true, value!({ "id": DATABASE, "status": "UP" })),
         GuardHealth::Frozen { reason } => {
@@ -68,6 +67,9 @@ fn describe(protection: GuardHealth, loading: bool, loaded: usize, failed: usize
     });
     (health, up)
 }
+
+/// Web3Signer's name of the check of the slashing protection database.
+const DATABASE: &str = "slashing-protection-db-health-check";
 
 /// The metrics listener.
 pub(crate) struct Probes {
