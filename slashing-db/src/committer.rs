@@ -193,10 +193,13 @@ struct Committer {
     shared: Arc<Shared>,
 }
 
-impl Drop for Committer {
+/// Freezes protection if the thread unwinds.
+struct FreezeOnPanic(Arc<Shared>);
+
+impl Drop for FreezeOnPanic {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.shared.freeze(FreezeReason::CommitterGone);
+            self.0.freeze(FreezeReason::CommitterGone);
         }
     }
 }
@@ -212,6 +215,8 @@ impl Committer {
         let limit = self.shared.settings.max_batch.get();
         let mut taken = Vec::with_capacity(limit);
         let mut batch = Vec::with_capacity(limit);
+        // Last, so that it is dropped first: whoever loses its reply then already finds protection frozen.
+        let _freezes = FreezeOnPanic(Arc::clone(&self.shared));
         while queue.blocking_recv_many(&mut taken, limit) > 0 {
             for command in taken.drain(..) {
                 match command {
@@ -410,3 +415,6 @@ fn refuse_all(batch: &mut Vec<Request>, refusal: &Refusal) {
         drop(request.reply.send(Err(refusal.clone())));
     }
 }
+
+#[cfg(all(test, feature = "sqlite"))]
+mod tests;

@@ -28,6 +28,20 @@
     )
 )]
 
+#[cfg(test)]
+extern crate self as holdfast_slashing_db;
+#[cfg(all(test, feature = "sqlite"))]
+#[path = "../tests/support/mod.rs"]
+#[allow(
+    missing_docs,
+    unreachable_pub,
+    dead_code,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "shared with the test programs"
+)]
+mod support;
+
 mod committer;
 mod db;
 mod error;

@@ -336,3 +336,6 @@ fn approve(approval: Approval, after: Watermarks) -> Verdict {
 fn deny(reason: SlashingReason) -> Verdict {
     Verdict::Deny(Denial::Slashable(reason))
 }
+
+#[cfg(test)]
+mod tests;

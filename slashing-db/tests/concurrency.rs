@@ -72,26 +72,3 @@ async fn one_vote_per_target_for_each_of_many_keys() {
     assert_eq!(guard.health(), GuardHealth::Serving);
     guard.shutdown().await;
 }
-
-#[tokio::test]
-async fn a_full_queue_refuses_and_later_requests_succeed() {
-    let home = Home::at_slot(1_000);
-    let guard = home.open_with(|options| options.queue_capacity = NonZeroUsize::MIN);
-    let intents = Intents::new();
-    register_fresh(&guard, [key(1)]).await;
-    // More requests than a queue of one can take before the first commit is through.
-    let answers: Vec<_> = (1..=500).map(|slot| guard.authorize(intents.block(key(1), slot, 0), caller())).collect();
-    let mut overloaded = 0;
-    for answer in answers {
-        match answer.await {
-            Ok(_) => {}
-            Err(refusal) => {
-                assert_eq!(refusal.reason(), "overloaded");
-                overloaded += 1;
-            }
-        }
-    }
-    assert!(overloaded > 0);
-    assert!(guard.authorize(intents.block(key(1), 501, 0), caller()).await.is_ok());
-    guard.shutdown().await;
-}

@@ -224,7 +224,7 @@ async fn through_sqlite(sequences: &[Vec<Letter>], arrival: Arrival) -> usize {
     let length = sequences.first().map_or(0, Vec::len);
     let rounds: Vec<std::ops::Range<usize>> = match arrival {
         Arrival::InTurn => (0..length).map(|step| step..step + 1).collect(),
-        Arrival::AtOnce => vec![0..length],
+        Arrival::AtOnce => std::iter::once(0..length).collect(),
     };
     let mut released: Vec<Vec<Said>> = vec![Vec::new(); sequences.len()];
     for round in rounds {

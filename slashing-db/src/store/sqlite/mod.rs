@@ -413,3 +413,6 @@ impl RowId {
         self.0.cast_signed()
     }
 }
+
+#[cfg(test)]
+mod tests;

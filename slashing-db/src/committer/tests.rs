@@ -1,0 +1,224 @@
+//! What callers get when a commit fails, with a store that fails on command: both faults of a write
+//! (failed and not kept, failed but kept), a full disk, and a committer that dies.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests may stop at the first surprise")]
+
+use std::collections::VecDeque;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use holdfast_domain::GenesisValidatorsRoot;
+
+use super::*;
+use crate::db::BindOptions;
+use crate::error::{Class, RegisterError};
+use crate::guard::Guard;
+use crate::registry::{DataKeyRecord, NewKey, Registered, Switch};
+use crate::rules::Approval;
+use crate::store::sqlite::SqliteStore;
+use crate::store::{DecideEntry, Judge};
+use crate::support::{Home, Intents, caller, chain, key, register_fresh, slot_clock};
+
+#[derive(Clone, Copy)]
+enum Fault {
+    /// Nothing was written, and that is certain.
+    NotWritten,
+    /// Nobody knows; in truth nothing was kept.
+    UnknownNotKept,
+    /// Nobody knows; in truth everything was kept.
+    UnknownButKept,
+    /// A defect.
+    Panic,
+}
+
+/// No limit on the size of the database.
+const NO_LIMIT: u32 = u32::MAX;
+
+/// SQLite behind a script: one fault per commit, then none.
+struct Scripted {
+    inner: Box<SqliteStore>,
+    faults: Arc<Mutex<VecDeque<Fault>>>,
+    page_limit: Arc<AtomicU32>,
+}
+
+fn unknown() -> StoreError {
+    StoreError::fatal("commit", FreezeReason::CommitOutcomeUnknown, "scripted")
+}
+
+impl Store for Scripted {
+    fn commit_batch(&mut self, keys: &[PublicKey], judge: Judge<'_>) -> Result<Committed, StoreError> {
+        self.inner.limit_pages(self.page_limit.load(Ordering::SeqCst));
+        let fault = self.faults.lock().unwrap().pop_front();
+        match fault {
+            None => self.inner.commit_batch(keys, judge),
+            Some(Fault::NotWritten) => Err(StoreError::retryable("commit", "scripted")),
+            Some(Fault::UnknownNotKept) => Err(unknown()),
+            Some(Fault::UnknownButKept) => self.inner.commit_batch(keys, judge).and(Err(unknown())),
+            Some(Fault::Panic) => panic!("scripted"),
+        }
+    }
+    fn register(
+        &mut self,
+        keys: &[NewKey],
+        at: UnixMillis,
+        decide: DecideEntry<'_>,
+    ) -> Result<Vec<Result<Registered, RegisterError>>, StoreError> {
+        self.inner.register(keys, at, decide)
+    }
+    fn switch(
+        &mut self,
+        key: &PublicKey,
+        to: Switch,
+        by: &CallerId,
+        at: UnixMillis,
+    ) -> Result<Option<KeyState>, StoreError> {
+        self.inner.switch(key, to, by, at)
+    }
+    fn tombstone(&mut self, key: &PublicKey, by: &CallerId, at: UnixMillis) -> Result<Option<KeyState>, StoreError> {
+        self.inner.tombstone(key, by, at)
+    }
+    fn raise(
+        &mut self,
+        keys: Option<&[PublicKey]>,
+        floor: &Watermarks,
+        by: &CallerId,
+        at: UnixMillis,
+    ) -> Result<u64, StoreError> {
+        self.inner.raise(keys, floor, by, at)
+    }
+    fn put_data_key(&mut self, record: &DataKeyRecord) -> Result<(), StoreError> {
+        self.inner.put_data_key(record)
+    }
+    fn pin(&mut self, root: GenesisValidatorsRoot) -> Result<GenesisValidatorsRoot, StoreError> {
+        self.inner.pin(root)
+    }
+    fn tidy(&mut self, load: Load) {
+        self.inner.tidy(load);
+    }
+    fn reader(&self) -> Result<Box<dyn ReadStore>, StoreError> {
+        self.inner.reader()
+    }
+    fn close(self: Box<Self>) {
+        self.inner.close();
+    }
+}
+
+struct Rig {
+    home: Home,
+    guard: Guard,
+    intents: Intents,
+    faults: Arc<Mutex<VecDeque<Fault>>>,
+    page_limit: Arc<AtomicU32>,
+}
+
+impl Rig {
+    /// A guard over a scripted store, with key 1 registered.
+    async fn new() -> Self {
+        let home = Home::at_slot(1_000);
+        let mut inner = Box::new(SqliteStore::open(&home.path()).unwrap());
+        inner.pin(chain()).unwrap();
+        let faults = Arc::new(Mutex::new(VecDeque::new()));
+        let page_limit = Arc::new(AtomicU32::new(NO_LIMIT));
+        let (reader, instance) = (inner.reader().unwrap(), inner.instance());
+        let store = Scripted { inner, faults: Arc::clone(&faults), page_limit: Arc::clone(&page_limit) };
+        let settings = BindOptions::new(chain(), slot_clock(), home.clock.clone());
+        let guard = Guard::new(Core::start(Box::new(store), reader, instance, settings).unwrap());
+        register_fresh(&guard, [key(1)]).await;
+        Self { home, guard, intents: Intents::new(), faults, page_limit }
+    }
+
+    async fn block(&self, slot: u64, content: u8) -> Result<SigningPermit, Refusal> {
+        self.guard.authorize(self.intents.block(key(1), slot, content), caller()).await
+    }
+
+    fn next_commit(&self, fault: Fault) {
+        self.faults.lock().unwrap().push_back(fault);
+    }
+}
+
+#[tokio::test]
+async fn a_certain_failure_refuses_who_waits_and_serves_the_next() {
+    let rig = Rig::new().await;
+    rig.next_commit(Fault::NotWritten);
+    let refusal = rig.block(5, 1).await.unwrap_err();
+    assert_eq!((refusal.class(), refusal.reason()), (Class::Unavailable, "database_unavailable"));
+    assert_eq!(rig.guard.health(), GuardHealth::Serving);
+    // Nothing was recorded: another block of the same slot is still new data.
+    assert_eq!(rig.block(5, 2).await.unwrap().approval(), Approval::NewData);
+    rig.guard.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_full_database_refuses_and_recovers() {
+    let rig = Rig::new().await;
+    rig.page_limit.store(1, Ordering::SeqCst);
+    let mut slot = 1;
+    let refusal = loop {
+        match rig.block(slot, 1).await {
+            Ok(_) => slot += 1,
+            Err(refusal) => break refusal,
+        }
+        assert!(slot < 500, "the database never filled up");
+    };
+    assert_eq!(refusal.reason(), "database_unavailable");
+    assert_eq!(rig.block(slot, 1).await.unwrap_err().reason(), "database_unavailable");
+    assert_eq!(rig.guard.health(), GuardHealth::Serving);
+    rig.page_limit.store(NO_LIMIT, Ordering::SeqCst);
+    let permit = rig.block(slot, 2).await.unwrap();
+    assert_eq!((permit.approval(), permit.commit_seq()), (Approval::NewData, slot));
+    rig.guard.shutdown().await;
+}
+
+#[tokio::test]
+async fn an_unknown_outcome_freezes_for_good() {
+    for fault in [Fault::UnknownNotKept, Fault::UnknownButKept] {
+        let rig = Rig::new().await;
+        rig.next_commit(fault);
+        let refusal = rig.block(5, 1).await.unwrap_err();
+        assert_eq!((refusal.class(), refusal.reason()), (Class::Unavailable, "protection_frozen"));
+        let reason = FreezeReason::CommitOutcomeUnknown;
+        assert_eq!(rig.guard.health(), GuardHealth::Frozen { reason });
+        assert_eq!(rig.guard.frozen().await, reason);
+        assert_eq!(rig.block(6, 1).await.unwrap_err().reason(), "protection_frozen");
+        let randao = rig.guard.authorize(rig.intents.randao(key(1), 1), caller()).await;
+        assert_eq!(randao.unwrap_err().reason(), "protection_frozen");
+        let change = rig.guard.switch(&key(1), Switch::Disable, &caller()).await.unwrap_err();
+        assert!(matches!(change, AdminError::Frozen(_)));
+        rig.guard.shutdown().await;
+
+        // After the restart the record, if it was kept, allows the same block and no other.
+        let guard = rig.home.open();
+        let other = guard.authorize(rig.intents.block(key(1), 5, 2), caller()).await;
+        match fault {
+            Fault::UnknownButKept => {
+                assert_eq!(other.unwrap_err().reason(), "double_block");
+                let same = guard.authorize(rig.intents.block(key(1), 5, 1), caller()).await.unwrap();
+                assert_eq!(same.approval(), Approval::SameData);
+            }
+            Fault::UnknownNotKept => assert_eq!(other.unwrap().approval(), Approval::NewData),
+            Fault::NotWritten | Fault::Panic => unreachable!("not in the list above"),
+        }
+        guard.shutdown().await;
+    }
+}
+
+#[tokio::test]
+async fn a_dead_committer_is_a_frozen_guard() {
+    let rig = Rig::new().await;
+    rig.next_commit(Fault::Panic);
+    assert_eq!(rig.block(5, 1).await.unwrap_err().reason(), "protection_frozen");
+    assert_eq!(rig.guard.frozen().await, FreezeReason::CommitterGone);
+    assert_eq!(rig.block(6, 1).await.unwrap_err().reason(), "protection_frozen");
+    rig.guard.shutdown().await;
+}
+
+#[tokio::test]
+async fn one_failure_refuses_everybody_in_the_batch() {
+    let rig = Rig::new().await;
+    rig.next_commit(Fault::UnknownNotKept);
+    let answers: Vec<_> =
+        (1..=20).map(|slot| rig.guard.authorize(rig.intents.block(key(1), slot, 1), caller())).collect();
+    for answer in answers {
+        assert_eq!(answer.await.unwrap_err().reason(), "protection_frozen");
+    }
+    rig.guard.shutdown().await;
+}

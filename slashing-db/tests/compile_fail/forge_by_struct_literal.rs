@@ -1,0 +1,9 @@
+//! A permit cannot be written down: its fields are private.
+use holdfast_domain::{MessageKind, PublicKey, SigningRoot};
+use holdfast_slashing_db::SigningPermit;
+
+fn forge(key: PublicKey, root: SigningRoot, kind: MessageKind) -> SigningPermit {
+    SigningPermit { key, root, kind, basis: todo!() }
+}
+
+fn main() {}
