@@ -59,6 +59,19 @@ pub(crate) enum CustodyError {
         /// Where the database should be.
         path: PathBuf,
     },
+    /// The database belongs to another of the networks known by name.
+    #[error(
+        "{} belongs to {pinned}, but the configured network is {configured}, which has another genesis validators root; \
+         give --network {pinned} (or network.name), or another --data-dir", path.display()
+    )]
+    OtherNetwork {
+        /// The database.
+        path: PathBuf,
+        /// Its network.
+        pinned: &'static str,
+        /// The configured one.
+        configured: String,
+    },
     /// The database cannot be opened.
     #[error("cannot open the slashing protection database")]
     Open(#[from] OpenError),
@@ -107,6 +120,7 @@ impl CustodyError {
             Self::Config(_)
             | Self::NoGenesisTime { .. }
             | Self::NothingHere { .. }
+            | Self::OtherNetwork { .. }
             | Self::NoPassphrase
             | Self::PassphrasesDiffer
             | Self::DataDir { source: DurableError::Permissions(_), .. }
@@ -167,7 +181,12 @@ pub(crate) async fn open_sealed(config: &Config, clock: Arc<dyn Clock>) -> Resul
     let genesis_validators_root = network.genesis_validators_root.ok_or_else(no_time)?;
     let dir = config.data_dir();
     durable::create_private_dir(dir).map_err(|source| CustodyError::DataDir { path: dir.to_owned(), source })?;
-    let database = SlashingDb::open(&StoreOptions { path: config.database()?.path().to_owned() })?;
+    let path = config.database()?.path().to_owned();
+    let database = SlashingDb::open(&StoreOptions { path: path.clone() })?;
+    let pinned = database.pinned_network().filter(|pinned| *pinned != genesis_validators_root);
+    if let Some(pinned) = pinned.and_then(known_network) {
+        return Err(CustodyError::OtherNetwork { path, pinned, configured: network.name });
+    }
     let instance = database.instance_id();
     let guard = database.bind(BindOptions {
         genesis_validators_root,
@@ -187,6 +206,13 @@ pub(crate) async fn open_sealed(config: &Config, clock: Arc<dyn Clock>) -> Resul
         data_key: None,
         protected_by: None,
     })
+}
+
+/// The name of a built-in network by its genesis validators root.
+fn known_network(root: GenesisValidatorsRoot) -> Option<&'static str> {
+    Network::BUILTIN_NAMES
+        .into_iter()
+        .find(|name| Network::builtin(name).is_some_and(|network| network.genesis_validators_root == Some(root)))
 }
 
 /// Refuses if there is no database yet: for commands that make no sense without one.

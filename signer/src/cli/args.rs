@@ -1,7 +1,8 @@
 //! The command line: every command and option, and which setting each option stands for.
 //!
 //! Options that stand for a setting are handed to the configuration as its topmost layer
-//! ([`Cli::layers`]), so that a flag means exactly what the same key in the file means.
+//! ([`Cli::layers`]), so that a flag means exactly what the same key in the file means. Options that
+//! may carry a password are texts here and checked there, because clap repeats a value it refuses.
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -11,7 +12,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use holdfast_domain::PublicKey;
 use toml::Value;
 
-use crate::config::{BeaconUrl, DatabaseUrl, Environment, FlagValue, GenesisRoot, KeyProvider, Layers};
+use crate::config::{Environment, FlagValue, GenesisRoot, KeyProvider, Layers};
 
 /// Validator keys in custody: a remote signer for Ethereum that speaks Web3Signer's API and never signs anything slashable.
 #[derive(Debug, Parser)]
@@ -45,10 +46,10 @@ pub(crate) struct GlobalArgs {
     pub(crate) genesis_time: Option<u32>,
     /// Beacon node to learn a custom network's genesis from; may be given several times
     #[arg(long, global = true, value_name = "URL")]
-    pub(crate) beacon: Vec<BeaconUrl>,
+    pub(crate) beacon: Vec<String>,
     /// Database [default: sqlite:<data-dir>/holdfast.db]
     #[arg(long, global = true, value_name = "URL")]
-    pub(crate) database: Option<DatabaseUrl>,
+    pub(crate) database: Option<String>,
     /// Print results and errors as JSON
     #[arg(long, global = true)]
     pub(crate) json: bool,
@@ -319,9 +320,9 @@ impl GlobalArgs {
             "genesis_time",
             self.genesis_time.map(|time| Value::Integer(time.into())),
         );
-        let beacons = self.beacon.iter().map(|url| Value::String(url.expose().to_owned())).collect::<Vec<_>>();
+        let beacons = self.beacon.iter().map(|url| Value::String(url.clone())).collect::<Vec<_>>();
         flags.value("--beacon", "network", "beacon", (!beacons.is_empty()).then_some(Value::Array(beacons)));
-        flags.text("--database", "database", "url", self.database.as_ref().map(DatabaseUrl::expose));
+        flags.text("--database", "database", "url", self.database.as_ref());
         match (self.quiet, self.verbose) {
             (true, _) => flags.text("--quiet", "telemetry", "log", Some("warn")),
             (false, 0) => {}
@@ -405,6 +406,15 @@ mod tests {
         assert_eq!(config.http.listen.port(), 7);
         assert_eq!(config.network.beacon.len(), 2);
         assert_eq!(config.data_dir(), std::path::Path::new("/d"));
+    }
+
+    #[test]
+    fn a_password_in_a_refused_address_is_not_repeated() {
+        for (flag, value) in [("--database", "postgres://u:hunter2@h/db"), ("--beacon", "ftp://u:hunter2@h")] {
+            let cli = Cli::try_parse_from(["holdfast", "doctor", flag, value]).unwrap();
+            let error = load(&cli.layers(Environment::default())).unwrap_err().to_string();
+            assert!(error.starts_with(flag) && !error.contains("hunter2"), "{error}");
+        }
     }
 
     #[test]

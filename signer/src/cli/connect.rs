@@ -31,11 +31,21 @@ pub(super) async fn run(args: &ConnectArgs, context: &Context) -> Result<Exit, F
         Some(url) => checked_url(url)?,
         None => format!("http://{}", context.config.http.listen),
     };
-    let keys = public_keys(context).await?;
+    let (keys, note) = match (public_keys(context).await, args.client) {
+        (Ok(keys), _) => {
+            let none = "No keys are here yet: `holdfast keys import --from PATH` brings some in.";
+            let note = keys.is_empty().then(|| none.to_owned());
+            (keys, note)
+        }
+        // Only Lighthouse has to be told each key; the others ask the signer.
+        (Err(failure), Client::Lighthouse) => return Err(failure),
+        (
+            Err(failure),
+            Client::Prysm | Client::Teku | Client::Nimbus | Client::Lodestar | Client::Grandine | Client::Vero,
+        ) => (Vec::new(), Some(format!("The keys held here could not be listed: {}", failure.text()))),
+    };
     let mut snippet = snippet(args.client, &url, &keys);
-    if keys.is_empty() {
-        snippet.notes.push("No keys are here yet: `holdfast keys import --from PATH` brings some in.".to_owned());
-    }
+    snippet.notes.extend(note);
     if let Some(host) = host_not_allowed(&url, &context.config.http.allowed_hosts) {
         snippet
             .notes

@@ -141,7 +141,9 @@ impl Discovery {
             );
         }
         let is_json = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
-        if wanted == Wanted::Searched && (!is_json || is_known_companion(&name)) {
+        // A password lies beside its keystore, and a shell's pattern names both.
+        let is_password = !is_json && path.with_extension("json").is_file();
+        if is_known_companion(&name) || is_password || (wanted == Wanted::Searched && !is_json) {
             return;
         }
         match sniff(path) {

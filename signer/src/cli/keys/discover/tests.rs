@@ -203,8 +203,11 @@ fn damage_is_named_and_other_files_are_not() {
     let skipped: Vec<_> = found.skipped.iter().map(|(path, _)| path.as_str()).collect();
     assert_eq!(skipped, ["d/keystore-1.json", "d/x.json"]);
     assert!(found.skipped[0].1.contains("line 1"));
-    // A file that was named is never passed over.
-    assert_eq!(tree.find("d/deposit_data-1.json").skipped.len(), 1);
+    // What a shell's pattern names beside keystores is left alone; another file that was named is not.
+    tree.put("d/x.txt", "password");
+    assert_eq!(tree.find("d/deposit_data-1.json").skipped, []);
+    assert_eq!(tree.find("d/x.txt").skipped, []);
+    assert_eq!(tree.find("d/readme.txt").skipped.len(), 1);
     assert_eq!(tree.find("d/missing").skipped.len(), 1);
 }
 
