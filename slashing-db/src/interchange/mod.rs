@@ -46,7 +46,7 @@ pub use write::{Writer, write};
 /// The only interchange format version read and written.
 pub const FORMAT_VERSION: &str = "5";
 
-/// Distinct validators a file may list. Bounds the memory that a file can take (about 100 MB).
+/// Distinct validators a file may list. Bounds the memory that a file can take (about 200 MB).
 pub const MAX_VALIDATORS: usize = 1_000_000;
 
 /// Longest text or number in a file, in bytes as written. The longest legal one, a public key, has 98.
@@ -176,7 +176,7 @@ impl History {
     }
 }
 
-/// A whole interchange file for the expected chain, reduced to floors. Made only by [`read`].
+/// The histories of many validators of one chain, reduced to floors.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Interchange {
     genesis_validators_root: GenesisValidatorsRoot,
@@ -184,12 +184,17 @@ pub struct Interchange {
 }
 
 impl Interchange {
-    /// The chain the file is for; the one that was expected.
+    /// Histories from elsewhere than a file, such as another signer's database. A file goes through [`read`].
+    pub fn new(genesis_validators_root: GenesisValidatorsRoot, validators: BTreeMap<PublicKey, History>) -> Self {
+        Self { genesis_validators_root, validators }
+    }
+
+    /// The chain all of this is for.
     pub fn genesis_validators_root(&self) -> GenesisValidatorsRoot {
         self.genesis_validators_root
     }
 
-    /// The history of one validator, if the file lists it.
+    /// The history of one validator, if it is listed.
     pub fn get(&self, key: &PublicKey) -> Option<&History> {
         self.validators.get(key)
     }
@@ -204,7 +209,7 @@ impl Interchange {
         self.validators.len()
     }
 
-    /// Whether the file lists no validator at all.
+    /// Whether no validator is listed.
     pub fn is_empty(&self) -> bool {
         self.validators.is_empty()
     }

@@ -42,14 +42,18 @@ const ROOT: &str = "signing_root";
 /// # Errors
 /// [`ReadError`], with the place in the file. Nothing of the file was used then.
 pub fn read(input: impl Read, expected: GenesisValidatorsRoot) -> Result<Interchange, ReadError> {
+    read_at_most(MAX_VALIDATORS, input, expected)
+}
+
+fn read_at_most(most: usize, input: impl Read, expected: GenesisValidatorsRoot) -> Result<Interchange, ReadError> {
     let trail = Trail::default();
     // Buffered outside the bound, because the parser asks for one byte at a time.
     let mut parser =
         serde_json::Deserializer::from_reader(BufReader::with_capacity(BUFFER_BYTES, BoundedTokens::new(input)));
-    let file = Object { trail: &trail, build: File { trail: &trail, expected, validators: BTreeMap::new() } };
+    let file = Object { trail: &trail, build: File { trail: &trail, expected, most, validators: BTreeMap::new() } };
     let outcome = file.deserialize(&mut parser).and_then(|validators| parser.end().map(|()| validators));
     match outcome {
-        Ok(validators) => Ok(Interchange { genesis_validators_root: expected, validators }),
+        Ok(validators) => Ok(Interchange::new(expected, validators)),
         Err(error) => Err(explain(&trail, error)),
     }
 }
@@ -80,6 +84,7 @@ fn explain(trail: &Trail, error: serde_json::Error) -> ReadError {
 struct File<'a> {
     trail: &'a Trail,
     expected: GenesisValidatorsRoot,
+    most: usize,
     validators: BTreeMap<PublicKey, History>,
 }
 
@@ -92,7 +97,7 @@ impl<'de> Build<'de> for File<'_> {
         match name {
             METADATA => map.next_value_seed(Object { trail, build: Metadata { trail, expected: self.expected } }),
             _data => {
-                let each = Validators { trail, found: &mut self.validators };
+                let each = Validators { trail, most: self.most, found: &mut self.validators };
                 map.next_value_seed(List { trail, expecting: "a list of validators", each })
             }
         }
@@ -136,6 +141,7 @@ impl<'de> Build<'de> for Metadata<'_> {
 /// The list of validators; entries with the same key are merged.
 struct Validators<'a> {
     trail: &'a Trail,
+    most: usize,
     found: &'a mut BTreeMap<PublicKey, History>,
 }
 
@@ -145,7 +151,7 @@ impl<'de> Each<'de> for Validators<'_> {
         let Some((key, history)) = list.next_element_seed(Object { trail: self.trail, build })? else {
             return Ok(false);
         };
-        let full = self.found.len() >= MAX_VALIDATORS;
+        let full = self.found.len() >= self.most;
         match self.found.entry(key) {
             Entry::Occupied(mut own) => own.get_mut().merge(&history),
             Entry::Vacant(_) if full => return Err(self.trail.fail(Problem::TooManyValidators)),
@@ -275,5 +281,33 @@ impl<'de> Build<'de> for Attestation<'_> {
 
     fn finish<E: Error>(self) -> Result<Self::Output, E> {
         Ok((self.source, self.target))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! The bound on validators, at a size that is quick to reach.
+
+    use super::*;
+
+    fn file(keys: &[u8]) -> String {
+        let entry = |byte: &u8| {
+            let key = PublicKey::from_bytes([*byte; 48]);
+            format!(r#"{{"pubkey":"{key}","signed_blocks":[],"signed_attestations":[]}}"#)
+        };
+        let entries: Vec<String> = keys.iter().map(entry).collect();
+        let chain = GenesisValidatorsRoot::ZERO;
+        let metadata = format!(r#"{{"interchange_format_version":"5","genesis_validators_root":"{chain}"}}"#);
+        format!(r#"{{"metadata":{metadata},"data":[{}]}}"#, entries.join(","))
+    }
+
+    #[test]
+    fn distinct_validators_are_bounded_and_repeated_ones_are_not() {
+        let read = |keys: &[u8]| read_at_most(2, file(keys).as_bytes(), GenesisValidatorsRoot::ZERO);
+        assert_eq!(read(&[1, 2, 1, 2, 2]).unwrap().len(), 2);
+        match read(&[1, 2, 1, 3]).unwrap_err() {
+            ReadError::Invalid { place, problem: Problem::TooManyValidators } => assert_eq!(place.path, "data[3]"),
+            other => panic!("{other:?}"),
+        }
     }
 }
