@@ -29,6 +29,9 @@ use crate::pipeline::{KeysReady, Signer};
 /// Connections of the metrics listener: a few scrapers and probes.
 const METRICS_CONNECTIONS: usize = 64;
 
+/// How long a scraper may take to finish when the process stops.
+const PROBE_TIMEOUT: Duration = Duration::from_millis(500);
+
 /// What to do about a port somebody else listens on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PortTaken {
@@ -84,6 +87,8 @@ pub(crate) struct App {
     guard: Guard,
     backend: LocalBackend,
     tasks: Tasks,
+    /// The metrics listener's, which is the last to stop: until then it says that the process is unready.
+    probe_tasks: Tasks,
     drain_timeout: Duration,
 }
 
@@ -109,7 +114,7 @@ impl App {
     ) -> Result<Self, SignError> {
         let backend = LocalBackend::start(local_options(config))?;
         let guard = custody.guard.clone();
-        let tasks = Tasks::new();
+        let (tasks, probe_tasks) = (Tasks::new(), Tasks::new());
         let metrics = Arc::new(Metrics::new(|registry| {
             let registry = registry.sub_registry_with_prefix("holdfast");
             guard.metrics().register(registry);
@@ -157,10 +162,10 @@ impl App {
         let bounds = ServerBounds { max_connections, head_timeout };
         server::start(sockets.http, Arc::clone(&api), bounds, metrics.connections.clone(), &tasks);
         let bounds = ServerBounds { max_connections: METRICS_CONNECTIONS, head_timeout };
-        server::start(sockets.metrics, Arc::new(probes), bounds, Gauge::default(), &tasks);
+        server::start(sockets.metrics, Arc::new(probes), bounds, Gauge::default(), &probe_tasks);
 
         let drain_timeout = Duration::from_secs(config.http.drain_timeout_seconds.get());
-        Ok(Self { api, loader, guard, backend, tasks, drain_timeout })
+        Ok(Self { api, loader, guard, backend, tasks, probe_tasks, drain_timeout })
     }
 
     /// Opens the stored keys. Requests are answered 503 until this is done.
@@ -189,6 +194,10 @@ impl App {
         }
         self.guard.shutdown().await;
         self.backend.shutdown();
+        // A scraper in the middle of an answer may finish it.
+        if self.probe_tasks.stop(PROBE_TIMEOUT).await.is_err() {
+            warn!("a connection to the metrics listener was cut off");
+        }
         let finished = in_progress.saturating_sub(cut_off);
         info!(finished, cut_off, "stopped; the database is closed");
         Stopped { finished, cut_off }

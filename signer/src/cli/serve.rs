@@ -116,9 +116,11 @@ pub(super) async fn serve(
         Ended::NoKeys(_) => error!("no keys could be loaded"),
     }
     let stopped = finish(app, &mut signals).await;
-    say_stopped(context, stopped)?;
     match ended {
-        Ended::Told(_) => Ok(Exit::Done),
+        Ended::Told(_) => {
+            say_stopped(context, stopped)?;
+            Ok(Exit::Done)
+        }
         Ended::Frozen(reason) => {
             Err(Failure::message(exit_when_frozen(reason), format!("slashing protection froze signing: {reason}")))
         }

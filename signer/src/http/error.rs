@@ -174,6 +174,9 @@ fn rejection_verdict(rejection: &Rejection) -> Verdict {
 #[cfg(test)]
 mod tests {
     //! Proves: statuses, reason words and headers of the errors that need no other crate to make.
+    use holdfast_domain::{IntentError, MessageKind, PublicKey, SlashableKind};
+    use holdfast_enclave::SignError;
+    use holdfast_slashing_db::{FreezeReason, Refusal, SlashingReason};
     use holdfast_wire::Excerpt;
     use http_body_util::BodyExt;
 
@@ -181,7 +184,7 @@ mod tests {
 
     #[test]
     fn statuses_and_reasons() {
-        let key = holdfast_domain::PublicKey::from_bytes([0xab; 48]);
+        let key = PublicKey::from_bytes([0xab; 48]);
         let table: [(ApiError, u16, &str, Retry); 14] = [
             (ApiError::NotAKey(BadIdentifier(Excerpt::of("x"))), 404, "unknown_key", Retry::Pointless),
             (Rejection::UnknownKey(key).into(), 404, "unknown_key", Retry::Pointless),
@@ -199,6 +202,31 @@ mod tests {
             (ApiError::ReloadRunning, 409, "reload_running", Retry::Pointless),
         ];
         for (error, status, reason, retry) in table {
+            let verdict = error.verdict();
+            assert_eq!((verdict.status.as_u16(), verdict.reason, verdict.retry), (status, reason, retry), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn statuses_of_what_other_crates_refuse() {
+        let key = PublicKey::from_bytes([0xab; 48]);
+        let block = MessageKind::Slashable(SlashableKind::Block);
+        let soon = Retry::After("1");
+        let table: [(Rejection, u16, &str, Retry); 11] = [
+            (IntentError::MissingForkInfo(block).into(), 400, "missing_fork_info", Retry::Pointless),
+            (Refusal::Slashable(SlashingReason::DoubleBlock).into(), 412, "double_block", Retry::Pointless),
+            (Refusal::FutureSlot.into(), 412, "slot_in_future", Retry::Pointless),
+            (Refusal::WrongGenesisValidatorsRoot.into(), 412, "wrong_genesis_validators_root", Retry::Pointless),
+            (Refusal::KeyDisabled.into(), 412, "key_disabled", Retry::Pointless),
+            (Refusal::KeyNotRegistered.into(), 412, "key_not_registered", Retry::Pointless),
+            (Refusal::Overloaded.into(), 503, "overloaded", soon),
+            (Refusal::ShuttingDown.into(), 503, "database_unavailable", soon),
+            (Refusal::Frozen(FreezeReason::StorageFailed).into(), 503, "protection_frozen", soon),
+            (SignError::Overloaded.into(), 503, "overloaded", soon),
+            (SignError::Invalid { key }.into(), 500, "signature_invalid", Retry::Pointless),
+        ];
+        for (rejection, status, reason, retry) in table {
+            let error = ApiError::from(rejection);
             let verdict = error.verdict();
             assert_eq!((verdict.status.as_u16(), verdict.reason, verdict.retry), (status, reason, retry), "{error:?}");
         }
@@ -228,7 +256,7 @@ mod tests {
     fn causes_are_told_once() {
         let text = chain(&ApiError::Malformed(WireError::Empty));
         assert_eq!(text, format!("the request body cannot be understood: {}", WireError::Empty));
-        let key = holdfast_domain::PublicKey::from_bytes([0xab; 48]);
+        let key = PublicKey::from_bytes([0xab; 48]);
         let rejected = chain(&ApiError::from(Rejection::UnknownKey(key)));
         assert_eq!(rejected.matches("0xabab").count(), 1);
     }
