@@ -72,9 +72,20 @@ pub(crate) enum CustodyError {
         /// The configured one.
         configured: String,
     },
+    /// Another process has the database open.
+    #[error(
+        "{} is already open in {}, most probably `holdfast serve`; stop that process first: this command works on \
+         the database itself, and two processes must never sign from one", path.display(), process(*holder)
+    )]
+    InUse {
+        /// The database.
+        path: PathBuf,
+        /// Process id, where the system tells.
+        holder: Option<u32>,
+    },
     /// The database cannot be opened.
     #[error("cannot open the slashing protection database")]
-    Open(#[from] OpenError),
+    Open(#[source] OpenError),
     /// The database does not answer.
     #[error("the slashing protection database failed")]
     Database(#[from] AdminError),
@@ -113,6 +124,19 @@ pub(crate) enum CustodyError {
     Key(#[from] KeyError),
 }
 
+impl From<OpenError> for CustodyError {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Locked { path, holder } => Self::InUse { path, holder },
+            error => Self::Open(error),
+        }
+    }
+}
+
+fn process(holder: Option<u32>) -> String {
+    holder.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"))
+}
+
 impl CustodyError {
     /// How a process ends that failed so.
     pub(crate) fn exit(&self) -> Exit {
@@ -124,9 +148,18 @@ impl CustodyError {
             | Self::NoPassphrase
             | Self::PassphrasesDiffer
             | Self::DataDir { source: DurableError::Permissions(_), .. }
-            | Self::Open(OpenError::WrongNetwork { .. } | OpenError::Permissions { .. }) => Exit::Usage,
+            | Self::Provider(
+                ProviderError::Permissions(_)
+                | ProviderError::Durable(DurableError::Permissions(_))
+                | ProviderError::EmptyPassphrase,
+            )
+            | Self::Secret(SecretError::Permissions(_))
+            | Self::Open(
+                OpenError::WrongNetwork { .. } | OpenError::Permissions { .. } | OpenError::NetworkFilesystem { .. },
+            ) => Exit::Usage,
             Self::Database(error) => admin_exit(error),
-            Self::DataDir { .. }
+            Self::InUse { .. }
+            | Self::DataDir { .. }
             | Self::Open(_)
             | Self::Provider(_)
             | Self::Prompt(_)
@@ -376,3 +409,6 @@ fn unseal(
     let secret = seal::open(data_key, key.registration.key(), network, &key.sealed)?;
     Ok(ActiveKey::new(key.registration, secret, Arc::clone(backend))?)
 }
+
+#[cfg(test)]
+mod tests;

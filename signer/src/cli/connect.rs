@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use holdfast_domain::PublicKey;
-use holdfast_slashing_db::OpenError;
 use serde_json::json;
 
 use super::args::{Client, ConnectArgs};
@@ -190,7 +189,7 @@ async fn public_keys(context: &Context) -> Result<Vec<PublicKey>, Failure> {
     }
     let custody = match custody::open_sealed(&context.config, Arc::new(SystemClock)).await {
         Ok(custody) => custody,
-        Err(CustodyError::Open(OpenError::Locked { .. })) => {
+        Err(CustodyError::InUse { .. }) => {
             let listen = context.config.http.listen;
             return keys_of_server(listen).await.map_err(|error| {
                 Failure::new(

@@ -124,3 +124,107 @@ fn too_late(seconds: u64) -> ConfigError {
         problem: format!("is {seconds}, which is no time in seconds since 1970"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use holdfast_domain::GenesisValidatorsRoot;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::config::GenesisRoot;
+
+    const ROOT: GenesisValidatorsRoot = GenesisValidatorsRoot([0x4b; 32]);
+
+    fn file(text: &str) -> (tempfile::TempDir, Config) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.yaml");
+        std::fs::File::create(&path).and_then(|mut file| file.write_all(text.as_bytes())).unwrap();
+        let mut config = Config::default();
+        config.network.name = NetworkChoice::File(path);
+        (dir, config)
+    }
+
+    fn custom() -> (tempfile::TempDir, Config) {
+        file(
+            "PRESET_BASE: minimal\nCONFIG_NAME: mine\nSECONDS_PER_SLOT: 6\nGENESIS_FORK_VERSION: 0x10000042\n\
+             MIN_GENESIS_TIME: 1700000000\nGENESIS_DELAY: 60\n",
+        )
+    }
+
+    /// Answers one request for the genesis.
+    async fn beacon(version: &str, config: &mut Config) -> Result<Network, ConfigError> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        config.network.beacon = vec![format!("http://{}", listener.local_addr().unwrap()).parse().unwrap()];
+        let body = format!(
+            r#"{{"data":{{"genesis_time":"1700000077","genesis_validators_root":"{ROOT}","genesis_fork_version":"{version}"}}}}"#
+        );
+        let serve = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = [0; 1024];
+            assert!(stream.read(&mut request).await.unwrap() > 0);
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+            stream.write_all((head + &body).as_bytes()).await.unwrap();
+        };
+        let (network, ()) = tokio::join!(resolve_network(config), serve);
+        network
+    }
+
+    #[tokio::test]
+    async fn a_custom_network_needs_its_chain() {
+        let (_dir, config) = custom();
+        let error = resolve_network(&config).await.unwrap_err().to_string();
+        assert!(error.contains("--genesis-validators-root") && error.contains("--beacon"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn the_root_alone_is_enough_and_the_time_can_be_corrected() {
+        let (_dir, mut config) = custom();
+        config.network.genesis_validators_root = Some(GenesisRoot(ROOT));
+        let network = resolve_network(&config).await.unwrap();
+        assert_eq!(network.genesis_validators_root, Some(ROOT));
+        assert_eq!(network.genesis_time, Some(UnixMillis(1_700_000_060_000)));
+        config.network.genesis_time = Some(1_700_000_099);
+        let network = resolve_network(&config).await.unwrap();
+        assert_eq!(network.genesis_time, Some(UnixMillis(1_700_000_099_000)));
+    }
+
+    #[tokio::test]
+    async fn a_beacon_node_tells_both() {
+        let (_dir, mut config) = custom();
+        let network = beacon("0x10000042", &mut config).await.unwrap();
+        assert_eq!(network.genesis_validators_root, Some(ROOT));
+        assert_eq!(network.genesis_time, Some(UnixMillis(1_700_000_077_000)));
+    }
+
+    #[tokio::test]
+    async fn a_beacon_node_of_another_chain_is_refused() {
+        let (_dir, mut config) = custom();
+        let error = beacon("0x99999999", &mut config).await.unwrap_err();
+        assert!(matches!(error, ConfigError::Contradiction { .. }), "{error}");
+        config.network.genesis_validators_root = Some(GenesisRoot(GenesisValidatorsRoot([1; 32])));
+        let error = beacon("0x10000042", &mut config).await.unwrap_err();
+        assert!(matches!(error, ConfigError::Contradiction { .. }), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_built_in_network_cannot_be_contradicted() {
+        let mut config = Config::default();
+        assert_eq!(resolve_network(&config).await.unwrap().name, "mainnet");
+        config.network.genesis_time = Some(5);
+        let error = resolve_network(&config).await.unwrap_err();
+        assert!(matches!(error, ConfigError::Contradiction { .. }), "{error}");
+    }
+
+    #[tokio::test]
+    async fn an_unusable_file_is_named() {
+        let (_dir, config) = file("- not\n- a map\n");
+        let error = resolve_network(&config).await.unwrap_err();
+        assert!(
+            matches!(error, ConfigError::NetworkContent { .. }) && error.to_string().contains("config.yaml"),
+            "{error}"
+        );
+    }
+}

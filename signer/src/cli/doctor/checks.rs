@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use holdfast_domain::{Clock as _, Network, SlotClock};
 use holdfast_enclave::{durable, seal};
-use holdfast_slashing_db::OpenError;
 use holdfast_slashing_db::journal::{JournalError, Reader};
 
 use super::super::Output;
@@ -87,7 +86,7 @@ pub(super) async fn database(
             findings.extend(stored_keys(&mut custody, config, output).await);
             custody.guard.shutdown().await;
         }
-        Err(CustodyError::Open(OpenError::Locked { holder, .. })) => {
+        Err(CustodyError::InUse { holder, .. }) => {
             use_of_it = DatabaseUse::ByOther;
             let who = holder.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));
             findings.push(Finding::fine("database", format!("in use by {who}, which is right while the server runs")));
