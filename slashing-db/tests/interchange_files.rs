@@ -277,24 +277,33 @@ fn a_failing_disk_is_not_mistaken_for_the_end_of_the_file() {
     assert_eq!(error.source().unwrap().to_string(), "bad sector");
 }
 
+/// Long enough to stand for endless, short enough to lose the machine nothing if a bound fails.
+fn endless(byte: u8) -> impl Read {
+    io::repeat(byte).take(16 << 20)
+}
+
 #[test]
 fn endless_tokens_and_nesting_end_at_once() {
     for byte in [b'a', b'\\', b'7'] {
         let start = lists(r#"[{"slot":""#, "[]");
         let start = &start[..start.find(r#"[{"slot":""#).unwrap() + 10];
-        let endless = read(start.as_bytes().chain(io::repeat(byte)), CHAIN).unwrap_err();
-        assert!(matches!(endless, ReadError::TokenTooLong { .. }), "{endless:?}");
+        let error = read(start.as_bytes().chain(endless(byte)), CHAIN).unwrap_err();
+        assert!(matches!(error, ReadError::TokenTooLong { .. }), "{error:?}");
     }
+    // An escaped quote does not end a text, so these commas are part of it.
+    let start = format!(r#"{{"metadata":{METADATA},"data":[{{"pubkey":"\""#);
+    let error = read(start.as_bytes().chain(endless(b',')), CHAIN).unwrap_err();
+    assert!(matches!(error, ReadError::TokenTooLong { .. }), "{error:?}");
     let bare = lists(r#"[{"slot":"#, "[]");
     let bare = &bare[..bare.find(r#"[{"slot":"#).unwrap() + 9];
-    let endless = read(bare.as_bytes().chain(io::repeat(b'7')), CHAIN).unwrap_err();
-    let ReadError::TokenTooLong { place } = endless else { panic!("{endless:?}") };
+    let error = read(bare.as_bytes().chain(endless(b'7')), CHAIN).unwrap_err();
+    let ReadError::TokenTooLong { place } = error else { panic!("{error:?}") };
     assert_eq!((place.path.as_str(), place.line), ("data[0].signed_blocks[0].slot", 2));
-    assert!(matches!(read(io::repeat(b'['), CHAIN), Err(ReadError::Shape { .. })));
+    assert!(matches!(read(endless(b'['), CHAIN), Err(ReadError::Shape { .. })));
     let start = format!(r#"{{"metadata":{METADATA},"data":"#);
-    assert!(matches!(read(start.as_bytes().chain(io::repeat(b'[')), CHAIN), Err(ReadError::Shape { .. })));
+    assert!(matches!(read(start.as_bytes().chain(endless(b'[')), CHAIN), Err(ReadError::Shape { .. })));
     let start = format!(r#"{{"metadata":{METADATA},"extra":"#);
-    assert!(matches!(read(start.as_bytes().chain(io::repeat(b'{')), CHAIN), Err(ReadError::Invalid { .. })));
+    assert!(matches!(read(start.as_bytes().chain(endless(b'{')), CHAIN), Err(ReadError::Invalid { .. })));
     let longest = lists(&format!(r#"[{{"slot":"{}1"}}]"#, "0".repeat(MAX_TOKEN_BYTES - 1)), "[]");
     assert_eq!(floor_of(&longest).block, Some(Slot(1)));
 }

@@ -172,9 +172,10 @@ proptest! {
                 continue;
             };
             let votes = || own.iter().flat_map(|rows| &rows.1);
+            let (source, target) = (votes().map(|row| row.0).max(), votes().map(|row| row.1).max());
             let floor = ValidatorFloor {
                 block: own.iter().flat_map(|rows| &rows.0).map(|row| Slot(row.0)).max(),
-                attestation: votes().map(|row| row.0).max().zip(votes().map(|row| row.1).max()).map(|(source, target)| attested(source, target)),
+                attestation: source.zip(target).map(|(source, target)| attested(source, target)),
             };
             prop_assert_eq!(history.floor, floor);
         }
@@ -197,8 +198,9 @@ proptest! {
             } else {
                 Subject::Attestation { slot: Slot(0), source: Epoch(first), target: Epoch(second) }
             };
-            let Verdict::Approve { approved: _, after } = judge(&marks, &subject, &root, horizon)
-            else { continue };
+            let Verdict::Approve { approved: _, after } = judge(&marks, &subject, &root, horizon) else {
+                continue;
+            };
             marks = after;
             if block {
                 prop_assert!(may_sign_block(&seen, first), "slot {first} after {seen:?}");
