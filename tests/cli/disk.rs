@@ -88,8 +88,8 @@ fn a_network_file_system_under_sqlite_is_refused() {
     std::fs::create_dir(&data).expect("data directory");
     mount(&["bindfs", &behind.display().to_string(), &data.display().to_string()]);
     let _mounted = Mounted(&data);
-    run(&world.with(&["keys", "generate"])).expect(2, &["file system", "local disk"]);
+    run(&world.with(&["keys", "generate"])).expect(2, &["network filesystem", "local disk"]);
     run(&world.with(&["serve", "--http-listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"]))
-        .expect(2, &["file system"]);
+        .expect(2, &["network filesystem"]);
     assert!(!data.join("holdfast.db").exists(), "a database was created all the same");
 }

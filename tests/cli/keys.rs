@@ -1,5 +1,7 @@
 //! Importing, listing, deleting: every kind of bad keystore, and that a bad one costs only itself.
 
+use std::os::unix::fs::PermissionsExt;
+
 use holdfast_tests::keys::TestKey;
 use holdfast_tests::world::World;
 use serde_json::Value;
@@ -137,9 +139,13 @@ fn a_hostile_keystore_is_refused_without_running_its_key_derivation() {
 #[test]
 fn the_passphrase_provider_needs_its_passphrase_and_only_from_a_file_or_prompt() {
     let world = World::new(0);
-    let passphrase = world.path().join("passphrase.txt");
-    std::fs::write(&passphrase, "a long passphrase").expect("passphrase file");
-    let passphrase = passphrase.display().to_string();
+    let private_file = |name: &str, content: &str| {
+        let path = world.path().join(name);
+        std::fs::write(&path, content).expect("passphrase file");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("chmod");
+        path.display().to_string()
+    };
+    let passphrase = private_file("passphrase.txt", "a long passphrase");
     run(&world.with(&["kek", "init", "--provider", "passphrase", "--passphrase-file", &passphrase])).expect(0, &[]);
     std::fs::write(world.path().join("keys/key.json"), TestKey::interop(0).keystore("correct horse"))
         .expect("keystore");
@@ -149,9 +155,7 @@ fn the_passphrase_provider_needs_its_passphrase_and_only_from_a_file_or_prompt()
         command.env("HOLDFAST_KEYS_PASSPHRASE_FILE", path).env("HOLDFAST_KEYS_PROVIDER", "passphrase");
         Finished::from(command.output().expect("the binary starts"))
     };
-    let wrong = world.path().join("wrong.txt");
-    std::fs::write(&wrong, "not it").expect("passphrase file");
-    let refused = environment(&wrong.display().to_string());
+    let refused = environment(&private_file("wrong.txt", "not it"));
     assert_eq!(refused.code, 3, "{}", refused.text());
     assert!(refused.text().contains("passphrase") && !refused.text().contains("not it"), "{}", refused.text());
     environment(&passphrase).expect(0, &["imported"]);

@@ -32,8 +32,8 @@ fn a_database_in_use_names_its_holder() {
     server.wait_ready();
     let pid = server.pid().to_string();
     run(&world.with(&["serve", "--http-listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"]))
-        .expect(3, &["in use", &pid]);
-    run(&world.with(&["keys", "generate"])).expect(3, &["in use"]);
+        .expect(3, &["already open", &pid]);
+    run(&world.with(&["keys", "generate"])).expect(3, &["already open", &pid]);
     let (body, _) = CHAIN.randao(7);
     assert_eq!(server.sign(&world.keys[0].public, &body).status, 200, "the running server is unharmed");
 }

@@ -104,7 +104,7 @@ fn nothing_signed_before_a_kill_can_be_contradicted_after_it() {
         let server = world.server().start();
         server.wait_ready();
         attempts += contradict(&server, &last);
-        let delay = Duration::from_micros(rng.random_range(500..60_000));
+        let delay = Duration::from_micros(rng.random_range(500..150_000));
         last = burst_and_kill(&world, server, seed.wrapping_add(round), &tick, delay);
         answers += last.answers();
         mid_burst += u64::from(last.broken);

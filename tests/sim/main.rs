@@ -12,7 +12,7 @@ use holdfast_tests::workload::{ClientPlan, Report, run};
 use holdfast_tests::world::World;
 
 const REQUESTS: u64 = 100_000;
-const CLIENTS: u64 = 8;
+const CLIENTS: u64 = 32;
 const KEYS: u64 = 24;
 
 fn number_from_environment(name: &str, default: u64) -> u64 {
