@@ -7,8 +7,8 @@ use holdfast_domain::{Clock, GenesisValidatorsRoot, SlotClock};
 
 #[cfg(feature = "sqlite")]
 use {
-    crate::committer::Core, crate::error::OpenError, crate::guard::Guard, crate::journal::InstanceId,
-    crate::store::Store, crate::store::sqlite::SqliteStore, std::path::PathBuf,
+    crate::committer::Core, crate::error::OpenError, crate::guard::Guard, crate::journal::Head,
+    crate::journal::InstanceId, crate::store::Store, crate::store::sqlite::SqliteStore, std::path::PathBuf,
 };
 
 /// Slots beyond the clock that still count as present: room for clocks that differ a little.
@@ -85,6 +85,11 @@ impl SlashingDb {
     /// The identity drawn when the database was made.
     pub fn instance_id(&self) -> InstanceId {
         self.store.instance()
+    }
+
+    /// The end of the journal as found in the file: to be compared with a head kept elsewhere, before serving.
+    pub fn journal_head(&self) -> Head {
+        self.store.head()
     }
 
     /// Pins the chain on first use, refuses another one later, and starts serving.

@@ -39,6 +39,7 @@ async fn watermarks_survive_a_restart_and_identical_data_is_signed_again() {
     // Dropped without a shutdown: the last clone closes and unlocks.
     drop(guard);
 
+    assert_eq!(try_open(&home).unwrap().journal_head().seq, 2);
     let guard = home.open();
     let marks = guard.watermark(&key(1)).await.unwrap().unwrap();
     assert_eq!(marks.block.unwrap().slot, Slot(50));
@@ -177,8 +178,10 @@ fn a_newer_schema_is_refused() {
     let db = Connection::open(home.path()).unwrap();
     db.execute("INSERT INTO schema_version (version) VALUES (99)", []).unwrap();
     drop(db);
+    let before = std::fs::read(home.path()).unwrap();
     let error = try_open(&home).map(drop).unwrap_err();
     assert!(matches!(error, OpenError::NewerSchema { found: 99, .. }), "{error}");
+    assert_eq!(std::fs::read(home.path()).unwrap(), before);
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! The journal: what was asked, by whom, and what was answered, as a chain of batches.
 //!
-//! Everything one commit decided is one [`Batch`]. Its entries are stored compactly ([`codec`]); what is
+//! Everything one commit decided is one [`Batch`]. Its entries are stored compactly; what is
 //! *proved* is independent of that: a Merkle root over self-contained leaf encodings ([`leaf`]), and a
 //! batch hash over that root, the previous batch's hash, the instance, the number, the count and the
 //! time. Changing, inserting or removing a batch anywhere but at the end breaks the chain. A chain alone

@@ -69,6 +69,10 @@ impl SqliteStore {
         self.instance
     }
 
+    pub(crate) fn head(&self) -> Head {
+        self.head
+    }
+
     /// Runs `body` in one immediate transaction. See the module's failure semantics.
     fn transaction<T>(&mut self, body: impl FnOnce(&Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {
         run(&self.db, "BEGIN IMMEDIATE", "begin a transaction")?;

@@ -56,9 +56,10 @@ pub(super) fn open(path: &Path) -> Result<SqliteStore, OpenError> {
         return Err(OpenError::Replaced { path: path.to_owned() });
     }
     check_owner(&db, path)?;
+    let version = check_version(&db, path)?;
     configure(&db, path)?;
     settle_wal(&db, path)?;
-    migrate(&mut db, path)?;
+    migrate(&mut db, version, path)?;
     let (instance, pinned) = read_meta(&db).map_err(database("read the database's identity", path))?;
     let head = read_head(&db).map_err(|source| OpenError::Database {
         action: "read the journal head",
@@ -234,14 +235,19 @@ fn settle_wal(db: &Connection, path: &Path) -> Result<(), OpenError> {
     }
 }
 
-fn migrate(db: &mut Connection, path: &Path) -> Result<(), OpenError> {
+/// The schema version found, 0 for a new database. Refuses one from the future, before it is touched.
+fn check_version(db: &Connection, path: &Path) -> Result<u32, OpenError> {
     let supported = u32::try_from(MIGRATIONS.len()).unwrap_or(u32::MAX);
     let found = schema_version(db).map_err(database("read the schema version", path))?;
     if found > supported {
         return Err(OpenError::NewerSchema { path: path.to_owned(), found, supported });
     }
-    let missing = MIGRATIONS.iter().skip(usize::try_from(found).unwrap_or(usize::MAX));
-    for (migration, version) in missing.zip(found.saturating_add(1)..) {
+    Ok(found)
+}
+
+fn migrate(db: &mut Connection, from: u32, path: &Path) -> Result<(), OpenError> {
+    let missing = MIGRATIONS.iter().skip(usize::try_from(from).unwrap_or(usize::MAX));
+    for (migration, version) in missing.zip(from.saturating_add(1)..) {
         apply(db, migration, version, path)?;
     }
     Ok(())
