@@ -66,7 +66,7 @@ pub(super) async fn database(
             return (vec![Finding::fail("database", "unusable address", chain(&error))], DatabaseUse::ByNobody);
         }
     };
-    if !path.exists() {
+    if !path.exists() || !config.data_dir().exists() {
         let finding =
             Finding::warn("database", format!("{} is not there yet", path.display()), "the first import makes it");
         return (vec![finding], DatabaseUse::ByNobody);

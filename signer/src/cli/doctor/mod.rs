@@ -1,7 +1,7 @@
 //! `holdfast doctor`: looks at everything a signer depends on and says how to mend what is wrong.
 //!
-//! Guarantees: changes nothing and makes nothing; runs beside a running server, whose lock on the
-//! database it respects.
+//! Guarantees: makes no directory, database or key, and changes no key; runs beside a running server,
+//! whose lock on the database it respects.
 
 mod checks;
 mod machine;
