@@ -1,6 +1,5 @@
 //! The fence argument, exhaustively for small epochs: whatever was signed under the rules before a fence,
 //! whose record is then *lost*, nothing signed behind the fence can be slashable together with it.
-#![allow(clippy::expect_used, reason = "tests may stop at the first surprise")]
 #![allow(clippy::expect_used, reason = "a test stops at a broken assumption")]
 
 use core::num::NonZeroU64;
