@@ -174,7 +174,8 @@ impl CustodyError {
 /// How a process ends after an administrative operation failed.
 pub(crate) fn admin_exit(error: &AdminError) -> Exit {
     match error {
-        AdminError::Frozen(_) => Exit::Frozen,
+        AdminError::Frozen(_) | AdminError::Suspect => Exit::Frozen,
+        AdminError::WrongChain { .. } => Exit::Usage,
         AdminError::UnknownKey | AdminError::Tombstoned | AdminError::ClockBeforeGenesis { .. } => Exit::Refused,
         _ => Exit::Unreachable,
     }

@@ -121,6 +121,15 @@ pub enum OpenError {
         /// The root asked for.
         wanted: GenesisValidatorsRoot,
     },
+    /// Another process uses the same data directory.
+    #[error(
+        "{} is in use by another process; two processes must never share a data directory, so stop that one first",
+        path.display()
+    )]
+    AnchorInUse {
+        /// The anchor file.
+        path: PathBuf,
+    },
     /// No random bytes for the instance id.
     #[error("the operating system gave no random bytes for the instance id")]
     Random(#[source] getrandom::Error),
@@ -157,6 +166,20 @@ pub enum FreezeReason {
     /// The thread that owns the database is gone.
     #[error("the thread that owns the database stopped unexpectedly; report this as a defect")]
     CommitterGone,
+}
+
+impl FreezeReason {
+    /// Stable word for metric labels and logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::CommitOutcomeUnknown => "commit_outcome_unknown",
+            Self::StorageFailed => "storage_failed",
+            Self::DatabaseDamaged => "database_damaged",
+            Self::JournalHeadMoved => "journal_head_moved",
+            Self::InvariantViolated => "invariant_violated",
+            Self::CommitterGone => "committer_gone",
+        }
+    }
 }
 
 /// A database operation that failed while serving.
@@ -212,6 +235,29 @@ pub enum AdminError {
     /// The key was deleted.
     #[error("the key was deleted; import it again, replacing its tombstone, if that is intended")]
     Tombstoned,
+    /// The anchor could not be written.
+    #[error("the keys were fenced, but {} cannot be written; mend that and fence again", path.display())]
+    Anchor {
+        /// The anchor file.
+        path: PathBuf,
+        /// Why it failed.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Histories of another chain.
+    #[error("the histories are of the chain with genesis validators root {found}, this database is of {pinned}")]
+    WrongChain {
+        /// The database's.
+        pinned: GenesisValidatorsRoot,
+        /// The histories'.
+        found: GenesisValidatorsRoot,
+    },
+    /// What is in the database may be less than what was signed.
+    #[error(
+        "the database may have lost writes, so its history must not be handed on; \
+         run `holdfast slashing status`, then `holdfast slashing fence`, and export after that"
+    )]
+    Suspect,
     /// A fence cannot be placed.
     #[error("the clock says the chain starts only at {genesis} ms and it is {now} ms (Unix time): \
          correct the clock, or register freshly generated keys as never signed",
@@ -283,6 +329,9 @@ pub enum Refusal {
     /// The guard is shutting down; not recorded.
     #[error("the slashing database is shutting down; nothing was signed")]
     ShuttingDown,
+    /// The database may have lost acknowledged writes, and the key was not fenced since.
+    #[error("{}", describe(Denial::ProtectionFrozen))]
+    RollbackSuspected,
     /// Protection is frozen.
     #[error("slashing protection is frozen and nothing can be signed: {0}")]
     Frozen(FreezeReason),
@@ -300,6 +349,7 @@ impl Refusal {
             Self::KeyNotRegistered => Denial::KeyNotRegistered.as_str(),
             Self::Overloaded => "overloaded",
             Self::Unavailable(_) | Self::ShuttingDown => "database_unavailable",
+            Self::RollbackSuspected => Denial::ProtectionFrozen.as_str(),
             Self::Frozen(_) => "protection_frozen",
         }
     }
@@ -314,7 +364,7 @@ impl Refusal {
             | Self::KeyDisabled
             | Self::KeyNotRegistered => Class::Refused,
             Self::Overloaded => Class::Overloaded,
-            Self::Unavailable(_) | Self::ShuttingDown | Self::Frozen(_) => Class::Unavailable,
+            Self::Unavailable(_) | Self::ShuttingDown | Self::RollbackSuspected | Self::Frozen(_) => Class::Unavailable,
         }
     }
 }
@@ -328,6 +378,7 @@ impl From<Denial> for Refusal {
             Denial::WrongGenesisValidatorsRoot => Self::WrongGenesisValidatorsRoot,
             Denial::KeyDisabled => Self::KeyDisabled,
             Denial::KeyNotRegistered => Self::KeyNotRegistered,
+            Denial::ProtectionFrozen => Self::RollbackSuspected,
         }
     }
 }
@@ -362,5 +413,9 @@ fn describe(denial: Denial) -> &'static str {
         }
         Denial::KeyDisabled => "refused: the key is disabled or deleted",
         Denial::KeyNotRegistered => "refused: the key is not registered in the slashing database; import it first",
+        Denial::ProtectionFrozen => {
+            "slashing protection is frozen: the database may have lost acknowledged writes; see `holdfast slashing status`, \
+             then stop the signer and run `holdfast slashing fence`"
+        }
     }
 }

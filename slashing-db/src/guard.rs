@@ -11,6 +11,7 @@ use holdfast_domain::{PublicKey, SigningIntent};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::oneshot;
 
+use crate::anchor::Suspicion;
 use crate::committer::{Command, Core, Request};
 use crate::error::{AdminError, FreezeReason, Refusal, RegisterError, StoreError};
 use crate::identity::CallerId;
@@ -23,11 +24,17 @@ use crate::registry::{
 use crate::rules::{Approved, Watermarks};
 use crate::store::{Committed, ReadStore, Store};
 
+mod transfer;
+
+pub use transfer::{ImportMode, Then};
+
 /// Whether permits are given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GuardHealth {
     /// They are.
     Serving,
+    /// Only of messages that cannot be slashed, and for keys fenced since: the database may have lost writes.
+    Suspect(Suspicion),
     /// No more, until the process restarts. It should exit with the code for a database failure.
     Frozen {
         /// Why.
@@ -101,6 +108,20 @@ impl Guard {
         }
     }
 
+    /// Waits until the database comes under suspicion; at once if it is.
+    pub async fn suspected(&self) -> Suspicion {
+        let mut health = self.core.shared.health.subscribe();
+        loop {
+            if let GuardHealth::Suspect(suspicion) = *health.borrow_and_update() {
+                return suspicion;
+            }
+            if health.changed().await.is_err() {
+                // The committer is gone, so nothing will be noticed any more.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
     /// The guard's metrics, to be registered once.
     pub fn metrics(&self) -> &Metrics {
         &self.core.shared.metrics
@@ -130,7 +151,7 @@ impl Guard {
         tombstone: Tombstone,
     ) -> Result<Vec<Result<Registered, RegisterError>>, AdminError> {
         let shared = Arc::clone(&self.core.shared);
-        let fenced = keys.iter().any(|(_, entry)| matches!(entry, EntryWatermark::Now));
+        let fenced = keys.iter().any(|(_, entry)| matches!(entry, EntryWatermark::Now | EntryWatermark::NowAnd(_)));
         let (keys, entries): (Vec<_>, Vec<_>) = keys.into_iter().unzip();
         self.write(move |store| {
             // Read here, on the thread that also commits permits: nothing is signed after this moment
@@ -169,18 +190,18 @@ impl Guard {
         before.ok_or(AdminError::UnknownKey)
     }
 
-    /// Fences keys (all, if `None`) at the present, as after a restore. Returns how many rows there were.
+    /// Fences keys (all, if `None`) at the present, as after a restore, and journals that. Returns how many rows
+    /// there were. A fence of all keys ends suspicion of the database; a fence of some lets those sign again.
     ///
     /// # Errors
-    /// [`AdminError`]; nothing is then fenced.
+    /// [`AdminError`]; suspicion then stays. Keys may have been fenced all the same, which is safe.
     pub async fn fence(&self, keys: Option<Vec<PublicKey>>, by: &CallerId) -> Result<u64, AdminError> {
-        let (shared, by) = (Arc::clone(&self.core.shared), by.clone());
-        self.write(move |store| {
-            let now = shared.settings.clock.now();
-            let floor = shared.fence(now)?;
-            Ok(store.raise(keys.as_deref(), &floor, &by, now)?)
-        })
-        .await
+        let (reply, answer) = oneshot::channel();
+        let command = Command::Fence { keys, by: by.clone(), reply };
+        if self.core.commands().send(command).await.is_err() {
+            return Err(self.core.shared.admin_gone());
+        }
+        answer.await.unwrap_or_else(|_| Err(self.core.shared.admin_gone()))
     }
 
     /// Every key that has a sealed secret, enabled or not, with its proof of registration.

@@ -15,8 +15,9 @@
 //!
 //! # What is not covered
 //!
-//! A database restored from an old copy, and two databases for one key: types and transactions end
-//! at this file. The journal makes such an act visible, and a fence makes it harmless.
+//! Two databases for one key: types and transactions end at this file. A database restored from an old
+//! copy is noticed by the anchor (see [`Suspicion`]) unless the anchor was restored with it, in place; a fence
+//! makes it harmless.
 //!
 //! Every operation of [`Guard`] that touches the database is `async` but needs no particular
 //! runtime: the work happens on threads owned by this crate.
@@ -42,6 +43,7 @@ extern crate self as holdfast_slashing_db;
 )]
 mod support;
 
+mod anchor;
 mod committer;
 mod db;
 mod error;
@@ -55,16 +57,19 @@ mod registry;
 pub mod rules;
 mod store;
 
+pub use anchor::{RollbackKind, Suspicion};
 pub use db::{BindOptions, DEFAULT_FUTURE_TOLERANCE_SLOTS, DEFAULT_MAX_BATCH, DEFAULT_QUEUE_CAPACITY};
 #[cfg(feature = "sqlite")]
 pub use db::{SlashingDb, StoreOptions};
 pub use error::{AdminError, Class, FreezeReason, OpenError, Refusal, RegisterError, StoreError};
-pub use guard::{Guard, GuardHealth};
+pub use guard::{Guard, GuardHealth, ImportMode, Then};
 pub use identity::CallerId;
 pub use metrics::Metrics;
 pub use permit::SigningPermit;
 pub use registry::{
     DataKeyId, DataKeyRecord, EntryWatermark, Floor, HighWatermarks, KeyInfo, KeyOrigin, KeyState, NewKey, Registered,
-    Registration, SealedKey, StoredKey, Switch, Tombstone,
+    Registration, SealedKey, StoredKey, Switch, Tombstone, Withdraw, Withdrawn,
 };
 pub use rules::{Approval, AttestationMark, BlockMark, Denial, SlashingReason, Watermarks};
+#[cfg(feature = "fault-injection")]
+pub use store::faulty::{Fault, FaultPlan};

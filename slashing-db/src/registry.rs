@@ -93,6 +93,8 @@ pub enum EntryWatermark {
     NeverSigned,
     /// At most this, which the operator vouches for.
     AtLeast(Floor),
+    /// Anything up to now, and at most this: a history that may lack the most recent messages.
+    NowAnd(Floor),
 }
 
 /// What to do with a key that was deleted here.
@@ -156,6 +158,40 @@ pub enum Switch {
     Enable,
     /// Stop it.
     Disable,
+}
+
+/// How keys are stopped while their history is read out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Withdraw {
+    /// Switch them off; their secrets stay. Deleted keys stay deleted.
+    Disable,
+    /// Delete their secrets and leave tombstones.
+    Tombstone,
+}
+
+impl Withdraw {
+    /// The state a row gets; the same one if it is left alone.
+    pub(crate) fn state_after(self, row: &KeyRow) -> KeyState {
+        match (self, row.state, row.has_secret) {
+            (_, state, false) => state,
+            (Self::Disable, KeyState::Tombstoned, true) => KeyState::Tombstoned,
+            (Self::Disable, KeyState::Enabled | KeyState::Disabled, true) => KeyState::Disabled,
+            (Self::Tombstone, _, true) => KeyState::Tombstoned,
+        }
+    }
+}
+
+/// A key whose history was read out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Withdrawn {
+    /// The key.
+    pub key: PublicKey,
+    /// Its state before.
+    pub before: KeyState,
+    /// Whether it had a secret here before.
+    pub had_secret: bool,
+    /// What it has signed, at most.
+    pub watermarks: Watermarks,
 }
 
 /// A key as loaded at start.
@@ -261,6 +297,7 @@ pub(crate) fn decide_entry(
         EntryWatermark::Now => *now,
         EntryWatermark::NeverSigned => Watermarks::default(),
         EntryWatermark::AtLeast(floor) => floor.watermarks(),
+        EntryWatermark::NowAnd(floor) => now.raised_to(&floor.watermarks()),
     };
     let Some(row) = row else { return Ok(Entry::Enroll(floor)) };
     match (row.state, tombstone) {
@@ -271,7 +308,11 @@ pub(crate) fn decide_entry(
         // Fencing a key that is already at work would cost it an epoch and protect nothing.
         EntryWatermark::NeverSigned | EntryWatermark::Now if row.has_secret => Ok(Entry::Duplicate(row.marks)),
         EntryWatermark::NeverSigned => Err(RegisterError::AlreadySeen),
-        EntryWatermark::AtLeast(_) if row.has_secret => Ok(Entry::Duplicate(row.marks.raised_to(&floor))),
-        EntryWatermark::Now | EntryWatermark::AtLeast(_) => Ok(Entry::Enroll(row.marks.raised_to(&floor))),
+        EntryWatermark::AtLeast(history) | EntryWatermark::NowAnd(history) if row.has_secret => {
+            Ok(Entry::Duplicate(row.marks.raised_to(&history.watermarks())))
+        }
+        EntryWatermark::Now | EntryWatermark::AtLeast(_) | EntryWatermark::NowAnd(_) => {
+            Ok(Entry::Enroll(row.marks.raised_to(&floor)))
+        }
     }
 }

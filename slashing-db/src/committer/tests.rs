@@ -2,111 +2,26 @@
 //! (failed and not kept, failed but kept), a full disk, and a committer that dies.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests may stop at the first surprise")]
 
-use std::collections::VecDeque;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
-
-use holdfast_domain::GenesisValidatorsRoot;
 
 use super::*;
 use crate::db::BindOptions;
-use crate::error::{Class, RegisterError};
+use crate::error::Class;
 use crate::guard::Guard;
-use crate::registry::{DataKeyRecord, NewKey, Registered, Switch};
+use crate::registry::{DataKeyRecord, NewKey, Registered, Switch, Withdraw, Withdrawn};
 use crate::rules::Approval;
 use crate::store::sqlite::SqliteStore;
-use crate::store::{DecideEntry, Judge};
+use crate::store::{DecideEntry, Judge, Merge};
 use crate::support::{Home, Intents, caller, chain, key, register_fresh, slot_clock};
-
-#[derive(Clone, Copy)]
-enum Fault {
-    /// Nothing was written, and that is certain.
-    NotWritten,
-    /// Nobody knows; in truth nothing was kept.
-    UnknownNotKept,
-    /// Nobody knows; in truth everything was kept.
-    UnknownButKept,
-    /// A defect.
-    Panic,
-}
 
 /// No limit on the size of the database.
 const NO_LIMIT: u32 = u32::MAX;
-
-/// SQLite behind a script: one fault per commit, then none.
-struct Scripted {
-    inner: Box<SqliteStore>,
-    faults: Arc<Mutex<VecDeque<Fault>>>,
-    page_limit: Arc<AtomicU32>,
-}
-
-fn unknown() -> StoreError {
-    StoreError::fatal("commit", FreezeReason::CommitOutcomeUnknown, "scripted")
-}
-
-impl Store for Scripted {
-    fn commit_batch(&mut self, keys: &[PublicKey], judge: Judge<'_>) -> Result<Committed, StoreError> {
-        self.inner.limit_pages(self.page_limit.load(Ordering::SeqCst));
-        let fault = self.faults.lock().unwrap().pop_front();
-        match fault {
-            None => self.inner.commit_batch(keys, judge),
-            Some(Fault::NotWritten) => Err(StoreError::retryable("commit", "scripted")),
-            Some(Fault::UnknownNotKept) => Err(unknown()),
-            Some(Fault::UnknownButKept) => self.inner.commit_batch(keys, judge).and(Err(unknown())),
-            Some(Fault::Panic) => panic!("scripted"),
-        }
-    }
-    fn register(
-        &mut self,
-        keys: &[NewKey],
-        at: UnixMillis,
-        decide: DecideEntry<'_>,
-    ) -> Result<Vec<Result<Registered, RegisterError>>, StoreError> {
-        self.inner.register(keys, at, decide)
-    }
-    fn switch(
-        &mut self,
-        key: &PublicKey,
-        to: Switch,
-        by: &CallerId,
-        at: UnixMillis,
-    ) -> Result<Option<KeyState>, StoreError> {
-        self.inner.switch(key, to, by, at)
-    }
-    fn tombstone(&mut self, key: &PublicKey, by: &CallerId, at: UnixMillis) -> Result<Option<KeyState>, StoreError> {
-        self.inner.tombstone(key, by, at)
-    }
-    fn raise(
-        &mut self,
-        keys: Option<&[PublicKey]>,
-        floor: &Watermarks,
-        by: &CallerId,
-        at: UnixMillis,
-    ) -> Result<u64, StoreError> {
-        self.inner.raise(keys, floor, by, at)
-    }
-    fn put_data_key(&mut self, record: &DataKeyRecord) -> Result<(), StoreError> {
-        self.inner.put_data_key(record)
-    }
-    fn pin(&mut self, root: GenesisValidatorsRoot) -> Result<GenesisValidatorsRoot, StoreError> {
-        self.inner.pin(root)
-    }
-    fn tidy(&mut self, load: Load) {
-        self.inner.tidy(load);
-    }
-    fn reader(&self) -> Result<Box<dyn ReadStore>, StoreError> {
-        self.inner.reader()
-    }
-    fn close(self: Box<Self>) {
-        self.inner.close();
-    }
-}
 
 struct Rig {
     home: Home,
     guard: Guard,
     intents: Intents,
-    faults: Arc<Mutex<VecDeque<Fault>>>,
+    faults: FaultPlan,
     page_limit: Arc<AtomicU32>,
 }
 
@@ -116,10 +31,12 @@ impl Rig {
         let home = Home::at_slot(1_000);
         let mut inner = Box::new(SqliteStore::open(&home.path()).unwrap());
         inner.pin(chain()).unwrap();
-        let faults = Arc::new(Mutex::new(VecDeque::new()));
+        let faults = FaultPlan::default();
         let page_limit = Arc::new(AtomicU32::new(NO_LIMIT));
         let (reader, instance) = (inner.reader().unwrap(), inner.instance());
-        let store = Scripted { inner, faults: Arc::clone(&faults), page_limit: Arc::clone(&page_limit) };
+        let limit = Arc::clone(&page_limit);
+        let store = FaultyStore::new(inner, faults.clone())
+            .before(move |store: &mut SqliteStore| store.limit_pages(limit.load(Ordering::SeqCst)));
         let settings = BindOptions::new(chain(), slot_clock(), home.clock.clone());
         let guard = Guard::new(Core::start(Box::new(store), reader, instance, settings).unwrap());
         register_fresh(&guard, [key(1)]).await;
@@ -131,7 +48,7 @@ impl Rig {
     }
 
     fn next_commit(&self, fault: Fault) {
-        self.faults.lock().unwrap().push_back(fault);
+        self.faults.push(fault);
     }
 }
 

@@ -6,12 +6,17 @@
 
 use holdfast_domain::{GenesisValidatorsRoot, PublicKey, UnixMillis};
 
+use crate::anchor::DatabaseIdentity;
 use crate::error::{RegisterError, StoreError};
 use crate::identity::CallerId;
-use crate::journal::{BatchHeader, Head};
-use crate::registry::{DataKeyRecord, Entry, HighWatermarks, KeyInfo, KeyState, NewKey, Registered, StoredKey, Switch};
+use crate::journal::{BatchHeader, Hash, Head};
+use crate::registry::{
+    DataKeyRecord, Entry, HighWatermarks, KeyInfo, KeyState, NewKey, Registered, StoredKey, Switch, Withdraw, Withdrawn,
+};
 use crate::rules::Watermarks;
 
+#[cfg(any(test, feature = "fault-injection"))]
+pub(crate) mod faulty;
 #[cfg(feature = "sqlite")]
 mod filesystem;
 #[cfg(feature = "sqlite")]
@@ -87,6 +92,10 @@ pub(crate) type Judge<'a> = &'a mut dyn FnMut(&Head, &mut [Option<Row>]) -> Plan
 /// Decides how the `index`th key enters, given its row.
 pub(crate) type DecideEntry<'a> = &'a mut dyn FnMut(usize, Option<&KeyRow>) -> Result<Entry, RegisterError>;
 
+/// Merges history into the `index`th key, given its watermarks (`None` without a row): what they are from now
+/// on. Never lower than they were.
+pub(crate) type Merge<'a> = &'a mut dyn FnMut(usize, Option<&Watermarks>) -> Watermarks;
+
 /// A durable home of watermarks, keys and the journal.
 ///
 /// Contract: each method is one transaction. `Ok` means durable. `Err` that does not
@@ -126,11 +135,43 @@ pub(crate) trait Store: Send {
         at: UnixMillis,
     ) -> Result<u64, StoreError>;
 
+    /// Merges histories into the rows of `keys` (distinct): calls `merge` once for each key, in order, with its
+    /// row read under lock, and writes what comes back. A key without a row gets one that is disabled and has
+    /// no secret. State and secret of a row that exists are left alone; who and when are noted on rows that
+    /// change and have a record.
+    fn merge(&mut self, keys: &[PublicKey], merge: Merge<'_>, by: &CallerId, at: UnixMillis) -> Result<(), StoreError>;
+
+    /// Stops keys (`None`: every key) and reads out what they have signed, in one transaction, so that the
+    /// answer covers every signature there is or will be. Keys without a row are left out of the answer,
+    /// the order of which is free. A row without a secret is reported and not changed; so is one that is
+    /// already what `how` makes it.
+    fn withdraw(
+        &mut self,
+        keys: Option<&[PublicKey]>,
+        how: Withdraw,
+        by: &CallerId,
+        at: UnixMillis,
+    ) -> Result<Vec<Withdrawn>, StoreError>;
+
     /// Stores or replaces a wrapped data key.
     fn put_data_key(&mut self, record: &DataKeyRecord) -> Result<(), StoreError>;
 
     /// Pins the chain if it is not pinned yet; returns the root that is pinned now.
     fn pin(&mut self, root: GenesisValidatorsRoot) -> Result<GenesisValidatorsRoot, StoreError>;
+
+    /// The end of this instance's chain as this process left it, or found it when it opened the database.
+    fn head(&self) -> Head;
+
+    /// The hash of batch `seq` of this instance's chain; `None` if there is no such batch. Asked outside any
+    /// transaction, from what is durable.
+    fn batch_hash(&mut self, seq: u64) -> Result<Option<Hash>, StoreError>;
+
+    /// Whether nothing was ever recorded here for this instance: it has no batch, and no key that this
+    /// instance could have signed with before. Only then may an anchor be missing without suspicion.
+    fn is_pristine(&mut self) -> Result<bool, StoreError>;
+
+    /// What tells this database from a copy of it. The same after a restart, a remount or a reboot.
+    fn identity(&self) -> Result<DatabaseIdentity, StoreError>;
 
     /// Housekeeping between batches, after every reply has been delivered. Failure is harmless.
     fn tidy(&mut self, load: Load);

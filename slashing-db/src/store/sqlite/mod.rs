@@ -16,11 +16,12 @@ use std::path::{Path, PathBuf};
 use holdfast_domain::{GenesisValidatorsRoot, PublicKey, UnixMillis};
 use rusqlite::{CachedStatement, Connection, ErrorCode, OptionalExtension, params};
 
-use super::{Committed, DecideEntry, Enrolled, Judge, KeyRow, Load, Planned, ReadStore, Row, RowId, Store};
+use super::{Committed, DecideEntry, Enrolled, Judge, KeyRow, Load, Merge, Planned, ReadStore, Row, RowId, Store};
+use crate::anchor::DatabaseIdentity;
 use crate::error::{FreezeReason, OpenError, RegisterError, StoreError};
 use crate::identity::CallerId;
 use crate::journal::{Hash, Head, InstanceId};
-use crate::registry::{DataKeyRecord, Entry, KeyState, NewKey, Registered, Registration, Switch};
+use crate::registry::{DataKeyRecord, Entry, KeyState, NewKey, Registered, Registration, Switch, Withdraw, Withdrawn};
 use crate::rules::Watermarks;
 
 pub(crate) use open::open_read_only;
@@ -42,7 +43,7 @@ const INSERT_BATCH: &str = "INSERT INTO journal (seq, instance, time_ms, prev_ha
 /// The writing side of a database. Field order matters: the connection closes before the lock is released.
 pub(crate) struct SqliteStore {
     db: Connection,
-    _lock: open::FileLock,
+    lock: open::FileLock,
     path: PathBuf,
     instance: InstanceId,
     pinned: Option<GenesisValidatorsRoot>,
@@ -175,7 +176,7 @@ impl Store for SqliteStore {
         self.transaction(|db| {
             let Some((id, row)) = find_key(db, key)? else { return Ok(None) };
             set_state(db, id, KeyState::Tombstoned)?;
-            write(db, "delete a sealed key", "DELETE FROM sealed_keys WHERE id = ?1", params![id.signed()])?;
+            delete_secret(db, id)?;
             touch(db, id, by, at)?;
             Ok(Some(row.state))
         })
@@ -202,6 +203,59 @@ impl Store for SqliteStore {
         })
     }
 
+    fn merge(&mut self, keys: &[PublicKey], merge: Merge<'_>, by: &CallerId, at: UnixMillis) -> Result<(), StoreError> {
+        let changed = self.transaction(|db| {
+            let rows = load_rows(db, keys)?;
+            let mut changed = 0u64;
+            for (index, (key, row)) in keys.iter().zip(rows).enumerate() {
+                let marks = merge(index, row.as_ref().map(|row| &row.marks));
+                let id = match row {
+                    Some(row) if row.marks == marks => continue,
+                    Some(row) => row.id,
+                    None => insert_row(db, key)?,
+                };
+                write_marks(&mut prepare(db, UPDATE_MARKS)?, id, &marks)?;
+                touch(db, id, by, at)?;
+                changed = changed.saturating_add(1);
+            }
+            Ok(changed)
+        })?;
+        self.pages_since_checkpoint = self.pages_since_checkpoint.saturating_add(changed);
+        Ok(())
+    }
+
+    fn withdraw(
+        &mut self,
+        keys: Option<&[PublicKey]>,
+        how: Withdraw,
+        by: &CallerId,
+        at: UnixMillis,
+    ) -> Result<Vec<Withdrawn>, StoreError> {
+        self.transaction(|db| {
+            let all = if keys.is_none() { all_keys(db)? } else { Vec::new() };
+            let keys = keys.unwrap_or(&all);
+            let mut withdrawn = Vec::with_capacity(keys.len());
+            for key in keys {
+                let Some((id, row)) = find_key(db, key)? else { continue };
+                let to = how.state_after(&row);
+                if to != row.state {
+                    set_state(db, id, to)?;
+                    touch(db, id, by, at)?;
+                }
+                if to == KeyState::Tombstoned && row.has_secret {
+                    delete_secret(db, id)?;
+                }
+                withdrawn.push(Withdrawn {
+                    key: *key,
+                    before: row.state,
+                    had_secret: row.has_secret,
+                    watermarks: row.marks,
+                });
+            }
+            Ok(withdrawn)
+        })
+    }
+
     fn put_data_key(&mut self, record: &DataKeyRecord) -> Result<(), StoreError> {
         self.transaction(|db| {
             let sql = "INSERT INTO data_keys (id, provider, wrapped, stored_ms) VALUES (?1, ?2, ?3, ?4) \
@@ -221,6 +275,28 @@ impl Store for SqliteStore {
         })?;
         self.pinned = Some(root);
         Ok(root)
+    }
+
+    fn head(&self) -> Head {
+        self.head
+    }
+
+    fn batch_hash(&mut self, seq: u64) -> Result<Option<Hash>, StoreError> {
+        let sql = "SELECT hash FROM journal WHERE seq = ?1 AND instance = ?2";
+        let found = prepare(&self.db, sql)?.query_row(params![seq.cast_signed(), self.instance.0], |row| blob(row, 0));
+        let found = found.optional().map_err(|error| classify("look up a journal batch", error))?;
+        Ok(found.map(Hash))
+    }
+
+    fn is_pristine(&mut self) -> Result<bool, StoreError> {
+        let sql = "SELECT NOT EXISTS (SELECT 1 FROM journal) AND NOT EXISTS (SELECT 1 FROM validators)";
+        prepare(&self.db, sql)?
+            .query_row([], |row| row.get(0))
+            .map_err(|error| classify("see whether the database is new", error))
+    }
+
+    fn identity(&self) -> Result<DatabaseIdentity, StoreError> {
+        self.lock.describe().map_err(|error| StoreError::retryable("examine its own file", error))
     }
 
     fn tidy(&mut self, load: Load) {
@@ -365,6 +441,13 @@ fn all_keys(db: &Connection) -> Result<Vec<PublicKey>, StoreError> {
     keys.and_then(Iterator::collect).map_err(|error| classify("list the keys", error))
 }
 
+/// Makes a row that cannot sign.
+fn insert_row(db: &Connection, key: &PublicKey) -> Result<RowId, StoreError> {
+    let sql = "INSERT INTO validators (pubkey, state) VALUES (?1, ?2)";
+    write(db, "register a key", sql, params![key.as_bytes(), values::state_code(KeyState::Disabled)])?;
+    Ok(RowId(db.last_insert_rowid().cast_unsigned()))
+}
+
 /// Carries out what `decide_entry` decided for one key.
 fn enter(
     db: &Connection,
@@ -373,14 +456,7 @@ fn enter(
     entry: Entry,
     at: UnixMillis,
 ) -> Result<Registered, StoreError> {
-    let id = if let Some(id) = found {
-        id
-    } else {
-        let state = values::state_code(KeyState::Disabled);
-        let sql = "INSERT INTO validators (pubkey, state) VALUES (?1, ?2)";
-        write(db, "register a key", sql, params![key.key.as_bytes(), state])?;
-        RowId(db.last_insert_rowid().cast_unsigned())
-    };
+    let id = if let Some(id) = found { id } else { insert_row(db, &key.key)? };
     match entry {
         Entry::Duplicate(marks) => {
             write_marks(&mut prepare(db, UPDATE_MARKS)?, id, &marks)?;
@@ -400,6 +476,10 @@ fn enter(
             Ok(Registered::New(Registration::new(Enrolled { key: key.key })))
         }
     }
+}
+
+fn delete_secret(db: &Connection, id: RowId) -> Result<(), StoreError> {
+    write(db, "delete a sealed key", "DELETE FROM sealed_keys WHERE id = ?1", params![id.signed()]).map(drop)
 }
 
 fn set_state(db: &Connection, id: RowId, state: KeyState) -> Result<(), StoreError> {

@@ -20,6 +20,7 @@ use rustix::fs::{FlockOperation, flock};
 
 use super::values::{blob, small};
 use super::{SqliteStore, read_head};
+use crate::anchor::DatabaseIdentity;
 use crate::error::OpenError;
 use crate::journal::InstanceId;
 use crate::store::filesystem;
@@ -66,7 +67,7 @@ pub(super) fn open(path: &Path) -> Result<SqliteStore, OpenError> {
         path: path.to_owned(),
         source: Box::new(source),
     })?;
-    Ok(SqliteStore { db, _lock: lock, path: path.to_owned(), instance, pinned, head, pages_since_checkpoint: 0 })
+    Ok(SqliteStore { db, lock, path: path.to_owned(), instance, pinned, head, pages_since_checkpoint: 0 })
 }
 
 /// Opens for reading only. Needs no lock: SQLite lets readers see the last commit while somebody writes.
@@ -138,6 +139,17 @@ impl FileLock {
         }
         locked.insert(identity);
         Ok(Self { file, identity })
+    }
+
+    /// What tells the file from a copy: its inode, and when that was made. The device number is left out: it
+    /// may change with a reboot. Filesystems that keep no creation time have the inode alone.
+    pub(super) fn describe(&self) -> std::io::Result<DatabaseIdentity> {
+        let metadata = self.file.metadata()?;
+        let born = metadata.created().ok().and_then(|born| born.duration_since(std::time::UNIX_EPOCH).ok());
+        Ok(DatabaseIdentity::new(match born {
+            Some(born) => format!("sqlite inode {} made {}.{:09}", metadata.ino(), born.as_secs(), born.subsec_nanos()),
+            None => format!("sqlite inode {}", metadata.ino()),
+        }))
     }
 }
 
