@@ -4,16 +4,18 @@
 //! bound), drops those whose client has gone, and judges and records the rest in one transaction. There
 //! are no timers: a lone request commits at once. Replies are sent only after the commit, so a permit
 //! without a durable record cannot exist. When the outcome of a commit is unknown, the committer freezes:
-//! it touches the store never again and refuses everything.
+//! it touches the store never again and refuses everything. When the database may have lost writes, it is
+//! *suspect*: unslashable messages go on, slashable ones need a key fenced since (see `fence.rs`).
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use holdfast_domain::{PublicKey, SigningIntent, UnixMillis};
+use holdfast_domain::{PublicKey, SigningIntent, Subject, UnixMillis};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::anchor::{Anchor, Suspicion};
 use crate::db::Settings;
 use crate::error::{AdminError, FreezeReason, OpenError, Refusal, StoreError};
 use crate::guard::{GuardHealth, release};
@@ -21,11 +23,13 @@ use crate::identity::CallerId;
 use crate::journal::codec::Encoder;
 use crate::journal::merkle::Accumulator;
 use crate::journal::{BatchHeader, Entry, Head, InstanceId, Outcome, leaf};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, ReasonLabel};
 use crate::permit::SigningPermit;
 use crate::registry::KeyState;
 use crate::rules::{Approved, Denial, Horizon, Verdict, Watermarks, judge, judge_chain};
 use crate::store::{Committed, Load, Planned, ReadStore, Row, Store};
+
+mod fence;
 
 /// How long before genesis a fence "now" is still believed: a clock further back is taken to be wrong.
 const LONGEST_WAIT_FOR_GENESIS_MILLIS: u64 = 30 * 24 * 60 * 60 * 1000;
@@ -49,6 +53,7 @@ pub(crate) type Job = Box<dyn FnOnce(Result<&mut dyn Store, FreezeReason>) -> Op
 pub(crate) enum Command {
     Authorize(Request),
     Admin(Job),
+    Fence { keys: Option<Vec<PublicKey>>, by: CallerId, reply: oneshot::Sender<Result<u64, AdminError>> },
     Stop(oneshot::Sender<()>),
 }
 
@@ -86,20 +91,48 @@ impl Shared {
 
     fn frozen(&self) -> Option<FreezeReason> {
         match *self.health.borrow() {
-            GuardHealth::Serving => None,
+            GuardHealth::Serving | GuardHealth::Suspect(_) => None,
             GuardHealth::Frozen { reason } => Some(reason),
+        }
+    }
+
+    /// Shows what the committer knows about the database, unless all is frozen.
+    fn show(&self, suspicion: Option<Suspicion>) {
+        let shown = suspicion.map_or(GuardHealth::Serving, GuardHealth::Suspect);
+        self.health.send_if_modified(|health| match health {
+            GuardHealth::Frozen { .. } => false,
+            GuardHealth::Serving | GuardHealth::Suspect(_) => {
+                let changed = *health != shown;
+                *health = shown;
+                changed
+            }
+        });
+        self.metrics.frozen_reason.clear();
+        self.metrics.frozen.set(i64::from(suspicion.is_some()));
+        if let Some(suspicion) = suspicion {
+            self.metrics.frozen_reason.get_or_create(&ReasonLabel(suspicion.kind.as_str())).set(1);
+            let (expected, found) = (suspicion.expected.map(|head| head.seq), suspicion.found.seq);
+            tracing::error!(
+                kind = suspicion.kind.as_str(),
+                expected,
+                found,
+                "slashing protection is frozen: {}; slashable messages are refused until the keys are fenced",
+                suspicion.kind
+            );
         }
     }
 
     fn freeze(&self, reason: FreezeReason) {
         let first = self.health.send_if_modified(|health| match health {
-            GuardHealth::Serving => {
+            GuardHealth::Serving | GuardHealth::Suspect(_) => {
                 *health = GuardHealth::Frozen { reason };
                 true
             }
             GuardHealth::Frozen { .. } => false,
         });
         if first {
+            self.metrics.frozen_reason.clear();
+            self.metrics.frozen_reason.get_or_create(&ReasonLabel(reason.as_str())).set(1);
             self.metrics.frozen.set(1);
             tracing::error!(%reason, "slashing protection is frozen");
         }
@@ -126,18 +159,28 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    /// Starts both threads.
+    /// Compares the database with its anchor, and starts both threads.
     pub(crate) fn start(
-        store: Box<dyn Store>,
+        mut store: Box<dyn Store>,
         reader: Box<dyn ReadStore>,
         instance: InstanceId,
         settings: Settings,
     ) -> Result<Self, OpenError> {
+        #[cfg(feature = "fault-injection")]
+        if let Some(plan) = settings.faults.clone() {
+            store = Box::new(crate::store::faulty::FaultyStore::new(store, plan));
+        }
+        let now = settings.clock.now();
+        let root = settings.genesis_validators_root;
+        let anchor = settings.anchor.as_deref();
+        let anchor = anchor.map(|path| Anchor::attach(path, store.as_mut(), instance, root, now)).transpose()?;
         let (commands, command_queue) = mpsc::channel(settings.queue_capacity.get());
         let (reads, read_queue) = mpsc::channel(READ_QUEUE_CAPACITY);
         let (health, _) = watch::channel(GuardHealth::Serving);
         let shared = Arc::new(Shared { settings, metrics: Metrics::new(), health });
-        let committer = Committer { store: Some(store), instance, shared: Arc::clone(&shared) };
+        let mut committer =
+            Committer { store: Some(store), instance, shared: Arc::clone(&shared), anchor, suspect: None };
+        committer.show_suspicion();
         let mut core = Self {
             shared,
             channels: Some((commands, reads)),
@@ -191,6 +234,24 @@ struct Committer {
     store: Option<Box<dyn Store>>,
     instance: InstanceId,
     shared: Arc<Shared>,
+    anchor: Option<Anchor>,
+    /// Set while the database is under suspicion.
+    suspect: Option<Suspect>,
+}
+
+/// What a key needs to sign although the database is under suspicion.
+#[derive(Debug, Clone, Copy)]
+struct Suspect {
+    /// Marks of a key fenced since; `None` if the clock is too wrong to say.
+    fenced: Option<Watermarks>,
+}
+
+impl Suspect {
+    /// Whether the key was fenced since the suspicion. No slashable message of any other key was permitted since, so
+    /// all that may be missing here lies below.
+    fn allows(&self, marks: &Watermarks) -> bool {
+        self.fenced.is_some_and(|fence| marks.covers(&fence))
+    }
 }
 
 /// Freezes protection if the thread unwinds.
@@ -225,6 +286,11 @@ impl Committer {
                         self.commit(&mut batch);
                         self.administer(job);
                     }
+                    Command::Fence { keys, by, reply } => {
+                        self.commit(&mut batch);
+                        let result = self.fence(keys.as_deref(), &by);
+                        drop(reply.send(result));
+                    }
                     Command::Stop(stopped) => {
                         self.commit(&mut batch);
                         queue.close();
@@ -239,6 +305,9 @@ impl Committer {
             if let Some(store) = &mut self.store {
                 store.tidy(load);
             }
+            if let Some(anchor) = &mut self.anchor {
+                anchor.tidy(load);
+            }
         }
         self.close();
     }
@@ -246,6 +315,9 @@ impl Committer {
     fn close(&mut self) {
         if let Some(store) = self.store.take() {
             store.close();
+        }
+        if let Some(mut anchor) = self.anchor.take() {
+            anchor.flush();
         }
     }
 
@@ -285,14 +357,17 @@ impl Committer {
         };
         let (keys, positions) = distinct_keys(batch);
         let mut due = Vec::with_capacity(batch.len());
-        let mut bytes = 0;
+        let (mut bytes, mut end) = (0, Head::EMPTY);
+        let suspect = self.suspect;
         let result = store.commit_batch(&keys, &mut |head, rows| {
-            let planned = plan(&self.shared, self.instance, head, rows, batch, &positions, &mut due);
+            let planned = plan(&self.shared, self.instance, suspect, head, rows, batch, &positions, &mut due);
             bytes = planned.entries.len();
+            end = planned.header.as_head();
             planned
         });
         match result {
             Ok(committed) => {
+                self.advance(end);
                 self.shared.metrics.observe_commit(started.elapsed(), batch.len() as u64, bytes);
                 deliver(&self.shared.metrics, batch, due, &committed);
             }
@@ -300,11 +375,22 @@ impl Committer {
         }
     }
 
+    /// Notes in the anchor what is about to be acknowledged.
+    fn advance(&mut self, end: Head) {
+        if let Some(anchor) = &mut self.anchor
+            && anchor.advance(end).is_err()
+        {
+            self.shared.metrics.anchor_failures.inc();
+        }
+    }
+
     fn fail(&mut self, batch: &mut Vec<Request>, error: StoreError) {
         self.shared.metrics.failed_commits.inc();
         let freezes = error.freezes();
         tracing::error!(error = &error as &dyn std::error::Error, entries = batch.len(), "a batch was not committed");
-        if let Some(reason) = freezes {
+        if freezes == Some(FreezeReason::JournalHeadMoved) && self.suspect_the_journal() {
+            refuse_all(batch, &Refusal::RollbackSuspected);
+        } else if let Some(reason) = freezes {
             self.freeze(reason);
             refuse_all(batch, &Refusal::Frozen(reason));
         } else {
@@ -331,9 +417,11 @@ fn distinct_keys(batch: &[Request]) -> (Vec<PublicKey>, Vec<usize>) {
 }
 
 /// Judges a batch in order against the rows, which change as it goes, and plans what to write.
+#[expect(clippy::too_many_arguments, reason = "one caller; a struct for it would only rename the fields")]
 fn plan(
     shared: &Shared,
     instance: InstanceId,
+    suspect: Option<Suspect>,
     head: &Head,
     rows: &mut [Option<Row>],
     batch: &[Request],
@@ -349,7 +437,7 @@ fn plan(
     for (request, position) in batch.iter().zip(positions) {
         let row = rows.get_mut(*position).and_then(Option::as_mut);
         let id = row.as_ref().map(|row| row.id);
-        let decided = decide(shared, horizon, row, &request.intent);
+        let decided = decide(shared, horizon, suspect, row, &request.intent);
         let entry = Entry {
             caller: request.caller.clone(),
             key: *request.intent.key(),
@@ -371,7 +459,13 @@ fn plan(
 }
 
 /// Judges one intent and, if it is approved, moves its row on.
-fn decide(shared: &Shared, horizon: Horizon, row: Option<&mut Row>, intent: &SigningIntent) -> Due {
+fn decide(
+    shared: &Shared,
+    horizon: Horizon,
+    suspect: Option<Suspect>,
+    row: Option<&mut Row>,
+    intent: &SigningIntent,
+) -> Due {
     let subject = intent.subject();
     let named = intent.genesis_validators_root();
     if let Err(denial) = judge_chain(subject, named, shared.settings.genesis_validators_root) {
@@ -382,7 +476,14 @@ fn decide(shared: &Shared, horizon: Horizon, row: Option<&mut Row>, intent: &Sig
         KeyState::Enabled => {}
         KeyState::Disabled | KeyState::Tombstoned => return Due::Denial(Denial::KeyDisabled),
     }
+    let slashable = match subject {
+        Subject::Block { .. } | Subject::Attestation { .. } => true,
+        Subject::Unslashable { .. } => false,
+    };
     match judge(&row.marks, subject, &intent.root(), horizon) {
+        Verdict::Approve { approved: _, after: _ } if slashable && suspect.is_some_and(|s| !s.allows(&row.marks)) => {
+            Due::Denial(Denial::ProtectionFrozen)
+        }
         Verdict::Approve { approved, after } => {
             row.changed |= row.marks != after;
             row.marks = after;

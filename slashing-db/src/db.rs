@@ -1,6 +1,7 @@
 //! Opening a database and binding it to a chain: the steps before there is a [`Guard`].
 
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use holdfast_domain::{Clock, GenesisValidatorsRoot, SlotClock};
@@ -8,7 +9,7 @@ use holdfast_domain::{Clock, GenesisValidatorsRoot, SlotClock};
 #[cfg(feature = "sqlite")]
 use {
     crate::committer::Core, crate::error::OpenError, crate::guard::Guard, crate::journal::Head,
-    crate::journal::InstanceId, crate::store::Store, crate::store::sqlite::SqliteStore, std::path::PathBuf,
+    crate::journal::InstanceId, crate::store::Store, crate::store::sqlite::SqliteStore,
 };
 
 /// Slots beyond the clock that still count as present: room for clocks that differ a little.
@@ -41,6 +42,12 @@ pub struct BindOptions {
     pub queue_capacity: NonZeroUsize,
     /// Requests committed together at most; [`DEFAULT_MAX_BATCH`].
     pub max_batch: NonZeroUsize,
+    /// Where the end of the journal is remembered outside the database. Without it nobody notices that the
+    /// database lost writes: leave it out only where that cannot matter.
+    pub anchor: Option<PathBuf>,
+    /// Faults to come.
+    #[cfg(feature = "fault-injection")]
+    pub faults: Option<crate::FaultPlan>,
 }
 
 /// The same options, as the committer keeps them.
@@ -56,6 +63,9 @@ impl BindOptions {
             future_tolerance_slots: DEFAULT_FUTURE_TOLERANCE_SLOTS,
             queue_capacity: DEFAULT_QUEUE_CAPACITY,
             max_batch: DEFAULT_MAX_BATCH,
+            anchor: None,
+            #[cfg(feature = "fault-injection")]
+            faults: None,
         }
     }
 }
@@ -87,7 +97,7 @@ impl SlashingDb {
         self.store.instance()
     }
 
-    /// The end of the journal as found in the file: to be compared with a head kept elsewhere, before serving.
+    /// The end of the journal as found in the file.
     pub fn journal_head(&self) -> Head {
         self.store.head()
     }

@@ -25,6 +25,19 @@ pub struct Metrics {
     pub(crate) overloaded: Counter,
     pub(crate) failed_commits: Counter,
     pub(crate) frozen: Gauge,
+    pub(crate) frozen_reason: Family<ReasonLabel, Gauge>,
+    pub(crate) fences: Counter,
+    pub(crate) anchor_failures: Counter,
+}
+
+/// Label of a freeze.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct ReasonLabel(pub(crate) &'static str);
+
+impl EncodeLabelSet for ReasonLabel {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> Result<(), std::fmt::Error> {
+        ("reason", self.0).encode(encoder.encode_label())
+    }
 }
 
 /// Labels of one verdict.
@@ -57,6 +70,9 @@ impl Metrics {
             overloaded: Counter::default(),
             failed_commits: Counter::default(),
             frozen: Gauge::default(),
+            frozen_reason: Family::default(),
+            fences: Counter::default(),
+            anchor_failures: Counter::default(),
         }
     }
 
@@ -76,7 +92,15 @@ impl Metrics {
         area.register("abandoned_requests", abandoned, self.abandoned.clone());
         area.register("overloaded_requests", "Requests refused because the queue was full", self.overloaded.clone());
         area.register("failed_commits", "Batches that were not committed", self.failed_commits.clone());
-        area.register("frozen", "1 if slashing protection is frozen, else 0", self.frozen.clone());
+        area.register("frozen_reason", "1 for the reason of the present freeze", self.frozen_reason.clone());
+        area.register("fences", "Fences placed", self.fences.clone());
+        let anchor = "Batches whose anchor could not be written";
+        area.register("anchor_failures", anchor, self.anchor_failures.clone());
+        area.register(
+            "frozen",
+            "1 if slashing protection is frozen, wholly or for slashable messages, else 0",
+            self.frozen.clone(),
+        );
     }
 
     pub(crate) fn observe_verdict(&self, kind: MessageKind, outcome: Outcome) {

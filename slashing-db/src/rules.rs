@@ -72,6 +72,12 @@ impl Watermarks {
         };
         Self { block, attestation }
     }
+
+    /// Whether everything a fence at `floor` would refuse is refused already.
+    pub fn covers(&self, floor: &Watermarks) -> bool {
+        let raised = self.raised_to(floor);
+        raised == *self
+    }
 }
 
 /// The last slot that counts as present: `slot(now) + tolerance`.
@@ -151,11 +157,13 @@ pub enum Denial {
     KeyDisabled,
     /// The key has no row.
     KeyNotRegistered,
+    /// The database is suspected of having lost writes, and the key has not been fenced since.
+    ProtectionFrozen,
 }
 
 impl Denial {
     /// Every denial.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Slashable(SlashingReason::BlockSlotBelowWatermark),
         Self::Slashable(SlashingReason::DoubleBlock),
         Self::Slashable(SlashingReason::SourceAfterTarget),
@@ -168,6 +176,7 @@ impl Denial {
         Self::WrongGenesisValidatorsRoot,
         Self::KeyDisabled,
         Self::KeyNotRegistered,
+        Self::ProtectionFrozen,
     ];
 
     /// Stable word for responses, metric labels and the journal.
@@ -187,6 +196,7 @@ impl Denial {
             Self::WrongGenesisValidatorsRoot => "wrong_genesis_validators_root",
             Self::KeyDisabled => "key_disabled",
             Self::KeyNotRegistered => "key_not_registered",
+            Self::ProtectionFrozen => "protection_frozen",
         }
     }
 }

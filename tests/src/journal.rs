@@ -33,7 +33,7 @@ pub fn read(data_dir: &Path) -> Journal {
                 Outcome::Approved(_) => {
                     journal.permitted.insert((entry.key.to_string(), *entry.root.as_bytes()));
                 }
-                Outcome::Denied(_) => {}
+                Outcome::Denied(_) | Outcome::Fenced => {}
             }
         }
     }

@@ -8,10 +8,10 @@ use super::*;
 use crate::db::BindOptions;
 use crate::error::Class;
 use crate::guard::Guard;
-use crate::registry::{DataKeyRecord, NewKey, Registered, Switch, Withdraw, Withdrawn};
+use crate::registry::Switch;
 use crate::rules::Approval;
+use crate::store::faulty::{Fault, FaultPlan, FaultyStore};
 use crate::store::sqlite::SqliteStore;
-use crate::store::{DecideEntry, Judge, Merge};
 use crate::support::{Home, Intents, caller, chain, key, register_fresh, slot_clock};
 
 /// No limit on the size of the database.

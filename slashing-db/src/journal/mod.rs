@@ -77,6 +77,9 @@ pub enum Outcome {
     Approved(Approval),
     /// No permit.
     Denied(Denial),
+    /// Not a request: the caller raised the key's watermarks to a fence. The subject holds the fence as the slot,
+    /// source and target of an attestation, and the root is zero.
+    Fenced,
 }
 
 impl Outcome {
@@ -103,21 +106,25 @@ impl Outcome {
                 Denial::WrongGenesisValidatorsRoot => 34,
                 Denial::KeyDisabled => 35,
                 Denial::KeyNotRegistered => 36,
+                Denial::ProtectionFrozen => 37,
             },
+            Self::Fenced => 48,
         }
     }
 
     /// The outcome with this code.
     pub fn from_code(code: u8) -> Option<Self> {
         let approvals = [Approval::NewData, Approval::SameData, Approval::NotSlashable].map(Self::Approved);
-        approvals.into_iter().chain(Denial::ALL.map(Self::Denied)).find(|outcome| outcome.code() == code)
+        let denials = Denial::ALL.map(Self::Denied);
+        approvals.into_iter().chain(denials).chain([Self::Fenced]).find(|outcome| outcome.code() == code)
     }
 
-    /// `signed` or `refused`, for listings and metric labels.
+    /// `signed`, `refused` or `fenced`, for listings and metric labels.
     pub const fn result(self) -> &'static str {
         match self {
             Self::Approved(_) => "signed",
             Self::Denied(_) => "refused",
+            Self::Fenced => "fenced",
         }
     }
 
@@ -130,6 +137,7 @@ impl Outcome {
                 Approval::NotSlashable => "not_slashable",
             },
             Self::Denied(denial) => denial.as_str(),
+            Self::Fenced => "fence",
         }
     }
 }
@@ -233,7 +241,7 @@ mod tests {
                 seen += 1;
             }
         }
-        assert_eq!(seen, 3 + Denial::ALL.len());
+        assert_eq!(seen, 4 + Denial::ALL.len());
     }
 
     #[test]

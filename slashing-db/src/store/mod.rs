@@ -162,6 +162,11 @@ pub(crate) trait Store: Send {
     /// The end of this instance's chain as this process left it, or found it when it opened the database.
     fn head(&self) -> Head;
 
+    /// Takes the end of the chain as it is now for the one this process left, after
+    /// [`FreezeReason::JournalHeadMoved`](crate::FreezeReason::JournalHeadMoved). Only for a database that has
+    /// been put under suspicion.
+    fn accept_head(&mut self) -> Result<Head, StoreError>;
+
     /// The hash of batch `seq` of this instance's chain; `None` if there is no such batch. Asked outside any
     /// transaction, from what is durable.
     fn batch_hash(&mut self, seq: u64) -> Result<Option<Hash>, StoreError>;

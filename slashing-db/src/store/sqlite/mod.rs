@@ -281,6 +281,11 @@ impl Store for SqliteStore {
         self.head
     }
 
+    fn accept_head(&mut self) -> Result<Head, StoreError> {
+        self.head = read_head(&self.db)?;
+        Ok(self.head)
+    }
+
     fn batch_hash(&mut self, seq: u64) -> Result<Option<Hash>, StoreError> {
         let sql = "SELECT hash FROM journal WHERE seq = ?1 AND instance = ?2";
         let found = prepare(&self.db, sql)?.query_row(params![seq.cast_signed(), self.instance.0], |row| blob(row, 0));

@@ -1,0 +1,291 @@
+//! The anchor: a small file outside the database that remembers the end of the journal.
+//!
+//! A hash chain shows every change except that its end was cut off, and a restored copy is a chain without
+//! its end. The anchor names the last batch that was acknowledged, the database it is in, and whether that
+//! database is under suspicion. It is written after a commit and before the first reply, without a flush of
+//! its own, and flushed on a schedule and at shutdown. So it is never ahead of what is durable, and after the
+//! mere end of a process never behind what was acknowledged; only a power cut can leave it behind.
+//!
+//! Once suspicion is written here it stays, whatever database is put in place, until a fence takes it away.
+
+mod file;
+mod record;
+
+use core::fmt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use holdfast_domain::{GenesisValidatorsRoot, UnixMillis};
+
+use crate::error::OpenError;
+use crate::journal::{Head, InstanceId};
+use crate::store::{Load, Store};
+use file::{AnchorFile, Found};
+use record::Record;
+
+/// How long the newest mark may stay unflushed when nobody waits, and when somebody does.
+const FLUSH_WHEN_IDLE: Duration = Duration::from_secs(1);
+const FLUSH_WHEN_BUSY: Duration = Duration::from_secs(10);
+
+/// What tells a database from a copy of it, as its store describes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct DatabaseIdentity(String);
+
+impl DatabaseIdentity {
+    /// Longest description kept, in bytes.
+    const MAX_BYTES: usize = 200;
+
+    /// Takes a description, without line breaks and cut to a bounded length.
+    pub(crate) fn new(description: impl AsRef<str>) -> Self {
+        let mut kept = String::new();
+        for character in description.as_ref().chars().filter(|character| !character.is_control()) {
+            if kept.len().saturating_add(character.len_utf8()) > Self::MAX_BYTES {
+                break;
+            }
+            kept.push(character);
+        }
+        Self(kept)
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// What makes a database suspect of having lost acknowledged writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RollbackKind {
+    /// The journal ends before the batch that was acknowledged last.
+    JournalShorter,
+    /// The batch that was acknowledged last is another one here.
+    JournalDiffers,
+    /// The journal moved while this process had the database open.
+    JournalMoved,
+    /// The file is not the one that was used last, but a copy of it.
+    Copied,
+    /// Another database.
+    OtherDatabase,
+    /// There is no anchor, but there are records.
+    AnchorMissing,
+    /// The anchor cannot be read.
+    AnchorUnreadable,
+}
+
+impl RollbackKind {
+    /// Every kind.
+    pub const ALL: [Self; 7] = [
+        Self::JournalShorter,
+        Self::JournalDiffers,
+        Self::JournalMoved,
+        Self::Copied,
+        Self::OtherDatabase,
+        Self::AnchorMissing,
+        Self::AnchorUnreadable,
+    ];
+
+    /// Stable word for metric labels, JSON and the anchor file.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::JournalShorter => "journal_shorter",
+            Self::JournalDiffers => "journal_differs",
+            Self::JournalMoved => "journal_moved",
+            Self::Copied => "database_copied",
+            Self::OtherDatabase => "other_database",
+            Self::AnchorMissing => "anchor_missing",
+            Self::AnchorUnreadable => "anchor_unreadable",
+        }
+    }
+
+    const fn describe(self) -> &'static str {
+        match self {
+            Self::JournalShorter => "the database has lost batches that were acknowledged; an older copy was restored",
+            Self::JournalDiffers => "the last acknowledged batch is another one in this database; it is another copy",
+            Self::JournalMoved => "the journal changed behind the back of the running process",
+            Self::Copied => "the database is a copy of the one used last; the other copy may be newer, or in use",
+            Self::OtherDatabase => "this is another database than the one used last with this data directory",
+            Self::AnchorMissing => "the anchor file is missing, so nothing shows that the database is up to date",
+            Self::AnchorUnreadable => "the anchor file is damaged, so nothing shows that the database is up to date",
+        }
+    }
+}
+
+impl fmt::Display for RollbackKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.describe())
+    }
+}
+
+/// A database under suspicion: slashable messages are signed only for keys fenced since.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Suspicion {
+    /// What was noticed.
+    pub kind: RollbackKind,
+    /// When; nothing slashable was signed since, except for keys that were fenced.
+    pub since: UnixMillis,
+    /// Where the journal should have ended; `None` without a readable anchor.
+    pub expected: Option<Head>,
+    /// Where it ended.
+    pub found: Head,
+}
+
+/// The database as it was found.
+struct Present {
+    instance: InstanceId,
+    root: GenesisValidatorsRoot,
+    database: DatabaseIdentity,
+    head: Head,
+}
+
+/// An anchor in use.
+pub(crate) struct Anchor {
+    file: AnchorFile,
+    record: Record,
+    /// Set while the newest mark is not flushed.
+    unflushed: bool,
+    last_flush: Instant,
+    failing: bool,
+}
+
+impl Anchor {
+    /// Opens or makes the anchor, compares it with the database, and writes down what came out.
+    pub(crate) fn attach(
+        path: &Path,
+        store: &mut dyn Store,
+        instance: InstanceId,
+        root: GenesisValidatorsRoot,
+        now: UnixMillis,
+    ) -> Result<Self, OpenError> {
+        let database = |source| OpenError::Database {
+            action: "compare the anchor with the database",
+            path: path.to_owned(),
+            source: Box::new(source),
+        };
+        let identity = store.identity().map_err(database)?;
+        let present = Present { instance, root, database: identity, head: store.head() };
+        let pristine = store.is_pristine().map_err(database)?;
+        let (file, found) = AnchorFile::open(path)?;
+        let mut record = Record {
+            generation: 0,
+            instance,
+            root,
+            database: present.database.clone(),
+            head: present.head,
+            suspicion: None,
+        };
+        let noticed = match found {
+            Found::Missing if pristine => None,
+            Found::Unreadable if pristine => None,
+            Found::Missing => Some((RollbackKind::AnchorMissing, None)),
+            Found::Unreadable => Some((RollbackKind::AnchorUnreadable, None)),
+            Found::Record(old) => {
+                record.generation = old.generation;
+                record.suspicion = old.suspicion;
+                compare(&old, &present, store).map_err(database)?.map(|kind| (kind, Some(old.head)))
+            }
+        };
+        if let Some((kind, expected)) = noticed {
+            record.suspicion = Some(Suspicion { kind, since: now, expected, found: present.head });
+        }
+        let mut anchor = Self { file, record, unflushed: true, last_flush: Instant::now(), failing: false };
+        anchor.write_through().map_err(|source| OpenError::Io { action: "write", path: path.to_owned(), source })?;
+        Ok(anchor)
+    }
+
+    /// The suspicion on record.
+    pub(crate) fn suspicion(&self) -> Option<Suspicion> {
+        self.record.suspicion
+    }
+
+    /// Notes the batch committed last. Called before its replies leave. A failure only weakens detection,
+    /// so it is reported and tried again with the next batch.
+    pub(crate) fn advance(&mut self, head: Head) -> Result<(), std::io::Error> {
+        self.record.head = head;
+        self.unflushed = true;
+        let written = self.file.write(&mut self.record);
+        match &written {
+            Err(error) if !self.failing => {
+                tracing::warn!(%error, path = %self.file.path().display(), "cannot write the anchor; a lost database might go unnoticed");
+            }
+            Ok(()) if self.failing => tracing::info!("the anchor can be written again"),
+            Ok(()) | Err(_) => {}
+        }
+        self.failing = written.is_err();
+        written
+    }
+
+    /// Flushes now and then, after every reply has left.
+    pub(crate) fn tidy(&mut self, load: Load) {
+        let patience = match load {
+            Load::Idle => FLUSH_WHEN_IDLE,
+            Load::Busy => FLUSH_WHEN_BUSY,
+        };
+        if self.unflushed && self.last_flush.elapsed() >= patience {
+            self.flush();
+        }
+    }
+
+    /// Flushes the newest mark.
+    pub(crate) fn flush(&mut self) {
+        self.last_flush = Instant::now();
+        match self.file.flush() {
+            Ok(()) => self.unflushed = false,
+            Err(error) => tracing::warn!(%error, "cannot flush the anchor; after a power cut it may lag behind"),
+        }
+    }
+
+    /// Writes suspicion of the database durably, which is from now on the one to compare with.
+    pub(crate) fn suspect(&mut self, suspicion: Suspicion, database: DatabaseIdentity) -> Result<(), std::io::Error> {
+        self.record.suspicion = Some(suspicion);
+        self.record.database = database;
+        self.record.head = suspicion.found;
+        self.write_through()
+    }
+
+    /// Takes suspicion away durably; only after a fence of every key was committed.
+    pub(crate) fn clear(&mut self, head: Head) -> Result<(), std::io::Error> {
+        let before = self.record.suspicion.take();
+        self.record.head = head;
+        let written = self.write_through();
+        if written.is_err() {
+            self.record.suspicion = before;
+        }
+        written
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> PathBuf {
+        self.file.path().to_owned()
+    }
+
+    /// Writes the record to both places and flushes, so that no older one can come back.
+    fn write_through(&mut self) -> Result<(), std::io::Error> {
+        self.file.write(&mut self.record)?;
+        self.file.flush()?;
+        self.file.write(&mut self.record)?;
+        self.file.flush()?;
+        self.unflushed = false;
+        Ok(())
+    }
+}
+
+/// What is wrong with the database, seen from the anchor. The most telling difference comes first.
+fn compare(
+    anchor: &Record,
+    present: &Present,
+    store: &mut dyn Store,
+) -> Result<Option<RollbackKind>, crate::error::StoreError> {
+    if anchor.instance != present.instance || anchor.root != present.root {
+        return Ok(Some(RollbackKind::OtherDatabase));
+    }
+    if anchor.head != Head::EMPTY {
+        match store.batch_hash(anchor.head.seq)? {
+            None => return Ok(Some(RollbackKind::JournalShorter)),
+            Some(hash) if hash != anchor.head.hash => return Ok(Some(RollbackKind::JournalDiffers)),
+            Some(_) => {}
+        }
+    }
+    Ok((anchor.database != present.database).then_some(RollbackKind::Copied))
+}
+
+#[cfg(all(test, feature = "sqlite"))]
+mod tests;

@@ -1,0 +1,137 @@
+//! Suspicion of the database, and the fence that ends it.
+//!
+//! Order of a fence: the watermarks rise in one transaction; then journal batches say who fenced which key at
+//! what height; only then is the anchor renewed. So an anchor without suspicion always names a
+//! journal that holds the fence: a database put back to before the fence is noticed like any other.
+
+use super::{Committer, Suspect};
+use crate::anchor::{RollbackKind, Suspicion};
+use crate::error::{AdminError, FreezeReason, StoreError};
+use crate::identity::CallerId;
+use crate::journal::codec::Encoder;
+use crate::journal::merkle::Accumulator;
+use crate::journal::{BatchHeader, Entry, Head, Outcome, leaf};
+use crate::rules::Watermarks;
+use crate::store::{Planned, Row};
+use holdfast_domain::{Epoch, ObservedRoot, PublicKey, Slot, Subject, UnixMillis};
+
+impl Committer {
+    /// Takes over what the anchor says about the database.
+    pub(super) fn show_suspicion(&mut self) {
+        let suspicion = self.anchor.as_ref().and_then(crate::anchor::Anchor::suspicion);
+        self.suspect = suspicion.map(|suspicion| Suspect { fenced: self.shared.fence(suspicion.since).ok() });
+        self.shared.show(suspicion);
+    }
+
+    /// Goes on under suspicion after the journal moved while the database was open, as when it failed over to a
+    /// copy that lacks commits. False if there is no anchor to remember it, or it cannot be written.
+    pub(super) fn suspect_the_journal(&mut self) -> bool {
+        let (Some(anchor), Some(store)) = (&mut self.anchor, &mut self.store) else { return false };
+        let expected = store.head();
+        let (Ok(found), Ok(database)) = (store.accept_head(), store.identity()) else { return false };
+        let kind = if found.seq < expected.seq { RollbackKind::JournalShorter } else { RollbackKind::JournalMoved };
+        let since = self.shared.settings.clock.now();
+        let suspicion = Suspicion { kind, since, expected: Some(expected), found };
+        if let Err(error) = anchor.suspect(suspicion, database) {
+            tracing::error!(%error, "cannot write suspicion of the database down");
+            return false;
+        }
+        self.show_suspicion();
+        true
+    }
+
+    /// Fences keys, or all of them, and ends suspicion if it was all.
+    pub(super) fn fence(&mut self, keys: Option<&[PublicKey]>, by: &CallerId) -> Result<u64, AdminError> {
+        let now = self.shared.settings.clock.now();
+        let floor = self.shared.fence(now)?;
+        let fenced = self.raise(keys, &floor, by, now);
+        if let Err(AdminError::Store(error)) = &fenced
+            && let Some(reason) = error.freezes()
+        {
+            self.freeze(reason);
+        }
+        let fenced = fenced?;
+        self.shared.metrics.fences.inc();
+        tracing::warn!(%by, keys = fenced, all = keys.is_none(), "keys were fenced at the present");
+        if keys.is_none()
+            && let (Some(anchor), Some(store)) = (&mut self.anchor, &self.store)
+        {
+            anchor.clear(store.head()).map_err(|source| AdminError::Anchor { path: anchor.path(), source })?;
+            self.show_suspicion();
+        }
+        Ok(fenced)
+    }
+
+    fn raise(
+        &mut self,
+        keys: Option<&[PublicKey]>,
+        floor: &Watermarks,
+        by: &CallerId,
+        now: UnixMillis,
+    ) -> Result<u64, AdminError> {
+        let Some(store) = &mut self.store else {
+            return Err(AdminError::Frozen(self.shared.frozen().unwrap_or(FreezeReason::CommitterGone)));
+        };
+        let all;
+        let named = if let Some(keys) = keys {
+            let mut distinct = std::collections::HashSet::with_capacity(keys.len());
+            all = keys.iter().filter(|key| distinct.insert(**key)).copied().collect::<Vec<_>>();
+            &all
+        } else {
+            all = store.reader()?.key_infos(None)?.into_iter().map(|info| info.key).collect();
+            &all
+        };
+        let found = store.raise(keys.map(|_| named.as_slice()), floor, by, now)?;
+        for chunk in named.chunks(self.shared.settings.max_batch.get()) {
+            self.journal_fence(chunk, floor, by, now)?;
+        }
+        Ok(found)
+    }
+
+    /// Writes one batch about fenced keys. Keys without a row are left out.
+    fn journal_fence(
+        &mut self,
+        keys: &[PublicKey],
+        floor: &Watermarks,
+        by: &CallerId,
+        now: UnixMillis,
+    ) -> Result<(), StoreError> {
+        let Some(store) = &mut self.store else { return Ok(()) };
+        let instance = self.instance;
+        let mut end = Head::EMPTY;
+        store.commit_batch(keys, &mut |head, rows| {
+            let mut encoder = Encoder::new();
+            let mut tree = Accumulator::default();
+            let mut encoded = Vec::new();
+            for (key, row) in keys.iter().zip(rows.iter()) {
+                let entry = Entry {
+                    caller: by.clone(),
+                    key: *key,
+                    subject: height(floor, row.as_ref()),
+                    root: ObservedRoot::new([0; 32]),
+                    outcome: Outcome::Fenced,
+                };
+                encoder.push(&entry, row.as_ref().map(|row| row.id));
+                encoded.clear();
+                leaf::write(&entry, now, &mut encoded);
+                tree.push(&encoded);
+            }
+            let header = BatchHeader::following(head, instance, now, tree.root(), tree.count());
+            end = header.as_head();
+            Planned { header, entries: encoder.finish() }
+        })?;
+        self.advance(end);
+        Ok(())
+    }
+}
+
+/// The fence as a subject. Before genesis there is none; the row's own marks then say what stays.
+fn height(floor: &Watermarks, row: Option<&Row>) -> Subject {
+    let own = row.map(|row| row.marks).unwrap_or_default();
+    let (block, attestation) = (floor.block.or(own.block), floor.attestation.or(own.attestation));
+    Subject::Attestation {
+        slot: block.map_or(Slot(0), |mark| mark.slot),
+        source: attestation.map_or(Epoch(0), |mark| mark.source),
+        target: attestation.map_or(Epoch(0), |mark| mark.target),
+    }
+}
