@@ -101,6 +101,11 @@ impl Keyring {
         self.change(|keys| keys.remove(key))
     }
 
+    /// Removes many keys at once, and returns those that were there.
+    pub fn remove_all<'a>(&self, removed: impl IntoIterator<Item = &'a PublicKey>) -> Vec<Arc<ActiveKey>> {
+        self.change(|keys| removed.into_iter().filter_map(|key| keys.remove(key)).collect())
+    }
+
     /// All public keys, in byte order.
     pub fn public_keys(&self) -> Vec<PublicKey> {
         let mut keys: Vec<PublicKey> = self.keys.load().keys().copied().collect();

@@ -87,6 +87,11 @@ impl Passphrase {
         self.0.is_empty()
     }
 
+    /// Its length in bytes.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// Whether both are the same, in constant time for equal lengths: for "type it again".
     pub fn matches(&self, other: &Self) -> bool {
         self.expose(|a| other.expose(|b| a.ct_eq(b).into()))

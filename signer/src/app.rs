@@ -22,6 +22,7 @@ use crate::custody::{Custody, CustodyError};
 use crate::drain::{Tasks, Unfinished};
 use crate::http::server::{self, BindError, Bound, ServerBounds};
 use crate::http::{Api, ApiOptions, BodyBounds, HostPolicy, Probes};
+use crate::keymanager::{KeyManager, Token};
 use crate::loader::KeyLoader;
 use crate::metrics::Metrics;
 use crate::pipeline::{KeysReady, Signer};
@@ -102,7 +103,8 @@ pub(crate) struct Stopped {
 }
 
 impl App {
-    /// Puts the parts together and starts accepting. Keys come with [`Self::load_keys`].
+    /// Puts the parts together and starts accepting. Keys come with [`Self::load_keys`]. Without a token
+    /// there is no Keymanager API.
     ///
     /// # Errors
     /// [`SignError`] if the signing threads cannot be started.
@@ -111,9 +113,11 @@ impl App {
         custody: Custody,
         sockets: Sockets,
         clock: Arc<dyn Clock>,
+        keymanager_token: Option<Token>,
     ) -> Result<Self, SignError> {
         let backend = LocalBackend::start(local_options(config))?;
         let guard = custody.guard.clone();
+        let genesis = custody.genesis_validators_root;
         let (tasks, probe_tasks) = (Tasks::new(), Tasks::new());
         let metrics = Arc::new(Metrics::new(|registry| {
             let registry = registry.sub_registry_with_prefix("holdfast");
@@ -124,6 +128,7 @@ impl App {
             network: custody.network.clone(),
             guard: guard.clone(),
             keyring: ArcSwap::from_pointee(Keyring::new()),
+            switched_off: ArcSwap::default(),
             keys_ready: KeysReady::default(),
             metrics: Arc::clone(&metrics),
             timeout: Duration::from_secs(config.http.request_timeout_seconds.get()),
@@ -137,6 +142,9 @@ impl App {
             clock,
             tasks.clone(),
         ));
+        let keymanager = keymanager_token.map(|token| {
+            Arc::new(KeyManager::new(config, genesis, Arc::clone(&signer), Arc::clone(&loader), tasks.clone(), token))
+        });
         let hosts = HostPolicy::new(config.http.allowed_hosts.iter().map(String::as_str));
         let options = ApiOptions {
             hosts: hosts.clone(),
@@ -146,6 +154,7 @@ impl App {
             },
             max_requests: config.http.max_requests.get(),
             caller: CallerId::new("http"),
+            keymanager,
         };
         let api = Arc::new(Api::new(Arc::clone(&signer), Arc::clone(&loader), Arc::clone(&metrics), options));
         let probes = Probes {
@@ -164,6 +173,7 @@ impl App {
         let bounds = ServerBounds { max_connections: METRICS_CONNECTIONS, head_timeout };
         server::start(sockets.metrics, Arc::new(probes), bounds, Gauge::default(), &probe_tasks);
 
+        tasks.spawn(crate::rollback::watch(guard.clone(), config.slashing.on_rollback, tasks.stopping()));
         let drain_timeout = Duration::from_secs(config.http.drain_timeout_seconds.get());
         Ok(Self { api, loader, guard, backend, tasks, probe_tasks, drain_timeout })
     }

@@ -4,13 +4,14 @@
 //! bound to the configured network before a key is touched; a key-encryption key is made once and
 //! recorded after it is durable; nothing that is there already is ever overwritten.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use holdfast_domain::{Clock, GenesisValidatorsRoot, Network, PublicKey, SlotClock};
 use holdfast_enclave::backend::KeyBackend;
+use holdfast_enclave::kdf::{KdfBudget, MemorySize};
 use holdfast_enclave::provider::file::FileProvider;
 use holdfast_enclave::provider::passphrase::PassphraseProvider;
 use holdfast_enclave::provider::{self, Provider, ProviderKind, WrapContext, Wrapped};
@@ -223,12 +224,11 @@ pub(crate) async fn open_sealed(config: &Config, clock: Arc<dyn Clock>) -> Resul
     }
     let instance = database.instance_id();
     let guard = database.bind(BindOptions {
-        genesis_validators_root,
-        slot_clock,
-        clock: Arc::clone(&clock),
+        anchor: Some(config.anchor()),
         future_tolerance_slots: config.slashing.future_tolerance_slots,
         queue_capacity: config.database.queue_capacity,
         max_batch: config.database.max_batch,
+        ..BindOptions::new(genesis_validators_root, slot_clock, Arc::clone(&clock))
     })?;
     Ok(Custody {
         guard,
@@ -362,14 +362,26 @@ fn passphrase(config: &Config, asking: Asking) -> Result<Passphrase, CustodyErro
     }
 }
 
+/// What decrypting keystores may use, as configured or found.
+pub(crate) fn kdf_budget(config: &Config) -> KdfBudget {
+    let detected = KdfBudget::detect();
+    match config.keys.kdf_memory_mib {
+        Some(mib) => {
+            let mib = u64::try_from(mib.get()).unwrap_or(u64::MAX);
+            KdfBudget::new(MemorySize::mebibytes(mib), detected.threads())
+        }
+        None => detected,
+    }
+}
+
 /// The keys that may sign, and what is wrong with the others.
 pub(crate) struct Unsealed {
     /// Keys ready to sign.
     pub(crate) keyring: Keyring,
     /// Keys that could not be opened. The others sign nevertheless.
     pub(crate) failed: BTreeMap<PublicKey, CustodyError>,
-    /// How many stored keys are switched off.
-    pub(crate) disabled: usize,
+    /// Stored keys that are switched off: not opened, but their requests are judged and recorded.
+    pub(crate) disabled: HashSet<PublicKey>,
 }
 
 /// Opens every stored key that is enabled.
@@ -379,14 +391,14 @@ pub(crate) struct Unsealed {
 /// key that cannot be opened is no error: it is listed in [`Unsealed::failed`].
 pub(crate) async fn unseal_all(custody: &Custody, backend: &Arc<dyn KeyBackend>) -> Result<Unsealed, CustodyError> {
     let stored = custody.guard.active_keys().await?;
-    let mut unsealed = Unsealed { keyring: Keyring::new(), failed: BTreeMap::new(), disabled: 0 };
+    let mut unsealed = Unsealed { keyring: Keyring::new(), failed: BTreeMap::new(), disabled: HashSet::new() };
     let Some(data_key) = &custody.data_key else {
         return if stored.is_empty() { Ok(unsealed) } else { Err(CustodyError::DataKeyLost { keys: stored.len() }) };
     };
     let mut ready = Vec::with_capacity(stored.len());
     for key in stored {
         if !key.enabled() {
-            unsealed.disabled = unsealed.disabled.saturating_add(1);
+            unsealed.disabled.insert(*key.registration.key());
             continue;
         }
         let public_key = *key.registration.key();

@@ -9,14 +9,14 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use holdfast_domain::Clock;
-use holdfast_enclave::LocalBackend;
 use holdfast_enclave::backend::KeyBackend;
+use holdfast_enclave::{DataKey, LocalBackend};
 use tokio::runtime::Handle;
 use tracing::{error, info, warn};
 
 use crate::cli::output::chain;
 use crate::clock::{Stopwatch, rfc3339};
-use crate::config::Config;
+use crate::config::{Config, KeyProvider, KeysConfig};
 use crate::custody::{self, Custody, CustodyError, Unsealed};
 use crate::drain::Tasks;
 use crate::pipeline::Signer;
@@ -65,6 +65,9 @@ pub(crate) enum Reload {
 pub(crate) struct KeyLoader {
     /// Locked while keys load.
     custody: tokio::sync::Mutex<Custody>,
+    /// Held while the keyring and the database change together, so that a load which read the database
+    /// before such a change does not undo it in memory.
+    changing: tokio::sync::Mutex<()>,
     config: Config,
     signer: Arc<Signer>,
     backend: Arc<dyn KeyBackend>,
@@ -87,6 +90,7 @@ impl KeyLoader {
     ) -> Self {
         Self {
             custody: tokio::sync::Mutex::new(custody),
+            changing: tokio::sync::Mutex::new(()),
             config,
             signer,
             backend: backend.into(),
@@ -128,6 +132,37 @@ impl KeyLoader {
         Ok(keys)
     }
 
+    /// Keeps loads out until dropped: for changes of the keyring together with the database.
+    pub(crate) async fn keep_out(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.changing.lock().await
+    }
+
+    /// Where signatures are computed.
+    pub(crate) fn backend(&self) -> Arc<dyn KeyBackend> {
+        Arc::clone(&self.backend)
+    }
+
+    /// The data key, made if there is none yet. Never asks on the terminal: a request cannot wait for that.
+    ///
+    /// # Errors
+    /// [`CustodyError`] if the provider cannot be had or refuses.
+    pub(crate) async fn data_key(self: &Arc<Self>) -> Result<Arc<DataKey>, CustodyError> {
+        let loader = Arc::clone(self);
+        let opened = tokio::task::spawn_blocking(move || {
+            Handle::current().block_on(async {
+                let mut custody = loader.custody.lock().await;
+                let KeysConfig { provider, passphrase_file, .. } = &loader.config.keys;
+                let would_ask = *provider == KeyProvider::Passphrase && passphrase_file.is_none();
+                if custody.data_key.is_none() && would_ask {
+                    return Err(CustodyError::NoPassphrase);
+                }
+                custody.ensure_data_key(&loader.config).await
+            })
+        });
+        // A panic there is one here.
+        opened.await.unwrap_or_else(|failure| std::panic::resume_unwind(failure.into_panic()))
+    }
+
     /// Starts a load in the background, unless one is running.
     pub(crate) fn reload(self: &Arc<Self>) -> Reload {
         if self.running.swap(true, Ordering::AcqRel) {
@@ -162,6 +197,7 @@ impl KeyLoader {
 
     /// Opens all keys and puts them in place. Says how many, and what was wrong with others.
     async fn load(self: &Arc<Self>) -> Result<(usize, Option<String>), CustodyError> {
+        let _changing = self.changing.lock().await;
         let loader = Arc::clone(self);
         // Opening keys is work for a processor, and a passphrase is stretched for a second.
         let opened = tokio::task::spawn_blocking(move || loader.unseal()).await;
@@ -185,12 +221,14 @@ impl KeyLoader {
 
     fn install(&self, unsealed: Unsealed) -> (usize, Option<String>) {
         let Unsealed { keyring, failed, disabled } = unsealed;
+        let switched_off = disabled.len();
+        self.signer.switched_off.store(Arc::new(disabled));
         let keys = keyring.len();
         self.signer.keyring.store(Arc::new(keyring));
         self.failed.store(failed.len(), Ordering::Relaxed);
         self.signer.metrics.set_keys(keys, failed.len());
-        if disabled > 0 {
-            info!(disabled, "keys switched off are not loaded");
+        if switched_off > 0 {
+            info!(disabled = switched_off, "keys switched off are not loaded");
         }
         for (key, problem) in failed.iter().take(NAMED_FAILURES) {
             warn!(pubkey = %key, "key left out: {}", chain(problem));

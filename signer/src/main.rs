@@ -11,9 +11,11 @@ mod config;
 mod custody;
 mod drain;
 mod http;
+mod keymanager;
 mod loader;
 mod metrics;
 mod pipeline;
+mod rollback;
 mod telemetry;
 
 use std::process::ExitCode;

@@ -4,6 +4,7 @@
 //! transport can leave a step out. The types hold the order: a signature needs a permit, a permit
 //! needs a durable commit, a commit needs an intent whose root was computed here.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -101,6 +102,8 @@ pub(crate) struct Signer {
     pub(crate) guard: Guard,
     /// The keys that sign; replaced as a whole when keys are loaded.
     pub(crate) keyring: ArcSwap<Keyring>,
+    /// Keys held here that are switched off and therefore not opened; replaced as a whole.
+    pub(crate) switched_off: ArcSwap<HashSet<PublicKey>>,
     /// Whether they have been loaded.
     pub(crate) keys_ready: KeysReady,
     /// Where everything is counted.
@@ -148,7 +151,8 @@ impl Signer {
         let intent = SigningIntent::new(key, message, *fork_info, *claimed, &self.network)?;
         let kind = intent.subject().kind();
         record_date(intent.subject());
-        let active = self.keyring.load().get(&key).ok_or_else(|| self.absent(key))?;
+        let active = self.keyring.load().get(&key);
+        let Some(active) = active else { return Err(self.without_secret(caller, key, intent).await) };
 
         let mut stage = Stopwatch::start();
         let permit = match self.guard.authorize(intent, caller.clone()).await {
@@ -172,6 +176,18 @@ impl Signer {
         self.metrics.signed(kind, stage.seconds(), total.seconds());
         tracing::debug!("signed");
         Ok(signature)
+    }
+
+    /// What a key that is not loaded answers. One that is switched off is judged and recorded like any other.
+    async fn without_secret(&self, caller: &CallerId, key: PublicKey, intent: SigningIntent) -> Rejection {
+        if !self.switched_off.load().contains(&key) {
+            return self.absent(key);
+        }
+        match self.guard.authorize(intent, caller.clone()).await {
+            Err(refusal) => refusal.into(),
+            // Switched on elsewhere since; a reload opens it, and the same request is then signed as identical data.
+            Ok(_unused) => Rejection::UnknownKey(key),
+        }
     }
 
     fn absent(&self, key: PublicKey) -> Rejection {

@@ -1,6 +1,13 @@
 //! Histories in and out of a real database: all or nothing, upward only, and a key that was read out with
 //! a stop signs nothing more.
-#![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing, reason = "tests may stop at the first surprise")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    dead_code,
+    unreachable_pub,
+    missing_docs,
+    reason = "tests may stop at the first surprise, and use different parts of what they share"
+)]
 
 mod support;
 

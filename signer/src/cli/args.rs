@@ -126,6 +126,10 @@ pub(crate) enum KeysCommand {
     List(ListArgs),
     /// Show everything known about one key
     Show(ShowArgs),
+    /// Let keys sign again that were switched off
+    Enable(SwitchArgs),
+    /// Switch keys off. They stay here and sign nothing until they are enabled
+    Disable(SwitchArgs),
     /// Delete keys. What they signed is remembered, so that they cannot come back unnoticed
     Delete(DeleteArgs),
     /// Make new random keys, for development networks
@@ -147,6 +151,9 @@ pub(crate) struct ImportArgs {
     /// Where protection of the imported keys begins
     #[arg(long, value_enum, default_value_t = WatermarkArg::Now)]
     pub(crate) watermark: WatermarkArg,
+    /// What the imported keys have signed elsewhere (EIP-3076); merged with the watermark
+    #[arg(long, value_name = "FILE")]
+    pub(crate) slashing_protection: Option<PathBuf>,
     /// Import keys that were deleted here before, too
     #[arg(long)]
     pub(crate) replace_tombstone: bool,
@@ -159,8 +166,7 @@ pub(crate) enum WatermarkArg {
     Now,
     /// From nothing: only for keys that have never signed anywhere
     NeverSigned,
-    /// From an interchange file
-    #[value(hide = true)]
+    /// From the file given with --slashing-protection alone, which must then be complete
     Interchange,
 }
 
@@ -178,6 +184,14 @@ pub(crate) struct ShowArgs {
     /// Public key: 96 hexadecimal digits
     #[arg(value_name = "PUBKEY")]
     pub(crate) key: PublicKey,
+}
+
+/// `holdfast keys enable`, `holdfast keys disable`
+#[derive(Debug, Clone, Args)]
+pub(crate) struct SwitchArgs {
+    /// Public keys: 96 hexadecimal digits each
+    #[arg(value_name = "PUBKEY", required = true)]
+    pub(crate) keys: Vec<PublicKey>,
 }
 
 /// `holdfast keys delete`
@@ -202,8 +216,50 @@ pub(crate) struct GenerateArgs {
 /// `holdfast slashing`
 #[derive(Debug, Subcommand)]
 pub(crate) enum SlashingCommand {
-    /// Show the watermark of every key and the head of the journal
+    /// Show the watermark of every key, the head of the journal, and whether protection is frozen
     Status,
+    /// Put keys behind everything they may have signed until now, after the database was restored or lost writes
+    Fence(FenceArgs),
+    /// Take in what keys have signed elsewhere (EIP-3076, version 5). Watermarks only rise
+    Import(SlashingImportArgs),
+    /// Write what keys have signed here, for the signer that takes over (EIP-3076, version 5)
+    Export(SlashingExportArgs),
+}
+
+/// `holdfast slashing fence`
+#[derive(Debug, Clone, Args)]
+pub(crate) struct FenceArgs {
+    /// Only this key; may be given several times [default: all keys, which ends a freeze]
+    #[arg(long = "key", value_name = "PUBKEY")]
+    pub(crate) keys: Vec<PublicKey>,
+}
+
+/// `holdfast slashing import`
+#[derive(Debug, Clone, Args)]
+pub(crate) struct SlashingImportArgs {
+    /// Interchange file; - for standard input
+    #[arg(long, value_name = "FILE")]
+    pub(crate) from: PathBuf,
+    /// Show what would change, and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Take in what can be read of a damaged file. Validators left out stay unprotected by it
+    #[arg(long)]
+    pub(crate) allow_partial: bool,
+}
+
+/// `holdfast slashing export`
+#[derive(Debug, Clone, Args)]
+pub(crate) struct SlashingExportArgs {
+    /// File to write, mode 0600; - for standard output
+    #[arg(long, value_name = "FILE")]
+    pub(crate) to: PathBuf,
+    /// Only this key; may be given several times [default: all keys, deleted ones too]
+    #[arg(long, value_name = "PUBKEY")]
+    pub(crate) key: Vec<PublicKey>,
+    /// Switch the exported keys off in the same transaction, so that they never sign in two places
+    #[arg(long)]
+    pub(crate) disable: bool,
 }
 
 /// `holdfast kek`

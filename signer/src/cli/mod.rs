@@ -6,6 +6,7 @@ mod completions;
 mod config_cmd;
 mod connect;
 mod doctor;
+mod interchange;
 mod kek;
 mod keys;
 pub(crate) mod output;
@@ -79,6 +80,9 @@ fn dispatch(cli: &Cli, output: Output) -> Result<Exit, Failure> {
         Command::Serve(_) => serve::run(&context),
         Command::Keys(command) => block_on(keys::run(command, &context)),
         Command::Slashing(args::SlashingCommand::Status) => block_on(slashing::status(&context)),
+        Command::Slashing(args::SlashingCommand::Fence(args)) => block_on(slashing::fence(args, &context)),
+        Command::Slashing(args::SlashingCommand::Import(args)) => block_on(interchange::import(args, &context)),
+        Command::Slashing(args::SlashingCommand::Export(args)) => block_on(interchange::export(args, &context)),
         Command::Kek(command) => block_on(kek::run(command, &context)),
         Command::Doctor => block_on(doctor::run(&context)),
         Command::Connect(args) => block_on(connect::run(args, &context)),

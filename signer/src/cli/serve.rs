@@ -15,6 +15,7 @@ use crate::app::{Addresses, App, PortTaken, Sockets, Stopped};
 use crate::clock::SystemClock;
 use crate::custody::{self, Custody};
 use crate::http::server::BindError;
+use crate::keymanager::Token;
 use crate::telemetry;
 
 /// Runs the server until it is told to stop.
@@ -92,8 +93,9 @@ pub(super) async fn serve(
     let mut signals = StopSignals::new()?;
     let addresses = sockets.addresses();
     let network = custody.network.name.clone();
-    let app =
-        App::start(&context.config, custody, sockets, clock).map_err(|error| Failure::new(Exit::Unreachable, error))?;
+    let token = Token::open(&context.config).map_err(|error| Failure::new(Exit::Usage, error))?;
+    let app = App::start(&context.config, custody, sockets, clock, token)
+        .map_err(|error| Failure::new(Exit::Unreachable, error))?;
     let ended = tokio::select! {
         loaded = app.load_keys() => match loaded {
             Ok(keys) => {

@@ -13,6 +13,8 @@ pub(crate) enum Kind {
     Text,
     /// A whole number.
     Number,
+    /// true or false.
+    Flag,
     /// A list of texts, separated by commas.
     List,
 }
@@ -114,6 +116,8 @@ fn kind(schema: &Value) -> Kind {
     };
     if is("integer") {
         Kind::Number
+    } else if is("boolean") {
+        Kind::Flag
     } else if is("array") {
         Kind::List
     } else {
@@ -158,6 +162,7 @@ mod tests {
         assert_eq!(kind("HOLDFAST_SIGNING_THREADS"), Some(Kind::Number));
         assert_eq!(kind("HOLDFAST_HTTP_ALLOWED_HOSTS"), Some(Kind::List));
         assert_eq!(kind("HOLDFAST_NETWORK_BEACON"), Some(Kind::List));
+        assert_eq!(kind("HOLDFAST_KEYMANAGER_ENABLED"), Some(Kind::Flag));
         assert_eq!(kind("HOLDFAST_DATABASE_URL"), Some(Kind::Text));
         assert_eq!(kind("HOLDFAST_KEYS_PROVIDER"), Some(Kind::Text));
     }

@@ -52,6 +52,7 @@ fn sample(entry: &Entry) -> &'static str {
         ("http", "workers", _) => "2",
         (_, _, Kind::Text) => "\"\"",
         (_, _, Kind::Number) => "1",
+        (_, _, Kind::Flag) => "true",
         (_, _, Kind::List) => "[]",
     }
 }

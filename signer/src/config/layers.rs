@@ -180,6 +180,10 @@ fn variable(name: &str, text: &str, catalog: &Catalog) -> Result<Option<(String,
             origin: format!("environment variable {name}"),
             problem: format!("expected a whole number, found {text:?}"),
         })?),
+        Kind::Flag => Value::Boolean(text.trim().parse().map_err(|_| ConfigError::Value {
+            origin: format!("environment variable {name}"),
+            problem: format!("expected true or false, found {text:?}"),
+        })?),
         Kind::List => Value::Array(
             text.split(',')
                 .map(str::trim)

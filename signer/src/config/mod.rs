@@ -30,7 +30,7 @@ pub(crate) use example::{example_toml, schema_json};
 pub(crate) use layers::{Environment, FlagValue, Layers, load};
 pub(crate) use network::resolve_network;
 pub(crate) use types::{
-    BeaconUrl, Database, DatabaseUrl, GenesisRoot, KeyProvider, LogFormat, NetworkChoice, SignatureCheck,
+    BeaconUrl, Database, DatabaseUrl, GenesisRoot, KeyProvider, LogFormat, NetworkChoice, OnRollback, SignatureCheck,
 };
 
 /// Where the data directory is when nobody says otherwise.
@@ -49,6 +49,8 @@ pub(crate) struct Config {
     pub(crate) database: DatabaseConfig,
     /// The signing API.
     pub(crate) http: HttpConfig,
+    /// The Keymanager API, on the address of the signing API.
+    pub(crate) keymanager: KeymanagerConfig,
     /// How stored keys are protected.
     pub(crate) keys: KeysConfig,
     /// Metrics, /livez and /readyz.
@@ -141,6 +143,23 @@ impl Default for HttpConfig {
     }
 }
 
+/// `[keymanager]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct KeymanagerConfig {
+    /// Whether keys can be listed, imported and deleted over HTTP (/eth/v1/keystores) by whoever has the token.
+    pub(crate) enabled: bool,
+    /// File that holds the token, readable by this user alone. Default: keymanager-token in the data directory, made at the first start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) token_file: Option<PathBuf>,
+}
+
+impl Default for KeymanagerConfig {
+    fn default() -> Self {
+        Self { enabled: true, token_file: None }
+    }
+}
+
 /// `[keys]`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -219,11 +238,13 @@ impl Default for SigningConfig {
 pub(crate) struct SlashingConfig {
     /// How many slots a block or an attestation may lie ahead of this machine's clock. Keeps a client from pushing a watermark far into the future. At most 32.
     pub(crate) future_tolerance_slots: u64,
+    /// What happens when the database may have lost acknowledged writes (an old backup, a copy, a failover): "freeze" refuses blocks and attestations until `holdfast slashing fence`; "fence" places that fence by itself, which costs at most about one epoch of attestations. Other signers with the same keys must be stopped in either case.
+    pub(crate) on_rollback: OnRollback,
 }
 
 impl Default for SlashingConfig {
     fn default() -> Self {
-        Self { future_tolerance_slots: DEFAULT_FUTURE_TOLERANCE_SLOTS }
+        Self { future_tolerance_slots: DEFAULT_FUTURE_TOLERANCE_SLOTS, on_rollback: OnRollback::Freeze }
     }
 }
 
@@ -258,6 +279,11 @@ impl Config {
             || Ok(Database::Sqlite(self.data.dir.join("holdfast.db"))),
             |url| url.target().map_err(|problem| ConfigError::Setting { key: "database.url", problem }),
         )
+    }
+
+    /// The file that remembers the end of the journal outside the database.
+    pub(crate) fn anchor(&self) -> PathBuf {
+        self.data.dir.join("anchor")
     }
 
     /// Directory of key provider state.

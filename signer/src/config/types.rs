@@ -31,6 +31,17 @@ impl KeyProvider {
     }
 }
 
+/// What happens when the database may have lost acknowledged writes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum OnRollback {
+    /// Slashable messages are refused until an operator fences the keys.
+    #[default]
+    Freeze,
+    /// All keys are fenced at the present, and signing goes on above.
+    Fence,
+}
+
 /// How log lines are written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ValueEnum)]
 #[serde(rename_all = "lowercase")]

@@ -12,6 +12,7 @@ use hyper::header::{ALLOW, CONNECTION, HeaderValue, RETRY_AFTER};
 use crate::cli::output::chain;
 use crate::pipeline::Rejection;
 
+use super::keymanager::KeymanagerError;
 use super::reply::{Reply, json};
 
 /// Why a request gets no answer.
@@ -65,6 +66,9 @@ pub(crate) enum ApiError {
     /// A fault of this program.
     #[error("internal error; the log of the signer says more")]
     Internal,
+    /// The Keymanager API refuses.
+    #[error(transparent)]
+    Keymanager(#[from] KeymanagerError),
     /// A reload is already running.
     #[error("a reload is already running; GET /reload shows its state")]
     ReloadRunning,
@@ -95,6 +99,7 @@ impl ApiError {
     pub(crate) fn verdict(&self) -> Verdict {
         let (status, reason, retry) = match self {
             Self::Rejected(rejection) => return rejection_verdict(rejection),
+            Self::Keymanager(error) => return error.verdict(),
             Self::Malformed(error) => (StatusCode::BAD_REQUEST, error.reason(), Retry::Pointless),
             Self::NotAKey(_) => (StatusCode::NOT_FOUND, UNKNOWN_KEY, Retry::Pointless),
             Self::BodyTooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", Retry::Pointless),
@@ -141,6 +146,7 @@ impl ApiError {
             | Self::CrossOrigin
             | Self::Busy
             | Self::Internal
+            | Self::Keymanager(_)
             | Self::ReloadRunning => {}
         }
         reply

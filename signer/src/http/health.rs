@@ -50,6 +50,9 @@ fn describe(protection: GuardHealth, loading: bool, loaded: usize, failed: usize
     let word = |up: bool| if up { "UP" } else { "DOWN" };
     let (serving, database) = match protection {
         GuardHealth::Serving => (true, value!({ "id": DATABASE, "status": "UP" })),
+        GuardHealth::Suspect(suspicion) => {
+            (false, value!({ "id": DATABASE, "status": "DOWN", "data": { "reason": suspicion.kind.to_string() } }))
+        }
         GuardHealth::Frozen { reason } => {
             (false, value!({ "id": DATABASE, "status": "DOWN", "data": { "reason": reason.to_string() } }))
         }
@@ -96,6 +99,7 @@ impl Probes {
         }
         match self.signer.guard.health() {
             GuardHealth::Serving => None,
+            GuardHealth::Suspect(suspicion) => Some(format!("blocks and attestations are refused: {}", suspicion.kind)),
             GuardHealth::Frozen { reason } => Some(format!("protection froze signing: {reason}")),
         }
     }

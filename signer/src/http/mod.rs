@@ -11,6 +11,7 @@ mod error;
 mod health;
 mod host;
 mod io;
+mod keymanager;
 mod keys;
 mod reply;
 pub(crate) mod server;
@@ -28,6 +29,7 @@ pub(crate) use health::Probes;
 pub(crate) use host::HostPolicy;
 
 use crate::cli::output::chain;
+use crate::keymanager::KeyManager;
 use crate::loader::KeyLoader;
 use crate::metrics::{Metrics, Outcome};
 use crate::pipeline::Signer;
@@ -49,6 +51,8 @@ pub(crate) struct Api {
     throttle: Throttle,
     /// Who is asking, as journaled: until there is authentication, the listener.
     caller: CallerId,
+    /// Keys in and out; `None` if that is switched off.
+    keymanager: Option<Arc<KeyManager>>,
 }
 
 /// Bounds and rules of one listener.
@@ -61,6 +65,8 @@ pub(crate) struct ApiOptions {
     pub(crate) max_requests: usize,
     /// Who is asking, as journaled.
     pub(crate) caller: CallerId,
+    /// Keys in and out; `None` if that is switched off.
+    pub(crate) keymanager: Option<Arc<KeyManager>>,
 }
 
 /// What a path stands for.
@@ -96,8 +102,8 @@ impl Api {
     /// An API over a signer.
     pub(crate) fn new(signer: Arc<Signer>, loader: Arc<KeyLoader>, metrics: Arc<Metrics>, options: ApiOptions) -> Self {
         let throttle = Throttle::new(options.max_requests, metrics.in_flight.clone());
-        let ApiOptions { hosts, body_bounds, max_requests: _, caller } = options;
-        Self { signer, loader, metrics, hosts, body_bounds, throttle, caller }
+        let ApiOptions { hosts, body_bounds, max_requests: _, caller, keymanager } = options;
+        Self { signer, loader, metrics, hosts, body_bounds, throttle, caller, keymanager }
     }
 
     /// How many signing requests are in progress.
@@ -110,6 +116,9 @@ impl Api {
         B: Body<Data = Bytes> + Unpin,
     {
         self.hosts.check(request.uri(), request.headers())?;
+        if let (Some(manager), Some(resource)) = (&self.keymanager, keymanager::Resource::at(request.uri().path())) {
+            return keymanager::answer(self, manager, resource, request).await;
+        }
         let resource = Resource::at(request.uri().path()).ok_or(ApiError::NotFound)?;
         let method = request.method();
         let read = method == Method::GET || method == Method::HEAD;
@@ -159,6 +168,7 @@ impl Api {
             | ApiError::MethodNotAllowed { .. }
             | ApiError::HostNotAllowed { .. }
             | ApiError::CrossOrigin
+            | ApiError::Keymanager(_)
             | ApiError::ReloadRunning => {
                 tracing::info!(reason, "not served: {error}");
                 return;

@@ -29,6 +29,7 @@ mod input;
 mod object;
 mod path;
 mod read;
+mod salvage;
 mod value;
 mod write;
 
@@ -41,6 +42,7 @@ use crate::rules::{AttestationMark, BlockMark, Horizon, Watermarks};
 
 pub use error::{Place, Problem, ReadError, WriteError};
 pub use read::read;
+pub use salvage::{Salvaged, salvage};
 pub use write::{Writer, write};
 
 /// The only interchange format version read and written.

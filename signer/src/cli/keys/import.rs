@@ -12,20 +12,20 @@ use std::sync::Arc;
 use eth2_keystore::{Keystore, MAX_FILE_BYTES};
 use holdfast_domain::PublicKey;
 use holdfast_enclave::import::{Finished, Imported, KeystoreInput, SealFor, decrypt};
-use holdfast_enclave::kdf::{KdfBudget, MemorySize};
+use holdfast_enclave::kdf::KdfBudget;
 use holdfast_enclave::{DataKey, ImportError};
-use holdfast_slashing_db::{EntryWatermark, KeyOrigin, KeyState, NewKey, RegisterError, Registered, Tombstone};
+use holdfast_slashing_db::{KeyOrigin, KeyState, NewKey, RegisterError, Registered, Tombstone};
 use tokio::sync::mpsc;
 
-use super::super::args::{ImportArgs, WatermarkArg};
+use super::super::args::ImportArgs;
 use super::super::output::chain;
 use super::super::{Context, Exit, Failure};
 use super::discover::{Candidate, discover};
+use super::entry::{self, Entries};
 use super::passwords::Passwords;
 use super::report::{Report, Status};
 use super::{open_direct, operator};
-use crate::config::Config;
-use crate::custody::{Custody, CustodyError, admin_exit};
+use crate::custody::{self, Custody, CustodyError, admin_exit};
 
 /// Keys registered in one transaction at most.
 const CHUNK: usize = 1_000;
@@ -39,17 +39,7 @@ struct Job {
 
 /// Imports what is found.
 pub(super) async fn run(args: &ImportArgs, context: &Context) -> Result<Exit, Failure> {
-    let entry = match args.watermark {
-        WatermarkArg::Now => EntryWatermark::Now,
-        WatermarkArg::NeverSigned => EntryWatermark::NeverSigned,
-        WatermarkArg::Interchange => {
-            return Err(Failure::message(
-                Exit::Usage,
-                "--watermark interchange is not available in this version: use --watermark now, which needs no \
-                 interchange file and costs at most one epoch of attestations",
-            ));
-        }
-    };
+    entry::check(args)?;
     if let Some(missing) = args.from.iter().find(|path| !path.exists()) {
         let message = format!("--from: there is no file or directory {}; check the path", missing.display());
         return Err(Failure::message(Exit::Usage, message));
@@ -65,9 +55,10 @@ pub(super) async fn run(args: &ImportArgs, context: &Context) -> Result<Exit, Fa
     }
     let mut passwords = Passwords::new(args, context.output)?;
     let custody = open_direct(context).await?;
+    let entries = Entries::new(args, custody.genesis_validators_root)?;
     let tombstone = if args.replace_tombstone { Tombstone::Replace } else { Tombstone::Refuse };
     let mut importer =
-        Importer { custody, entry, tombstone, report: Report::new(context.output, total), here: BTreeSet::new() };
+        Importer { custody, entries, tombstone, report: Report::new(context.output, total), here: BTreeSet::new() };
     for skipped in &found.skipped {
         importer.report.key(Status::Error, None, Some(&skipped.path), Some(&skipped.reason))?;
     }
@@ -76,7 +67,8 @@ pub(super) async fn run(args: &ImportArgs, context: &Context) -> Result<Exit, Fa
     let mut interrupted = false;
     if !jobs.is_empty() {
         let data_key = importer.custody.ensure_data_key(&context.config).await?;
-        interrupted = importer.rounds(jobs, &data_key, &budget(&context.config)).await? == Rounds::Interrupted;
+        interrupted = importer.rounds(jobs, &data_key, &Arc::new(custody::kdf_budget(&context.config))).await?
+            == Rounds::Interrupted;
     }
     importer.custody.guard.shutdown().await;
     let exit = importer.report.finish();
@@ -89,17 +81,6 @@ pub(super) async fn run(args: &ImportArgs, context: &Context) -> Result<Exit, Fa
     Ok(exit)
 }
 
-fn budget(config: &Config) -> Arc<KdfBudget> {
-    let detected = KdfBudget::detect();
-    Arc::new(match config.keys.kdf_memory_mib {
-        Some(mib) => {
-            let mib = u64::try_from(mib.get()).unwrap_or(u64::MAX);
-            KdfBudget::new(MemorySize::mebibytes(mib), detected.threads())
-        }
-        None => detected,
-    })
-}
-
 /// How the decryption of all keystores ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Rounds {
@@ -109,7 +90,7 @@ enum Rounds {
 
 struct Importer {
     custody: Custody,
-    entry: EntryWatermark,
+    entries: Entries,
     tombstone: Tombstone,
     report: Report,
     /// Keys in custody.
@@ -242,12 +223,18 @@ impl Importer {
                 Ok(imported) if opened.contains_key(&imported.public_key) => {
                     self.report.key(Status::Duplicate, Some(&imported.public_key), Some(path), Some(ALREADY_HERE))?;
                 }
+                Ok(imported) if self.entries.of(&imported.public_key).is_none() => {
+                    self.report.key(Status::Error, Some(&imported.public_key), Some(path), Some(entry::NOT_LISTED))?;
+                }
                 Ok(imported) => {
                     opened.insert(imported.public_key, (index, imported));
                 }
             }
         }
-        let new_keys = opened.values().map(|(_, imported)| (new_key(imported), self.entry)).collect::<Vec<_>>();
+        // Every one has an entry, as those without were reported above.
+        let entered =
+            |imported: &Imported| self.entries.of(&imported.public_key).map(|entry| (new_key(imported), entry));
+        let new_keys = opened.values().filter_map(|(_, imported)| entered(imported)).collect::<Vec<_>>();
         let results = match self.custody.guard.register_many(new_keys, self.tombstone).await {
             Ok(results) => results,
             Err(error) => {

@@ -1,6 +1,7 @@
 //! `holdfast keys`: what comes into custody, what is there, what leaves.
 
 mod discover;
+mod entry;
 mod generate;
 mod import;
 mod passwords;
@@ -10,10 +11,10 @@ mod yaml;
 use std::sync::Arc;
 
 use holdfast_domain::PublicKey;
-use holdfast_slashing_db::{CallerId, KeyInfo, KeyOrigin, KeyState};
+use holdfast_slashing_db::{CallerId, KeyInfo, KeyOrigin, KeyState, Switch};
 use serde_json::{Value, json};
 
-use super::args::{DeleteArgs, KeysCommand, ListArgs, ShowArgs};
+use super::args::{DeleteArgs, KeysCommand, ListArgs, ShowArgs, SwitchArgs};
 use super::output::chain;
 use super::{Context, Exit, Failure, confirm};
 use crate::clock::{SystemClock, rfc3339};
@@ -26,12 +27,14 @@ pub(super) async fn run(command: &KeysCommand, context: &Context) -> Result<Exit
         KeysCommand::Generate(args) => generate::run(args, context).await,
         KeysCommand::List(args) => list(args, context).await,
         KeysCommand::Show(args) => show(args, context).await,
+        KeysCommand::Enable(args) => switch(args, Switch::Enable, context).await,
+        KeysCommand::Disable(args) => switch(args, Switch::Disable, context).await,
         KeysCommand::Delete(args) => delete(args, context).await,
     }
 }
 
 /// Who does it, as recorded: the user of this machine.
-fn operator() -> CallerId {
+pub(super) fn operator() -> CallerId {
     CallerId::new(&format!("cli:uid={}", rustix::process::getuid().as_raw()))
 }
 
@@ -42,7 +45,7 @@ pub(super) async fn open_record(context: &Context) -> Result<Custody, Failure> {
 }
 
 /// Opens the database, making it if need be, and says so.
-async fn open_direct(context: &Context) -> Result<Custody, Failure> {
+pub(super) async fn open_direct(context: &Context) -> Result<Custody, Failure> {
     let custody = custody::open_sealed(&context.config, Arc::new(SystemClock)).await?;
     let path = context.config.database()?.path().display().to_string();
     context.output.note(format!("No server is running; working on {path} itself."));
@@ -64,12 +67,13 @@ pub(super) fn key_json(info: &KeyInfo, provider: Option<&str>) -> Value {
         "source_epoch": attestation.map(|mark| mark.source.0),
         "target_epoch": attestation.map(|mark| mark.target.0),
         "origin": info.origin.map(origin),
-        "provider": provider.filter(|_| info.state != KeyState::Tombstoned),
+        "provider": provider.filter(|_| info.origin.is_some() && info.state != KeyState::Tombstoned),
         "label": info.label,
-        "created": rfc3339(info.created),
-        "created_by": info.created_by.as_str(),
-        "changed": rfc3339(info.changed),
-        "changed_by": info.changed_by.as_str(),
+        // A key known only by its history was never brought in by anybody.
+        "created": info.origin.map(|_| rfc3339(info.created)),
+        "created_by": info.origin.map(|_| info.created_by.as_str()),
+        "changed": info.origin.map(|_| rfc3339(info.changed)),
+        "changed_by": info.origin.map(|_| info.changed_by.as_str()),
     })
 }
 
@@ -147,6 +151,44 @@ async fn show(args: &ShowArgs, context: &Context) -> Result<Exit, Failure> {
         .collect();
     context.output.result(text.join("\n"), &json)?;
     Ok(Exit::Done)
+}
+
+/// Switches keys, each in a transaction of its own; the row keeps who and when.
+async fn switch(args: &SwitchArgs, to: Switch, context: &Context) -> Result<Exit, Failure> {
+    let custody = open_record(context).await?;
+    let done = match to {
+        Switch::Enable => "enabled",
+        Switch::Disable => "disabled",
+    };
+    let mut exit = Exit::Done;
+    for key in &args.keys {
+        let known = custody.guard.key_info(key).await.map_err(CustodyError::from)?;
+        let without_secret = known.is_some_and(|info| info.origin.is_none());
+        let problem = if without_secret {
+            Some((Exit::Refused, "only its history is known here; import the key itself first".to_owned()))
+        } else {
+            let switched = custody.guard.switch(key, to, &operator()).await;
+            switched.err().map(|error| (custody::admin_exit(&error), chain(&error)))
+        };
+        let (status, reason) = match problem {
+            None => (done, None),
+            Some((worse, reason)) => {
+                exit = worse;
+                ("error", Some(reason))
+            }
+        };
+        let text =
+            reason.as_ref().map_or_else(|| format!("{key} {status}"), |reason| format!("{key} {status}: {reason}"));
+        context.output.result(text, &json!({ "pubkey": key.to_string(), "status": status, "reason": reason }))?;
+    }
+    custody.guard.shutdown().await;
+    if to == Switch::Enable {
+        context.output.note(
+            "If these keys signed elsewhere meanwhile, import that history first (holdfast slashing import), and make \
+             sure that they sign nowhere else from now on.",
+        );
+    }
+    Ok(exit)
 }
 
 async fn delete(args: &DeleteArgs, context: &Context) -> Result<Exit, Failure> {

@@ -1,0 +1,355 @@
+//! Keys in and out of a running signer: what the Keymanager API does, without HTTP.
+//!
+//! Guarantees: a key is sealed before it is stored and registered with its history before it can sign; a
+//! key whose import failed is in no file and in no memory; deleting and reading out what was signed are
+//! one transaction; a client that leaves half-way finds either nothing done or all of it.
+
+mod token;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use eth2_keystore::Keystore;
+use holdfast_domain::{GenesisValidatorsRoot, PublicKey};
+use holdfast_enclave::import::{Imported, KeystoreInput, SealFor, decrypt};
+use holdfast_enclave::kdf::KdfBudget;
+use holdfast_enclave::secret::SecretKey;
+use holdfast_enclave::{ActiveKey, DataKey, Passphrase, seal};
+use holdfast_slashing_db::interchange::Interchange;
+use holdfast_slashing_db::{
+    AdminError, CallerId, EntryWatermark, KeyInfo, KeyOrigin, KeyState, NewKey, Registered, Then, Tombstone, Withdraw,
+    Withdrawn,
+};
+use tokio::sync::{mpsc, oneshot};
+use tracing::{info, warn};
+
+pub(crate) use token::{Access, Token};
+
+use crate::cli::output::chain;
+use crate::config::Config;
+use crate::custody;
+use crate::drain::Tasks;
+use crate::loader::KeyLoader;
+use crate::pipeline::Signer;
+
+/// How often it is looked whether the last signature under way of a deleted key is done.
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
+
+/// A keystore to import.
+pub(crate) struct Wanted {
+    /// Its text.
+    pub(crate) keystore: String,
+    /// Its password.
+    pub(crate) password: Passphrase,
+}
+
+/// What became of one keystore.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum ImportStatus {
+    /// It signs from now on.
+    Imported,
+    /// It was here already; nothing was changed.
+    Duplicate(&'static str),
+    /// It is not here.
+    Error(String),
+}
+
+/// What was deleted, and what it had signed.
+pub(crate) struct Deleted {
+    /// Keys that are known here, with their state before, ascending.
+    pub(crate) known: BTreeMap<PublicKey, Withdrawn>,
+}
+
+/// Manages keys. One per process.
+pub(crate) struct KeyManager {
+    signer: Arc<Signer>,
+    loader: Arc<KeyLoader>,
+    tasks: Tasks,
+    network: GenesisValidatorsRoot,
+    budget: Arc<KdfBudget>,
+    token: Token,
+    /// One import at a time: the memory for key derivation is one budget, and so is patience.
+    importing: tokio::sync::Mutex<()>,
+}
+
+impl KeyManager {
+    /// A manager of the keys of `signer`.
+    pub(crate) fn new(
+        config: &Config,
+        network: GenesisValidatorsRoot,
+        signer: Arc<Signer>,
+        loader: Arc<KeyLoader>,
+        tasks: Tasks,
+        token: Token,
+    ) -> Self {
+        let budget = Arc::new(custody::kdf_budget(config));
+        Self { signer, loader, tasks, network, budget, token, importing: tokio::sync::Mutex::new(()) }
+    }
+
+    /// The token that opens all of this.
+    pub(crate) fn token(&self) -> &Token {
+        &self.token
+    }
+
+    /// The chain.
+    pub(crate) fn network(&self) -> GenesisValidatorsRoot {
+        self.network
+    }
+
+    /// The keys held here, switched off or not, ascending.
+    ///
+    /// # Errors
+    /// [`AdminError`].
+    pub(crate) async fn list(&self) -> Result<Vec<PublicKey>, AdminError> {
+        let mut keys: Vec<PublicKey> =
+            self.signer.guard.list().await?.iter().filter(|info| is_held(info)).map(|info| info.key).collect();
+        keys.sort_unstable();
+        Ok(keys)
+    }
+
+    /// Imports keystores; the answer is in their order. A key that `histories` lists starts from there, any
+    /// other at the present.
+    ///
+    /// Dropping the future while keystores are decrypted ends the import with nothing done; once keys are
+    /// being stored it goes on to its end.
+    ///
+    /// # Errors
+    /// [`AdminError`] if what is here cannot be read; nothing is imported then.
+    pub(crate) async fn import(
+        self: &Arc<Self>,
+        wanted: Vec<Wanted>,
+        histories: Option<Interchange>,
+        tombstone: Tombstone,
+        by: CallerId,
+    ) -> Result<Vec<ImportStatus>, AdminError> {
+        let _turn = self.importing.lock().await;
+        let held: BTreeSet<PublicKey> =
+            self.signer.guard.list().await?.iter().filter(|info| is_held(info)).map(|info| info.key).collect();
+        let mut statuses: Vec<Option<ImportStatus>> = Vec::with_capacity(wanted.len());
+        let (mut places, mut inputs) = (Vec::new(), Vec::new());
+        for (place, Wanted { keystore, password }) in wanted.into_iter().enumerate() {
+            let status = match Keystore::from_json(keystore.as_bytes()) {
+                Err(error) => Some(ImportStatus::Error(chain(&error))),
+                Ok(keystore) => {
+                    let claimed = keystore.pubkey().map(|key| PublicKey::from_bytes(key.to_bytes()));
+                    if claimed.is_some_and(|key| held.contains(&key)) {
+                        Some(ImportStatus::Duplicate(HELD))
+                    } else {
+                        places.push(place);
+                        inputs.push(KeystoreInput { keystore, password: Arc::new(password) });
+                        None
+                    }
+                }
+            };
+            statuses.push(status);
+        }
+        if !inputs.is_empty() {
+            let outcome = self.open_and_store(inputs, histories, tombstone, by).await;
+            for (place, status) in places.into_iter().zip(outcome) {
+                if let Some(slot) = statuses.get_mut(place) {
+                    *slot = Some(status);
+                }
+            }
+        }
+        let lost = || ImportStatus::Error("the import was cut off; send it again".to_owned());
+        Ok(statuses.into_iter().map(|status| status.unwrap_or_else(lost)).collect())
+    }
+
+    async fn open_and_store(
+        self: &Arc<Self>,
+        inputs: Vec<KeystoreInput>,
+        histories: Option<Interchange>,
+        tombstone: Tombstone,
+        by: CallerId,
+    ) -> Vec<ImportStatus> {
+        let count = inputs.len();
+        let all = |text: String| vec![ImportStatus::Error(text); count];
+        let data_key = match self.loader.data_key().await {
+            Ok(data_key) => data_key,
+            Err(error) => return all(chain(&error)),
+        };
+        let opened = self.open(inputs, &data_key).await;
+        let (reply, answer) = oneshot::channel();
+        let manager = Arc::clone(self);
+        self.tasks.spawn(async move {
+            let statuses = manager.store(opened, &data_key, histories.as_ref(), tombstone, &by).await;
+            // Whoever asked may have gone; the keys are here all the same.
+            drop(reply.send(statuses));
+        });
+        answer.await.unwrap_or_else(|_| all("the signer is stopping; send the request again".to_owned()))
+    }
+
+    /// Decrypts and seals, on threads of its own and within the memory budget.
+    async fn open(&self, inputs: Vec<KeystoreInput>, data_key: &Arc<DataKey>) -> Vec<Result<Imported, String>> {
+        let mut opened: Vec<Result<Imported, String>> = Vec::new();
+        opened.resize_with(inputs.len(), || Err("not decrypted; send the request again".to_owned()));
+        let (sender, mut receiver) = mpsc::channel(1);
+        let (data_key, budget, network) = (Arc::clone(data_key), Arc::clone(&self.budget), self.network);
+        let work = tokio::task::spawn_blocking(move || {
+            decrypt(&inputs, SealFor { data_key: &data_key, network }, &budget, |finished| {
+                // Nobody receives any more when the client has gone.
+                match sender.blocking_send((finished.index, finished.outcome)) {
+                    Ok(()) => ControlFlow::Continue(()),
+                    Err(_) => ControlFlow::Break(()),
+                }
+            })
+        });
+        while let Some((index, outcome)) = receiver.recv().await {
+            if let Some(slot) = opened.get_mut(index) {
+                *slot = outcome.map_err(|error| chain(&error));
+            }
+        }
+        match work.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => warn!("keystores not decrypted: {}", chain(&error)),
+            Err(failure) => std::panic::resume_unwind(failure.into_panic()),
+        }
+        opened
+    }
+
+    /// Registers what was opened in one transaction and lets it sign.
+    async fn store(
+        &self,
+        opened: Vec<Result<Imported, String>>,
+        data_key: &DataKey,
+        histories: Option<&Interchange>,
+        tombstone: Tombstone,
+        by: &CallerId,
+    ) -> Vec<ImportStatus> {
+        let _changing = self.loader.keep_out().await;
+        // By key: its place in the answer, and its secret. Opened before anything is stored, so that what is
+        // stored can sign.
+        let mut secrets: BTreeMap<PublicKey, (usize, SecretKey)> = BTreeMap::new();
+        let mut keys = Vec::new();
+        let mut statuses = Vec::with_capacity(opened.len());
+        for (place, outcome) in opened.into_iter().enumerate() {
+            let status = match outcome {
+                Err(reason) => ImportStatus::Error(reason),
+                Ok(Imported { public_key, .. }) if secrets.contains_key(&public_key) => {
+                    ImportStatus::Duplicate("the same key comes earlier in this request")
+                }
+                Ok(Imported { public_key, sealed }) => match seal::open(data_key, &public_key, self.network, &sealed) {
+                    Err(error) => ImportStatus::Error(chain(&error)),
+                    Ok(secret) => {
+                        secrets.insert(public_key, (place, secret));
+                        let (origin, registered_by) = (KeyOrigin::Imported, by.clone());
+                        let key = NewKey { key: public_key, sealed, origin, label: None, registered_by };
+                        keys.push((key, entry(histories, &public_key)));
+                        ImportStatus::Error("not registered; send the request again".to_owned())
+                    }
+                },
+            };
+            statuses.push(status);
+        }
+        let order: Vec<PublicKey> = keys.iter().map(|(key, _)| key.key).collect();
+        let results = match self.signer.guard.register_many(keys, tombstone).await {
+            Ok(results) => results,
+            Err(error) => {
+                let reason = chain(&error);
+                for place in secrets.values().map(|(place, _)| *place) {
+                    set(&mut statuses, place, ImportStatus::Error(reason.clone()));
+                }
+                return statuses;
+            }
+        };
+        let mut ready = Vec::new();
+        for (key, result) in order.iter().zip(results) {
+            let Some((place, secret)) = secrets.remove(key) else { continue };
+            let status = match result {
+                Ok(Registered::Duplicate) => ImportStatus::Duplicate(HELD),
+                Err(error) => ImportStatus::Error(format!("{}{}", chain(&error), hint(&error))),
+                Ok(Registered::New(registration)) => {
+                    match ActiveKey::new(registration, secret, self.loader.backend()) {
+                        Ok(active) => {
+                            ready.push(active);
+                            ImportStatus::Imported
+                        }
+                        Err(error) => ImportStatus::Error(chain(&error)),
+                    }
+                }
+            };
+            set(&mut statuses, place, status);
+        }
+        let imported = ready.len();
+        self.signer.keyring.load().insert_all(ready);
+        info!(imported, of = statuses.len(), %by, "keys imported");
+        statuses
+    }
+
+    /// Deletes keys and reads out what they have signed, in one transaction, and returns when no signature
+    /// of theirs is under way any more.
+    ///
+    /// # Errors
+    /// [`AdminError`]: nothing is deleted.
+    pub(crate) async fn delete(self: &Arc<Self>, keys: Vec<PublicKey>, by: CallerId) -> Result<Deleted, AdminError> {
+        let (reply, answer) = oneshot::channel();
+        let manager = Arc::clone(self);
+        self.tasks.spawn(async move {
+            let deleted = manager.delete_now(keys, &by).await;
+            // Whoever asked may have gone; asking again gives the history again.
+            drop(reply.send(deleted));
+        });
+        answer.await.unwrap_or(Err(AdminError::ShutDown))
+    }
+
+    async fn delete_now(&self, keys: Vec<PublicKey>, by: &CallerId) -> Result<Deleted, AdminError> {
+        let _changing = self.loader.keep_out().await;
+        let withdrawn = self.signer.guard.export(Some(keys), Then::Stop(Withdraw::Tombstone), by).await?;
+        let gone: BTreeSet<PublicKey> = withdrawn.iter().map(|one| one.key).collect();
+        // From the commit above on there is no permit for these keys; now their secrets go as well.
+        let removed = self.signer.keyring.load().remove_all(&gone);
+        self.signer.switched_off.rcu(|keys| {
+            keys.iter().filter(|key| !gone.contains(key)).copied().collect::<std::collections::HashSet<_>>()
+        });
+        let last: Vec<Weak<ActiveKey>> = removed.iter().map(Arc::downgrade).collect();
+        drop(removed);
+        self.wait_for(&last).await;
+        info!(deleted = last.len(), %by, "keys deleted");
+        Ok(Deleted { known: withdrawn.into_iter().map(|one| (one.key, one)).collect() })
+    }
+
+    /// Waits until nobody holds these keys: signatures permitted earlier are done. Requests have a time
+    /// limit, so this ends.
+    async fn wait_for(&self, keys: &[Weak<ActiveKey>]) {
+        let all_gone = async {
+            while keys.iter().any(|key| key.strong_count() > 0) {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+        };
+        if tokio::time::timeout(self.signer.timeout, all_gone).await.is_err() {
+            warn!("signatures of deleted keys are still under way; the exported history covers them");
+        }
+    }
+}
+
+const HELD: &str = "this key is held already; nothing was changed";
+
+/// Whether the secret is here.
+fn is_held(info: &KeyInfo) -> bool {
+    info.origin.is_some() && info.state != KeyState::Tombstoned
+}
+
+/// With a history for the key: from there. Otherwise at the present.
+fn entry(histories: Option<&Interchange>, key: &PublicKey) -> EntryWatermark {
+    histories
+        .and_then(|histories| histories.get(key))
+        .map_or(EntryWatermark::Now, |history| EntryWatermark::AtLeast(history.floor.into()))
+}
+
+fn set(statuses: &mut [ImportStatus], place: usize, status: ImportStatus) {
+    if let Some(slot) = statuses.get_mut(place) {
+        *slot = status;
+    }
+}
+
+/// What this API offers beyond the error's own words.
+fn hint(error: &holdfast_slashing_db::RegisterError) -> &'static str {
+    match error {
+        holdfast_slashing_db::RegisterError::Tombstoned => {
+            "; then send the request to /eth/v1/keystores?replace_tombstone=true"
+        }
+        _ => "",
+    }
+}

@@ -1,0 +1,15 @@
+//! Signing histories through the real binary: EIP-3076 files in and out on the command line and over the
+//! Keymanager API, judged by what the signing API then signs.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests stop at the first surprise"
+)]
+
+mod bad_input;
+mod handover;
+mod keymanager;
+mod support;
+mod vectors;
