@@ -10,6 +10,7 @@ use holdfast_domain::{Epoch, PublicKey, Slot, UnixMillis};
 
 use crate::error::RegisterError;
 use crate::identity::CallerId;
+use crate::journal::{Head, InstanceId};
 use crate::rules::{AttestationMark, BlockMark, Watermarks};
 use crate::store::{Enrolled, KeyRow};
 
@@ -174,9 +175,8 @@ impl Withdraw {
     pub(crate) fn state_after(self, row: &KeyRow) -> KeyState {
         match (self, row.state, row.has_secret) {
             (_, state, false) => state,
-            (Self::Disable, KeyState::Tombstoned, true) => KeyState::Tombstoned,
             (Self::Disable, KeyState::Enabled | KeyState::Disabled, true) => KeyState::Disabled,
-            (Self::Tombstone, _, true) => KeyState::Tombstoned,
+            (Self::Disable, KeyState::Tombstoned, true) | (Self::Tombstone, _, true) => KeyState::Tombstoned,
         }
     }
 }
@@ -247,6 +247,23 @@ pub struct HighWatermarks {
     pub source: Option<Epoch>,
     /// Highest target epoch.
     pub target: Option<Epoch>,
+}
+
+/// A signer that uses a shared database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InstanceInfo {
+    /// Which one.
+    pub id: InstanceId,
+    /// The machine it last ran on.
+    pub host: String,
+    /// Its version.
+    pub version: String,
+    /// When it last started.
+    pub started: UnixMillis,
+    /// When it last committed.
+    pub last_seen: UnixMillis,
+    /// The end of its journal.
+    pub head: Head,
 }
 
 /// Number of a data key.
