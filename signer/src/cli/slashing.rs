@@ -1,28 +1,37 @@
-//! `holdfast slashing status`: what protection knows.
+//! `holdfast slashing status` and `fence`: what protection knows, and the way out of a freeze.
 
 use std::path::Path;
 
+use holdfast_slashing_db::Guard;
 use holdfast_slashing_db::journal::{Head, JournalError, Reader};
 use serde_json::json;
 
-use super::keys::{key_heading, key_json, key_line, open_record, provider_name};
+use super::args::FenceArgs;
+use super::keys::{key_heading, key_json, key_line, open_record, operator, provider_name};
 use super::{Context, Exit, Failure};
+use crate::clock::rfc3339;
 use crate::custody::CustodyError;
+use crate::rollback;
 
 /// Prints the watermarks of every key, deleted ones too, and where the journal ends. Fails if the
-/// journal cannot be verified.
+/// journal cannot be verified. While protection is frozen it says why, and ends with the exit code for that.
 pub(super) async fn status(context: &Context) -> Result<Exit, Failure> {
     let custody = open_record(context).await?;
     let keys = custody.guard.list().await.map_err(CustodyError::from)?;
     let high = custody.guard.high_watermarks().await.map_err(CustodyError::from)?;
     let provider = provider_name(&custody).await?;
+    let suspicion = rollback::suspicion(&custody.guard);
     let journal = journal(context.config.database()?.path());
     custody.guard.shutdown().await;
     let Journal { head, entries } = journal.map_err(|error| Failure::new(Exit::Refused, error))?;
     let number = |value: Option<u64>| value.map_or_else(|| "-".to_owned(), |value| value.to_string());
     let (slot, source, target) =
         (high.block.map(|slot| slot.0), high.source.map(|epoch| epoch.0), high.target.map(|epoch| epoch.0));
-    let mut lines = vec![
+    let mut lines = suspicion.map_or_else(Vec::new, |found| rollback::explain(&found, &rfc3339(found.since)));
+    if !lines.is_empty() {
+        lines.push(String::new());
+    }
+    lines.extend([
         format!("network                  {}", custody.network.name),
         format!("genesis validators root  {}", custody.genesis_validators_root),
         format!("instance                 {}", custody.instance),
@@ -36,7 +45,7 @@ pub(super) async fn status(context: &Context) -> Result<Exit, Failure> {
         ),
         String::new(),
         key_heading(),
-    ];
+    ]);
     lines.extend(keys.iter().map(key_line));
     context.output.result(
         lines.join("\n"),
@@ -46,10 +55,52 @@ pub(super) async fn status(context: &Context) -> Result<Exit, Failure> {
             "instance": custody.instance.to_string(),
             "journal": { "seq": head.seq, "hash": head.hash.to_string(), "entries": entries, "verified": true },
             "highest": { "block_slot": slot, "source_epoch": source, "target_epoch": target },
+            "state": if suspicion.is_some() { "frozen" } else { "serving" },
+            "frozen": suspicion.as_ref().map(rollback::as_json),
             "keys": keys.iter().map(|info| key_json(info, provider.as_deref())).collect::<Vec<_>>(),
         }),
     )?;
+    Ok(if suspicion.is_some() { Exit::Frozen } else { Exit::Done })
+}
+
+/// Fences keys at the present. All keys, if none is named; that ends a freeze.
+pub(super) async fn fence(args: &FenceArgs, context: &Context) -> Result<Exit, Failure> {
+    let custody = open_record(context).await?;
+    let result = place(args, &custody.guard).await;
+    let high = custody.guard.high_watermarks().await.map_err(CustodyError::from)?;
+    let left = rollback::suspicion(&custody.guard);
+    custody.guard.shutdown().await;
+    let fenced = result?;
+    let (slot, target) = (high.block.map(|slot| slot.0), high.target.map(|epoch| epoch.0));
+    let place = match (slot, target) {
+        (Some(slot), Some(target)) => {
+            format!("blocks sign above slot {slot}, attestations above target epoch {target}")
+        }
+        (_, _) => "the chain has not begun, so there is nothing to be behind of".to_owned(),
+    };
+    let state = if left.is_some() {
+        "Protection stays frozen for the other keys; `holdfast slashing fence` without --key fences all."
+    } else {
+        "Protection is not frozen; the signer can be started."
+    };
+    context.output.result(
+        format!("fenced {fenced} keys: {place}. {state}"),
+        &json!({
+            "fenced": fenced, "block_slot": slot, "target_epoch": target,
+            "state": if left.is_some() { "frozen" } else { "serving" },
+        }),
+    )?;
     Ok(Exit::Done)
+}
+
+async fn place(args: &FenceArgs, guard: &Guard) -> Result<u64, Failure> {
+    for key in &args.keys {
+        if guard.key_info(key).await.map_err(CustodyError::from)?.is_none() {
+            return Err(Failure::message(Exit::Refused, format!("{key} is not registered here; nothing was fenced")));
+        }
+    }
+    let keys = (!args.keys.is_empty()).then(|| args.keys.clone());
+    Ok(guard.fence(keys, &operator()).await.map_err(CustodyError::from)?)
 }
 
 /// Where the journal ends, and how many entries it has.

@@ -4,6 +4,8 @@
 //! what height; only then is the anchor renewed. So an anchor without suspicion always names a
 //! journal that holds the fence: a database put back to before the fence is noticed like any other.
 
+use std::collections::HashSet;
+
 use super::{Committer, Suspect};
 use crate::anchor::{RollbackKind, Suspicion};
 use crate::error::{AdminError, FreezeReason, StoreError};
@@ -72,15 +74,11 @@ impl Committer {
         let Some(store) = &mut self.store else {
             return Err(AdminError::Frozen(self.shared.frozen().unwrap_or(FreezeReason::CommitterGone)));
         };
-        let all;
-        let named = if let Some(keys) = keys {
-            let mut distinct = std::collections::HashSet::with_capacity(keys.len());
-            all = keys.iter().filter(|key| distinct.insert(**key)).copied().collect::<Vec<_>>();
-            &all
-        } else {
-            all = store.reader()?.key_infos(None)?.into_iter().map(|info| info.key).collect();
-            &all
-        };
+        let mut named: Vec<PublicKey> = store.reader()?.key_infos(None)?.into_iter().map(|info| info.key).collect();
+        if let Some(keys) = keys {
+            let wanted: HashSet<&PublicKey> = keys.iter().collect();
+            named.retain(|key| wanted.contains(key));
+        }
         let found = store.raise(keys.map(|_| named.as_slice()), floor, by, now)?;
         for chunk in named.chunks(self.shared.settings.max_batch.get()) {
             self.journal_fence(chunk, floor, by, now)?;
@@ -88,7 +86,7 @@ impl Committer {
         Ok(found)
     }
 
-    /// Writes one batch about fenced keys. Keys without a row are left out.
+    /// Writes one batch about fenced keys, all of which have rows.
     fn journal_fence(
         &mut self,
         keys: &[PublicKey],
