@@ -195,10 +195,9 @@ fn say_exported(
     disabled: usize,
     unknown: &[&PublicKey],
 ) -> Result<(), Failure> {
-    let mut text = format!("exported: {exported} validators, {disabled} switched off");
-    for key in unknown {
-        text.push_str(&format!("\n{key} is not known here and is not in the file"));
-    }
+    let mut lines = vec![format!("exported: {exported} validators, {disabled} switched off")];
+    lines.extend(unknown.iter().map(|key| format!("{key} is not known here and is not in the file")));
+    let text = lines.join("\n");
     if args.to == Path::new(STANDARD) {
         context.output.note(text);
     } else {
