@@ -5,7 +5,7 @@
 //! what is in progress, close the record, drop the keys.
 
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -145,6 +145,7 @@ impl App {
                 time: Duration::from_secs(config.http.body_timeout_seconds.get()),
             },
             max_requests: config.http.max_requests.get(),
+            max_rate: NonZeroU32::new(config.http.max_requests_per_second),
             caller: CallerId::new("http"),
         };
         let api = Arc::new(Api::new(Arc::clone(&signer), Arc::clone(&loader), Arc::clone(&metrics), options));

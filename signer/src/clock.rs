@@ -32,14 +32,6 @@ impl Stopwatch {
     pub(crate) fn seconds(self) -> f64 {
         self.0.elapsed().as_secs_f64()
     }
-
-    /// Seconds since the start, and starts again: for measuring one stage after another.
-    pub(crate) fn lap(&mut self) -> f64 {
-        let now = Instant::now();
-        let seconds = now.duration_since(self.0).as_secs_f64();
-        self.0 = now;
-        seconds
-    }
 }
 
 /// A time as RFC 3339 in UTC, to the second: `2026-07-01T12:00:00Z`.
@@ -84,13 +76,5 @@ mod tests {
         for (seconds, text) in table {
             assert_eq!(rfc3339(UnixMillis(seconds * 1_000 + 999)), text);
         }
-    }
-
-    #[test]
-    fn a_lap_starts_the_next_one() {
-        let mut watch = Stopwatch::start();
-        let whole = Stopwatch::start();
-        let laps = watch.lap() + watch.lap();
-        assert!(laps >= 0.0 && whole.seconds() >= 0.0);
     }
 }

@@ -361,17 +361,19 @@ fn passphrase(config: &Config, asking: Asking) -> Result<Passphrase, CustodyErro
     }
 }
 
-/// The keys that may sign, and what is wrong with the others.
+/// The keys that are loaded, and what is wrong with the others.
 pub(crate) struct Unsealed {
-    /// Keys ready to sign.
+    /// Keys that can be asked for. Whether one may sign is for protection to say, at each request.
     pub(crate) keyring: Keyring,
     /// Keys that could not be opened. The others sign nevertheless.
     pub(crate) failed: BTreeMap<PublicKey, CustodyError>,
-    /// How many stored keys are switched off.
+    /// How many of the keys in the keyring are switched off.
     pub(crate) disabled: usize,
 }
 
-/// Opens every stored key that is enabled.
+/// Opens every stored key, also those switched off: a request for one of these is then refused by
+/// protection and recorded, as any other refusal, instead of looking like a key nobody has.
+/// Deleted keys have no secret left to open.
 ///
 /// # Errors
 /// [`CustodyError`] if the record cannot be read, or if there are keys but no data key. A single
@@ -384,13 +386,12 @@ pub(crate) async fn unseal_all(custody: &Custody, backend: &Arc<dyn KeyBackend>)
     };
     let mut ready = Vec::with_capacity(stored.len());
     for key in stored {
-        if !key.enabled() {
-            unsealed.disabled = unsealed.disabled.saturating_add(1);
-            continue;
-        }
-        let public_key = *key.registration.key();
+        let (public_key, enabled) = (*key.registration.key(), key.enabled());
         match unseal(key, data_key, custody.genesis_validators_root, backend) {
-            Ok(active) => ready.push(active),
+            Ok(active) => {
+                unsealed.disabled = unsealed.disabled.saturating_add(usize::from(!enabled));
+                ready.push(active);
+            }
             Err(error) => {
                 unsealed.failed.insert(public_key, error);
             }

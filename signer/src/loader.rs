@@ -188,9 +188,9 @@ impl KeyLoader {
         let keys = keyring.len();
         self.signer.keyring.store(Arc::new(keyring));
         self.failed.store(failed.len(), Ordering::Relaxed);
-        self.signer.metrics.set_keys(keys, failed.len());
+        self.signer.metrics.set_keys(keys, disabled, failed.len());
         if disabled > 0 {
-            info!(disabled, "keys switched off are not loaded");
+            info!(disabled, "keys are switched off: requests for them are refused");
         }
         for (key, problem) in failed.iter().take(NAMED_FAILURES) {
             warn!(pubkey = %key, "key left out: {}", chain(problem));

@@ -150,28 +150,29 @@ impl Signer {
         record_date(intent.subject());
         let active = self.keyring.load().get(&key).ok_or_else(|| self.absent(key))?;
 
-        let mut stage = Stopwatch::start();
+        let protection = Stopwatch::start();
         let permit = match self.guard.authorize(intent, caller.clone()).await {
             Ok(permit) => permit,
             Err(refusal) => {
                 Span::current().record("verdict", refusal.reason());
                 if refusal.class() == Class::Refused {
-                    self.metrics.prevented(kind, stage.seconds());
+                    self.metrics.prevented(kind, protection.seconds());
                 }
                 return Err(refusal.into());
             }
         };
-        self.metrics.authorized(kind, stage.lap());
+        self.metrics.authorized(kind, protection.seconds());
         let span = Span::current();
         if !span.is_disabled() {
             span.record("verdict", "permitted");
             span.record("commit_seq", permit.commit_seq());
         }
 
-        let signature = active.sign(permit).await?;
-        self.metrics.signed(kind, stage.seconds(), total.seconds());
+        let times = permit.times();
+        let signed = active.sign(permit).await?;
+        self.metrics.signed(kind, times, signed.times, total.seconds());
         tracing::debug!("signed");
-        Ok(signature)
+        Ok(signed.signature)
     }
 
     fn absent(&self, key: PublicKey) -> Rejection {

@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc as blocking;
 
 use holdfast_domain::GenesisValidatorsRoot;
 
@@ -33,9 +34,16 @@ enum Fault {
 /// No limit on the size of the database.
 const NO_LIMIT: u32 = u32::MAX;
 
+/// Where the next commit stops until it is let on.
+struct Gate {
+    reached: blocking::Sender<()>,
+    opened: blocking::Receiver<()>,
+}
+
 /// SQLite behind a script: one fault per commit, then none.
 struct Scripted {
     inner: Box<SqliteStore>,
+    gate: Arc<Mutex<Option<Gate>>>,
     faults: Arc<Mutex<VecDeque<Fault>>>,
     page_limit: Arc<AtomicU32>,
 }
@@ -47,6 +55,10 @@ fn unknown() -> StoreError {
 impl Store for Scripted {
     fn commit_batch(&mut self, keys: &[PublicKey], judge: Judge<'_>) -> Result<Committed, StoreError> {
         self.inner.limit_pages(self.page_limit.load(Ordering::SeqCst));
+        if let Some(gate) = self.gate.lock().unwrap().take() {
+            gate.reached.send(()).unwrap();
+            gate.opened.recv().unwrap();
+        }
         let fault = self.faults.lock().unwrap().pop_front();
         match fault {
             None => self.inner.commit_batch(keys, judge),
@@ -106,6 +118,7 @@ struct Rig {
     home: Home,
     guard: Guard,
     intents: Intents,
+    gate: Arc<Mutex<Option<Gate>>>,
     faults: Arc<Mutex<VecDeque<Fault>>>,
     page_limit: Arc<AtomicU32>,
 }
@@ -118,12 +131,18 @@ impl Rig {
         inner.pin(chain()).unwrap();
         let faults = Arc::new(Mutex::new(VecDeque::new()));
         let page_limit = Arc::new(AtomicU32::new(NO_LIMIT));
+        let gate = Arc::new(Mutex::new(None));
         let (reader, instance) = (inner.reader().unwrap(), inner.instance());
-        let store = Scripted { inner, faults: Arc::clone(&faults), page_limit: Arc::clone(&page_limit) };
+        let store = Scripted {
+            inner,
+            gate: Arc::clone(&gate),
+            faults: Arc::clone(&faults),
+            page_limit: Arc::clone(&page_limit),
+        };
         let settings = BindOptions::new(chain(), slot_clock(), home.clock.clone());
         let guard = Guard::new(Core::start(Box::new(store), reader, instance, settings).unwrap());
         register_fresh(&guard, [key(1)]).await;
-        Self { home, guard, intents: Intents::new(), faults, page_limit }
+        Self { home, guard, intents: Intents::new(), gate, faults, page_limit }
     }
 
     async fn block(&self, slot: u64, content: u8) -> Result<SigningPermit, Refusal> {
@@ -219,6 +238,33 @@ async fn one_failure_refuses_everybody_in_the_batch() {
         (1..=20).map(|slot| rig.guard.authorize(rig.intents.block(key(1), slot, 1), caller())).collect();
     for answer in answers {
         assert_eq!(answer.await.unwrap_err().reason(), "protection_frozen");
+    }
+    rig.guard.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_permit_tells_its_wait_from_its_commit() {
+    const HELD: Duration = Duration::from_millis(2);
+    let rig = Rig::new().await;
+    let (reached, is_reached) = blocking::channel();
+    let (open, opened) = blocking::channel();
+    *rig.gate.lock().unwrap() = Some(Gate { reached, opened });
+    let began = Instant::now();
+    let first = rig.guard.authorize(rig.intents.block(key(1), 5, 1), caller());
+    is_reached.recv().unwrap();
+    // The first is being committed; the second can only wait.
+    let second = rig.guard.authorize(rig.intents.block(key(1), 6, 1), caller());
+    let queued = Instant::now();
+    while queued.elapsed() < HELD {
+        std::thread::yield_now();
+    }
+    open.send(()).unwrap();
+    let (first, second) = (first.await.unwrap().times(), second.await.unwrap().times());
+    let all = began.elapsed();
+    assert!(first.commit >= HELD && second.queue >= HELD, "{first:?} {second:?}");
+    assert!(second.commit > Duration::ZERO, "{second:?}");
+    for times in [first, second] {
+        assert!(times.queue + times.commit <= all, "{times:?} of {all:?}");
     }
     rig.guard.shutdown().await;
 }
