@@ -13,7 +13,7 @@ use holdfast_slashing_db::{Registration, SigningPermit};
 use crate::backend::{KeyBackend, SignJob};
 use crate::error::{KeyError, SignError};
 use crate::secret::SecretKey;
-use crate::signature::Signature;
+use crate::signature::Signed;
 
 /// A registered key that can sign.
 pub struct ActiveKey {
@@ -58,7 +58,7 @@ impl ActiveKey {
     /// [`SignError::WrongKey`] if the permit is for another key; [`SignError::Overloaded`] if too many
     /// signatures wait already; [`SignError::Stopped`] during shutdown; [`SignError::Invalid`] if the
     /// result was checked and is wrong. The permit is used up in any case.
-    pub async fn sign(&self, permit: SigningPermit) -> Result<Signature, SignError> {
+    pub async fn sign(&self, permit: SigningPermit) -> Result<Signed, SignError> {
         let job = SignJob::new(&self.secret, permit)?;
         self.backend.submit(job)?.wait().await
     }

@@ -46,4 +46,4 @@ pub use error::{
 pub use holdfast_enclave_sys::{LockFailure, LockStatus, harden_process, lock_status};
 pub use keyring::{ActiveKey, Keyring};
 pub use secret::{DataKey, Passphrase, SecretKey};
-pub use signature::Signature;
+pub use signature::{SignTimes, Signature, Signed};

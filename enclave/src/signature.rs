@@ -4,6 +4,7 @@
 //! policy of its backend demands.
 
 use core::fmt;
+use core::time::Duration;
 
 use holdfast_domain::{PublicKey, SigningRoot};
 
@@ -43,6 +44,27 @@ impl Signature {
     pub const fn as_bytes(&self) -> &[u8; 96] {
         &self.0
     }
+}
+
+/// A signature, and how long it took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Signed {
+    /// The signature.
+    pub signature: Signature,
+    /// How long it took.
+    pub times: SignTimes,
+}
+
+/// How long the steps from a permit to a signature took. For measurements only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SignTimes {
+    /// Waiting until the backend began.
+    pub queue: Duration,
+    /// Hashing the root to the curve, or waiting for another signature that hashes it: next to nothing
+    /// if it was hashed before.
+    pub hash: Duration,
+    /// Multiplying, and verifying where that is on.
+    pub sign: Duration,
 }
 
 impl fmt::Display for Signature {

@@ -144,7 +144,7 @@ async fn backend_suite(backend: &Arc<dyn KeyBackend>) {
             let root = permit.root();
             let active = keyring.get(key).unwrap();
             signing.spawn(async move {
-                let signature = active.sign(permit).await.unwrap();
+                let signature = active.sign(permit).await.unwrap().signature;
                 assert_eq!(*signature.as_bytes(), expected);
                 assert!(holdfast_enclave_sys::verify(active.key().as_bytes(), root.as_bytes(), signature.as_bytes()));
             });

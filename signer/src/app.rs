@@ -5,7 +5,7 @@
 //! what is in progress, close the record, drop the keys.
 
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -128,7 +128,6 @@ impl App {
             network: custody.network.clone(),
             guard: guard.clone(),
             keyring: ArcSwap::from_pointee(Keyring::new()),
-            switched_off: ArcSwap::default(),
             keys_ready: KeysReady::default(),
             metrics: Arc::clone(&metrics),
             timeout: Duration::from_secs(config.http.request_timeout_seconds.get()),
@@ -153,6 +152,7 @@ impl App {
                 time: Duration::from_secs(config.http.body_timeout_seconds.get()),
             },
             max_requests: config.http.max_requests.get(),
+            max_rate: NonZeroU32::new(config.http.max_requests_per_second),
             caller: CallerId::new("http"),
             keymanager,
         };

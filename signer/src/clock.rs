@@ -33,12 +33,10 @@ impl Stopwatch {
         self.0.elapsed().as_secs_f64()
     }
 
-    /// Seconds since the start, and starts again: for measuring one stage after another.
+    /// Seconds since the start, and starts again.
     pub(crate) fn lap(&mut self) -> f64 {
         let now = Instant::now();
-        let seconds = now.duration_since(self.0).as_secs_f64();
-        self.0 = now;
-        seconds
+        now.duration_since(std::mem::replace(&mut self.0, now)).as_secs_f64()
     }
 }
 
@@ -84,13 +82,5 @@ mod tests {
         for (seconds, text) in table {
             assert_eq!(rfc3339(UnixMillis(seconds * 1_000 + 999)), text);
         }
-    }
-
-    #[test]
-    fn a_lap_starts_the_next_one() {
-        let mut watch = Stopwatch::start();
-        let whole = Stopwatch::start();
-        let laps = watch.lap() + watch.lap();
-        assert!(laps >= 0.0 && whole.seconds() >= 0.0);
     }
 }

@@ -4,7 +4,7 @@
 //! bound to the configured network before a key is touched; a key-encryption key is made once and
 //! recorded after it is durable; nothing that is there already is ever overwritten.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -374,36 +374,37 @@ pub(crate) fn kdf_budget(config: &Config) -> KdfBudget {
     }
 }
 
-/// The keys that may sign, and what is wrong with the others.
+/// The keys that are loaded, and what is wrong with the others.
 pub(crate) struct Unsealed {
-    /// Keys ready to sign.
+    /// Keys that can be asked for. Whether one may sign is for protection to say, at each request.
     pub(crate) keyring: Keyring,
     /// Keys that could not be opened. The others sign nevertheless.
     pub(crate) failed: BTreeMap<PublicKey, CustodyError>,
-    /// Stored keys that are switched off: not opened, but their requests are judged and recorded.
-    pub(crate) disabled: HashSet<PublicKey>,
+    /// How many of the keys in the keyring are switched off.
+    pub(crate) disabled: usize,
 }
 
-/// Opens every stored key that is enabled.
+/// Opens every stored key, also those switched off: a request for one of these is then refused by
+/// protection and recorded, as any other refusal, instead of looking like a key nobody has.
+/// Deleted keys have no secret left to open.
 ///
 /// # Errors
 /// [`CustodyError`] if the record cannot be read, or if there are keys but no data key. A single
 /// key that cannot be opened is no error: it is listed in [`Unsealed::failed`].
 pub(crate) async fn unseal_all(custody: &Custody, backend: &Arc<dyn KeyBackend>) -> Result<Unsealed, CustodyError> {
     let stored = custody.guard.active_keys().await?;
-    let mut unsealed = Unsealed { keyring: Keyring::new(), failed: BTreeMap::new(), disabled: HashSet::new() };
+    let mut unsealed = Unsealed { keyring: Keyring::new(), failed: BTreeMap::new(), disabled: 0 };
     let Some(data_key) = &custody.data_key else {
         return if stored.is_empty() { Ok(unsealed) } else { Err(CustodyError::DataKeyLost { keys: stored.len() }) };
     };
     let mut ready = Vec::with_capacity(stored.len());
     for key in stored {
-        if !key.enabled() {
-            unsealed.disabled.insert(*key.registration.key());
-            continue;
-        }
-        let public_key = *key.registration.key();
+        let (public_key, enabled) = (*key.registration.key(), key.enabled());
         match unseal(key, data_key, custody.genesis_validators_root, backend) {
-            Ok(active) => ready.push(active),
+            Ok(active) => {
+                unsealed.disabled = unsealed.disabled.saturating_add(usize::from(!enabled));
+                ready.push(active);
+            }
             Err(error) => {
                 unsealed.failed.insert(public_key, error);
             }

@@ -221,14 +221,12 @@ impl KeyLoader {
 
     fn install(&self, unsealed: Unsealed) -> (usize, Option<String>) {
         let Unsealed { keyring, failed, disabled } = unsealed;
-        let switched_off = disabled.len();
-        self.signer.switched_off.store(Arc::new(disabled));
         let keys = keyring.len();
         self.signer.keyring.store(Arc::new(keyring));
         self.failed.store(failed.len(), Ordering::Relaxed);
-        self.signer.metrics.set_keys(keys, failed.len());
-        if switched_off > 0 {
-            info!(disabled = switched_off, "keys switched off are not loaded");
+        self.signer.metrics.set_keys(keys, disabled, failed.len());
+        if disabled > 0 {
+            info!(disabled, "keys are switched off: requests for them are refused");
         }
         for (key, problem) in failed.iter().take(NAMED_FAILURES) {
             warn!(pubkey = %key, "key left out: {}", chain(problem));

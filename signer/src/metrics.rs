@@ -5,6 +5,8 @@
 //! signature costs a few atomic additions here and no map lookup.
 
 use holdfast_domain::{MessageKind, SlashableKind, UnslashableKind};
+use holdfast_enclave::SignTimes;
+use holdfast_slashing_db::PermitTimes;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{EncodeLabelSet, LabelSetEncoder};
 use prometheus_client::metrics::counter::Counter;
@@ -77,10 +79,12 @@ impl Outcome {
     }
 }
 
-/// The stages of a request as the pipeline sees them.
+/// What is measured for each kind of message.
 struct KindMetrics {
     signed: Counter,
+    queue: Histogram,
     commit: Histogram,
+    hash: Histogram,
     sign: Histogram,
     total: Histogram,
 }
@@ -99,7 +103,10 @@ pub(crate) struct Metrics {
     attestation_database: Histogram,
     keys_loaded: Gauge,
     signers_loaded: Gauge,
+    keys_disabled: Gauge,
     keys_failed: Gauge,
+    /// Requests answered 429.
+    pub(crate) rate_limited: Counter,
     /// Open connections of the signing API.
     pub(crate) connections: Gauge,
     /// Signing requests in progress.
@@ -132,7 +139,9 @@ impl Metrics {
             attestation_database: seconds(),
             keys_loaded: Gauge::default(),
             signers_loaded: Gauge::default(),
+            keys_disabled: Gauge::default(),
             keys_failed: Gauge::default(),
+            rate_limited: Counter::default(),
             connections: Gauge::default(),
             in_flight: Gauge::default(),
             registry,
@@ -147,7 +156,8 @@ impl Metrics {
         let stages = Family::<StageLabels, Histogram>::new_with_constructor(seconds as fn() -> Histogram);
         registry.register(
             "holdfast_signing_stage_seconds",
-            "Time in each stage of a request: commit = waiting for and making the durable record, sign = waiting, hashing and multiplying, total",
+            "Time of a signature by stage: queue = waiting for the committer and for a signing thread, commit = judging \
+             and recording durably, hash = hashing the root, sign = multiplying, total = all of the request once read",
             stages.clone(),
         );
         MessageKind::ALL
@@ -157,7 +167,9 @@ impl Metrics {
                 let stage = |stage| stages.get_or_create_owned(&StageLabels { stage, kind });
                 KindMetrics {
                     signed: requests.get_or_create_owned(&RequestLabels { kind, result: Outcome::Signed, reason: "" }),
+                    queue: stage("queue"),
                     commit: stage("commit"),
+                    hash: stage("hash"),
                     sign: stage("sign"),
                     total: stage("total"),
                 }
@@ -167,13 +179,23 @@ impl Metrics {
 
     fn register_own(&mut self) {
         let registry = &mut self.registry;
-        registry.register("holdfast_keys_loaded", "Keys that can sign now", self.keys_loaded.clone());
+        registry.register("holdfast_keys_loaded", "Keys loaded, those switched off included", self.keys_loaded.clone());
+        registry.register(
+            "holdfast_keys_disabled",
+            "Keys loaded that were switched off at the last load: requests for them are refused",
+            self.keys_disabled.clone(),
+        );
         registry.register(
             "holdfast_keys_failed",
             "Keys that could not be unsealed at the last load",
             self.keys_failed.clone(),
         );
         registry.register("holdfast_http_connections", "Open connections of the signing API", self.connections.clone());
+        registry.register(
+            "holdfast_http_rate_limited_requests",
+            "Requests refused because their address sent too many in a second",
+            self.rate_limited.clone(),
+        );
         registry.register("holdfast_http_requests_in_flight", "Signing requests in progress", self.in_flight.clone());
     }
 
@@ -196,7 +218,7 @@ impl Metrics {
         );
         registry.register(
             "signing_signers_loaded_count",
-            "Web3Signer's name: keys that can sign now",
+            "Web3Signer's name: keys loaded, those switched off included",
             self.signers_loaded.clone(),
         );
         registry.register(
@@ -229,19 +251,17 @@ impl Metrics {
         Ok(text)
     }
 
-    /// Says how many keys can sign now, and how many could not be opened.
-    pub(crate) fn set_keys(&self, loaded: usize, failed: usize) {
+    /// Says how many keys are loaded, how many of these are switched off, and how many could not be opened.
+    pub(crate) fn set_keys(&self, loaded: usize, disabled: usize, failed: usize) {
         let gauge = |count| i64::try_from(count).unwrap_or(i64::MAX);
         self.keys_loaded.set(gauge(loaded));
         self.signers_loaded.set(gauge(loaded));
+        self.keys_disabled.set(gauge(disabled));
         self.keys_failed.set(gauge(failed));
     }
 
     /// Protection allowed a request after `seconds` of waiting and committing.
     pub(crate) fn authorized(&self, kind: MessageKind, seconds: f64) {
-        if let Some(metrics) = self.kind(kind) {
-            metrics.commit.observe(seconds);
-        }
         if let Some(database) = self.database(kind) {
             database.observe(seconds);
             self.permitted.inc();
@@ -256,11 +276,14 @@ impl Metrics {
         }
     }
 
-    /// A signature left: `sign` seconds in the backend, `total` since the request was read.
-    pub(crate) fn signed(&self, kind: MessageKind, sign: f64, total: f64) {
+    /// A signature left, `total` seconds after its request was read.
+    pub(crate) fn signed(&self, kind: MessageKind, permit: PermitTimes, sign: SignTimes, total: f64) {
         if let Some(metrics) = self.kind(kind) {
             metrics.signed.inc();
-            metrics.sign.observe(sign);
+            metrics.queue.observe(permit.queue.saturating_add(sign.queue).as_secs_f64());
+            metrics.commit.observe(permit.commit.as_secs_f64());
+            metrics.hash.observe(sign.hash.as_secs_f64());
+            metrics.sign.observe(sign.sign.as_secs_f64());
             metrics.total.observe(total);
         }
         self.bls_duration.observe(total);
@@ -313,7 +336,9 @@ impl Metrics {
 
 #[cfg(test)]
 mod tests {
-    //! Proves: each kind has its own row, and the text carries our names and Web3Signer's.
+    //! Proves: each kind has its own row, each stage its own time, and the text carries our names and Web3Signer's.
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -328,19 +353,31 @@ mod tests {
         let metrics = Metrics::new(|_| ());
         let block = MessageKind::Slashable(SlashableKind::Block);
         metrics.authorized(block, 0.001);
-        metrics.signed(block, 0.001, 0.002);
+        let seconds = Duration::from_secs;
+        let permit = PermitTimes { queue: seconds(1), commit: seconds(2) };
+        let sign = SignTimes { queue: seconds(4), hash: seconds(8), sign: seconds(16) };
+        metrics.signed(block, permit, sign, 32.0);
         metrics.prevented(block, 0.001);
         metrics.unsigned(Some(block), Outcome::Refused, "double_block");
         metrics.unsigned(None, Outcome::Invalid, "malformed_request");
         metrics.malformed();
         metrics.missing_identifier();
-        metrics.set_keys(3, 1);
+        metrics.set_keys(3, 2, 1);
+        metrics.rate_limited.inc();
         let text = metrics.render().expect("formatting into a string");
         for line in [
             r#"holdfast_signing_requests_total{type="block",result="signed",reason=""} 1"#,
             r#"holdfast_signing_requests_total{type="block",result="refused",reason="double_block"} 1"#,
             r#"holdfast_signing_requests_total{type="unknown",result="invalid",reason="malformed_request"} 1"#,
             r#"holdfast_signing_stage_seconds_count{stage="total",type="block"} 1"#,
+            r#"holdfast_signing_stage_seconds_sum{stage="queue",type="block"} 5.0"#,
+            r#"holdfast_signing_stage_seconds_sum{stage="commit",type="block"} 2.0"#,
+            r#"holdfast_signing_stage_seconds_sum{stage="hash",type="block"} 8.0"#,
+            r#"holdfast_signing_stage_seconds_sum{stage="sign",type="block"} 16.0"#,
+            r#"holdfast_signing_stage_seconds_sum{stage="total",type="block"} 32.0"#,
+            r#"holdfast_signing_stage_seconds_count{stage="hash",type="attestation"} 0"#,
+            "holdfast_http_rate_limited_requests_total 1",
+            "holdfast_keys_disabled 2",
             "holdfast_keys_loaded 3",
             "holdfast_keys_failed 1",
             "signing_signers_loaded_count 3",

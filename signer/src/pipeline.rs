@@ -4,7 +4,6 @@
 //! transport can leave a step out. The types hold the order: a signature needs a permit, a permit
 //! needs a durable commit, a commit needs an intent whose root was computed here.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -102,8 +101,6 @@ pub(crate) struct Signer {
     pub(crate) guard: Guard,
     /// The keys that sign; replaced as a whole when keys are loaded.
     pub(crate) keyring: ArcSwap<Keyring>,
-    /// Keys held here that are switched off and therefore not opened; replaced as a whole.
-    pub(crate) switched_off: ArcSwap<HashSet<PublicKey>>,
     /// Whether they have been loaded.
     pub(crate) keys_ready: KeysReady,
     /// Where everything is counted.
@@ -151,43 +148,31 @@ impl Signer {
         let intent = SigningIntent::new(key, message, *fork_info, *claimed, &self.network)?;
         let kind = intent.subject().kind();
         record_date(intent.subject());
-        let active = self.keyring.load().get(&key);
-        let Some(active) = active else { return Err(self.without_secret(caller, key, intent).await) };
+        let active = self.keyring.load().get(&key).ok_or_else(|| self.absent(key))?;
 
-        let mut stage = Stopwatch::start();
+        let protection = Stopwatch::start();
         let permit = match self.guard.authorize(intent, caller.clone()).await {
             Ok(permit) => permit,
             Err(refusal) => {
                 Span::current().record("verdict", refusal.reason());
                 if refusal.class() == Class::Refused {
-                    self.metrics.prevented(kind, stage.seconds());
+                    self.metrics.prevented(kind, protection.seconds());
                 }
                 return Err(refusal.into());
             }
         };
-        self.metrics.authorized(kind, stage.lap());
+        self.metrics.authorized(kind, protection.seconds());
         let span = Span::current();
         if !span.is_disabled() {
             span.record("verdict", "permitted");
             span.record("commit_seq", permit.commit_seq());
         }
 
-        let signature = active.sign(permit).await?;
-        self.metrics.signed(kind, stage.seconds(), total.seconds());
+        let times = permit.times();
+        let signed = active.sign(permit).await?;
+        self.metrics.signed(kind, times, signed.times, total.seconds());
         tracing::debug!("signed");
-        Ok(signature)
-    }
-
-    /// What a key that is not loaded answers. One that is switched off is judged and recorded like any other.
-    async fn without_secret(&self, caller: &CallerId, key: PublicKey, intent: SigningIntent) -> Rejection {
-        if !self.switched_off.load().contains(&key) {
-            return self.absent(key);
-        }
-        match self.guard.authorize(intent, caller.clone()).await {
-            Err(refusal) => refusal.into(),
-            // Switched on elsewhere since; a reload opens it, and the same request is then signed as identical data.
-            Ok(_unused) => Rejection::UnknownKey(key),
-        }
+        Ok(signed.signature)
     }
 
     fn absent(&self, key: PublicKey) -> Rejection {

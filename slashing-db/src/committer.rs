@@ -10,7 +10,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use holdfast_domain::{PublicKey, SigningIntent, Subject, UnixMillis};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -24,7 +24,7 @@ use crate::journal::codec::Encoder;
 use crate::journal::merkle::Accumulator;
 use crate::journal::{BatchHeader, Entry, Head, InstanceId, Outcome, leaf};
 use crate::metrics::{Metrics, ReasonLabel};
-use crate::permit::SigningPermit;
+use crate::permit::{PermitTimes, SigningPermit};
 use crate::registry::KeyState;
 use crate::rules::{Approved, Denial, Horizon, Verdict, Watermarks, judge, judge_chain};
 use crate::store::{Committed, Load, Planned, ReadStore, Row, Store};
@@ -43,6 +43,13 @@ pub(crate) struct Request {
     pub(crate) caller: CallerId,
     pub(crate) reply: oneshot::Sender<Result<SigningPermit, Refusal>>,
     pub(crate) queued: Instant,
+}
+
+impl Request {
+    /// How long it has waited by `now`.
+    fn waited(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.queued)
+    }
 }
 
 /// Administrative work on the store; returns a reason if protection must freeze because of it.
@@ -347,8 +354,7 @@ impl Committer {
         }
         let started = Instant::now();
         for request in batch.iter() {
-            let waited = started.saturating_duration_since(request.queued);
-            self.shared.metrics.queue_wait.observe(waited.as_secs_f64());
+            self.shared.metrics.queue_wait.observe(request.waited(started).as_secs_f64());
         }
         let Some(store) = &mut self.store else {
             let reason = self.shared.frozen().unwrap_or(FreezeReason::CommitterGone);
@@ -368,8 +374,9 @@ impl Committer {
         match result {
             Ok(committed) => {
                 self.advance(end);
-                self.shared.metrics.observe_commit(started.elapsed(), batch.len() as u64, bytes);
-                deliver(&self.shared.metrics, batch, due, &committed);
+                let took = started.elapsed();
+                self.shared.metrics.observe_commit(took, batch.len() as u64, bytes);
+                deliver(&self.shared.metrics, batch, due, &committed, Span { started, took });
             }
             Err(error) => self.fail(batch, error),
         }
@@ -493,13 +500,21 @@ fn decide(
     }
 }
 
-fn deliver(metrics: &Metrics, batch: &mut Vec<Request>, due: Vec<Due>, committed: &Committed) {
+/// When a batch was taken up, and how long it took from there to be durable.
+#[derive(Clone, Copy)]
+struct Span {
+    started: Instant,
+    took: Duration,
+}
+
+fn deliver(metrics: &Metrics, batch: &mut Vec<Request>, due: Vec<Due>, committed: &Committed, span: Span) {
     for (request, due) in batch.drain(..).zip(due) {
         let kind = request.intent.subject().kind();
         let answer = match due {
             Due::Permit(approved) => {
                 metrics.observe_verdict(kind, Outcome::Approved(approved.approval()));
-                Ok(release(&request.intent, &approved, committed))
+                let times = PermitTimes { queue: request.waited(span.started), commit: span.took };
+                Ok(release(&request.intent, &approved, committed, times))
             }
             Due::Denial(denial) => {
                 metrics.observe_verdict(kind, Outcome::Denied(denial));

@@ -16,7 +16,7 @@ use crate::committer::{Command, Core, Request};
 use crate::error::{AdminError, FreezeReason, Refusal, RegisterError, StoreError};
 use crate::identity::CallerId;
 use crate::metrics::Metrics;
-use crate::permit::SigningPermit;
+use crate::permit::{PermitTimes, SigningPermit};
 use crate::registry::{
     DataKeyRecord, EntryWatermark, HighWatermarks, KeyInfo, KeyState, NewKey, Registered, StoredKey, Switch, Tombstone,
     decide_entry,
@@ -52,8 +52,13 @@ pub struct Guard {
 }
 
 /// Turns a committed approval into the permit it earned. Called by the committer, after the commit.
-pub(crate) fn release(intent: &SigningIntent, approved: &Approved, committed: &Committed) -> SigningPermit {
-    SigningPermit::mint(*intent.key(), intent.root(), intent.subject().kind(), approved, committed)
+pub(crate) fn release(
+    intent: &SigningIntent,
+    approved: &Approved,
+    committed: &Committed,
+    times: PermitTimes,
+) -> SigningPermit {
+    SigningPermit::mint(*intent.key(), intent.root(), intent.subject().kind(), approved, committed, times)
 }
 
 impl Guard {

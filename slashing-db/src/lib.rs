@@ -65,7 +65,7 @@ pub use error::{AdminError, Class, FreezeReason, OpenError, Refusal, RegisterErr
 pub use guard::{Guard, GuardHealth, ImportMode, Then};
 pub use identity::CallerId;
 pub use metrics::Metrics;
-pub use permit::SigningPermit;
+pub use permit::{PermitTimes, SigningPermit};
 pub use registry::{
     DataKeyId, DataKeyRecord, EntryWatermark, Floor, HighWatermarks, KeyInfo, KeyOrigin, KeyState, NewKey, Registered,
     Registration, SealedKey, StoredKey, Switch, Tombstone, Withdraw, Withdrawn,

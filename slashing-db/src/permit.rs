@@ -5,6 +5,8 @@
 //! [`Committed`], which only a store can make, and an [`Approved`], which only the rules can make.
 //! `guard.rs` holds the one call.
 
+use std::time::Duration;
+
 use holdfast_domain::{MessageKind, PublicKey, SigningRoot, SlashableKind};
 
 use crate::rules::{Approval, Approved};
@@ -21,6 +23,16 @@ pub struct SigningPermit {
     root: SigningRoot,
     kind: MessageKind,
     basis: Basis,
+    times: PermitTimes,
+}
+
+/// How long the steps to a permit took. For measurements only: nothing is decided by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PermitTimes {
+    /// Waiting until the committer took the request.
+    pub queue: Duration,
+    /// Judging and durably committing the batch the request was in.
+    pub commit: Duration,
 }
 
 /// Why the permit exists.
@@ -38,8 +50,10 @@ impl SigningPermit {
         kind: MessageKind,
         approved: &Approved,
         committed: &Committed,
+        times: PermitTimes,
     ) -> Self {
-        Self { key, root, kind, basis: Basis { approval: approved.approval(), commit_seq: committed.seq() } }
+        let basis = Basis { approval: approved.approval(), commit_seq: committed.seq() };
+        Self { key, root, kind, basis, times }
     }
 
     /// The key that may sign.
@@ -68,6 +82,11 @@ impl SigningPermit {
     /// What the rules said: new data, identical data, or not slashable.
     pub fn approval(&self) -> Approval {
         self.basis.approval
+    }
+
+    /// How long it took to earn.
+    pub fn times(&self) -> PermitTimes {
+        self.times
     }
 
     /// Sequence number of the journal batch that recorded this permit.

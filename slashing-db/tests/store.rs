@@ -321,3 +321,28 @@ async fn sealed_keys_and_data_keys_come_back_as_stored() {
     assert_eq!((info[0].created, info[0].created_by.as_str()), (start_of(1), "operator"));
     guard.shutdown().await;
 }
+
+#[tokio::test]
+async fn what_was_acknowledged_survives_a_process_that_is_killed() {
+    let home = Home::at_slot(1_000);
+    let intents = Intents::new();
+    let guard = home.open();
+    register_fresh(&guard, [key(1)]).await;
+    drop(guard.authorize(intents.block(key(1), 50, 1), caller()).await.unwrap());
+    // What a killed process leaves: the files as they are, the last commits only in the write-ahead log.
+    let left = Home::at_slot(1_000);
+    for name in ["holdfast.db", "holdfast.db-wal"] {
+        std::fs::copy(home.directory.path().join(name), left.directory.path().join(name)).unwrap();
+    }
+    let log = left.directory.path().join("holdfast.db-wal");
+    assert!(std::fs::metadata(&log).unwrap().len() > 0);
+    let again = left.open();
+    // Taken over into the database and synced before anything is served.
+    assert_eq!(std::fs::metadata(&log).unwrap().len(), 0);
+    let other = again.authorize(intents.block(key(1), 50, 2), caller()).await.unwrap_err();
+    assert_eq!(other.reason(), "double_block");
+    let same = again.authorize(intents.block(key(1), 50, 1), caller()).await.unwrap();
+    assert_eq!(same.approval(), Approval::SameData);
+    again.shutdown().await;
+    guard.shutdown().await;
+}

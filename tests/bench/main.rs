@@ -87,11 +87,12 @@ fn bursts(options: &Options) {
     let (status, log) = server.stop();
     assert!(status.success(), "the server ended with {status}\n{log}");
     let journal = journal::read(&world.data_dir());
+    let per_entry = |part: journal::Part| part.bytes as f64 / part.entries as f64;
     println!(
-        "journal                    {:>8.1} bytes per entry ({} entries in {} batches, {:.1} entries per commit)",
-        journal.bytes as f64 / journal.entries as f64,
+        "journal                    {:>8.1} bytes per entry with one root, {:.1} with a root each ({} entries in {} commits)",
+        per_entry(journal.one_root),
+        per_entry(journal.many_roots),
         journal.entries,
-        journal.batches,
-        journal.entries as f64 / journal.batches as f64
+        journal.batches
     );
 }

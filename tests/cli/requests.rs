@@ -1,5 +1,9 @@
 //! Wrong requests over HTTP: status, reason, and that the record stays as it was.
 
+use std::fmt::Display;
+use std::str::FromStr;
+use std::time::{Duration, Instant};
+
 use holdfast_tests::http::{Client, once};
 use holdfast_tests::keys::TestKey;
 use holdfast_tests::world::{CHAIN, GENESIS_TIME, World};
@@ -179,4 +183,97 @@ fn lists_and_watermarks_are_served() {
     ] {
         assert!(metrics.contains(name), "no {name} in\n{metrics}");
     }
+}
+
+/// Value of a metric line, 0 without one.
+fn metric<T: FromStr<Err: Display> + Default>(text: &str, line: &str) -> T {
+    let value = text.lines().find_map(|found| found.strip_prefix(line)?.strip_prefix(' '));
+    value.map_or_else(T::default, |value| value.parse().unwrap_or_else(|error| panic!("{line} {value}: {error}")))
+}
+
+#[test]
+fn every_signature_is_measured_in_every_stage_by_type() {
+    let world = World::new(3);
+    let server = world.server().start();
+    server.wait_ready();
+    let keys: Vec<&String> = world.keys.iter().map(|key| &key.public).collect();
+    assert_eq!(server.sign(keys[0], &CHAIN.block(800, 1).0).status, 200);
+    assert_eq!(server.sign(keys[0], &CHAIN.block(800, 2).0).status, 412);
+    let body =
+        serde_json::json!({"identifiers": keys, "signing_request": CHAIN.attestation(800, 99, 100, 1).0}).to_string();
+    let batch = once(server.http_addr(), "POST", "/api/v1/eth2/sign", &[], body.as_bytes()).expect("an answer");
+    assert_eq!(batch.status, 200, "{}", batch.text());
+
+    let metrics = server.get_metrics("/metrics").text();
+    let line = |what: &str, stage: &str, kind: &str| {
+        format!("holdfast_signing_stage_seconds_{what}{{stage=\"{stage}\",type=\"{kind}\"}}")
+    };
+    for (kind, signatures) in [("block", 1_u64), ("attestation", 3), ("randao_reveal", 0)] {
+        let mut sum = 0.0;
+        for name in ["queue", "commit", "hash", "sign", "total"] {
+            assert_eq!(
+                metric::<u64>(&metrics, &line("count", name, kind)),
+                signatures,
+                "{name} of {kind} in\n{metrics}"
+            );
+            let seconds: f64 = metric(&metrics, &line("sum", name, kind));
+            assert_eq!(seconds > 0.0, signatures > 0, "{name} of {kind}: {seconds} s");
+            sum += seconds;
+        }
+        let total: f64 = metric(&metrics, &line("sum", "total", kind));
+        assert!(sum - total <= total, "the stages of {kind} take {} s of {total} s", sum - total);
+    }
+}
+
+#[test]
+fn who_sends_too_much_is_refused_and_nothing_is_recorded() {
+    let world = World::new(1);
+    let server = world.server().env("HOLDFAST_HTTP_MAX_REQUESTS_PER_SECOND", "1").start();
+    server.wait_ready();
+    let path = format!("/api/v1/eth2/sign/{}", world.keys[0].public);
+    let mut client = server.client();
+    let mut post = |body: &str| {
+        let response = client.request("POST", &path, &[], body.as_bytes()).expect("the connection stays open");
+        if response.status == 429 {
+            assert_eq!((response.reason().as_str(), response.header("retry-after")), ("rate_limited", Some("1")));
+            let error = response.json();
+            assert_eq!(error["code"], 429, "{error}");
+            assert!(error["message"].as_str().is_some_and(|text| text.contains("max_requests_per_second")), "{error}");
+        }
+        response
+    };
+    // However slow the machine is, soon two requests in a row come within a second.
+    let mut slot = 800;
+    while post(&CHAIN.block(slot, 1).0.to_string()).status != 429 {
+        slot += 1;
+        assert!(slot < 2_000, "never limited");
+    }
+    let mut limited = 1;
+    assert_eq!(server.get("/upcheck").status, 200, "health checks are answered all the same");
+    // Refused before the body is read: one that is no JSON gets the same answer.
+    for body in ["{", ""] {
+        assert!((0..1_000).any(|_| post(body).status == 429), "{body:?} is never limited");
+        limited += 1;
+    }
+    let metrics = server.get_metrics("/metrics").text();
+    for name in [
+        "holdfast_http_rate_limited_requests_total",
+        r#"holdfast_signing_requests_total{type="unknown",result="unavailable",reason="rate_limited"}"#,
+    ] {
+        assert_eq!(metric::<u64>(&metrics, name), limited, "{name} in\n{metrics}");
+    }
+
+    // What was refused left no trace: another block of the same slot is still free.
+    let other = CHAIN.block(slot, 2).0.to_string();
+    let end = Instant::now() + Duration::from_mins(1);
+    let response = loop {
+        let response = post(&other);
+        if response.status != 429 {
+            break response;
+        }
+        assert!(Instant::now() < end, "limited for ever");
+    };
+    assert_eq!(response.status, 200, "{}", response.text());
+    let log = server.log();
+    assert!(log.contains("more requests per second than http.max_requests_per_second"), "{log}");
 }

@@ -18,7 +18,23 @@ pub struct Journal {
     pub batches: u64,
     /// Stored size of all batches in bytes.
     pub bytes: u64,
+    /// The part of it in batches of many entries with one root: a slot's burst since Electra.
+    pub one_root: Part,
+    /// The part of it in batches of many entries with a root each.
+    pub many_roots: Part,
 }
+
+/// Entries and stored bytes of some batches.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Part {
+    /// Number of entries.
+    pub entries: u64,
+    /// Stored bytes.
+    pub bytes: u64,
+}
+
+/// Batches of fewer entries say little about a burst.
+const MANY: usize = 16;
 
 /// Reads the journal of a data directory; panics when its chain, a Merkle root or an entry is not right.
 pub fn read(data_dir: &Path) -> Journal {
@@ -27,6 +43,12 @@ pub fn read(data_dir: &Path) -> Journal {
         let batch = batch.unwrap_or_else(|error| panic!("the journal does not verify: {error:?}"));
         journal.batches += 1;
         journal.bytes += batch.stored_bytes as u64;
+        if batch.entries.len() >= MANY {
+            let roots: HashSet<Root> = batch.entries.iter().map(|entry| *entry.root.as_bytes()).collect();
+            let part = if roots.len() == 1 { &mut journal.one_root } else { &mut journal.many_roots };
+            part.entries += batch.entries.len() as u64;
+            part.bytes += batch.stored_bytes as u64;
+        }
         for entry in batch.entries {
             journal.entries += 1;
             match entry.outcome {

@@ -5,6 +5,8 @@ pub mod harness;
 pub mod http;
 pub mod journal;
 pub mod keys;
+pub mod postgres;
+pub mod proxy;
 pub mod vectors;
 pub mod workload;
 pub mod world;

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use crate::error::SignError;
 use crate::secret::SecretKey;
-use crate::signature::Signature;
+use crate::signature::Signed;
 
 #[cfg(feature = "backend-local")]
 mod cache;
@@ -83,10 +83,10 @@ pub trait KeyBackend: Send + Sync {
 
 /// A signature being made. Dropping it tells the backend that nobody waits any more.
 #[must_use = "dropping this drops the work"]
-pub struct PendingSignature(oneshot::Receiver<Result<Signature, SignError>>);
+pub struct PendingSignature(oneshot::Receiver<Result<Signed, SignError>>);
 
 /// Where a backend puts the result.
-pub(crate) struct Reply(oneshot::Sender<Result<Signature, SignError>>);
+pub(crate) struct Reply(oneshot::Sender<Result<Signed, SignError>>);
 
 impl PendingSignature {
     pub(crate) fn channel() -> (Reply, Self) {
@@ -99,7 +99,7 @@ impl PendingSignature {
     /// # Errors
     ///
     /// [`SignError::Invalid`] if it does not verify; [`SignError::Stopped`] if the backend is gone.
-    pub async fn wait(self) -> Result<Signature, SignError> {
+    pub async fn wait(self) -> Result<Signed, SignError> {
         self.0.await.unwrap_or(Err(SignError::Stopped))
     }
 }
@@ -110,7 +110,7 @@ impl Reply {
         self.0.is_closed()
     }
 
-    pub(crate) fn send(self, result: Result<Signature, SignError>) {
+    pub(crate) fn send(self, result: Result<Signed, SignError>) {
         // Whoever asked may have left meanwhile: then nobody gets the signature.
         let _ = self.0.send(result);
     }

@@ -3,6 +3,7 @@
 //! Options that stand for a setting are handed to the configuration as its topmost layer
 //! ([`Cli::layers`]), so that a flag means exactly what the same key in the file means. Options that
 //! may carry a password are texts here and checked there, because clap repeats a value it refuses.
+#![allow(rustdoc::invalid_html_tags, reason = "doc comments here are help texts, shown as they stand")]
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;

@@ -116,6 +116,8 @@ pub(crate) struct HttpConfig {
     pub(crate) max_connections: NonZeroUsize,
     /// How many requests may be in progress at once. Requests beyond this are answered 503 with Retry-After.
     pub(crate) max_requests: NonZeroUsize,
+    /// How many requests one address may send per second, and at once; more are answered 429 with Retry-After. 0 sets no limit. A batch counts as one request and health checks do not count. Clients behind one proxy share its address. A limit must leave room for the burst at the start of a slot: one request for each key.
+    pub(crate) max_requests_per_second: u32,
     /// How long a client may take to send a request's head, in seconds.
     pub(crate) header_timeout_seconds: NonZeroU64,
     /// How long a client may take to send a request's body, in seconds.
@@ -135,6 +137,7 @@ impl Default for HttpConfig {
             workers: None,
             max_connections: size(4_096),
             max_requests: size(16_384),
+            max_requests_per_second: 0,
             header_timeout_seconds: seconds(10),
             body_timeout_seconds: seconds(10),
             request_timeout_seconds: seconds(30),

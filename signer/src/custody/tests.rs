@@ -1,16 +1,21 @@
 //! Proved here: what is sealed in one run opens in the next, with either provider; a key file is
-//! never replaced; a directory open to others, a second opener and another chain are refused.
+//! never replaced; a directory open to others, a second opener and another chain are refused; a key that
+//! is switched off is known and refused.
 
 use std::num::NonZeroUsize;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use holdfast_domain::UnixMillis;
+use arc_swap::ArcSwap;
+use holdfast_domain::{Epoch, Fork, ForkInfo, Message, UnixMillis, Unslashable};
 use holdfast_enclave::{LocalBackend, LocalOptions, generate};
-use holdfast_slashing_db::{CallerId, EntryWatermark, KeyOrigin, NewKey, Tombstone};
+use holdfast_slashing_db::{CallerId, EntryWatermark, KeyOrigin, NewKey, Refusal, Switch, Tombstone};
+use holdfast_wire::web3signer::SignRequest;
 
 use super::*;
 use crate::config::NetworkChoice;
+use crate::metrics::Metrics;
+use crate::pipeline::{KeysReady, Rejection, Signer};
 
 struct Noon;
 
@@ -146,6 +151,53 @@ async fn a_key_sealed_under_another_data_key_fails_alone() {
     let unsealed = unseal_all(&custody, &backend()).await.unwrap();
     assert_eq!(unsealed.keyring.public_keys(), [good]);
     assert_eq!(unsealed.failed.keys().collect::<Vec<_>>(), [&bad]);
+    custody.guard.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_key_switched_off_is_known_and_refused_and_a_deleted_one_is_unknown() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path());
+    let mut custody = opened(&config).await.unwrap();
+    let data_key = custody.ensure_data_key(&config).await.unwrap();
+    let on = add_key(&custody, &data_key).await;
+    let off = add_key(&custody, &data_key).await;
+    let deleted = add_key(&custody, &data_key).await;
+    let by = CallerId::new("test");
+    custody.guard.switch(&off, Switch::Disable, &by).await.unwrap();
+    custody.guard.tombstone(&deleted, &by).await.unwrap();
+
+    let Unsealed { keyring, failed, disabled } = unseal_all(&custody, &backend()).await.unwrap();
+    let mut known = [on, off];
+    known.sort_unstable();
+    assert_eq!((keyring.public_keys().as_slice(), disabled, failed.len()), (known.as_slice(), 1, 0));
+
+    let signer = Signer {
+        network: custody.network.clone(),
+        guard: custody.guard.clone(),
+        keyring: ArcSwap::from_pointee(keyring),
+        keys_ready: KeysReady::default(),
+        metrics: Arc::new(Metrics::new(|_| ())),
+        timeout: std::time::Duration::from_mins(1),
+        next_request: 0.into(),
+    };
+    signer.keys_ready.set();
+    let version = custody.network.genesis_fork_version();
+    let fork = Fork { previous_version: version, current_version: version, epoch: Epoch(0) };
+    let request = SignRequest {
+        message: Message::Unslashable(Unslashable::RandaoReveal(Epoch(1))),
+        fork_info: Some(ForkInfo { fork, genesis_validators_root: custody.genesis_validators_root }),
+        claimed: None,
+    };
+    assert!(signer.sign(&by, on, &request).await.is_ok());
+    let refused = signer.sign(&by, off, &request).await.unwrap_err();
+    assert!(matches!(refused, Rejection::Refused(Refusal::KeyDisabled)), "{refused:?}");
+    let unknown = signer.sign(&by, deleted, &request).await.unwrap_err();
+    assert!(matches!(unknown, Rejection::UnknownKey(key) if key == deleted), "{unknown:?}");
+
+    // Switching takes effect at once, without loading keys again.
+    custody.guard.switch(&off, Switch::Enable, &by).await.unwrap();
+    assert!(signer.sign(&by, off, &request).await.is_ok());
     custody.guard.shutdown().await;
 }
 

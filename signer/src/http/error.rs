@@ -2,6 +2,8 @@
 //! status, its stable reason word and whether to come back later. Validator clients act on the
 //! status (412 and 404 have fixed meanings), operators and dashboards on the reason.
 
+use std::num::NonZeroU32;
+
 use holdfast_enclave::SignErrorClass;
 use holdfast_slashing_db::Class;
 use holdfast_wire::web3signer::BadIdentifier;
@@ -63,6 +65,15 @@ pub(crate) enum ApiError {
     /// More requests are in progress than the bound allows.
     #[error("too many requests in progress; send this one again in a moment")]
     Busy,
+    /// One address sends more than its share.
+    #[error(
+        "more than {limit} requests per second from this address; send this one again in a second, \
+         or raise http.max_requests_per_second"
+    )]
+    RateLimited {
+        /// The bound, in requests per second.
+        limit: NonZeroU32,
+    },
     /// A fault of this program.
     #[error("internal error; the log of the signer says more")]
     Internal,
@@ -110,6 +121,8 @@ impl ApiError {
             Self::HostNotAllowed { .. } => (StatusCode::FORBIDDEN, "host_not_allowed", Retry::Pointless),
             Self::CrossOrigin => (StatusCode::FORBIDDEN, "cross_origin", Retry::Pointless),
             Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, OVERLOADED, Retry::After(SOON)),
+            // A token comes back within a second, however low the limit is.
+            Self::RateLimited { .. } => (StatusCode::TOO_MANY_REQUESTS, "rate_limited", Retry::After(SOON)),
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "bug", Retry::Pointless),
             Self::ReloadRunning => (StatusCode::CONFLICT, "reload_running", Retry::Pointless),
         };
@@ -145,6 +158,7 @@ impl ApiError {
             | Self::HostNotAllowed { .. }
             | Self::CrossOrigin
             | Self::Busy
+            | Self::RateLimited { .. }
             | Self::Internal
             | Self::Keymanager(_)
             | Self::ReloadRunning => {}
@@ -191,7 +205,7 @@ mod tests {
     #[test]
     fn statuses_and_reasons() {
         let key = PublicKey::from_bytes([0xab; 48]);
-        let table: [(ApiError, u16, &str, Retry); 14] = [
+        let table: [(ApiError, u16, &str, Retry); 15] = [
             (ApiError::NotAKey(BadIdentifier(Excerpt::of("x"))), 404, "unknown_key", Retry::Pointless),
             (Rejection::UnknownKey(key).into(), 404, "unknown_key", Retry::Pointless),
             (Rejection::KeysLoading.into(), 503, "keys_loading", Retry::After("1")),
@@ -203,6 +217,7 @@ mod tests {
             (ApiError::MethodNotAllowed { allow: "POST" }, 405, "method_not_allowed", Retry::Pointless),
             (ApiError::HostNotAllowed { host: "x".into() }, 403, "host_not_allowed", Retry::Pointless),
             (ApiError::CrossOrigin, 403, "cross_origin", Retry::Pointless),
+            (ApiError::RateLimited { limit: NonZeroU32::MIN }, 429, "rate_limited", Retry::After("1")),
             (ApiError::Busy, 503, "overloaded", Retry::After("1")),
             (ApiError::Internal, 500, "bug", Retry::Pointless),
             (ApiError::ReloadRunning, 409, "reload_running", Retry::Pointless),

@@ -4,6 +4,7 @@
 //! A key that cannot be unsealed is reported and counted, and never makes the process unhealthy:
 //! the other keys have duties to do.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use holdfast_slashing_db::GuardHealth;
@@ -128,7 +129,7 @@ impl Probes {
 }
 
 impl server::Service for Probes {
-    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Reply {
+    async fn answer(self: Arc<Self>, _peer: IpAddr, request: Request<Incoming>) -> Reply {
         self.route(&request).unwrap_or_else(|error| error.reply())
     }
 }

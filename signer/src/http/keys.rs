@@ -11,7 +11,8 @@ use super::reply::{self, Reply, json};
 use crate::loader::{Reload, ReloadState};
 use crate::pipeline::Rejection;
 
-/// `GET /api/v1/eth2/publicKeys`: every key that can sign, in byte order.
+/// `GET /api/v1/eth2/publicKeys`: every key that is loaded, in byte order; as in Web3Signer, also
+/// those switched off, which answer 412.
 ///
 /// While keys load there is no answer rather than a short one: clients take what they read here
 /// for all there is.

@@ -13,12 +13,16 @@ mod host;
 mod io;
 mod keymanager;
 mod keys;
+mod rate;
 mod reply;
 pub(crate) mod server;
 mod sign;
 mod throttle;
 
+use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::time::Instant;
 
 use holdfast_slashing_db::CallerId;
 use hyper::body::{Body, Bytes};
@@ -34,6 +38,7 @@ use crate::loader::KeyLoader;
 use crate::metrics::{Metrics, Outcome};
 use crate::pipeline::Signer;
 use error::ApiError;
+use rate::RateLimit;
 use reply::Reply;
 use throttle::Throttle;
 
@@ -49,6 +54,8 @@ pub(crate) struct Api {
     body_bounds: BodyBounds,
     /// Bounds the signing requests in progress.
     throttle: Throttle,
+    /// Bounds the requests of one address per second; `None` costs nothing.
+    rate: Option<RateLimit>,
     /// Who is asking, as journaled: until there is authentication, the listener.
     caller: CallerId,
     /// Keys in and out; `None` if that is switched off.
@@ -63,6 +70,8 @@ pub(crate) struct ApiOptions {
     pub(crate) body_bounds: BodyBounds,
     /// Most signing requests in progress at once.
     pub(crate) max_requests: usize,
+    /// Most requests per second from one address; `None` for no limit.
+    pub(crate) max_rate: Option<NonZeroU32>,
     /// Who is asking, as journaled.
     pub(crate) caller: CallerId,
     /// Keys in and out; `None` if that is switched off.
@@ -102,8 +111,9 @@ impl Api {
     /// An API over a signer.
     pub(crate) fn new(signer: Arc<Signer>, loader: Arc<KeyLoader>, metrics: Arc<Metrics>, options: ApiOptions) -> Self {
         let throttle = Throttle::new(options.max_requests, metrics.in_flight.clone());
-        let ApiOptions { hosts, body_bounds, max_requests: _, caller, keymanager } = options;
-        Self { signer, loader, metrics, hosts, body_bounds, throttle, caller, keymanager }
+        let rate = options.max_rate.map(RateLimit::new);
+        let ApiOptions { hosts, body_bounds, max_requests: _, max_rate: _, caller, keymanager } = options;
+        Self { signer, loader, metrics, hosts, body_bounds, throttle, rate, caller, keymanager }
     }
 
     /// How many signing requests are in progress.
@@ -111,7 +121,7 @@ impl Api {
         self.throttle.in_flight()
     }
 
-    async fn route<B>(self: &Arc<Self>, request: Request<B>) -> Result<Reply, ApiError>
+    async fn route<B>(self: &Arc<Self>, peer: IpAddr, request: Request<B>) -> Result<Reply, ApiError>
     where
         B: Body<Data = Bytes> + Unpin,
     {
@@ -120,6 +130,7 @@ impl Api {
             return keymanager::answer(self, manager, resource, request).await;
         }
         let resource = Resource::at(request.uri().path()).ok_or(ApiError::NotFound)?;
+        self.admit(resource, peer)?;
         let method = request.method();
         let read = method == Method::GET || method == Method::HEAD;
         let post = method == Method::POST;
@@ -146,11 +157,33 @@ impl Api {
         }
     }
 
+    /// Refuses who sends too much, before anything of the request but its head is read. Health checks
+    /// are answered all the same: a busy signer must not look like a dead one.
+    fn admit(&self, resource: Resource, peer: IpAddr) -> Result<(), ApiError> {
+        let Some(rate) = &self.rate else { return Ok(()) };
+        let signing = match resource {
+            Resource::Upcheck | Resource::Healthcheck => return Ok(()),
+            Resource::Sign | Resource::SignBatch => true,
+            Resource::PublicKeys | Resource::HighWatermark | Resource::Reload => false,
+        };
+        if rate.admit(peer, Instant::now()) {
+            return Ok(());
+        }
+        let error = ApiError::RateLimited { limit: rate.limit() };
+        self.metrics.rate_limited.inc();
+        if signing {
+            self.metrics.unsigned(None, Outcome::Unavailable, error.verdict().reason);
+        }
+        Err(error)
+    }
+
     /// Counts and logs what the request walk has not counted and logged itself.
     fn account(&self, error: &ApiError) {
         let reason = error.verdict().reason;
         let outcome = match error {
-            ApiError::Rejected(_) => return,
+            // Rate limits are counted where they are applied, and logged once for each caller: a flood must not
+            // fill the disk.
+            ApiError::Rejected(_) | ApiError::RateLimited { .. } => return,
             ApiError::Malformed(_)
             | ApiError::BodyTooLarge { .. }
             | ApiError::BodyTimeout { .. }
@@ -180,8 +213,8 @@ impl Api {
 }
 
 impl server::Service for Api {
-    async fn answer(self: Arc<Self>, request: Request<hyper::body::Incoming>) -> Reply {
-        match self.route(request).await {
+    async fn answer(self: Arc<Self>, peer: IpAddr, request: Request<hyper::body::Incoming>) -> Reply {
+        match self.route(peer, request).await {
             Ok(reply) => reply,
             Err(error) => {
                 self.account(&error);

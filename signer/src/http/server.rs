@@ -7,7 +7,7 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,8 +37,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Answers requests. One value serves all connections of a listener.
 pub(crate) trait Service: Send + Sync + 'static {
-    /// Answers one request.
-    fn answer(self: Arc<Self>, request: Request<Incoming>) -> impl Future<Output = Reply> + Send;
+    /// Answers one request from the address `peer`.
+    fn answer(self: Arc<Self>, peer: IpAddr, request: Request<Incoming>) -> impl Future<Output = Reply> + Send;
 }
 
 /// Bounds of a listener.
@@ -186,7 +186,7 @@ impl<S: Service> Server<S> {
             let busy = phase.busy();
             let service = Arc::clone(&self.service);
             async move {
-                let reply = service.answer(request).await;
+                let reply = service.answer(peer.ip(), request).await;
                 drop(busy);
                 Ok::<_, Infallible>(reply)
             }

@@ -300,9 +300,6 @@ impl KeyManager {
         let gone: BTreeSet<PublicKey> = withdrawn.iter().map(|one| one.key).collect();
         // From the commit above on there is no permit for these keys; now their secrets go as well.
         let removed = self.signer.keyring.load().remove_all(&gone);
-        self.signer.switched_off.rcu(|keys| {
-            keys.iter().filter(|key| !gone.contains(key)).copied().collect::<std::collections::HashSet<_>>()
-        });
         let last: Vec<Weak<ActiveKey>> = removed.iter().map(Arc::downgrade).collect();
         drop(removed);
         self.wait_for(&last).await;

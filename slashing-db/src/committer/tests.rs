@@ -2,7 +2,9 @@
 //! (failed and not kept, failed but kept), a full disk, and a committer that dies.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests may stop at the first surprise")]
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc as blocking;
 
 use super::*;
 use crate::db::BindOptions;
@@ -17,11 +19,18 @@ use crate::support::{Home, Intents, caller, chain, key, register_fresh, slot_clo
 /// No limit on the size of the database.
 const NO_LIMIT: u32 = u32::MAX;
 
+/// Where the next commit stops until it is let on.
+struct Gate {
+    reached: blocking::Sender<()>,
+    opened: blocking::Receiver<()>,
+}
+
 struct Rig {
     home: Home,
     guard: Guard,
     intents: Intents,
     faults: FaultPlan,
+    gate: Arc<Mutex<Option<Gate>>>,
     page_limit: Arc<AtomicU32>,
 }
 
@@ -33,14 +42,20 @@ impl Rig {
         inner.pin(chain()).unwrap();
         let faults = FaultPlan::default();
         let page_limit = Arc::new(AtomicU32::new(NO_LIMIT));
+        let gate = Arc::new(Mutex::new(None::<Gate>));
         let (reader, instance) = (inner.reader().unwrap(), inner.instance());
-        let limit = Arc::clone(&page_limit);
-        let store = FaultyStore::new(inner, faults.clone())
-            .before(move |store: &mut SqliteStore| store.limit_pages(limit.load(Ordering::SeqCst)));
+        let (limit, stop) = (Arc::clone(&page_limit), Arc::clone(&gate));
+        let store = FaultyStore::new(inner, faults.clone()).before(move |store: &mut SqliteStore| {
+            store.limit_pages(limit.load(Ordering::SeqCst));
+            if let Some(gate) = stop.lock().unwrap().take() {
+                gate.reached.send(()).unwrap();
+                gate.opened.recv().unwrap();
+            }
+        });
         let settings = BindOptions::new(chain(), slot_clock(), home.clock.clone());
         let guard = Guard::new(Core::start(Box::new(store), reader, instance, settings).unwrap());
         register_fresh(&guard, [key(1)]).await;
-        Self { home, guard, intents: Intents::new(), faults, page_limit }
+        Self { home, guard, intents: Intents::new(), gate, faults, page_limit }
     }
 
     async fn block(&self, slot: u64, content: u8) -> Result<SigningPermit, Refusal> {
@@ -136,6 +151,33 @@ async fn one_failure_refuses_everybody_in_the_batch() {
         (1..=20).map(|slot| rig.guard.authorize(rig.intents.block(key(1), slot, 1), caller())).collect();
     for answer in answers {
         assert_eq!(answer.await.unwrap_err().reason(), "protection_frozen");
+    }
+    rig.guard.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_permit_tells_its_wait_from_its_commit() {
+    const HELD: Duration = Duration::from_millis(2);
+    let rig = Rig::new().await;
+    let (reached, is_reached) = blocking::channel();
+    let (open, opened) = blocking::channel();
+    *rig.gate.lock().unwrap() = Some(Gate { reached, opened });
+    let began = Instant::now();
+    let first = rig.guard.authorize(rig.intents.block(key(1), 5, 1), caller());
+    is_reached.recv().unwrap();
+    // The first is being committed; the second can only wait.
+    let second = rig.guard.authorize(rig.intents.block(key(1), 6, 1), caller());
+    let queued = Instant::now();
+    while queued.elapsed() < HELD {
+        std::thread::yield_now();
+    }
+    open.send(()).unwrap();
+    let (first, second) = (first.await.unwrap().times(), second.await.unwrap().times());
+    let all = began.elapsed();
+    assert!(first.commit >= HELD && second.queue >= HELD, "{first:?} {second:?}");
+    assert!(second.commit > Duration::ZERO, "{second:?}");
+    for times in [first, second] {
+        assert!(times.queue + times.commit <= all, "{times:?} of {all:?}");
     }
     rig.guard.shutdown().await;
 }
