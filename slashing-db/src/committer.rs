@@ -56,7 +56,6 @@ impl Request {
 pub(crate) type Job = Box<dyn FnOnce(Result<&mut dyn Store, FreezeReason>) -> Option<FreezeReason> + Send>;
 
 /// What the committer can be told.
-#[expect(clippy::large_enum_variant, reason = "nearly every command is a request; a box each would cost more")]
 pub(crate) enum Command {
     Authorize(Request),
     Admin(Job),

@@ -24,6 +24,8 @@ pub const CHAIN: Chain = Chain { version: VERSION, genesis_validators_root: GENE
 /// A folder with a network file, keystores and a data directory.
 pub struct World {
     folder: TempDir,
+    /// `--database`, if it is not the file in the data directory.
+    database: Option<String>,
     /// Keys imported, by interop index.
     pub keys: Vec<TestKey>,
 }
@@ -36,6 +38,15 @@ impl World {
 
     /// A world in a given folder.
     pub fn within(folder: TempDir, keys: u64) -> Self {
+        Self::on(None, folder, keys)
+    }
+
+    /// A world whose database is the one of this URL, which must be empty.
+    pub fn with_database(url: &str, keys: u64) -> Self {
+        Self::on(Some(url.to_owned()), tempfile::tempdir().expect("a temporary folder"), keys)
+    }
+
+    fn on(database: Option<String>, folder: TempDir, keys: u64) -> Self {
         let mut text = String::from("PRESET_BASE: minimal\nCONFIG_NAME: testnet\nSECONDS_PER_SLOT: 6\n");
         for (number, fork) in ["GENESIS", "ALTAIR", "BELLATRIX", "CAPELLA", "DENEB"].iter().enumerate() {
             text.push_str(&format!("{fork}_FORK_VERSION: 0x0{number}000077\n"));
@@ -51,7 +62,7 @@ impl World {
         for key in &keys {
             key.write_keystore(&keystores, "correct horse");
         }
-        let world = Self { folder, keys };
+        let world = Self { folder, database, keys };
         if !world.keys.is_empty() {
             world.import(&["--watermark", "never-signed"]);
         }
@@ -70,7 +81,7 @@ impl World {
 
     /// Global arguments: data directory and network.
     pub fn arguments(&self) -> Vec<String> {
-        [
+        let mut arguments = [
             "--data-dir".to_owned(),
             self.data_dir().display().to_string(),
             "--network".to_owned(),
@@ -80,7 +91,11 @@ impl World {
             "--genesis-time".to_owned(),
             GENESIS_TIME.to_string(),
         ]
-        .to_vec()
+        .to_vec();
+        if let Some(url) = &self.database {
+            arguments.extend(["--database".to_owned(), url.clone()]);
+        }
+        arguments
     }
 
     /// `holdfast <global arguments> <rest>`.

@@ -22,6 +22,7 @@ pub(super) struct AnchorFile {
 }
 
 /// What the file said.
+#[expect(clippy::large_enum_variant, reason = "one lives for one match, at start")]
 pub(super) enum Found {
     /// It was not there.
     Missing,
@@ -48,12 +49,7 @@ impl AnchorFile {
         }
         let mut content = Vec::new();
         (&mut file).take((PLACE * 2) as u64).read_to_end(&mut content).map_err(failed("read"))?;
-        let newest = content.chunks(PLACE).filter_map(Record::decode).max_by_key(|record| record.generation);
-        let found = match (missing, newest) {
-            (true, _) => Found::Missing,
-            (false, None) => Found::Unreadable,
-            (false, Some(record)) => Found::Record(record),
-        };
+        let found = if missing { Found::Missing } else { newest(&content) };
         Ok((Self { file, path: path.to_owned() }, found))
     }
 
@@ -76,6 +72,22 @@ impl AnchorFile {
     pub(super) fn flush(&self) -> io::Result<()> {
         self.file.sync_data()
     }
+}
+
+/// Reads the file, if it is there, without locking it.
+#[cfg(feature = "postgres")]
+pub(super) fn peek(path: &Path) -> Result<Found, OpenError> {
+    match std::fs::read(path) {
+        Ok(content) => Ok(newest(&content)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Found::Missing),
+        Err(source) => Err(OpenError::Io { action: "read", path: path.to_owned(), source }),
+    }
+}
+
+/// The newest whole record in a file's content.
+fn newest(content: &[u8]) -> Found {
+    let records = content.chunks(PLACE).filter_map(Record::decode);
+    records.max_by_key(|record| record.generation).map_or(Found::Unreadable, Found::Record)
 }
 
 fn create(path: &Path) -> io::Result<File> {

@@ -173,8 +173,7 @@ impl Anchor {
             suspicion: None,
         };
         let noticed = match found {
-            Found::Missing if pristine => None,
-            Found::Unreadable if pristine => None,
+            Found::Missing | Found::Unreadable if pristine => None,
             Found::Missing => Some((RollbackKind::AnchorMissing, None)),
             Found::Unreadable => Some((RollbackKind::AnchorUnreadable, None)),
             Found::Record(old) => {
@@ -266,6 +265,25 @@ impl Anchor {
         self.unflushed = false;
         Ok(())
     }
+}
+
+/// Which instance a data directory belongs to.
+#[cfg(feature = "postgres")]
+pub(crate) enum Named {
+    /// This one.
+    Instance(InstanceId),
+    /// There is an anchor, but it cannot be read.
+    Unreadable,
+}
+
+/// Reads from an anchor which instance this is; `None` if there is no anchor yet. Locks nothing.
+#[cfg(feature = "postgres")]
+pub(crate) fn instance_of(path: &Path) -> Result<Option<Named>, OpenError> {
+    Ok(match file::peek(path)? {
+        Found::Missing => None,
+        Found::Unreadable => Some(Named::Unreadable),
+        Found::Record(record) => Some(Named::Instance(record.instance)),
+    })
 }
 
 /// What is wrong with the database, seen from the anchor. The most telling difference comes first.

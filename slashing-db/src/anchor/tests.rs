@@ -1,5 +1,6 @@
 //! What the anchor notices, on a real database: every way to lose writes, and none that loses nothing.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests may stop at the first surprise")]
+#![allow(clippy::disallowed_methods, reason = "a test damages files, it does not keep them")]
 
 use std::fs;
 use std::path::PathBuf;

@@ -34,10 +34,20 @@ struct Rig {
     page_limit: Arc<AtomicU32>,
 }
 
+fn anchor(home: &Home) -> std::path::PathBuf {
+    home.directory.path().join("anchor")
+}
+
 impl Rig {
     /// A guard over a scripted store, with key 1 registered.
     async fn new() -> Self {
-        let home = Home::at_slot(1_000);
+        let rig = Self::on(Home::at_slot(1_000));
+        register_fresh(&rig.guard, [key(1)]).await;
+        rig
+    }
+
+    /// A guard over a scripted store with an anchor, in a directory that may hold both already.
+    fn on(home: Home) -> Self {
         let mut inner = Box::new(SqliteStore::open(&home.path()).unwrap());
         inner.pin(chain()).unwrap();
         let faults = FaultPlan::default();
@@ -52,9 +62,9 @@ impl Rig {
                 gate.opened.recv().unwrap();
             }
         });
-        let settings = BindOptions::new(chain(), slot_clock(), home.clock.clone());
+        let mut settings = BindOptions::new(chain(), slot_clock(), home.clock.clone());
+        settings.anchor = Some(anchor(&home));
         let guard = Guard::new(Core::start(Box::new(store), reader, instance, settings).unwrap());
-        register_fresh(&guard, [key(1)]).await;
         Self { home, guard, intents: Intents::new(), gate, faults, page_limit }
     }
 
@@ -118,7 +128,8 @@ async fn an_unknown_outcome_freezes_for_good() {
         rig.guard.shutdown().await;
 
         // After the restart the record, if it was kept, allows the same block and no other.
-        let guard = rig.home.open();
+        let guard = rig.home.open_with(|options| options.anchor = Some(anchor(&rig.home)));
+        assert_eq!(guard.health(), GuardHealth::Serving, "a record more than was acknowledged is no loss");
         let other = guard.authorize(rig.intents.block(key(1), 5, 2), caller()).await;
         match fault {
             Fault::UnknownButKept => {
@@ -130,6 +141,39 @@ async fn an_unknown_outcome_freezes_for_good() {
             Fault::NotWritten | Fault::Panic => unreachable!("not in the list above"),
         }
         guard.shutdown().await;
+    }
+}
+
+#[tokio::test]
+async fn a_fence_that_fails_halfway_leaves_suspicion() {
+    // The fence is two transactions: the watermarks, and the journal entry about them.
+    for (before, fault) in [
+        (0, Fault::NotWritten),
+        (0, Fault::UnknownNotKept),
+        (0, Fault::UnknownButKept),
+        (1, Fault::NotWritten),
+        (1, Fault::UnknownNotKept),
+        (1, Fault::UnknownButKept),
+    ] {
+        let rig = Rig::new().await;
+        let _permit = rig.block(1_000, 1).await.unwrap();
+        rig.guard.shutdown().await;
+        std::fs::remove_file(anchor(&rig.home)).unwrap();
+        let rig = Rig::on(rig.home);
+        assert!(matches!(rig.guard.health(), GuardHealth::Suspect(_)));
+        for _ in 0..before {
+            rig.faults.push_none();
+        }
+        rig.faults.push(fault);
+        assert!(rig.guard.fence(None, &caller()).await.is_err(), "{fault:?} after {before}");
+        rig.guard.shutdown().await;
+
+        let rig = Rig::on(rig.home);
+        assert!(matches!(rig.guard.health(), GuardHealth::Suspect(_)), "{fault:?} after {before}");
+        assert_eq!(rig.guard.fence(None, &caller()).await.unwrap(), 1);
+        assert_eq!(rig.guard.health(), GuardHealth::Serving);
+        assert_eq!(rig.block(1_001, 1).await.unwrap_err().reason(), "block_slot_below_watermark");
+        rig.guard.shutdown().await;
     }
 }
 

@@ -35,17 +35,23 @@ pub enum Fault {
 /// Faults to come: one for each writing transaction, until none is left. Cheap to clone; clones share the plan.
 #[derive(Debug, Clone, Default)]
 #[cfg_attr(not(feature = "fault-injection"), expect(unreachable_pub, reason = "public only with the feature"))]
-pub struct FaultPlan(Arc<Mutex<VecDeque<Fault>>>);
+pub struct FaultPlan(Arc<Mutex<VecDeque<Option<Fault>>>>);
 
 impl FaultPlan {
     /// Adds a fault at the end.
     #[cfg_attr(not(feature = "fault-injection"), expect(unreachable_pub, reason = "public only with the feature"))]
     pub fn push(&self, fault: Fault) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push_back(fault);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push_back(Some(fault));
+    }
+
+    /// Lets one transaction through, at the end.
+    #[cfg_attr(not(feature = "fault-injection"), expect(unreachable_pub, reason = "public only with the feature"))]
+    pub fn push_none(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push_back(None);
     }
 
     fn pop(&self) -> Option<Fault> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop_front().flatten()
     }
 }
 

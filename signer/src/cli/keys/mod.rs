@@ -98,6 +98,14 @@ pub(super) fn key_line(info: &KeyInfo) -> String {
     )
 }
 
+/// The same, and when its state was last changed and by whom; dashes for a key nobody brought in.
+fn listed(info: &KeyInfo) -> String {
+    match info.origin {
+        Some(_) => format!("{} {} {}", key_line(info), rfc3339(info.changed), info.changed_by),
+        None => format!("{} {:<20} -", key_line(info), "-"),
+    }
+}
+
 /// The heading over [`key_line`].
 pub(super) fn key_heading() -> String {
     format!("{:<98} {:<10} {:>10} {:>8} {:>8}", "PUBLIC KEY", "STATE", "BLOCK SLOT", "SOURCE", "TARGET")
@@ -111,7 +119,8 @@ async fn list(args: &ListArgs, context: &Context) -> Result<Exit, Failure> {
         keys.retain(|info| info.state != KeyState::Tombstoned);
     }
     let provider = provider_name(&custody).await?;
-    let lines: Vec<String> = std::iter::once(key_heading()).chain(keys.iter().map(key_line)).collect();
+    let heading = format!("{} {:<20} BY", key_heading(), "CHANGED");
+    let lines: Vec<String> = std::iter::once(heading).chain(keys.iter().map(listed)).collect();
     let json: Vec<Value> = keys.iter().map(|info| key_json(info, provider.as_deref())).collect();
     let text = if keys.is_empty() {
         "No keys. `holdfast keys import --from PATH` brings some in.".to_owned()
