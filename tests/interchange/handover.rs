@@ -72,7 +72,7 @@ fn a_disabled_key_stays_so_through_restart_reload_and_import_and_says_who_and_wh
     while server.get("/reload").json()["status"] == "running" {}
     assert_eq!(server.get("/reload").json()["status"], "completed");
     assert_eq!(vote(&server, &off, 1, 2, 1), (412, "key_disabled".to_owned()));
-    assert!(!server.get("/api/v1/eth2/publicKeys").text().contains(&off));
+    assert!(server.get("/api/v1/eth2/publicKeys").text().contains(&off), "listed, and refused with 412");
     server.stop();
     let shown = run(&world, &["keys", "show", &off]).expect(0, &[]).lines()[0].clone();
     assert_eq!(shown["state"], "disabled");
