@@ -7,10 +7,11 @@ use std::sync::Arc;
 use holdfast_domain::{Clock, GenesisValidatorsRoot, SlotClock};
 
 #[cfg(feature = "sqlite")]
-use {
-    crate::committer::Core, crate::error::OpenError, crate::guard::Guard, crate::journal::Head,
-    crate::journal::InstanceId, crate::store::Store, crate::store::sqlite::SqliteStore,
-};
+use crate::store::sqlite::SqliteStore;
+#[cfg(feature = "postgres")]
+use crate::{PostgresOptions, SchemaVersion, store::postgres::PostgresStore};
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+use crate::{committer::Core, error::OpenError, guard::Guard, journal::Head, journal::InstanceId, store::Store};
 
 /// Slots beyond the clock that still count as present: room for clocks that differ a little.
 pub const DEFAULT_FUTURE_TOLERANCE_SLOTS: u64 = 1;
@@ -71,33 +72,62 @@ impl BindOptions {
 }
 
 /// An open, locked and migrated database that is not serving yet.
-#[cfg(feature = "sqlite")]
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub struct SlashingDb {
-    store: SqliteStore,
+    store: Box<dyn Store>,
+    pinned: Option<GenesisValidatorsRoot>,
+    instance: InstanceId,
+    /// The file, or the server's address without credentials: for messages.
+    place: PathBuf,
 }
 
-#[cfg(feature = "sqlite")]
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 impl SlashingDb {
-    /// Opens the database, or makes it. Blocks on the disk.
+    /// Opens the SQLite database, or makes it. Blocks on the disk.
     ///
     /// # Errors
     /// [`OpenError`]: locked by another process, on a network filesystem, not ours, damaged, too new, or
     /// a setting that durability needs did not take effect. Nothing has been changed then.
+    #[cfg(feature = "sqlite")]
     pub fn open(options: &StoreOptions) -> Result<Self, OpenError> {
-        Ok(Self { store: SqliteStore::open(&options.path)? })
+        let store = SqliteStore::open(&options.path)?;
+        let (pinned, instance) = (store.pinned(), store.instance());
+        Ok(Self { store: Box::new(store), pinned, instance, place: options.path.clone() })
+    }
+
+    /// Connects to a PostgreSQL database, brings its schema up to date, and signs this instance in. Blocks.
+    ///
+    /// # Errors
+    /// [`OpenError`]: out of reach, read-only, too old, not durable, or of a newer schema. Nothing has been
+    /// changed then.
+    #[cfg(feature = "postgres")]
+    pub fn open_postgres(options: &PostgresOptions) -> Result<Self, OpenError> {
+        let store = PostgresStore::open(options)?;
+        let (pinned, instance, place) = (store.pinned(), store.instance(), store.address().into());
+        Ok(Self { store: Box::new(store), pinned, instance, place })
+    }
+
+    /// What [`open_postgres`](Self::open_postgres) would do to the schema. Changes nothing. Blocks.
+    ///
+    /// # Errors
+    /// [`OpenError`]: out of reach, read-only, too old, or not durable.
+    #[cfg(feature = "postgres")]
+    pub fn examine_postgres(options: &PostgresOptions) -> Result<SchemaVersion, OpenError> {
+        PostgresStore::examine(options)
     }
 
     /// The chain this database is pinned to, if it is.
     pub fn pinned_network(&self) -> Option<GenesisValidatorsRoot> {
-        self.store.pinned()
+        self.pinned
     }
 
-    /// The identity drawn when the database was made.
+    /// Which instance this is: with SQLite drawn when the database was made, with PostgreSQL one for each data
+    /// directory.
     pub fn instance_id(&self) -> InstanceId {
-        self.store.instance()
+        self.instance
     }
 
-    /// The end of the journal as found in the file.
+    /// The end of the instance's journal as found in the database.
     pub fn journal_head(&self) -> Head {
         self.store.head()
     }
@@ -112,12 +142,11 @@ impl SlashingDb {
             let path = path.to_owned();
             move |source| OpenError::Database { action, path, source: Box::new(source) }
         };
-        let pinned = self.store.pin(wanted).map_err(failed("pin the chain", self.store.path()))?;
+        let pinned = self.store.pin(wanted).map_err(failed("pin the chain", &self.place))?;
         if pinned != wanted {
             return Err(OpenError::WrongNetwork { pinned, wanted });
         }
-        let reader = self.store.reader().map_err(failed("open a reader", self.store.path()))?;
-        let instance = self.store.instance();
-        Ok(Guard::new(Core::start(Box::new(self.store), reader, instance, options)?))
+        let reader = self.store.reader().map_err(failed("open a reader", &self.place))?;
+        Ok(Guard::new(Core::start(self.store, reader, self.instance, options)?))
     }
 }

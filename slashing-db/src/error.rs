@@ -110,6 +110,47 @@ pub enum OpenError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// Not a PostgreSQL address.
+    #[error("the database address cannot be read ({problem}); expected postgres://user@host:port/database")]
+    Address {
+        /// What is wrong, without the address.
+        problem: String,
+    },
+    /// The server does not let us in, or does not answer.
+    #[error("cannot connect to {address}; check that the server runs, and the user, password and TLS settings")]
+    Unreachable {
+        /// The address without credentials.
+        address: String,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The server would acknowledge what it may lose.
+    #[error("{address} has {name} = {found}, with which it may lose commits that it acknowledged; run: {remedy}")]
+    ServerSetting {
+        /// The address without credentials.
+        address: String,
+        /// Name of the setting.
+        name: &'static str,
+        /// Value in force.
+        found: String,
+        /// The command that mends it.
+        remedy: &'static str,
+    },
+    /// A standby, or a database that refuses writes.
+    #[error("{address} is read-only (a standby, or default_transaction_read_only is on); give the primary's address")]
+    ReadOnlyServer {
+        /// The address without credentials.
+        address: String,
+    },
+    /// An old server.
+    #[error("{address} runs PostgreSQL {found}; version 14 or newer is needed")]
+    ServerTooOld {
+        /// The address without credentials.
+        address: String,
+        /// Its major version.
+        found: i32,
+    },
     /// Pinned to another chain.
     #[error(
         "this database belongs to the chain with genesis validators root {pinned}, but {wanted} is configured; \
@@ -204,6 +245,7 @@ impl StoreError {
     }
 
     /// The same failure, made fatal unless it is already.
+    #[cfg(feature = "sqlite")]
     #[must_use]
     pub(crate) fn or_fatal(mut self, reason: FreezeReason) -> Self {
         self.fatal.get_or_insert(reason);

@@ -18,8 +18,8 @@ use crate::identity::CallerId;
 use crate::metrics::Metrics;
 use crate::permit::{PermitTimes, SigningPermit};
 use crate::registry::{
-    DataKeyRecord, EntryWatermark, HighWatermarks, KeyInfo, KeyState, NewKey, Registered, StoredKey, Switch, Tombstone,
-    decide_entry,
+    DataKeyRecord, EntryWatermark, HighWatermarks, InstanceInfo, KeyInfo, KeyState, NewKey, Registered, StoredKey,
+    Switch, Tombstone, decide_entry,
 };
 use crate::rules::{Approved, Watermarks};
 use crate::store::{Committed, ReadStore, Store};
@@ -248,6 +248,14 @@ impl Guard {
     /// [`AdminError`].
     pub async fn high_watermarks(&self) -> Result<HighWatermarks, AdminError> {
         self.read(|store| store.high_watermarks()).await
+    }
+
+    /// The signers that share the database, last seen first; none with SQLite, where there is only this one.
+    ///
+    /// # Errors
+    /// [`AdminError`].
+    pub async fn instances(&self) -> Result<Vec<InstanceInfo>, AdminError> {
+        self.read(|store| store.instances()).await
     }
 
     /// Stores a wrapped data key, replacing the one with the same id.

@@ -6,7 +6,7 @@
 //! the stored watermarks of that key, *after* the new watermarks and the journal entry about it were
 //! committed to disk in one transaction. There is no other constructor, no copy, and no switch that
 //! turns this off. The whole argument can be read in [`permit`](SigningPermit), `guard.rs`,
-//! `rules.rs`, `store/mod.rs` and one file per store.
+//! `rules.rs`, `store/mod.rs` and one file or folder per store.
 //!
 //! # What is assumed
 //!
@@ -22,7 +22,7 @@
 //! Every operation of [`Guard`] that touches the database is `async` but needs no particular
 //! runtime: the work happens on threads owned by this crate.
 #![cfg_attr(
-    not(feature = "sqlite"),
+    not(any(feature = "sqlite", feature = "postgres")),
     expect(
         dead_code,
         reason = "without a store feature nothing can open a database, so the machinery behind it is idle"
@@ -58,18 +58,22 @@ pub mod rules;
 mod store;
 
 pub use anchor::{RollbackKind, Suspicion};
-pub use db::{BindOptions, DEFAULT_FUTURE_TOLERANCE_SLOTS, DEFAULT_MAX_BATCH, DEFAULT_QUEUE_CAPACITY};
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub use db::SlashingDb;
 #[cfg(feature = "sqlite")]
-pub use db::{SlashingDb, StoreOptions};
+pub use db::StoreOptions;
+pub use db::{BindOptions, DEFAULT_FUTURE_TOLERANCE_SLOTS, DEFAULT_MAX_BATCH, DEFAULT_QUEUE_CAPACITY};
 pub use error::{AdminError, Class, FreezeReason, OpenError, Refusal, RegisterError, StoreError};
 pub use guard::{Guard, GuardHealth, ImportMode, Then};
 pub use identity::CallerId;
 pub use metrics::Metrics;
 pub use permit::{PermitTimes, SigningPermit};
 pub use registry::{
-    DataKeyId, DataKeyRecord, EntryWatermark, Floor, HighWatermarks, KeyInfo, KeyOrigin, KeyState, NewKey, Registered,
-    Registration, SealedKey, StoredKey, Switch, Tombstone, Withdraw, Withdrawn,
+    DataKeyId, DataKeyRecord, EntryWatermark, Floor, HighWatermarks, InstanceInfo, KeyInfo, KeyOrigin, KeyState,
+    NewKey, Registered, Registration, SealedKey, StoredKey, Switch, Tombstone, Withdraw, Withdrawn,
 };
 pub use rules::{Approval, AttestationMark, BlockMark, Denial, SlashingReason, Watermarks};
 #[cfg(feature = "fault-injection")]
 pub use store::faulty::{Fault, FaultPlan};
+#[cfg(feature = "postgres")]
+pub use store::postgres::{PostgresOptions, SchemaVersion};

@@ -36,9 +36,7 @@ async fn race(guard: &Guard, intents: Vec<SigningIntent>) -> Vec<Result<SigningP
     tasks.join_all().await
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn one_block_per_slot() {
-    let home = Home::at_slot(1_000);
+async fn one_block_per_slot(home: Home) {
     let (guard, intents) = (home.open(), Arc::new(Intents::new()));
     register_fresh(&guard, [key(1)]).await;
     for slot in 1..=ROUNDS {
@@ -53,9 +51,7 @@ async fn one_block_per_slot() {
     guard.shutdown().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn one_vote_per_target_for_each_of_many_keys() {
-    let home = Home::at_slot(1_000);
+async fn one_vote_per_target_for_each_of_many_keys(home: Home) {
     let guard = home.open_with(|options| options.max_batch = NonZeroUsize::new(7).unwrap());
     let intents = Intents::new();
     register_fresh(&guard, (0..8).map(key)).await;
@@ -71,4 +67,33 @@ async fn one_vote_per_target_for_each_of_many_keys() {
     }
     assert_eq!(guard.health(), GuardHealth::Serving);
     guard.shutdown().await;
+}
+
+mod sqlite {
+    use super::Home;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn one_block_per_slot() {
+        super::one_block_per_slot(Home::at_slot(1_000)).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn one_vote_per_target_for_each_of_many_keys() {
+        super::one_vote_per_target_for_each_of_many_keys(Home::at_slot(1_000)).await;
+    }
+}
+
+#[cfg(feature = "postgres")]
+mod postgres {
+    use super::Home;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn one_block_per_slot() {
+        super::one_block_per_slot(Home::on_postgres(1_000)).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn one_vote_per_target_for_each_of_many_keys() {
+        super::one_vote_per_target_for_each_of_many_keys(Home::on_postgres(1_000)).await;
+    }
 }

@@ -210,9 +210,8 @@ enum Arrival {
 }
 
 /// Runs each sequence on a key of its own and returns the number of requests.
-async fn through_sqlite(sequences: &[Vec<Letter>], arrival: Arrival) -> usize {
+async fn through(home: Home, sequences: &[Vec<Letter>], arrival: Arrival) -> usize {
     let intents = Intents::new();
-    let home = Home::at_slot(1_000);
     let requests: usize = sequences.iter().map(Vec::len).sum();
     // A batch size that divides nothing: sequences straddle batches.
     let guard = home.open_with(|options| {
@@ -256,22 +255,42 @@ async fn through_sqlite(sequences: &[Vec<Letter>], arrival: Arrival) -> usize {
     requests
 }
 
-#[tokio::test]
-async fn sqlite_over_all_sequences_in_turn() {
+async fn all_sequences_in_turn(home: fn() -> Home) {
     let intents = Intents::new();
-    let mut requests = through_sqlite(&sequences(&blocks(&intents), 4), Arrival::InTurn).await;
-    requests += through_sqlite(&sequences(&votes(&intents, 3), 3), Arrival::InTurn).await;
+    let mut requests = through(home(), &sequences(&blocks(&intents), 4), Arrival::InTurn).await;
+    requests += through(home(), &sequences(&votes(&intents, 3), 3), Arrival::InTurn).await;
     println!("{requests} requests, each after the answer to the one before");
     assert_eq!(requests, 8usize.pow(4) * 4 + 18usize.pow(3) * 3);
 }
 
-#[tokio::test]
-async fn sqlite_over_all_sequences_at_once() {
+async fn all_sequences_at_once(home: fn() -> Home) {
     let intents = Intents::new();
-    let mut requests = through_sqlite(&sequences(&blocks(&intents), 4), Arrival::AtOnce).await;
-    requests += through_sqlite(&sequences(&votes(&intents, NUMBERS), 3), Arrival::AtOnce).await;
+    let mut requests = through(home(), &sequences(&blocks(&intents), 4), Arrival::AtOnce).await;
+    requests += through(home(), &sequences(&votes(&intents, NUMBERS), 3), Arrival::AtOnce).await;
     println!("{requests} requests, many of one key within one batch");
     assert_eq!(requests, 8usize.pow(4) * 4 + 32usize.pow(3) * 3);
+}
+
+#[tokio::test]
+async fn sqlite_over_all_sequences_in_turn() {
+    all_sequences_in_turn(|| Home::at_slot(1_000)).await;
+}
+
+#[tokio::test]
+async fn sqlite_over_all_sequences_at_once() {
+    all_sequences_at_once(|| Home::at_slot(1_000)).await;
+}
+
+#[cfg(feature = "postgres")]
+#[tokio::test]
+async fn postgres_over_all_sequences_in_turn() {
+    all_sequences_in_turn(|| Home::on_postgres(1_000)).await;
+}
+
+#[cfg(feature = "postgres")]
+#[tokio::test]
+async fn postgres_over_all_sequences_at_once() {
+    all_sequences_at_once(|| Home::on_postgres(1_000)).await;
 }
 
 #[test]

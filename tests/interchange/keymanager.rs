@@ -151,6 +151,17 @@ fn bad_requests_are_refused_as_a_whole_and_do_not_repeat_passwords() {
         assert!(answer.json()["message"].is_string());
         assert!(!answer.text().contains("hunter2"), "{}", answer.text());
     }
+    let mut costly: Value = serde_json::from_str(&keystore).expect("a keystore");
+    let salt = costly["crypto"]["kdf"]["params"]["salt"].clone();
+    costly["crypto"]["kdf"]["function"] = "scrypt".into();
+    costly["crypto"]["kdf"]["params"] = json!({ "dklen": 32, "n": 1_u64 << 40, "r": 8, "p": 1, "salt": salt });
+    let mut lying: Value = serde_json::from_str(&keystore).expect("a keystore");
+    lying["pubkey"] = TestKey::interop(4).public[2..].into();
+    let (costly, lying) = (costly.to_string(), lying.to_string());
+    let huge = "x".repeat(100_000);
+    let answer = manager.import(&[(&costly, "hunter2"), (&lying, "hunter2"), (&huge, "hunter2"), ("[]", "")], None);
+    assert_eq!(statuses(&answer), ["error"; 4], "{}", answer.text());
+    assert!(!answer.text().contains("hunter2"), "{}", answer.text());
     let deep = format!("{{\"keystores\": {}", "[".repeat(100_000));
     assert_eq!(manager.send("POST", "/eth/v1/keystores", &deep).status, 400);
     assert_eq!(statuses(&manager.import(&[], None)), [] as [&str; 0]);

@@ -9,7 +9,7 @@
 pub(crate) mod codec;
 pub mod leaf;
 pub mod merkle;
-#[cfg(feature = "sqlite")]
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod reader;
 
 use core::fmt;
@@ -21,7 +21,9 @@ use crate::identity::CallerId;
 use crate::rules::{Approval, Denial};
 
 pub use codec::CodecError;
-#[cfg(feature = "sqlite")]
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub(crate) use reader::StoredBatch;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub use reader::{JournalError, Reader};
 
 /// Tag that starts every batch hash, so that no other hash in the product can be taken for one.

@@ -11,7 +11,8 @@ use crate::error::{RegisterError, StoreError};
 use crate::identity::CallerId;
 use crate::journal::{BatchHeader, Hash, Head};
 use crate::registry::{
-    DataKeyRecord, Entry, HighWatermarks, KeyInfo, KeyState, NewKey, Registered, StoredKey, Switch, Withdraw, Withdrawn,
+    DataKeyRecord, Entry, HighWatermarks, InstanceInfo, KeyInfo, KeyState, NewKey, Registered, StoredKey, Switch,
+    Withdraw, Withdrawn,
 };
 use crate::rules::Watermarks;
 
@@ -19,6 +20,8 @@ use crate::rules::Watermarks;
 pub(crate) mod faulty;
 #[cfg(feature = "sqlite")]
 mod filesystem;
+#[cfg(feature = "postgres")]
+pub(crate) mod postgres;
 #[cfg(feature = "sqlite")]
 pub(crate) mod sqlite;
 
@@ -99,8 +102,9 @@ pub(crate) type Merge<'a> = &'a mut dyn FnMut(usize, Option<&Watermarks>) -> Wat
 /// A durable home of watermarks, keys and the journal.
 ///
 /// Contract: each method is one transaction. `Ok` means durable. `Err` that does not
-/// [freeze](StoreError::freezes) means that nothing was written; any other `Err` means that nobody knows,
-/// and the caller must never use the store again.
+/// [freeze](StoreError::freezes) means that nothing was written, or that the store reads again under lock, in
+/// every transaction, whatever it was that was written; any other `Err` means that nobody knows, and the caller
+/// must never use the store again.
 pub(crate) trait Store: Send {
     /// Loads the rows of `keys` (distinct) under lock, lets `judge` change them, writes the changed
     /// ones and the batch, commits.
@@ -198,4 +202,8 @@ pub(crate) trait ReadStore: Send {
     fn high_watermarks(&mut self) -> Result<HighWatermarks, StoreError>;
     /// Wrapped data keys, by id.
     fn data_keys(&mut self) -> Result<Vec<DataKeyRecord>, StoreError>;
+    /// The signers that use a shared database, last seen first; none where there is only this one.
+    fn instances(&mut self) -> Result<Vec<InstanceInfo>, StoreError> {
+        Ok(Vec::new())
+    }
 }

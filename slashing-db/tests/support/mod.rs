@@ -13,6 +13,11 @@ use holdfast_slashing_db::{
     BindOptions, CallerId, EntryWatermark, Guard, KeyOrigin, NewKey, SealedKey, SlashingDb, StoreOptions, Tombstone,
 };
 
+#[cfg(feature = "postgres")]
+pub mod postgres;
+#[cfg(feature = "postgres")]
+pub mod proxy;
+
 /// A clock that shows what it is told.
 pub struct SetClock(AtomicU64);
 
@@ -105,16 +110,53 @@ impl Intents {
     }
 }
 
-/// A directory with a database in it.
+/// A directory with a database in it, or beside it.
 pub struct Home {
     pub directory: tempfile::TempDir,
     pub clock: Arc<SetClock>,
+    /// Set if the database is in PostgreSQL: its address.
+    pub url: Option<String>,
 }
 
 impl Home {
     /// An empty directory; the clock shows the start of `slot`.
     pub fn at_slot(slot: u64) -> Self {
-        Self { directory: tempfile::tempdir().unwrap(), clock: SetClock::at(start_of(slot)) }
+        Self { directory: tempfile::tempdir().unwrap(), clock: SetClock::at(start_of(slot)), url: None }
+    }
+
+    /// The same with an empty PostgreSQL database.
+    #[cfg(feature = "postgres")]
+    pub fn on_postgres(slot: u64) -> Self {
+        let cluster = postgres::Cluster::shared();
+        Self::with_url(slot, cluster.url(&cluster.create_database()))
+    }
+
+    /// The same with this PostgreSQL database.
+    #[cfg(feature = "postgres")]
+    pub fn with_url(slot: u64, url: String) -> Self {
+        Self { url: Some(url), ..Self::at_slot(slot) }
+    }
+
+    /// The home of another instance on the same database.
+    #[cfg(feature = "postgres")]
+    pub fn sibling(&self) -> Self {
+        Self { directory: tempfile::tempdir().unwrap(), clock: Arc::clone(&self.clock), url: self.url.clone() }
+    }
+
+    /// Options for the PostgreSQL database, with an anchor in the directory.
+    #[cfg(feature = "postgres")]
+    pub fn postgres_options(&self) -> holdfast_slashing_db::PostgresOptions {
+        let mut options = holdfast_slashing_db::PostgresOptions::new(self.url.clone().unwrap());
+        options.anchor = Some(self.directory.path().join("anchor"));
+        options
+    }
+
+    fn database(&self) -> SlashingDb {
+        #[cfg(feature = "postgres")]
+        if self.url.is_some() {
+            return SlashingDb::open_postgres(&self.postgres_options()).unwrap();
+        }
+        SlashingDb::open(&StoreOptions { path: self.path() }).unwrap()
     }
 
     pub fn path(&self) -> PathBuf {
@@ -127,8 +169,11 @@ impl Home {
 
     pub fn open_with(&self, adjust: impl FnOnce(&mut BindOptions)) -> Guard {
         let mut options = BindOptions::new(chain(), slot_clock(), self.clock.clone());
+        if self.url.is_some() {
+            options.anchor = Some(self.directory.path().join("anchor"));
+        }
         adjust(&mut options);
-        SlashingDb::open(&StoreOptions { path: self.path() }).unwrap().bind(options).unwrap()
+        self.database().bind(options).unwrap()
     }
 }
 

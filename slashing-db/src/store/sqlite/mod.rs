@@ -58,20 +58,12 @@ impl SqliteStore {
         open::open(path)
     }
 
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
     pub(crate) fn pinned(&self) -> Option<GenesisValidatorsRoot> {
         self.pinned
     }
 
     pub(crate) fn instance(&self) -> InstanceId {
         self.instance
-    }
-
-    pub(crate) fn head(&self) -> Head {
-        self.head
     }
 
     /// Runs `body` in one immediate transaction. See the module's failure semantics.

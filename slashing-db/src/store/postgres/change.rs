@@ -1,0 +1,196 @@
+//! Administrative transactions: lock and read rows, decide in Rust, write. A constant number of round trips,
+//! with array parameters.
+
+use std::collections::HashMap;
+
+use holdfast_domain::{PublicKey, UnixMillis};
+use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::{AssertSqlSafe, Row as _, raw_sql};
+
+use super::values::{self, MARKS};
+use crate::identity::CallerId;
+use crate::registry::{KeyState, NewKey};
+use crate::rules::Watermarks;
+use crate::store::{KeyRow, RowId};
+
+/// Number of the advisory lock under which rows are made, so that two signers that import the same keys in
+/// different orders do not wait for each other in a circle.
+const ENTRY_LOCK: i64 = 0x486f_6c65;
+
+/// Whose rows.
+pub(super) enum Whose {
+    /// Every row there is.
+    All,
+    /// These keys', as far as they have rows.
+    Of(Vec<PublicKey>),
+    /// These keys', made now if they are not there.
+    OfOrNew(Vec<PublicKey>),
+}
+
+/// A row under lock.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Held {
+    pub(super) id: RowId,
+    pub(super) row: KeyRow,
+    /// Made by this transaction.
+    pub(super) new: bool,
+}
+
+/// Rows under lock, in order of entry.
+pub(super) struct Rows {
+    pub(super) order: Vec<PublicKey>,
+    pub(super) by_key: HashMap<PublicKey, Held>,
+}
+
+/// What to write.
+#[derive(Default)]
+pub(super) struct Changes<'a> {
+    ids: Vec<i64>,
+    states: Vec<i16>,
+    slots: Vec<Option<String>>,
+    slot_roots: Vec<Option<Vec<u8>>>,
+    sources: Vec<Option<String>>,
+    targets: Vec<Option<String>>,
+    vote_roots: Vec<Option<Vec<u8>>>,
+    touched: Vec<i64>,
+    without_secret: Vec<i64>,
+    enrolled: Vec<(i64, &'a NewKey)>,
+}
+
+impl<'a> Changes<'a> {
+    /// Writes state and watermarks of a row back. Once for each row.
+    pub(super) fn set(&mut self, held: &Held) {
+        let marks: &Watermarks = &held.row.marks;
+        self.ids.push(held.id.0.cast_signed());
+        self.states.push(values::state_code(held.row.state));
+        self.slots.push(marks.block.map(|mark| mark.slot.0.to_string()));
+        self.slot_roots.push(marks.block.and_then(|mark| mark.root).map(|root| root.as_bytes().to_vec()));
+        self.sources.push(marks.attestation.map(|mark| mark.source.0.to_string()));
+        self.targets.push(marks.attestation.map(|mark| mark.target.0.to_string()));
+        self.vote_roots.push(marks.attestation.and_then(|mark| mark.root).map(|root| root.as_bytes().to_vec()));
+    }
+
+    /// Notes who and when.
+    pub(super) fn touch(&mut self, id: RowId) {
+        self.touched.push(id.0.cast_signed());
+    }
+
+    pub(super) fn delete_secret(&mut self, id: RowId) {
+        self.without_secret.push(id.0.cast_signed());
+    }
+
+    /// Stores a secret and its record.
+    pub(super) fn enroll(&mut self, id: RowId, key: &'a NewKey) {
+        self.enrolled.push((id.0.cast_signed(), key));
+    }
+}
+
+fn raw_keys(keys: &[PublicKey]) -> Vec<Vec<u8>> {
+    keys.iter().map(|key| key.as_bytes().to_vec()).collect()
+}
+
+/// Begins a transaction and locks rows in the order of their ids. `millis` bounds each of its statements.
+pub(super) async fn hold(db: &mut PgConnection, whose: &Whose, millis: u128) -> sqlx::Result<Rows> {
+    let begin = format!(
+        "BEGIN; SET LOCAL statement_timeout = {millis}; SET LOCAL idle_in_transaction_session_timeout = {millis}"
+    );
+    raw_sql(AssertSqlSafe(begin)).execute(&mut *db).await?;
+    let made = match whose {
+        Whose::All | Whose::Of(_) => Vec::new(),
+        Whose::OfOrNew(keys) => {
+            let sql = "WITH locked AS MATERIALIZED (SELECT pg_advisory_xact_lock($3)), \
+                 wanted AS (SELECT w.key, min(w.place) AS place FROM locked, unnest($1::bytea[]) WITH ORDINALITY w (key, place) GROUP BY w.key) \
+                 INSERT INTO holdfast.validators (pubkey, state) SELECT key, $2 FROM wanted ORDER BY place \
+                 ON CONFLICT (pubkey) DO NOTHING RETURNING pubkey";
+            let disabled = values::state_code(KeyState::Disabled);
+            let rows =
+                sqlx::query(sql).bind(raw_keys(keys)).bind(disabled).bind(ENTRY_LOCK).fetch_all(&mut *db).await?;
+            rows.iter().map(|row| values::key(row, 0)).collect::<sqlx::Result<_>>()?
+        }
+    };
+    let select = format!(
+        "SELECT v.id, v.pubkey, v.state, {MARKS}, EXISTS (SELECT 1 FROM holdfast.sealed_keys s WHERE s.id = v.id) \
+         FROM holdfast.validators v"
+    );
+    let found: Vec<PgRow> = match whose {
+        Whose::All => {
+            let sql = format!("{select} ORDER BY v.id FOR UPDATE OF v");
+            sqlx::query(AssertSqlSafe(sql)).fetch_all(db).await?
+        }
+        Whose::Of(keys) | Whose::OfOrNew(keys) => {
+            let sql = format!("{select} WHERE v.pubkey = ANY ($1) ORDER BY v.id FOR UPDATE OF v");
+            sqlx::query(AssertSqlSafe(sql)).bind(raw_keys(keys)).fetch_all(db).await?
+        }
+    };
+    let mut rows = Rows { order: Vec::with_capacity(found.len()), by_key: HashMap::with_capacity(found.len()) };
+    for row in &found {
+        let key = values::key(row, 1)?;
+        let key_row =
+            KeyRow { state: values::state(row, 2)?, marks: values::watermarks(row, 3)?, has_secret: row.try_get(8)? };
+        rows.order.push(key);
+        rows.by_key.insert(key, Held { id: RowId(values::natural(row, 0)?), row: key_row, new: false });
+    }
+    for key in &made {
+        if let Some(held) = rows.by_key.get_mut(key) {
+            held.new = true;
+        }
+    }
+    Ok(rows)
+}
+
+/// Writes changes; the transaction stays open.
+pub(super) async fn write(
+    db: &mut PgConnection,
+    changes: Changes<'_>,
+    by: Option<&CallerId>,
+    at: UnixMillis,
+) -> sqlx::Result<()> {
+    if !changes.ids.is_empty() {
+        let sql = "UPDATE holdfast.validators v SET state = u.state, max_slot = u.slot::numeric, max_slot_root = u.slot_root, \
+             max_source = u.source::numeric, max_target = u.target::numeric, attestation_root = u.vote_root \
+             FROM unnest($1::bigint[], $2::smallint[], $3::text[], $4::bytea[], $5::text[], $6::text[], $7::bytea[]) \
+             AS u (id, state, slot, slot_root, source, target, vote_root) WHERE v.id = u.id";
+        sqlx::query(sql)
+            .bind(changes.ids)
+            .bind(changes.states)
+            .bind(changes.slots)
+            .bind(changes.slot_roots)
+            .bind(changes.sources)
+            .bind(changes.targets)
+            .bind(changes.vote_roots)
+            .execute(&mut *db)
+            .await?;
+    }
+    if !changes.without_secret.is_empty() {
+        let sql = "DELETE FROM holdfast.sealed_keys WHERE id = ANY ($1)";
+        sqlx::query(sql).bind(changes.without_secret).execute(&mut *db).await?;
+    }
+    if !changes.enrolled.is_empty() {
+        enroll(db, &changes.enrolled, at).await?;
+    }
+    if let Some(by) = by
+        && !changes.touched.is_empty()
+    {
+        let sql = "UPDATE holdfast.key_records SET changed_ms = $2, changed_by = $3 WHERE id = ANY ($1)";
+        sqlx::query(sql).bind(changes.touched).bind(at.0.cast_signed()).bind(by.as_str()).execute(db).await?;
+    }
+    Ok(())
+}
+
+async fn enroll(db: &mut PgConnection, enrolled: &[(i64, &NewKey)], at: UnixMillis) -> sqlx::Result<()> {
+    let ids: Vec<i64> = enrolled.iter().map(|(id, _)| *id).collect();
+    let sealed: Vec<Vec<u8>> = enrolled.iter().map(|(_, key)| key.sealed.as_bytes().to_vec()).collect();
+    let sql = "INSERT INTO holdfast.sealed_keys (id, sealed) SELECT * FROM unnest($1::bigint[], $2::bytea[])";
+    sqlx::query(sql).bind(ids.clone()).bind(sealed).execute(&mut *db).await?;
+    let origins: Vec<i16> = enrolled.iter().map(|(_, key)| values::origin_code(key.origin)).collect();
+    let labels: Vec<Option<String>> = enrolled.iter().map(|(_, key)| key.label.clone()).collect();
+    let names: Vec<String> = enrolled.iter().map(|(_, key)| key.registered_by.as_str().to_owned()).collect();
+    let sql = "INSERT INTO holdfast.key_records (id, origin, label, created_ms, created_by, changed_ms, changed_by) \
+         SELECT u.id, u.origin, u.label, $5, u.name, $5, u.name \
+         FROM unnest($1::bigint[], $2::smallint[], $3::text[], $4::text[]) AS u (id, origin, label, name) \
+         ON CONFLICT (id) DO UPDATE SET origin = EXCLUDED.origin, label = EXCLUDED.label, \
+         changed_ms = EXCLUDED.changed_ms, changed_by = EXCLUDED.changed_by";
+    let query = sqlx::query(sql).bind(ids).bind(origins).bind(labels).bind(names).bind(at.0.cast_signed());
+    query.execute(db).await?;
+    Ok(())
+}

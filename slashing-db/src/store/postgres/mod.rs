@@ -1,0 +1,499 @@
+//! PostgreSQL as the store: one writing connection per signer, rows locked in the order of their ids, two round
+//! trips per batch.
+//!
+//! Failure semantics. An error that the server reports means that nothing was written. When the connection
+//! breaks or nobody answers while a commit is on its way, the outcome is unknown: no permit is given, the
+//! connection is dropped, and the next transaction reads under lock what the server kept, so nothing rests on
+//! the answer that never came. The end of this instance's chain is then the old one or that of the batch in
+//! doubt; anything else means that the database lost commits, or that somebody else writes this chain, and
+//! freezes. A commit in doubt may even arrive late: the journal's primary key lets only one batch have its
+//! number.
+
+mod batch;
+mod change;
+mod engine;
+mod journal;
+mod link;
+mod read;
+mod schema;
+mod session;
+mod values;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use holdfast_domain::{GenesisValidatorsRoot, PublicKey, UnixMillis};
+use sqlx::Row as _;
+
+use super::{Committed, DecideEntry, Enrolled, Judge, Load, Merge, ReadStore, Store};
+use crate::anchor::{self, DatabaseIdentity};
+use crate::error::{FreezeReason, OpenError, RegisterError, StoreError};
+use crate::identity::CallerId;
+use crate::journal::{Hash, Head, InstanceId};
+use crate::registry::{DataKeyRecord, Entry, KeyState, NewKey, Registered, Registration, Switch, Withdraw, Withdrawn};
+use crate::rules::Watermarks;
+use change::{Changes, Rows, Whose};
+use engine::{Engine, Trouble};
+use link::Link;
+use session::{Dial, Session};
+
+pub(crate) use journal::PostgresJournal;
+pub use schema::SchemaVersion;
+pub use session::PostgresOptions;
+
+/// Time for administrative work on each key, on top of the statement time-out.
+const PER_KEY: Duration = Duration::from_millis(1);
+/// The longest wait for a migration, which may itself wait for another signer's.
+const MIGRATION: Duration = Duration::from_mins(10);
+
+/// The writing side of a database.
+pub(crate) struct PostgresStore {
+    link: Link,
+    instance: InstanceId,
+    pinned: Option<GenesisValidatorsRoot>,
+    /// The end of this instance's chain as this process left it.
+    head: Head,
+    /// Ends it may have instead, because the outcome of a commit is unknown.
+    doubt: Vec<Head>,
+    /// The name of this machine.
+    host: String,
+    /// Set if the anchor that would say which instance this is cannot be read.
+    blind: bool,
+}
+
+impl PostgresStore {
+    /// Connects, examines the server, migrates, and signs this instance in.
+    pub(crate) fn open(options: &PostgresOptions) -> Result<Self, OpenError> {
+        let (known, blind) = match options.anchor.as_deref().map(anchor::instance_of).transpose()?.flatten() {
+            Some(anchor::Named::Instance(instance)) => (Some(instance), false),
+            Some(anchor::Named::Unreadable) => (None, true),
+            None => (None, false),
+        };
+        let instance = if let Some(instance) = known { instance } else { draw()? };
+        let dial = Dial::new(options)?;
+        let engine = Arc::new(Engine::new()?);
+        let mut session = engine.wait(dial.connect())?;
+        let failed = |action: &'static str| {
+            let path = dial.address.clone().into();
+            move |trouble: Trouble| OpenError::Database { action, path, source: trouble.into_source() }
+        };
+        let found = engine.within(MIGRATION, schema::migrate(&mut session.db));
+        refuse_newer(found.map_err(failed("bring the schema up to date"))?, &dial)?;
+        let signed_in = engine.within(dial.deadline(), sign_in(&mut session, instance, &options.host));
+        let (pinned, head) = signed_in.map_err(failed("sign this instance in"))?;
+        if session.facts.standbys.is_empty() {
+            tracing::info!(address = %dial.address, "PostgreSQL commits on this server alone; a fail-over may lose commits");
+        } else {
+            let standbys = &session.facts.standbys;
+            tracing::info!(address = %dial.address, %standbys, "PostgreSQL commits on a synchronous standby as well");
+        }
+        let link = Link::new(engine, dial, session);
+        Ok(Self { link, instance, pinned, head, doubt: Vec::new(), host: options.host.clone(), blind })
+    }
+
+    /// What a start would do to the schema. Changes nothing.
+    pub(crate) fn examine(options: &PostgresOptions) -> Result<SchemaVersion, OpenError> {
+        let dial = Dial::new(options)?;
+        let engine = Engine::new()?;
+        let mut session = engine.wait(dial.connect())?;
+        let found = engine.within(dial.deadline(), schema::version(&mut session.db));
+        found.map_err(|trouble| OpenError::Database {
+            action: "read the schema version",
+            path: dial.address.into(),
+            source: trouble.into_source(),
+        })
+    }
+
+    pub(crate) fn address(&self) -> &str {
+        &self.link.dial.address
+    }
+
+    pub(crate) fn pinned(&self) -> Option<GenesisValidatorsRoot> {
+        self.pinned
+    }
+
+    pub(crate) fn instance(&self) -> InstanceId {
+        self.instance
+    }
+
+    /// Takes over the end of the chain as the database has it, if it can be right.
+    fn reconcile(&mut self, found: Head) -> Result<(), StoreError> {
+        if found != self.head && !self.doubt.contains(&found) {
+            self.link.abandon();
+            let found = format!("journal head is batch {} but {} was written last", found.seq, self.head.seq);
+            return Err(StoreError::fatal("find its journal head", FreezeReason::JournalHeadMoved, found));
+        }
+        if found != self.head {
+            tracing::warn!(batch = found.seq, "a batch whose outcome was unknown was kept; its requests were refused");
+            self.head = found;
+            self.doubt.clear();
+        }
+        Ok(())
+    }
+
+    /// What a failed write of a batch means.
+    fn write_failed(&mut self, attempted: Head, trouble: Trouble) -> StoreError {
+        if !trouble.is_answer() {
+            self.doubt.push(attempted);
+            return StoreError::retryable(
+                "tell whether a commit was kept; it will be looked up before the next one",
+                trouble.into_source(),
+            );
+        }
+        if trouble.constraint() == Some("journal_pkey") {
+            let action = "append to the journal";
+            return if self.doubt.is_empty() {
+                StoreError::fatal(action, FreezeReason::JournalHeadMoved, trouble.into_source())
+            } else {
+                // A commit in doubt came first; the next transaction sees it.
+                StoreError::retryable(action, trouble.into_source())
+            };
+        }
+        classify("commit", trouble)
+    }
+
+    /// One administrative transaction.
+    fn change<'a, T>(
+        &mut self,
+        action: &'static str,
+        whose: &Whose,
+        by: Option<&CallerId>,
+        at: UnixMillis,
+        decide: impl FnOnce(&mut Rows) -> (Changes<'a>, T),
+    ) -> Result<T, StoreError> {
+        let keys = match whose {
+            Whose::All => 100_000,
+            Whose::Of(keys) | Whose::OfOrNew(keys) => u32::try_from(keys.len()).unwrap_or(u32::MAX),
+        };
+        let dial =
+            self.link.dial.patient(self.link.dial.statement_timeout.saturating_add(PER_KEY.saturating_mul(keys)));
+        let (deadline, millis) = (dial.deadline(), dial.statement_timeout.as_millis());
+        let hold = |mut session: Session| async move {
+            let held = change::hold(&mut session.db, whose, millis).await;
+            (session, held)
+        };
+        let held = match self.link.run(deadline, hold)? {
+            Err(trouble) if !trouble.is_answer() && matches!(trouble, Trouble::Sql(_)) => {
+                self.link.run(deadline, hold)?
+            }
+            held => held,
+        };
+        let mut rows = held.map_err(|trouble| classify(action, trouble))?;
+        let (changes, value) = decide(&mut rows);
+        let written = self.link.run(deadline, |mut session| async move {
+            let written = async {
+                change::write(&mut session.db, changes, by, at).await?;
+                sqlx::raw_sql("COMMIT").execute(&mut session.db).await
+            };
+            let written = written.await;
+            (session, written)
+        });
+        written?.map_err(|trouble| classify(action, trouble))?;
+        Ok(value)
+    }
+}
+
+impl Store for PostgresStore {
+    fn commit_batch(&mut self, keys: &[PublicKey], judge: Judge<'_>) -> Result<Committed, StoreError> {
+        let sql = batch::load_sql(keys, self.instance);
+        let sql = sql.as_str();
+        let mut loaded = self.link.ask("read the validators' rows", |mut session| async move {
+            let loaded = batch::load(&mut session.db, sql).await;
+            (session, loaded)
+        })?;
+        self.reconcile(loaded.head)?;
+        let mut rows: Vec<_> = keys.iter().map(|key| loaded.rows.remove(key)).collect();
+        let planned = judge(&loaded.head, &mut rows);
+        let head = planned.header.as_head();
+        let sql = batch::write_sql(&loaded.transaction, &rows, &planned);
+        let deadline = self.link.dial.deadline();
+        let written = self.link.run(deadline, |mut session| async move {
+            let written = sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut session.db).await;
+            (session, written)
+        });
+        match written? {
+            Ok(_) => {
+                // Reached only when the server answered COMMIT, the last statement, with success.
+                self.head = head;
+                self.doubt.clear();
+                Ok(Committed { seq: head.seq })
+            }
+            Err(trouble) => Err(self.write_failed(head, trouble)),
+        }
+    }
+
+    fn register(
+        &mut self,
+        keys: &[NewKey],
+        at: UnixMillis,
+        decide: DecideEntry<'_>,
+    ) -> Result<Vec<Result<Registered, RegisterError>>, StoreError> {
+        let whose = Whose::OfOrNew(keys.iter().map(|key| key.key).collect());
+        self.change("register keys", &whose, None, at, |rows| {
+            let mut changes = Changes::default();
+            let mut changed = std::collections::BTreeSet::new();
+            let mut results = Vec::with_capacity(keys.len());
+            for (index, key) in keys.iter().enumerate() {
+                let Some(held) = rows.by_key.get_mut(&key.key) else {
+                    results.push(Err(RegisterError::Admin(crate::error::AdminError::UnknownKey)));
+                    continue;
+                };
+                let before = (!held.new).then_some(&held.row);
+                results.push(decide(index, before).map(|entry| match entry {
+                    Entry::Duplicate(marks) => {
+                        held.row.marks = marks;
+                        changed.insert(key.key);
+                        Registered::Duplicate
+                    }
+                    Entry::Enroll(marks) => {
+                        held.row = super::KeyRow { state: KeyState::Enabled, marks, has_secret: true };
+                        held.new = false;
+                        changed.insert(key.key);
+                        changes.enroll(held.id, key);
+                        Registered::New(Registration::new(Enrolled { key: key.key }))
+                    }
+                }));
+            }
+            for held in changed.iter().filter_map(|key| rows.by_key.get(key)) {
+                changes.set(held);
+            }
+            (changes, results)
+        })
+    }
+
+    fn switch(
+        &mut self,
+        key: &PublicKey,
+        to: Switch,
+        by: &CallerId,
+        at: UnixMillis,
+    ) -> Result<Option<KeyState>, StoreError> {
+        self.change("change a key's state", &Whose::Of(vec![*key]), Some(by), at, |rows| {
+            let mut changes = Changes::default();
+            let Some(held) = rows.by_key.get_mut(key) else { return (changes, None) };
+            let before = held.row.state;
+            held.row.state = match (before, to) {
+                (KeyState::Tombstoned, _) => return (changes, Some(before)),
+                (KeyState::Enabled | KeyState::Disabled, Switch::Enable) => KeyState::Enabled,
+                (KeyState::Enabled | KeyState::Disabled, Switch::Disable) => KeyState::Disabled,
+            };
+            changes.set(held);
+            changes.touch(held.id);
+            (changes, Some(before))
+        })
+    }
+
+    fn tombstone(&mut self, key: &PublicKey, by: &CallerId, at: UnixMillis) -> Result<Option<KeyState>, StoreError> {
+        self.change("delete a key", &Whose::Of(vec![*key]), Some(by), at, |rows| {
+            let mut changes = Changes::default();
+            let Some(held) = rows.by_key.get_mut(key) else { return (changes, None) };
+            let before = core::mem::replace(&mut held.row.state, KeyState::Tombstoned);
+            changes.set(held);
+            changes.delete_secret(held.id);
+            changes.touch(held.id);
+            (changes, Some(before))
+        })
+    }
+
+    fn raise(
+        &mut self,
+        keys: Option<&[PublicKey]>,
+        floor: &Watermarks,
+        by: &CallerId,
+        at: UnixMillis,
+    ) -> Result<u64, StoreError> {
+        let whose = keys.map_or(Whose::All, |keys| Whose::Of(keys.to_vec()));
+        self.change("raise watermarks", &whose, Some(by), at, |rows| {
+            let mut changes = Changes::default();
+            for held in rows.order.iter().filter_map(|key| rows.by_key.get(key)) {
+                let mut held = *held;
+                held.row.marks = held.row.marks.raised_to(floor);
+                changes.set(&held);
+                changes.touch(held.id);
+            }
+            (changes, rows.order.len() as u64)
+        })
+    }
+
+    fn merge(&mut self, keys: &[PublicKey], merge: Merge<'_>, by: &CallerId, at: UnixMillis) -> Result<(), StoreError> {
+        self.change("merge histories", &Whose::OfOrNew(keys.to_vec()), Some(by), at, |rows| {
+            let mut changes = Changes::default();
+            for (index, key) in keys.iter().enumerate() {
+                let held = rows.by_key.get_mut(key);
+                let marks = merge(index, held.as_ref().filter(|held| !held.new).map(|held| &held.row.marks));
+                if let Some(held) = held
+                    && held.row.marks != marks
+                {
+                    held.row.marks = marks;
+                    changes.set(held);
+                    changes.touch(held.id);
+                }
+            }
+            (changes, ())
+        })
+    }
+
+    fn withdraw(
+        &mut self,
+        keys: Option<&[PublicKey]>,
+        how: Withdraw,
+        by: &CallerId,
+        at: UnixMillis,
+    ) -> Result<Vec<Withdrawn>, StoreError> {
+        let whose = keys.map_or(Whose::All, |keys| Whose::Of(keys.to_vec()));
+        self.change("stop keys", &whose, Some(by), at, |rows| {
+            let mut changes = Changes::default();
+            let mut withdrawn = Vec::with_capacity(rows.order.len());
+            for key in &rows.order {
+                let Some(held) = rows.by_key.get(key) else { continue };
+                let to = how.state_after(&held.row);
+                if to != held.row.state {
+                    changes.set(&change::Held { row: super::KeyRow { state: to, ..held.row }, ..*held });
+                    changes.touch(held.id);
+                }
+                if to == KeyState::Tombstoned && held.row.has_secret {
+                    changes.delete_secret(held.id);
+                }
+                withdrawn.push(Withdrawn {
+                    key: *key,
+                    before: held.row.state,
+                    had_secret: held.row.has_secret,
+                    watermarks: held.row.marks,
+                });
+            }
+            (changes, withdrawn)
+        })
+    }
+
+    fn put_data_key(&mut self, record: &DataKeyRecord) -> Result<(), StoreError> {
+        self.link.ask("store a data key", |mut session| async move {
+            let sql = "INSERT INTO holdfast.data_keys (id, provider, wrapped, stored_ms) VALUES ($1, $2, $3, $4) \
+                 ON CONFLICT (id) DO UPDATE SET provider = $2, wrapped = $3, stored_ms = $4";
+            let query = sqlx::query(sql).bind(record.id.0.cast_signed()).bind(&record.provider);
+            let query = query.bind(&record.wrapped).bind(record.stored.0.cast_signed());
+            let done = query.execute(&mut session.db).await.map(drop);
+            (session, done)
+        })
+    }
+
+    fn pin(&mut self, root: GenesisValidatorsRoot) -> Result<GenesisValidatorsRoot, StoreError> {
+        let pinned = self.link.ask("pin the chain", |mut session| async move {
+            // Of two signers that pin at once, the second finds the first one's root.
+            let sql = "UPDATE holdfast.meta SET genesis_validators_root = coalesce(genesis_validators_root, $1) \
+                 WHERE id = 1 RETURNING genesis_validators_root";
+            let row = sqlx::query(sql).bind(root.0.to_vec()).fetch_one(&mut session.db).await;
+            let root = row.and_then(|row| values::bytes(&row, 0));
+            (session, root)
+        })?;
+        let pinned = GenesisValidatorsRoot(pinned);
+        self.pinned = Some(pinned);
+        Ok(pinned)
+    }
+
+    fn head(&self) -> Head {
+        self.head
+    }
+
+    fn accept_head(&mut self) -> Result<Head, StoreError> {
+        let (instance, host) = (self.instance, self.host.as_str());
+        let (_, head) = self.link.ask("read its journal head", |mut session| async move {
+            // The row of this instance may be among what was lost.
+            let found = sign_in(&mut session, instance, host).await;
+            (session, found)
+        })?;
+        self.head = head;
+        self.doubt.clear();
+        Ok(head)
+    }
+
+    fn batch_hash(&mut self, seq: u64) -> Result<Option<Hash>, StoreError> {
+        let instance = self.instance;
+        self.link.ask("look up a journal batch", |mut session| async move {
+            let sql = "SELECT hash FROM holdfast.journal WHERE instance = $1 AND seq = $2";
+            let query = sqlx::query(sql).bind(instance.0.to_vec()).bind(seq.cast_signed());
+            let found = query.fetch_optional(&mut session.db).await;
+            let hash = found.and_then(|row| row.map(|row| values::bytes(&row, 0).map(Hash)).transpose());
+            (session, hash)
+        })
+    }
+
+    fn is_pristine(&mut self) -> Result<bool, StoreError> {
+        Ok(!self.blind && self.head == Head::EMPTY)
+    }
+
+    fn identity(&self) -> Result<DatabaseIdentity, StoreError> {
+        Ok(self.link.facts().identity())
+    }
+
+    fn tidy(&mut self, _load: Load) {
+        // The server looks after its own files.
+    }
+
+    fn reader(&self) -> Result<Box<dyn ReadStore>, StoreError> {
+        Ok(Box::new(read::PostgresReader::new(Arc::clone(&self.link.engine), &self.link.dial)))
+    }
+
+    fn close(self: Box<Self>) {
+        self.link.close();
+    }
+}
+
+fn draw() -> Result<InstanceId, OpenError> {
+    let mut bytes = [0u8; 16];
+    getrandom::fill(&mut bytes).map_err(OpenError::Random)?;
+    Ok(InstanceId(bytes))
+}
+
+fn refuse_newer(schema: SchemaVersion, dial: &Dial) -> Result<(), OpenError> {
+    if schema.too_new() {
+        let path = dial.address.clone().into();
+        return Err(OpenError::NewerSchema { path, found: schema.found, supported: schema.supported });
+    }
+    Ok(())
+}
+
+/// Notes that this instance is at work; reads the pinned chain and the end of the instance's chain.
+async fn sign_in(
+    session: &mut Session,
+    instance: InstanceId,
+    host: &str,
+) -> sqlx::Result<(Option<GenesisValidatorsRoot>, Head)> {
+    let db = &mut session.db;
+    let sql = "INSERT INTO holdfast.instances (id, host, version, started_ms, last_seen_ms) \
+         SELECT $1, $2, $3, now.ms, now.ms FROM (SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS ms) now \
+         ON CONFLICT (id) DO UPDATE SET host = EXCLUDED.host, version = EXCLUDED.version, \
+         started_ms = EXCLUDED.started_ms, last_seen_ms = EXCLUDED.last_seen_ms";
+    let id = instance.0.to_vec();
+    sqlx::query(sql).bind(&id).bind(host).bind(env!("CARGO_PKG_VERSION")).execute(&mut *db).await?;
+    let row = sqlx::query("SELECT genesis_validators_root FROM holdfast.meta WHERE id = 1").fetch_one(&mut *db).await?;
+    let pinned = row.try_get::<Option<Vec<u8>>, _>(0)?;
+    let pinned =
+        pinned.map(|root| root.try_into().map(GenesisValidatorsRoot).map_err(|_| values::unknown())).transpose()?;
+    let sql = "SELECT seq, hash FROM holdfast.journal WHERE instance = $1 ORDER BY seq DESC LIMIT 1";
+    let head = match sqlx::query(sql).bind(id).fetch_optional(db).await? {
+        Some(row) => Head { seq: values::natural(&row, 0)?, hash: Hash(values::bytes(&row, 1)?) },
+        None => Head::EMPTY,
+    };
+    Ok((pinned, head))
+}
+
+/// Whether a value came back that this program never writes.
+fn damaged_by(trouble: &Trouble) -> bool {
+    match trouble {
+        Trouble::Sql(sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. }) => true,
+        Trouble::Sql(_) => matches!(trouble.code().as_deref(), Some("XX001" | "XX002")),
+        Trouble::Late(_) => false,
+    }
+}
+
+/// What trouble means for protection: nothing was written, or nothing rests on whether it was.
+fn classify(action: &'static str, trouble: Trouble) -> StoreError {
+    let violated = trouble.code().is_some_and(|code| code.starts_with("23"));
+    if damaged_by(&trouble) {
+        StoreError::fatal(action, FreezeReason::DatabaseDamaged, trouble.into_source())
+    } else if violated {
+        StoreError::fatal(action, FreezeReason::InvariantViolated, trouble.into_source())
+    } else {
+        StoreError::retryable(action, trouble.into_source())
+    }
+}

@@ -1,0 +1,239 @@
+//! One connection, made so that a commit means what the guard needs it to mean: settings are made and read
+//! back, and a server that would acknowledge what it may lose is refused with the command that mends it.
+
+use core::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
+use sqlx::{AssertSqlSafe, ConnectOptions, Row, raw_sql};
+use zeroize::Zeroizing;
+
+use crate::anchor::DatabaseIdentity;
+use crate::error::OpenError;
+
+/// Oldest server that can be used, as in `server_version_num`.
+const OLDEST_SERVER: i32 = 140_000;
+
+/// Time-outs for [`PostgresOptions`] that suit a database in the same region.
+const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+const DEFAULT_STATEMENT_TIMEOUT: Duration = Duration::from_secs(2);
+/// How much longer than the server's own time-out the client waits, so that the server's answer comes first.
+const CLIENT_GRACE: Duration = Duration::from_millis(500);
+
+/// Which PostgreSQL database to use, and how long to wait for it. Prints without secrets.
+#[derive(Clone)]
+pub struct PostgresOptions {
+    /// `postgres://user@host:port/database?sslmode=…&sslrootcert=…`.
+    pub url: Zeroizing<String>,
+    /// The password, if it is not in the URL.
+    pub password: Option<Zeroizing<String>>,
+    /// The longest wait for a connection.
+    pub connect_timeout: Duration,
+    /// The longest wait for an answer, and for a lock.
+    pub statement_timeout: Duration,
+    /// The anchor of this data directory: tells which instance this is. Without it the instance is new each time.
+    pub anchor: Option<PathBuf>,
+    /// The name of this machine, for listings.
+    pub host: String,
+}
+
+impl PostgresOptions {
+    /// Options with the defaults.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self {
+            url: Zeroizing::new(url.into()),
+            password: None,
+            connect_timeout: DEFAULT_CONNECT_TIMEOUT,
+            statement_timeout: DEFAULT_STATEMENT_TIMEOUT,
+            anchor: None,
+            host: String::new(),
+        }
+    }
+
+    /// The address without credentials and parameters.
+    pub fn address(&self) -> String {
+        self.parse().map_or_else(|_| "postgres://…".to_owned(), |parsed| address(&parsed))
+    }
+
+    fn parse(&self) -> sqlx::Result<PgConnectOptions> {
+        self.url.parse()
+    }
+}
+
+impl fmt::Debug for PostgresOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresOptions").field("address", &self.address()).finish_non_exhaustive()
+    }
+}
+
+fn address(parsed: &PgConnectOptions) -> String {
+    let place = match parsed.get_socket() {
+        Some(socket) => socket.display().to_string(),
+        None => format!("{}:{}", parsed.get_host(), parsed.get_port()),
+    };
+    format!("postgres://{place}/{}", parsed.get_database().unwrap_or_default())
+}
+
+/// How to connect, checked once.
+#[derive(Clone)]
+pub(super) struct Dial {
+    options: PgConnectOptions,
+    /// For messages.
+    pub(super) address: String,
+    pub(super) connect_timeout: Duration,
+    pub(super) statement_timeout: Duration,
+}
+
+/// What was learnt about the server when the connection was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Facts {
+    system: String,
+    database: String,
+    timeline: String,
+    /// Names of synchronous standbys; empty without.
+    pub(super) standbys: String,
+}
+
+impl Facts {
+    /// What tells the database from a copy. Without a synchronous standby a promoted one may lack commits, so
+    /// the timeline counts.
+    pub(super) fn identity(&self) -> DatabaseIdentity {
+        let (system, database) = (&self.system, &self.database);
+        DatabaseIdentity::new(if self.standbys.is_empty() {
+            format!("postgres system {system} database {database} timeline {}", self.timeline)
+        } else {
+            format!("postgres system {system} database {database}")
+        })
+    }
+
+    /// Whether a server with these facts may lack what a server with `before` acknowledged.
+    pub(super) fn may_lack(&self, before: &Self) -> bool {
+        let same = (&self.system, &self.database) == (&before.system, &before.database);
+        !same || (self.timeline != before.timeline && before.standbys.is_empty())
+    }
+}
+
+/// An open connection and what is known about its server.
+pub(super) struct Session {
+    pub(super) db: PgConnection,
+    pub(super) facts: Facts,
+}
+
+impl Dial {
+    pub(super) fn new(options: &PostgresOptions) -> Result<Self, OpenError> {
+        let failed = |source: sqlx::Error| OpenError::Address { problem: source.to_string() };
+        let mut parsed = options.parse().map_err(failed)?;
+        if let Some(password) = &options.password {
+            parsed = parsed.password(password);
+        }
+        Ok(Self {
+            address: address(&parsed),
+            options: parsed.application_name("holdfast").disable_statement_logging(),
+            connect_timeout: options.connect_timeout,
+            statement_timeout: options.statement_timeout,
+        })
+    }
+
+    /// The same, for work that reads or writes many rows.
+    pub(super) fn patient(&self, statement_timeout: Duration) -> Self {
+        Self { statement_timeout: self.statement_timeout.max(statement_timeout), ..self.clone() }
+    }
+
+    /// How long to wait for an answer.
+    pub(super) fn deadline(&self) -> Duration {
+        self.statement_timeout.saturating_add(CLIENT_GRACE)
+    }
+
+    /// Connects, sets the session up, and examines the server. Bounded by the connect time-out.
+    pub(super) async fn connect(&self) -> Result<Session, OpenError> {
+        let unreachable =
+            |source: crate::error::BoxError| OpenError::Unreachable { address: self.address.clone(), source };
+        let connected = async {
+            let mut db = self.options.connect().await?;
+            raw_sql(AssertSqlSafe(self.settings())).execute(&mut db).await?;
+            let row = sqlx::query(FACTS).fetch_one(&mut db).await?;
+            Ok::<_, sqlx::Error>((db, row))
+        };
+        match tokio::time::timeout(self.connect_timeout, connected).await {
+            Ok(Ok((db, row))) => Ok(Session { db, facts: self.examine(&row)? }),
+            Ok(Err(error)) => Err(unreachable(Box::new(error))),
+            Err(_) => Err(unreachable(format!("no answer within {} ms", self.connect_timeout.as_millis()).into())),
+        }
+    }
+
+    /// A transaction left open by a lost connection must not keep its locks: the server ends it by itself.
+    fn settings(&self) -> String {
+        let millis = self.statement_timeout.as_millis();
+        format!(
+            "SET synchronous_commit = on; SET standard_conforming_strings = on; SET bytea_output = hex; \
+             SET statement_timeout = {millis}; SET lock_timeout = {millis}; \
+             SET idle_in_transaction_session_timeout = {millis}; \
+             SET default_transaction_isolation = 'read committed'"
+        )
+    }
+
+    fn examine(&self, row: &PgRow) -> Result<Facts, OpenError> {
+        let broken =
+            |source: sqlx::Error| OpenError::Unreachable { address: self.address.clone(), source: Box::new(source) };
+        let text = |column: usize| row.try_get::<String, _>(column).map_err(broken);
+        let version: i32 = row.try_get(0).map_err(broken)?;
+        if version < OLDEST_SERVER {
+            return Err(OpenError::ServerTooOld { address: self.address.clone(), found: version / 10_000 });
+        }
+        if row.try_get::<bool, _>(1).map_err(broken)? || text(2)? == "on" {
+            return Err(OpenError::ReadOnlyServer { address: self.address.clone() });
+        }
+        let settings = [
+            (3, "fsync", "ALTER SYSTEM SET fsync = on; SELECT pg_reload_conf()"),
+            (4, "full_page_writes", "ALTER SYSTEM SET full_page_writes = on; SELECT pg_reload_conf()"),
+            (5, "synchronous_commit", "ALTER ROLE CURRENT_USER SET synchronous_commit = on"),
+        ];
+        for (column, name, remedy) in settings {
+            let found = text(column)?;
+            if found != "on" {
+                return Err(OpenError::ServerSetting { address: self.address.clone(), name, found, remedy });
+            }
+        }
+        Ok(Facts { standbys: text(6)?, system: text(7)?, database: text(8)?, timeline: text(9)? })
+    }
+}
+
+const FACTS: &str = "SELECT current_setting('server_version_num')::int, pg_is_in_recovery(), \
+     current_setting('transaction_read_only'), current_setting('fsync'), current_setting('full_page_writes'), \
+     current_setting('synchronous_commit'), current_setting('synchronous_standby_names'), \
+     (SELECT system_identifier::text FROM pg_control_system()), \
+     (SELECT oid::text FROM pg_database WHERE datname = current_database()), \
+     CASE WHEN pg_is_in_recovery() THEN '' ELSE substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_print_without_secrets() {
+        let options = PostgresOptions::new("postgres://signer:hunter2@db.example:5433/holdfast?sslmode=require");
+        assert_eq!(options.address(), "postgres://db.example:5433/holdfast");
+        assert!(!format!("{options:?}").contains("hunter2"));
+        assert!(Dial::new(&PostgresOptions::new("postgres://u:hunter2@h:port/db")).is_err_and(|error| {
+            let text = error.to_string();
+            !text.contains("hunter2")
+        }));
+    }
+
+    #[test]
+    fn a_promoted_standby_may_lack_commits_unless_it_was_synchronous() {
+        let facts = |timeline: &str, standbys: &str| Facts {
+            system: "1".to_owned(),
+            database: "2".to_owned(),
+            timeline: timeline.to_owned(),
+            standbys: standbys.to_owned(),
+        };
+        assert!(!facts("1", "").may_lack(&facts("1", "")));
+        assert!(facts("2", "").may_lack(&facts("1", "")));
+        assert!(!facts("2", "").may_lack(&facts("1", "*")));
+        assert!(facts("1", "*").may_lack(&Facts { system: "9".to_owned(), ..facts("1", "*") }));
+        assert_ne!(facts("1", "").identity(), facts("2", "").identity());
+        assert_eq!(facts("1", "a").identity(), facts("2", "a").identity());
+    }
+}
