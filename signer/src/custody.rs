@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::sync::Arc;
+#[cfg(feature = "store-postgres")]
+use std::time::Duration;
 
 use holdfast_domain::{Clock, GenesisValidatorsRoot, Network, PublicKey, SlotClock};
 use holdfast_enclave::backend::KeyBackend;
@@ -20,13 +22,20 @@ use holdfast_enclave::{
     ActiveKey, DataKey, DurableError, KeyError, Keyring, Passphrase, ProviderError, SealError, SecretError, durable,
     seal,
 };
-use holdfast_slashing_db::journal::InstanceId;
+#[cfg(feature = "store-postgres")]
+use holdfast_slashing_db::PostgresOptions;
+use holdfast_slashing_db::journal::{InstanceId, JournalError, Reader};
 use holdfast_slashing_db::{
     AdminError, BindOptions, DataKeyId, DataKeyRecord, Guard, OpenError, SlashingDb, StoreOptions, StoredKey,
 };
 
+#[cfg(feature = "store-postgres")]
+use zeroize::Zeroizing;
+
 use crate::cli::Exit;
-use crate::config::{Config, ConfigError, KeyProvider, resolve_network};
+#[cfg(feature = "store-postgres")]
+use crate::config::DatabaseUrl;
+use crate::config::{Config, ConfigError, Database, KeyProvider, resolve_network};
 
 /// The one data key there is so far.
 const FIRST_DATA_KEY: DataKeyId = DataKeyId(1);
@@ -99,6 +108,15 @@ pub(crate) enum CustodyError {
          name a file that holds it with keys.passphrase_file (HOLDFAST_KEYS_PASSPHRASE_FILE)"
     )]
     NoPassphrase,
+    /// The database password could not be read.
+    #[error("cannot read the database password from {}", path.display())]
+    PasswordFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// The terminal could not be read.
     #[error("cannot read the passphrase from the terminal")]
     Prompt(#[source] std::io::Error),
@@ -129,6 +147,7 @@ impl From<OpenError> for CustodyError {
     fn from(error: OpenError) -> Self {
         match error {
             OpenError::Locked { path, holder } => Self::InUse { path, holder },
+            OpenError::AnchorInUse { path } => Self::InUse { path, holder: None },
             error => Self::Open(error),
         }
     }
@@ -148,6 +167,7 @@ impl CustodyError {
             | Self::OtherNetwork { .. }
             | Self::NoPassphrase
             | Self::PassphrasesDiffer
+            | Self::PasswordFile { .. }
             | Self::DataDir { source: DurableError::Permissions(_), .. }
             | Self::Provider(
                 ProviderError::Permissions(_)
@@ -156,7 +176,12 @@ impl CustodyError {
             )
             | Self::Secret(SecretError::Permissions(_))
             | Self::Open(
-                OpenError::WrongNetwork { .. } | OpenError::Permissions { .. } | OpenError::NetworkFilesystem { .. },
+                OpenError::WrongNetwork { .. }
+                | OpenError::Permissions { .. }
+                | OpenError::NetworkFilesystem { .. }
+                | OpenError::Address { .. }
+                | OpenError::ServerSetting { .. }
+                | OpenError::ServerTooOld { .. },
             ) => Exit::Usage,
             Self::Database(error) => admin_exit(error),
             Self::InUse { .. }
@@ -216,8 +241,9 @@ pub(crate) async fn open_sealed(config: &Config, clock: Arc<dyn Clock>) -> Resul
     let genesis_validators_root = network.genesis_validators_root.ok_or_else(no_time)?;
     let dir = config.data_dir();
     durable::create_private_dir(dir).map_err(|source| CustodyError::DataDir { path: dir.to_owned(), source })?;
-    let path = config.database()?.path().to_owned();
-    let database = SlashingDb::open(&StoreOptions { path: path.clone() })?;
+    let target = config.database()?;
+    let path = PathBuf::from(target.to_string());
+    let database = open_database(&target, config)?;
     let pinned = database.pinned_network().filter(|pinned| *pinned != genesis_validators_root);
     if let Some(pinned) = pinned.and_then(known_network) {
         return Err(CustodyError::OtherNetwork { path, pinned, configured: network.name });
@@ -242,6 +268,57 @@ pub(crate) async fn open_sealed(config: &Config, clock: Arc<dyn Clock>) -> Resul
     })
 }
 
+fn open_database(target: &Database, config: &Config) -> Result<SlashingDb, CustodyError> {
+    match target {
+        Database::Sqlite(path) => Ok(SlashingDb::open(&StoreOptions { path: path.clone() })?),
+        #[cfg(feature = "store-postgres")]
+        Database::Postgres(url) => Ok(SlashingDb::open_postgres(&postgres_options(url, config)?)?),
+        #[cfg(not(feature = "store-postgres"))]
+        Database::Postgres(_) => Err(CustodyError::NothingHere { path: target.to_string().into() }),
+    }
+}
+
+/// How to reach a PostgreSQL database.
+///
+/// # Errors
+/// [`CustodyError`] if the password cannot be read.
+#[cfg(feature = "store-postgres")]
+pub(crate) fn postgres_options(url: &DatabaseUrl, config: &Config) -> Result<PostgresOptions, CustodyError> {
+    let mut options = PostgresOptions::new(url.expose());
+    if let Some(path) = &config.database.password_file {
+        let unreadable = |source| CustodyError::PasswordFile { path: path.clone(), source };
+        durable::check_private_permissions(path)
+            .map_err(|error| CustodyError::DataDir { path: path.clone(), source: DurableError::Permissions(error) })?;
+        let text = Zeroizing::new(std::fs::read_to_string(path).map_err(unreadable)?);
+        let line = text.strip_suffix('\n').unwrap_or(&text);
+        options.password = Some(Zeroizing::new(line.strip_suffix('\r').unwrap_or(line).to_owned()));
+    }
+    options.connect_timeout = Duration::from_millis(config.database.connect_timeout_ms.get());
+    options.statement_timeout = Duration::from_millis(config.database.statement_timeout_ms.get());
+    options.anchor = Some(config.anchor());
+    options.host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    Ok(options)
+}
+
+/// The journal of an instance, for verifying.
+///
+/// # Errors
+/// [`CustodyError`] if the password cannot be read.
+pub(crate) fn open_journal(
+    config: &Config,
+    instance: InstanceId,
+) -> Result<Result<Reader, JournalError>, CustodyError> {
+    Ok(match config.database()? {
+        Database::Sqlite(path) => Reader::open(&path),
+        #[cfg(feature = "store-postgres")]
+        Database::Postgres(url) => Reader::open_postgres(&postgres_options(&url, config)?, instance),
+        #[cfg(not(feature = "store-postgres"))]
+        Database::Postgres(url) => {
+            return Err(CustodyError::NothingHere { path: format!("{url}, instance {instance}").into() });
+        }
+    })
+}
+
 /// The name of a built-in network by its genesis validators root.
 fn known_network(root: GenesisValidatorsRoot) -> Option<&'static str> {
     Network::BUILTIN_NAMES
@@ -254,8 +331,11 @@ fn known_network(root: GenesisValidatorsRoot) -> Option<&'static str> {
 /// # Errors
 /// [`CustodyError::NothingHere`].
 pub(crate) fn require_existing(config: &Config) -> Result<(), CustodyError> {
-    let path = config.database()?.path().to_owned();
-    if path.exists() { Ok(()) } else { Err(CustodyError::NothingHere { path }) }
+    match config.database()?.file() {
+        Some(path) if !path.exists() => Err(CustodyError::NothingHere { path: path.to_owned() }),
+        // A server is asked when it is opened.
+        Some(_) | None => Ok(()),
+    }
 }
 
 impl Custody {

@@ -88,7 +88,8 @@ fn a_copied_data_directory_freezes_in_the_copy_and_serves_in_the_original() {
     original.wait_ready();
     let mut arguments = stage.world.arguments();
     arguments[1] = copy.display().to_string();
-    let builder = arguments.iter().fold(holdfast_tests::harness::Server::builder(), |b, a| b.global(a));
+    let builder =
+        arguments.iter().fold(holdfast_tests::harness::Server::builder(), holdfast_tests::harness::Builder::global);
     let second = builder.start();
     let body = CHAIN.attestation(700 * 8, 699, 700, 2).0;
     let response = second.sign(&stage.world.keys[0].public, &body);

@@ -221,6 +221,8 @@ pub(crate) enum SlashingCommand {
     Status,
     /// Put keys behind everything they may have signed until now, after the database was restored or lost writes
     Fence(FenceArgs),
+    /// Bring the database's schema up to date. A start does so by itself; with --dry-run only say what it would do
+    Migrate(MigrateArgs),
     /// Take in what keys have signed elsewhere (EIP-3076, version 5). Watermarks only rise
     Import(SlashingImportArgs),
     /// Write what keys have signed here, for the signer that takes over (EIP-3076, version 5)
@@ -233,6 +235,14 @@ pub(crate) struct FenceArgs {
     /// Only this key; may be given several times [default: all keys, which ends a freeze]
     #[arg(long = "key", value_name = "PUBKEY")]
     pub(crate) keys: Vec<PublicKey>,
+}
+
+/// `holdfast slashing migrate`
+#[derive(Debug, Clone, Args)]
+pub(crate) struct MigrateArgs {
+    /// Change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 /// `holdfast slashing import`
@@ -467,7 +477,7 @@ mod tests {
 
     #[test]
     fn a_password_in_a_refused_address_is_not_repeated() {
-        for (flag, value) in [("--database", "postgres://u:hunter2@h/db"), ("--beacon", "ftp://u:hunter2@h")] {
+        for (flag, value) in [("--database", "mysql://u:hunter2@h/db"), ("--beacon", "ftp://u:hunter2@h")] {
             let cli = Cli::try_parse_from(["holdfast", "doctor", flag, value]).unwrap();
             let error = load(&cli.layers(Environment::default())).unwrap_err().to_string();
             assert!(error.starts_with(flag) && !error.contains("hunter2"), "{error}");

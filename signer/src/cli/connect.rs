@@ -184,7 +184,7 @@ fn host_not_allowed(url: &str, allowed: &[String]) -> Option<String> {
 
 /// The keys that sign here: from the database, or from the server that has it open.
 async fn public_keys(context: &Context) -> Result<Vec<PublicKey>, Failure> {
-    if !context.config.database()?.path().exists() {
+    if context.config.database()?.file().is_some_and(|path| !path.exists()) {
         return Ok(Vec::new());
     }
     let custody = match custody::open_sealed(&context.config, Arc::new(SystemClock)).await {

@@ -9,6 +9,7 @@ mod doctor;
 mod interchange;
 mod kek;
 mod keys;
+mod migrate;
 pub(crate) mod output;
 mod quickstart;
 mod serve;
@@ -81,6 +82,7 @@ fn dispatch(cli: &Cli, output: Output) -> Result<Exit, Failure> {
         Command::Keys(command) => block_on(keys::run(command, &context)),
         Command::Slashing(args::SlashingCommand::Status) => block_on(slashing::status(&context)),
         Command::Slashing(args::SlashingCommand::Fence(args)) => block_on(slashing::fence(args, &context)),
+        Command::Slashing(args::SlashingCommand::Migrate(args)) => block_on(migrate::migrate(args, &context)),
         Command::Slashing(args::SlashingCommand::Import(args)) => block_on(interchange::import(args, &context)),
         Command::Slashing(args::SlashingCommand::Export(args)) => block_on(interchange::export(args, &context)),
         Command::Kek(command) => block_on(kek::run(command, &context)),

@@ -1,16 +1,14 @@
 //! `holdfast slashing status` and `fence`: what protection knows, and the way out of a freeze.
 
-use std::path::Path;
-
-use holdfast_slashing_db::Guard;
 use holdfast_slashing_db::journal::{Head, JournalError, Reader};
-use serde_json::json;
+use holdfast_slashing_db::{Guard, InstanceInfo};
+use serde_json::{Value, json};
 
 use super::args::FenceArgs;
 use super::keys::{key_heading, key_json, key_line, open_record, operator, provider_name};
 use super::{Context, Exit, Failure};
 use crate::clock::rfc3339;
-use crate::custody::CustodyError;
+use crate::custody::{self, CustodyError};
 use crate::rollback;
 
 /// Prints the watermarks of every key, deleted ones too, and where the journal ends. Fails if the
@@ -21,7 +19,8 @@ pub(super) async fn status(context: &Context) -> Result<Exit, Failure> {
     let high = custody.guard.high_watermarks().await.map_err(CustodyError::from)?;
     let provider = provider_name(&custody).await?;
     let suspicion = rollback::suspicion(&custody.guard);
-    let journal = journal(context.config.database()?.path());
+    let instances = custody.guard.instances().await.map_err(CustodyError::from)?;
+    let journal = custody::open_journal(&context.config, custody.instance)?.and_then(journal);
     custody.guard.shutdown().await;
     let Journal { head, entries } = journal.map_err(|error| Failure::new(Exit::Refused, error))?;
     let number = |value: Option<u64>| value.map_or_else(|| "-".to_owned(), |value| value.to_string());
@@ -43,9 +42,15 @@ pub(super) async fn status(context: &Context) -> Result<Exit, Failure> {
             number(source),
             number(target)
         ),
-        String::new(),
-        key_heading(),
     ]);
+    lines.extend(instances.iter().map(|instance| {
+        let (id, head, seen) = (instance.id, instance.head.seq, rfc3339(instance.last_seen));
+        format!(
+            "shared with              {id} on {}, {}, batch {head}, last seen {seen}",
+            instance.host, instance.version
+        )
+    }));
+    lines.extend([String::new(), key_heading()]);
     lines.extend(keys.iter().map(key_line));
     context.output.result(
         lines.join("\n"),
@@ -54,6 +59,7 @@ pub(super) async fn status(context: &Context) -> Result<Exit, Failure> {
             "genesis_validators_root": custody.genesis_validators_root.to_string(),
             "instance": custody.instance.to_string(),
             "journal": { "seq": head.seq, "hash": head.hash.to_string(), "entries": entries, "verified": true },
+            "instances": instances.iter().map(instance_json).collect::<Vec<_>>(),
             "highest": { "block_slot": slot, "source_epoch": source, "target_epoch": target },
             "state": if suspicion.is_some() { "frozen" } else { "serving" },
             "frozen": suspicion.as_ref().map(rollback::as_json),
@@ -103,6 +109,17 @@ async fn place(args: &FenceArgs, guard: &Guard) -> Result<u64, Failure> {
     Ok(guard.fence(keys, &operator()).await.map_err(CustodyError::from)?)
 }
 
+fn instance_json(instance: &InstanceInfo) -> Value {
+    json!({
+        "id": instance.id.to_string(),
+        "host": instance.host,
+        "version": instance.version,
+        "started": rfc3339(instance.started),
+        "last_seen": rfc3339(instance.last_seen),
+        "journal": { "seq": instance.head.seq, "hash": instance.head.hash.to_string() },
+    })
+}
+
 /// Where the journal ends, and how many entries it has.
 struct Journal {
     head: Head,
@@ -110,8 +127,7 @@ struct Journal {
 }
 
 /// Reads the whole journal and verifies each batch on the way: what is printed is proved, not believed.
-fn journal(path: &Path) -> Result<Journal, JournalError> {
-    let mut reader = Reader::open(path)?;
+fn journal(mut reader: Reader) -> Result<Journal, JournalError> {
     let mut entries = 0u64;
     for batch in reader.by_ref() {
         entries = entries.saturating_add(batch?.header.count);

@@ -83,9 +83,16 @@ impl Default for DataConfig {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct DatabaseConfig {
-    /// Where the database is: "sqlite:PATH". Default: sqlite:<data.dir>/holdfast.db. A network filesystem is refused.
+    /// Where the database is: "sqlite:PATH" or "postgres://user@host:port/database". Default: sqlite:<data.dir>/holdfast.db. SQLite on a network filesystem is refused. With PostgreSQL, add ?sslmode=verify-full&sslrootcert=FILE to have the server's certificate checked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) url: Option<DatabaseUrl>,
+    /// File that holds the PostgreSQL password, mode 0600; one trailing line break is not part of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) password_file: Option<PathBuf>,
+    /// How long a connection to PostgreSQL may take, in milliseconds.
+    pub(crate) connect_timeout_ms: NonZeroU64,
+    /// How long PostgreSQL may take to answer, or to give a lock, in milliseconds. Requests then get 503.
+    pub(crate) statement_timeout_ms: NonZeroU64,
     /// How many requests may wait for a commit. Requests beyond this are answered 503 at once.
     pub(crate) queue_capacity: NonZeroUsize,
     /// How many requests one commit takes at most.
@@ -94,7 +101,14 @@ pub(crate) struct DatabaseConfig {
 
 impl Default for DatabaseConfig {
     fn default() -> Self {
-        Self { url: None, queue_capacity: DEFAULT_QUEUE_CAPACITY, max_batch: DEFAULT_MAX_BATCH }
+        Self {
+            url: None,
+            password_file: None,
+            connect_timeout_ms: seconds(3_000),
+            statement_timeout_ms: seconds(2_000),
+            queue_capacity: DEFAULT_QUEUE_CAPACITY,
+            max_batch: DEFAULT_MAX_BATCH,
+        }
     }
 }
 

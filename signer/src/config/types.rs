@@ -164,13 +164,25 @@ pub(crate) struct DatabaseUrl(String);
 pub(crate) enum Database {
     /// A SQLite file on a local disk.
     Sqlite(PathBuf),
+    /// A PostgreSQL server.
+    Postgres(DatabaseUrl),
 }
 
 impl Database {
-    /// The file the database lives in.
-    pub(crate) fn path(&self) -> &std::path::Path {
+    /// The file the database lives in, if it does.
+    pub(crate) fn file(&self) -> Option<&std::path::Path> {
         match self {
-            Self::Sqlite(path) => path,
+            Self::Sqlite(path) => Some(path),
+            Self::Postgres(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sqlite(path) => path.display().fmt(f),
+            Self::Postgres(url) => url.fmt(f),
         }
     }
 }
@@ -178,14 +190,26 @@ impl Database {
 impl DatabaseUrl {
     /// What the address points at, or what is wrong with it.
     pub(crate) fn target(&self) -> Result<Database, String> {
-        let unsupported = "needs PostgreSQL, which this build does not have; use sqlite:PATH";
         match self.0.split_once(':') {
             Some(("sqlite", path)) if !path.is_empty() => {
                 Ok(Database::Sqlite(PathBuf::from(path.strip_prefix("//").unwrap_or(path))))
             }
-            Some(("postgres" | "postgresql", _)) => Err(unsupported.to_owned()),
-            _ => Err("expected sqlite:PATH, for example sqlite:./holdfast-data/holdfast.db".to_owned()),
+            Some(("postgres" | "postgresql", rest)) if rest.len() > 2 && rest.starts_with("//") => {
+                if cfg!(feature = "store-postgres") {
+                    Ok(Database::Postgres(self.clone()))
+                } else {
+                    Err("needs PostgreSQL, which this build does not have; use sqlite:PATH".to_owned())
+                }
+            }
+            _ => Err("expected sqlite:PATH, for example sqlite:./holdfast-data/holdfast.db, \
+                      or postgres://user@host:port/database"
+                .to_owned()),
         }
+    }
+
+    /// The address with everything in it: for connecting only.
+    pub(crate) fn expose(&self) -> &str {
+        &self.0
     }
 }
 
@@ -260,7 +284,7 @@ as_text!(
     NetworkChoice, "^.+$";
     GenesisRoot, "^(0x)?[0-9a-fA-F]{64}$";
     BeaconUrl, "^https?://.+$";
-    DatabaseUrl, "^sqlite:.+$"
+    DatabaseUrl, "^(sqlite:|postgres(ql)?://).+$"
 );
 
 #[cfg(test)]
@@ -294,7 +318,10 @@ mod tests {
     fn database_addresses() {
         let sqlite: DatabaseUrl = "sqlite:/var/lib/holdfast/db".parse().unwrap();
         assert_eq!(sqlite.target(), Ok(Database::Sqlite("/var/lib/holdfast/db".into())));
-        assert!("postgres://u:p@h/db".parse::<DatabaseUrl>().unwrap_err().contains("PostgreSQL"));
+        let postgres: DatabaseUrl = "postgres://u:hunter2@h/db?sslmode=require".parse().unwrap();
+        assert_eq!(postgres.target().unwrap().file(), None);
+        assert_eq!(postgres.target().unwrap().to_string(), "postgres://***@h/db?***");
+        assert!("postgres:".parse::<DatabaseUrl>().is_err());
         assert!("/a/path".parse::<DatabaseUrl>().is_err());
         assert!("sqlite:".parse::<DatabaseUrl>().is_err());
     }

@@ -21,7 +21,7 @@ use crate::identity::CallerId;
 use crate::rules::{Approval, Denial};
 
 pub use codec::CodecError;
-#[cfg(any(feature = "sqlite", feature = "postgres"))]
+#[cfg(feature = "postgres")]
 pub(crate) use reader::StoredBatch;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub use reader::{JournalError, Reader};

@@ -11,7 +11,7 @@ use super::super::Output;
 use super::super::output::chain;
 use super::Finding;
 use crate::clock::{SystemClock, rfc3339};
-use crate::config::{Config, KeyProvider, resolve_network};
+use crate::config::{Config, Database, KeyProvider, resolve_network};
 use crate::custody::{self, Custody, CustodyError};
 
 /// Who has the database open.
@@ -60,15 +60,14 @@ pub(super) async fn database(
     output: Output,
     network: Option<&Network>,
 ) -> (Vec<Finding>, DatabaseUse) {
-    let path = match config.database() {
-        Ok(database) => database.path().to_owned(),
+    let target = match config.database() {
+        Ok(target) => target,
         Err(error) => {
             return (vec![Finding::fail("database", "unusable address", chain(&error))], DatabaseUse::ByNobody);
         }
     };
-    if !path.exists() || !config.data_dir().exists() {
-        let finding =
-            Finding::warn("database", format!("{} is not there yet", path.display()), "the first import makes it");
+    if target.file().is_some_and(|path| !path.exists()) || !config.data_dir().exists() {
+        let finding = Finding::warn("database", format!("{target} is not there yet"), "the first import makes it");
         return (vec![finding], DatabaseUse::ByNobody);
     }
     if network.is_none() {
@@ -78,10 +77,11 @@ pub(super) async fn database(
     }
     let mut findings = Vec::new();
     let mut use_of_it = DatabaseUse::ByNobody;
+    let mut instance = None;
     match custody::open_sealed(config, Arc::new(SystemClock)).await {
         Ok(mut custody) => {
-            findings
-                .push(Finding::fine("database", format!("{} opens, instance {}", path.display(), custody.instance)));
+            findings.push(Finding::fine("database", format!("{target} opens, instance {}", custody.instance)));
+            instance = Some(custody.instance);
             findings.push(watermarks(&custody).await);
             findings.extend(stored_keys(&mut custody, config, output).await);
             custody.guard.shutdown().await;
@@ -92,16 +92,22 @@ pub(super) async fn database(
             findings.push(Finding::fine("database", format!("in use by {who}, which is right while the server runs")));
         }
         Err(error) => {
-            findings.push(Finding::fail("database", format!("{} cannot be used", path.display()), chain(&error)));
+            findings.push(Finding::fail("database", format!("{target} cannot be used"), chain(&error)));
         }
     }
-    findings.push(journal(&path));
+    let reader = match (&target, instance) {
+        (Database::Sqlite(path), _) => Some(Reader::open(path)),
+        (Database::Postgres(_), Some(instance)) => custody::open_journal(config, instance).ok(),
+        // Which instance this is cannot be told without opening the database.
+        (Database::Postgres(_), None) => None,
+    };
+    findings.extend(reader.map(journal));
     (findings, use_of_it)
 }
 
 /// Whether the journal is whole. Reads beside a running server.
-fn journal(path: &std::path::Path) -> Finding {
-    let verified = Reader::open(path).and_then(|mut reader| {
+fn journal(opened: Result<Reader, JournalError>) -> Finding {
+    let verified = opened.and_then(|mut reader| {
         for batch in reader.by_ref() {
             batch?;
         }

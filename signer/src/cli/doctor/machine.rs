@@ -21,7 +21,8 @@ const LITTLE_MEMORY: u64 = 1 << 20;
 
 /// The nearest directory above the database that exists.
 fn existing(config: &Config) -> PathBuf {
-    let path = config.database().map_or_else(|_| config.data_dir().to_owned(), |database| database.path().to_owned());
+    let database = config.database().ok();
+    let path = database.as_ref().and_then(|database| database.file()).unwrap_or(config.data_dir()).to_owned();
     let found = path.ancestors().find(|dir| !dir.as_os_str().is_empty() && dir.exists()).map(Path::to_owned);
     found.unwrap_or_else(|| PathBuf::from("."))
 }

@@ -47,7 +47,7 @@ pub(super) async fn open_record(context: &Context) -> Result<Custody, Failure> {
 /// Opens the database, making it if need be, and says so.
 pub(super) async fn open_direct(context: &Context) -> Result<Custody, Failure> {
     let custody = custody::open_sealed(&context.config, Arc::new(SystemClock)).await?;
-    let path = context.config.database()?.path().display().to_string();
+    let path = context.config.database()?.to_string();
     context.output.note(format!("No server is running; working on {path} itself."));
     Ok(custody)
 }

@@ -1,0 +1,48 @@
+//! `holdfast slashing migrate`: the schema of the database, ahead of a start.
+
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::args::MigrateArgs;
+use super::{Context, Exit, Failure};
+use crate::clock::SystemClock;
+use crate::config::Database;
+use crate::custody::{self, CustodyError};
+
+/// Brings the schema up to date, or says what that would change.
+pub(super) async fn migrate(args: &MigrateArgs, context: &Context) -> Result<Exit, Failure> {
+    let pending = pending(context)?;
+    let list = pending.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
+    if pending.is_empty() {
+        context
+            .output
+            .result("the schema is up to date".to_owned(), &json!({ "pending": pending, "applied": false }))?;
+        return Ok(Exit::Done);
+    }
+    if !args.dry_run {
+        let custody = custody::open_sealed(&context.config, Arc::new(SystemClock)).await?;
+        custody.guard.shutdown().await;
+    }
+    let text = if args.dry_run { "would apply" } else { "applied" };
+    context
+        .output
+        .result(format!("{text} schema version {list}"), &json!({ "pending": pending, "applied": !args.dry_run }))?;
+    Ok(Exit::Done)
+}
+
+/// Versions that are missing. An SQLite file is brought up to date whenever it is opened, so one that is there
+/// misses nothing this program knows unless it was written by an older one.
+fn pending(context: &Context) -> Result<Vec<u32>, CustodyError> {
+    match context.config.database()? {
+        Database::Sqlite(path) => Ok(if path.exists() { Vec::new() } else { vec![1] }),
+        #[cfg(feature = "store-postgres")]
+        Database::Postgres(url) => {
+            let options = custody::postgres_options(&url, &context.config)?;
+            let schema = holdfast_slashing_db::SlashingDb::examine_postgres(&options)?;
+            Ok(schema.pending().collect())
+        }
+        #[cfg(not(feature = "store-postgres"))]
+        Database::Postgres(url) => Err(CustodyError::NothingHere { path: url.to_string().into() }),
+    }
+}
