@@ -11,5 +11,6 @@
 mod bad_input;
 mod handover;
 mod keymanager;
+mod on_postgres;
 mod support;
 mod vectors;
