@@ -12,6 +12,7 @@
 
 mod support;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 
@@ -136,8 +137,10 @@ async fn a_cut_off_end_shows_in_the_head_only() {
     assert_ne!(before.hash, after.hash);
 }
 
-/// A clock whose first reading inside a batch waits: the moment when the committer is at work.
+/// A clock whose first reading inside a batch waits: the moment when the committer is at work. Opening
+/// reads the clock as well, so it is armed after that.
 struct Gate {
+    armed: AtomicBool,
     reached: Sender<()>,
     open: Mutex<Receiver<()>>,
 }
@@ -145,7 +148,7 @@ struct Gate {
 impl Clock for Gate {
     fn now(&self) -> UnixMillis {
         // Sending fails once the test has stopped listening; then nothing waits any more.
-        if self.reached.send(()).is_ok() {
+        if self.armed.load(Ordering::SeqCst) && self.reached.send(()).is_ok() {
             self.open.lock().unwrap().recv().unwrap();
         }
         start_of(1_000)
@@ -162,11 +165,13 @@ async fn a_client_that_left_is_not_recorded_and_the_queue_is_bounded() {
 
     let (reached, at_work) = channel();
     let (go_on, open) = channel();
-    let gate = Arc::new(Gate { reached, open: Mutex::new(open) });
+    let gate = Arc::new(Gate { armed: AtomicBool::new(false), reached, open: Mutex::new(open) });
+    let clock = Arc::clone(&gate);
     let guard = home.open_with(|options| {
-        options.clock = gate;
+        options.clock = clock;
         options.queue_capacity = std::num::NonZeroUsize::new(2).unwrap();
     });
+    gate.armed.store(true, Ordering::SeqCst);
     let first = guard.authorize(intents.block(key(1), 1, 0), caller());
     at_work.recv().unwrap();
     // The committer judges the first request; these two wait, and there is no room for another.
