@@ -166,6 +166,10 @@ fn a_real_validator_client_finalizes_and_survives_a_killed_signer() {
     let status = network.status();
     assert!(status.missed_slots.len() <= 1, "slots without a block: {status:?}");
     assert_votes(&status, 0, 90);
+    println!(
+        "sync committee: {} of {} votes; missed slots: {:?}",
+        status.sync_votes, status.sync_seats, status.missed_slots
+    );
     // A sync vote has a third of a two-second slot to travel: a busy machine alone loses some of them.
     assert!(status.sync_votes * 100 >= status.sync_seats * 70, "sync committee votes are missing: {status:?}");
     assert_nothing_slashable(&status);

@@ -186,8 +186,11 @@ fn hostile_cost_is_refused_when_reading() {
     // Whatever the source: reading alone refuses, so nothing can be run.
     let own = own("keystores.json");
     let mut files: Vec<Value> = own.as_array().unwrap().clone();
+    // The project's own hostile files are two; the shared ones bring at least one more.
+    let mut wanted = 2;
     if let Some(shared) = shared("generated.json") {
         files.extend(shared.as_array().unwrap().iter().cloned());
+        wanted = 3;
     }
     let mut memory = 0;
     for case in files {
@@ -201,7 +204,7 @@ fn hostile_cost_is_refused_when_reading() {
             Err(_) => {}
         }
     }
-    assert!(memory >= 2, "the project's own cases alone are two");
+    assert!(memory >= wanted, "{memory} of {wanted} hostile files were refused for their memory");
 }
 
 #[test]
