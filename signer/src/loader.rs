@@ -14,11 +14,11 @@ use holdfast_enclave::{DataKey, LocalBackend};
 use tokio::runtime::Handle;
 use tracing::{error, info, warn};
 
-use crate::cli::output::chain;
 use crate::clock::{Stopwatch, rfc3339};
 use crate::config::{Config, KeyProvider, KeysConfig};
 use crate::custody::{self, Custody, CustodyError, Unsealed};
 use crate::drain::Tasks;
+use crate::outcome::chain;
 use crate::pipeline::Signer;
 
 /// Keys that cannot be opened are named one by one up to this many.

@@ -14,6 +14,7 @@ mod http;
 mod keymanager;
 mod loader;
 mod metrics;
+mod outcome;
 mod pipeline;
 mod rollback;
 mod telemetry;

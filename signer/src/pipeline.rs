@@ -17,9 +17,9 @@ use holdfast_wire::web3signer::SignRequest;
 use tracing::field::Empty;
 use tracing::{Instrument, Span, debug_span, info, warn};
 
-use crate::cli::output::chain;
 use crate::clock::Stopwatch;
 use crate::metrics::{Metrics, Outcome};
+use crate::outcome::chain;
 
 /// Why a request got no signature.
 #[derive(Debug, thiserror::Error)]

@@ -7,9 +7,9 @@ use holdfast_slashing_db::{CallerId, Guard, GuardHealth, Suspicion};
 use serde_json::{Value, json};
 use tracing::{error, info, warn};
 
-use crate::cli::output::chain;
 use crate::config::OnRollback;
 use crate::drain::Stopping;
+use crate::outcome::chain;
 
 /// How long to wait after a fence that failed, before the next attempt.
 const RETRY: Duration = Duration::from_secs(5);

@@ -19,9 +19,10 @@ use serde_json::{Value, json};
 
 use super::args::{SlashingExportArgs, SlashingImportArgs};
 use super::keys::{open_direct, open_record, operator};
-use super::output::{self, chain};
+use super::output;
 use super::{Context, Exit, Failure};
 use crate::custody::{Custody, CustodyError};
+use crate::outcome::chain;
 
 /// The name that stands for standard input or output.
 const STANDARD: &str = "-";

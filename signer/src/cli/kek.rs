@@ -5,10 +5,10 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::args::KekCommand;
-use super::output::chain;
 use super::{Context, Exit, Failure, keys};
 use crate::clock::{SystemClock, rfc3339};
 use crate::custody;
+use crate::outcome::chain;
 
 /// Runs one of the commands.
 pub(super) async fn run(command: &KekCommand, context: &Context) -> Result<Exit, Failure> {

@@ -23,8 +23,9 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 use crate::config::{Config, Environment, load};
+use crate::outcome::Exit;
 use args::{Cli, Command};
-pub(crate) use output::{Exit, Failure, Format, Output, Talk};
+pub(crate) use output::{Failure, Format, Output, Talk};
 
 /// What every command gets.
 pub(crate) struct Context {

@@ -1,51 +1,14 @@
 //! What a command prints and how it ends: results on standard output, talk and errors on standard
-//! error, all of it as JSON with `--json`, and one exit code from one list.
+//! error, all of it as JSON with `--json`, and one exit code from the list in [`crate::outcome`].
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
-use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
 use crate::config::ConfigError;
 use crate::custody::CustodyError;
-
-/// How a command ended. The numbers are part of the interface.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Exit {
-    /// All done.
-    Done,
-    /// Done in part, or refused; the details were printed.
-    Refused,
-    /// Wrong usage or configuration.
-    Usage,
-    /// A server, database or key provider could not be reached.
-    Unreachable,
-    /// Protection froze signing.
-    Frozen,
-    /// A bug in this program.
-    Bug,
-}
-
-impl Exit {
-    /// The number the process exits with.
-    pub(crate) const fn code(self) -> u8 {
-        match self {
-            Self::Done => 0,
-            Self::Refused => 1,
-            Self::Usage => 2,
-            Self::Unreachable => 3,
-            Self::Frozen => 4,
-            Self::Bug => 70,
-        }
-    }
-}
-
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
-        Self::from(exit.code())
-    }
-}
+use crate::outcome::{Exit, chain};
 
 /// A command that could not go on: an error and how the process exits because of it.
 #[derive(Debug)]
@@ -74,21 +37,6 @@ impl Failure {
     pub(crate) fn text(&self) -> String {
         chain(self.error.as_ref())
     }
-}
-
-/// An error and all its causes, joined by colons.
-pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        source = cause.source();
-    }
-    text
 }
 
 impl From<ConfigError> for Failure {
@@ -215,24 +163,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn exit_codes_are_the_documented_ones() {
-        let all = [Exit::Done, Exit::Refused, Exit::Usage, Exit::Unreachable, Exit::Frozen, Exit::Bug];
-        assert_eq!(all.map(Exit::code), [0, 1, 2, 3, 4, 70]);
-    }
-
-    #[test]
     fn configuration_errors_are_usage_errors() {
         let error = ConfigError::Setting { key: "a.b", problem: "is wrong".to_owned() };
         let failure = Failure::from(error);
         assert_eq!(failure.exit(), Exit::Usage);
         assert_eq!(failure.text(), "a.b is wrong");
-    }
-
-    #[test]
-    fn causes_are_told_once() {
-        let inner = io::Error::other("disk on fire");
-        let error = ConfigError::Read { path: "x".into(), source: inner };
-        let text = chain(&error);
-        assert!(text.ends_with(": disk on fire") && text.matches("fire").count() == 1, "{text}");
     }
 }

@@ -37,7 +37,7 @@ pub(super) fn start(context: &Context) -> Result<tokio::runtime::Runtime, Failur
     telemetry::init(&context.config.telemetry).map_err(|error| Failure::new(Exit::Usage, error))?;
     if let Err(error) = holdfast_enclave::harden_process() {
         // Some sandboxes forbid it and are safe without; not signing would be worse.
-        warn!("memory of this process may reach core dumps or debuggers: {}", super::output::chain(&error));
+        warn!("memory of this process may reach core dumps or debuggers: {}", crate::outcome::chain(&error));
     }
     match toml::to_string(&context.config) {
         Ok(config) => debug!("effective configuration:\n{config}"),

@@ -7,14 +7,17 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use arc_swap::ArcSwap;
-use holdfast_domain::{Epoch, Fork, ForkInfo, Message, UnixMillis, Unslashable};
-use holdfast_enclave::{LocalBackend, LocalOptions, generate};
+use holdfast_domain::{Epoch, Fork, ForkInfo, Message, PublicKey, UnixMillis, Unslashable};
+use holdfast_enclave::backend::KeyBackend;
+use holdfast_enclave::provider::file::FileProvider;
+use holdfast_enclave::{LocalBackend, LocalOptions, ProviderError, generate, seal};
 use holdfast_slashing_db::{CallerId, EntryWatermark, KeyOrigin, NewKey, Refusal, Switch, Tombstone};
 use holdfast_wire::web3signer::SignRequest;
 
 use super::*;
-use crate::config::NetworkChoice;
+use crate::config::{KeyProvider, NetworkChoice};
 use crate::metrics::Metrics;
+use crate::outcome::Exit;
 use crate::pipeline::{KeysReady, Rejection, Signer};
 
 struct Noon;
@@ -209,7 +212,7 @@ async fn a_directory_open_to_others_is_refused_with_the_command() {
     std::fs::set_permissions(config.data_dir(), std::fs::Permissions::from_mode(0o750)).unwrap();
     let error = error(opened(&config).await);
     assert_eq!(error.exit(), Exit::Usage);
-    assert!(crate::cli::output::chain(&error).contains("chmod 700"), "{error}");
+    assert!(crate::outcome::chain(&error).contains("chmod 700"), "{error}");
     assert!(!config.data_dir().join("holdfast.db").exists());
 }
 

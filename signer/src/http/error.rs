@@ -11,7 +11,7 @@ use holdfast_wire::{ErrorBody, WireError};
 use hyper::StatusCode;
 use hyper::header::{ALLOW, CONNECTION, HeaderValue, RETRY_AFTER};
 
-use crate::cli::output::chain;
+use crate::outcome::chain;
 use crate::pipeline::Rejection;
 
 use super::keymanager::KeymanagerError;

@@ -32,10 +32,10 @@ pub(crate) use body::BodyBounds;
 pub(crate) use health::Probes;
 pub(crate) use host::HostPolicy;
 
-use crate::cli::output::chain;
 use crate::keymanager::KeyManager;
 use crate::loader::KeyLoader;
 use crate::metrics::{Metrics, Outcome};
+use crate::outcome::chain;
 use crate::pipeline::Signer;
 use error::ApiError;
 use rate::RateLimit;

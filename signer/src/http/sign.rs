@@ -87,7 +87,7 @@ mod tests {
         for text in ["", "0x", "0x1234", &"ab".repeat(49), &"zz".repeat(48), &"x".repeat(9_000)] {
             let error = identifier(&format!("/api/v1/eth2/sign/{text}")).expect_err("not a key");
             assert_eq!(error.verdict().status, StatusCode::NOT_FOUND);
-            assert!(crate::cli::output::chain(&error).len() < 300, "the answer does not repeat everything");
+            assert!(crate::outcome::chain(&error).len() < 300, "the answer does not repeat everything");
         }
     }
 

@@ -27,11 +27,11 @@ use tracing::{info, warn};
 
 pub(crate) use token::{Access, Token};
 
-use crate::cli::output::chain;
 use crate::config::Config;
 use crate::custody;
 use crate::drain::Tasks;
 use crate::loader::KeyLoader;
+use crate::outcome::chain;
 use crate::pipeline::Signer;
 
 /// How often it is looked whether the last signature under way of a deleted key is done.

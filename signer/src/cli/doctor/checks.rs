@@ -8,11 +8,11 @@ use holdfast_enclave::{durable, seal};
 use holdfast_slashing_db::journal::{JournalError, Reader};
 
 use super::super::Output;
-use super::super::output::chain;
 use super::Finding;
 use crate::clock::{SystemClock, rfc3339};
 use crate::config::{Config, Database, KeyProvider, resolve_network};
 use crate::custody::{self, Custody, CustodyError};
+use crate::outcome::chain;
 
 /// Who has the database open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

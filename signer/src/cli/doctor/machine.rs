@@ -121,7 +121,7 @@ pub(super) fn synchronised() -> Finding {
 pub(super) fn memory_lock() -> Vec<Finding> {
     // Locking happens with the first secret; one is made and dropped here so that there is a result.
     if let Err(error) = DataKey::generate() {
-        return vec![Finding::fail("memory_lock", "no memory for secrets", super::super::output::chain(&error))];
+        return vec![Finding::fail("memory_lock", "no memory for secrets", crate::outcome::chain(&error))];
     }
     let limit = getrlimit(Resource::Memlock).current;
     vec![match lock_status() {

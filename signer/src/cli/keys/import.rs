@@ -18,7 +18,6 @@ use holdfast_slashing_db::{KeyOrigin, KeyState, NewKey, RegisterError, Registere
 use tokio::sync::mpsc;
 
 use super::super::args::ImportArgs;
-use super::super::output::chain;
 use super::super::{Context, Exit, Failure};
 use super::discover::{Candidate, discover};
 use super::entry::{self, Entries};
@@ -26,6 +25,7 @@ use super::passwords::Passwords;
 use super::report::{Report, Status};
 use super::{open_direct, operator};
 use crate::custody::{self, Custody, CustodyError, admin_exit};
+use crate::outcome::chain;
 
 /// Keys registered in one transaction at most.
 const CHUNK: usize = 1_000;

@@ -15,10 +15,10 @@ use holdfast_slashing_db::{CallerId, KeyInfo, KeyOrigin, KeyState, Switch};
 use serde_json::{Value, json};
 
 use super::args::{DeleteArgs, KeysCommand, ListArgs, ShowArgs, SwitchArgs};
-use super::output::chain;
 use super::{Context, Exit, Failure, confirm};
 use crate::clock::{SystemClock, rfc3339};
 use crate::custody::{self, Custody, CustodyError};
+use crate::outcome::chain;
 
 /// Runs one of the commands.
 pub(super) async fn run(command: &KeysCommand, context: &Context) -> Result<Exit, Failure> {

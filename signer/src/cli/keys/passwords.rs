@@ -11,9 +11,9 @@ use holdfast_enclave::Passphrase;
 use holdfast_enclave::secret::FilePrivacy;
 
 use super::super::args::ImportArgs;
-use super::super::output::chain;
 use super::super::{Exit, Failure, Output};
 use super::discover::{Candidate, PasswordAt};
+use crate::outcome::chain;
 
 /// Finds the password of each keystore.
 pub(super) struct Passwords<'a> {

@@ -93,7 +93,7 @@ impl RemoteKeysBody {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::output::chain;
+    use crate::outcome::chain;
 
     #[test]
     fn errors_do_not_repeat_the_body() {

@@ -21,8 +21,8 @@ pub(crate) use error::KeymanagerError;
 use super::error::ApiError;
 use super::reply::{Reply, json};
 use super::{Api, body};
-use crate::cli::output::chain;
 use crate::keymanager::{Access, Deleted, ImportStatus, KeyManager};
+use crate::outcome::chain;
 use bodies::{DeleteBody, ImportBody, RemoteKeysBody};
 
 /// What a path stands for.

@@ -5,15 +5,22 @@
 //! may carry a password are texts here and checked there, because clap repeats a value it refuses.
 #![allow(rustdoc::invalid_html_tags, reason = "doc comments here are help texts, shown as they stand")]
 
+mod kek;
+mod keys;
+mod slashing;
+
 use std::net::SocketAddr;
-use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
-use holdfast_domain::PublicKey;
 use toml::Value;
 
 use crate::config::{Environment, FlagValue, GenesisRoot, KeyProvider, Layers};
+pub(crate) use kek::KekCommand;
+pub(crate) use keys::{
+    DeleteArgs, GenerateArgs, ImportArgs, KeysCommand, ListArgs, ShowArgs, SwitchArgs, WatermarkArg,
+};
+pub(crate) use slashing::{FenceArgs, MigrateArgs, SlashingCommand, SlashingExportArgs, SlashingImportArgs};
 
 /// Validator keys in custody: a remote signer for Ethereum that speaks Web3Signer's API and never signs anything slashable.
 #[derive(Debug, Parser)]
@@ -116,189 +123,6 @@ pub(crate) struct ListenArgs {
     /// Address of metrics, /livez and /readyz [default: 127.0.0.1:9001]
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) metrics_listen: Option<SocketAddr>,
-}
-
-/// `holdfast keys`
-#[derive(Debug, Subcommand)]
-pub(crate) enum KeysCommand {
-    /// Import keystores: files, or directories as deposit-cli, Lighthouse, Lodestar, Nimbus, Prysm, Teku and Web3Signer lay them out
-    Import(ImportArgs),
-    /// List the keys held here
-    List(ListArgs),
-    /// Show everything known about one key
-    Show(ShowArgs),
-    /// Let keys sign again that were switched off
-    Enable(SwitchArgs),
-    /// Switch keys off. They stay here and sign nothing until they are enabled
-    Disable(SwitchArgs),
-    /// Delete keys. What they signed is remembered, so that they cannot come back unnoticed
-    Delete(DeleteArgs),
-    /// Make new random keys, for development networks
-    Generate(GenerateArgs),
-}
-
-/// `holdfast keys import`
-#[derive(Debug, Clone, Args)]
-pub(crate) struct ImportArgs {
-    /// Keystore files or directories
-    #[arg(long, value_name = "PATH", num_args = 1.., required = true)]
-    pub(crate) from: Vec<PathBuf>,
-    /// File with the password of all keystores
-    #[arg(long, value_name = "FILE", conflicts_with = "passwords_dir")]
-    pub(crate) password_file: Option<PathBuf>,
-    /// Directory with one password file per keystore: the same name with .txt
-    #[arg(long, value_name = "DIR")]
-    pub(crate) passwords_dir: Option<PathBuf>,
-    /// Where protection of the imported keys begins
-    #[arg(long, value_enum, default_value_t = WatermarkArg::Now)]
-    pub(crate) watermark: WatermarkArg,
-    /// What the imported keys have signed elsewhere (EIP-3076); merged with the watermark
-    #[arg(long, value_name = "FILE")]
-    pub(crate) slashing_protection: Option<PathBuf>,
-    /// Import keys that were deleted here before, too
-    #[arg(long)]
-    pub(crate) replace_tombstone: bool,
-}
-
-/// Where protection of a new key begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum WatermarkArg {
-    /// At the present: the key signs nothing for the current epoch and before
-    Now,
-    /// From nothing: only for keys that have never signed anywhere
-    NeverSigned,
-    /// From the file given with --slashing-protection alone, which must then be complete
-    Interchange,
-}
-
-/// `holdfast keys list`
-#[derive(Debug, Clone, Args)]
-pub(crate) struct ListArgs {
-    /// Include deleted keys
-    #[arg(long)]
-    pub(crate) all: bool,
-}
-
-/// `holdfast keys show`
-#[derive(Debug, Clone, Args)]
-pub(crate) struct ShowArgs {
-    /// Public key: 96 hexadecimal digits
-    #[arg(value_name = "PUBKEY")]
-    pub(crate) key: PublicKey,
-}
-
-/// `holdfast keys enable`, `holdfast keys disable`
-#[derive(Debug, Clone, Args)]
-pub(crate) struct SwitchArgs {
-    /// Public keys: 96 hexadecimal digits each
-    #[arg(value_name = "PUBKEY", required = true)]
-    pub(crate) keys: Vec<PublicKey>,
-}
-
-/// `holdfast keys delete`
-#[derive(Debug, Clone, Args)]
-pub(crate) struct DeleteArgs {
-    /// Public keys: 96 hexadecimal digits each
-    #[arg(value_name = "PUBKEY", required = true)]
-    pub(crate) keys: Vec<PublicKey>,
-    /// Do not ask
-    #[arg(long, short)]
-    pub(crate) yes: bool,
-}
-
-/// `holdfast keys generate`
-#[derive(Debug, Clone, Args)]
-pub(crate) struct GenerateArgs {
-    /// How many keys
-    #[arg(long, default_value = "1", value_name = "N")]
-    pub(crate) count: NonZeroU32,
-}
-
-/// `holdfast slashing`
-#[derive(Debug, Subcommand)]
-pub(crate) enum SlashingCommand {
-    /// Show the watermark of every key, the head of the journal, and whether protection is frozen
-    Status,
-    /// Put keys behind everything they may have signed until now, after the database was restored or lost writes
-    Fence(FenceArgs),
-    /// Bring the database's schema up to date. A start does so by itself; with --dry-run only say what it would do
-    Migrate(MigrateArgs),
-    /// Take in what keys have signed elsewhere (EIP-3076, version 5). Watermarks only rise
-    Import(SlashingImportArgs),
-    /// Write what keys have signed here, for the signer that takes over (EIP-3076, version 5)
-    Export(SlashingExportArgs),
-}
-
-/// `holdfast slashing fence`
-#[derive(Debug, Clone, Args)]
-pub(crate) struct FenceArgs {
-    /// Only this key; may be given several times [default: all keys, which ends a freeze]
-    #[arg(long = "key", value_name = "PUBKEY")]
-    pub(crate) keys: Vec<PublicKey>,
-}
-
-/// `holdfast slashing migrate`
-#[derive(Debug, Clone, Args)]
-pub(crate) struct MigrateArgs {
-    /// Change nothing
-    #[arg(long)]
-    pub(crate) dry_run: bool,
-}
-
-/// `holdfast slashing import`
-#[derive(Debug, Clone, Args)]
-pub(crate) struct SlashingImportArgs {
-    /// Interchange file; - for standard input
-    #[arg(long, value_name = "FILE")]
-    pub(crate) from: PathBuf,
-    /// Show what would change, and change nothing
-    #[arg(long)]
-    pub(crate) dry_run: bool,
-    /// Take in what can be read of a damaged file. Validators left out stay unprotected by it
-    #[arg(long)]
-    pub(crate) allow_partial: bool,
-}
-
-/// `holdfast slashing export`
-#[derive(Debug, Clone, Args)]
-pub(crate) struct SlashingExportArgs {
-    /// File to write, mode 0600; - for standard output
-    #[arg(long, value_name = "FILE")]
-    pub(crate) to: PathBuf,
-    /// Only this key; may be given several times [default: all keys, deleted ones too]
-    #[arg(long, value_name = "PUBKEY")]
-    pub(crate) key: Vec<PublicKey>,
-    /// Switch the exported keys off in the same transaction, so that they never sign in two places
-    #[arg(long)]
-    pub(crate) disable: bool,
-}
-
-/// `holdfast kek`
-#[derive(Debug, Subcommand)]
-pub(crate) enum KekCommand {
-    /// Make the key-encryption key and the data key it protects
-    Init(KekInitArgs),
-    /// Show what protects the stored keys, and whether it opens
-    Status(KekStatusArgs),
-}
-
-/// `holdfast kek init`
-#[derive(Debug, Clone, Args)]
-pub(crate) struct KekInitArgs {
-    /// What protects the data key [default: file]
-    #[arg(long, value_enum)]
-    pub(crate) provider: Option<KeyProvider>,
-    /// Where the passphrase is.
-    #[command(flatten)]
-    pub(crate) passphrase: PassphraseArgs,
-}
-
-/// `holdfast kek status`
-#[derive(Debug, Clone, Default, Args)]
-pub(crate) struct KekStatusArgs {
-    /// Where the passphrase is.
-    #[command(flatten)]
-    pub(crate) passphrase: PassphraseArgs,
 }
 
 /// Where the passphrase of the "passphrase" provider is. It is never an argument itself.
@@ -427,79 +251,4 @@ impl Flags {
 }
 
 #[cfg(test)]
-mod tests {
-    use clap::CommandFactory;
-
-    use super::*;
-    use crate::config::{Catalog, load};
-
-    #[test]
-    fn the_definition_is_consistent() {
-        Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn every_flag_sets_a_known_setting() {
-        let cli = Cli::try_parse_from([
-            "holdfast",
-            "serve",
-            "--data-dir",
-            "/d",
-            "--network",
-            "hoodi",
-            "--genesis-validators-root",
-            &format!("0x{}", "ab".repeat(32)),
-            "--genesis-time",
-            "5",
-            "--beacon",
-            "http://a:1",
-            "--beacon",
-            "http://b:2",
-            "--database",
-            "sqlite:/d/x.db",
-            "--http-listen",
-            "127.0.0.1:7",
-            "--metrics-listen",
-            "127.0.0.1:8",
-        ])
-        .unwrap();
-        let layers = cli.layers(Environment::default());
-        let catalog = Catalog::new();
-        assert_eq!(layers.flags.len(), 8);
-        for flag in &layers.flags {
-            assert!(catalog.entries().any(|entry| entry.section == flag.section && entry.key == flag.key), "{flag:?}");
-        }
-        let config = load(&layers).unwrap();
-        assert_eq!(config.http.listen.port(), 7);
-        assert_eq!(config.network.beacon.len(), 2);
-        assert_eq!(config.data_dir(), std::path::Path::new("/d"));
-    }
-
-    #[test]
-    fn a_password_in_a_refused_address_is_not_repeated() {
-        for (flag, value) in [("--database", "mysql://u:hunter2@h/db"), ("--beacon", "ftp://u:hunter2@h")] {
-            let cli = Cli::try_parse_from(["holdfast", "doctor", flag, value]).unwrap();
-            let error = load(&cli.layers(Environment::default())).unwrap_err().to_string();
-            assert!(error.starts_with(flag) && !error.contains("hunter2"), "{error}");
-        }
-    }
-
-    #[test]
-    fn a_wrong_network_flag_names_the_flag() {
-        let cli = Cli::try_parse_from(["holdfast", "doctor", "--network", "hodi"]).unwrap();
-        let error = load(&cli.layers(Environment::default())).unwrap_err().to_string();
-        assert!(error.starts_with("--network: unknown network \"hodi\"; did you mean hoodi?"), "{error}");
-    }
-
-    #[test]
-    fn global_options_may_stand_anywhere() {
-        for line in [["holdfast", "--json", "keys", "list"], ["holdfast", "keys", "list", "--json"]] {
-            assert!(Cli::try_parse_from(line).unwrap().global.json);
-        }
-    }
-
-    #[test]
-    fn a_password_cannot_be_an_argument() {
-        assert!(Cli::try_parse_from(["holdfast", "keys", "import", "--from", "x", "--password", "p"]).is_err());
-    }
-}
+mod tests;

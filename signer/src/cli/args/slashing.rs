@@ -1,0 +1,65 @@
+//! `holdfast slashing` and its options.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use holdfast_domain::PublicKey;
+
+/// `holdfast slashing`
+#[derive(Debug, Subcommand)]
+pub(crate) enum SlashingCommand {
+    /// Show the watermark of every key, the head of the journal, and whether protection is frozen
+    Status,
+    /// Put keys behind everything they may have signed until now, after the database was restored or lost writes
+    Fence(FenceArgs),
+    /// Bring the database's schema up to date. A start does so by itself; with --dry-run only say what it would do
+    Migrate(MigrateArgs),
+    /// Take in what keys have signed elsewhere (EIP-3076, version 5). Watermarks only rise
+    Import(SlashingImportArgs),
+    /// Write what keys have signed here, for the signer that takes over (EIP-3076, version 5)
+    Export(SlashingExportArgs),
+}
+
+/// `holdfast slashing fence`
+#[derive(Debug, Clone, Args)]
+pub(crate) struct FenceArgs {
+    /// Only this key; may be given several times [default: all keys, which ends a freeze]
+    #[arg(long = "key", value_name = "PUBKEY")]
+    pub(crate) keys: Vec<PublicKey>,
+}
+
+/// `holdfast slashing migrate`
+#[derive(Debug, Clone, Args)]
+pub(crate) struct MigrateArgs {
+    /// Change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// `holdfast slashing import`
+#[derive(Debug, Clone, Args)]
+pub(crate) struct SlashingImportArgs {
+    /// Interchange file; - for standard input
+    #[arg(long, value_name = "FILE")]
+    pub(crate) from: PathBuf,
+    /// Show what would change, and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Take in what can be read of a damaged file. Validators left out stay unprotected by it
+    #[arg(long)]
+    pub(crate) allow_partial: bool,
+}
+
+/// `holdfast slashing export`
+#[derive(Debug, Clone, Args)]
+pub(crate) struct SlashingExportArgs {
+    /// File to write, mode 0600; - for standard output
+    #[arg(long, value_name = "FILE")]
+    pub(crate) to: PathBuf,
+    /// Only this key; may be given several times [default: all keys, deleted ones too]
+    #[arg(long, value_name = "PUBKEY")]
+    pub(crate) key: Vec<PublicKey>,
+    /// Switch the exported keys off in the same transaction, so that they never sign in two places
+    #[arg(long)]
+    pub(crate) disable: bool,
+}

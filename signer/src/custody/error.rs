@@ -1,0 +1,176 @@
+//! Why what is in custody cannot be had, and how a process ends because of it.
+
+use std::path::PathBuf;
+
+use holdfast_enclave::{DurableError, KeyError, ProviderError, SealError, SecretError};
+use holdfast_slashing_db::{AdminError, OpenError};
+
+use crate::config::ConfigError;
+use crate::outcome::Exit;
+
+/// Why what is in custody could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CustodyError {
+    /// The configuration does not lead to a known chain.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The network has no genesis time, so "now" has no slot.
+    #[error("the network {network} has no genesis time; give --genesis-time SECONDS, or --beacon URL to learn it")]
+    NoGenesisTime {
+        /// Name of the network.
+        network: String,
+    },
+    /// The data directory cannot be made or is open to others.
+    #[error("cannot use the data directory {}", path.display())]
+    DataDir {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: DurableError,
+    },
+    /// A command that needs a database found none.
+    #[error(
+        "there is no database at {}; check --data-dir, or begin with `holdfast keys import --from PATH`", path.display()
+    )]
+    NothingHere {
+        /// Where the database should be.
+        path: PathBuf,
+    },
+    /// The database belongs to another of the networks known by name.
+    #[error(
+        "{} belongs to {pinned}, but the configured network is {configured}, which has another genesis validators root; \
+         give --network {pinned} (or network.name), or another --data-dir", path.display()
+    )]
+    OtherNetwork {
+        /// The database.
+        path: PathBuf,
+        /// Its network.
+        pinned: &'static str,
+        /// The configured one.
+        configured: String,
+    },
+    /// Another process has the database open.
+    #[error(
+        "{} is already open in {}, most probably `holdfast serve`; stop that process first: this command works on \
+         the database itself, and two processes must never sign from one", path.display(), process(*holder)
+    )]
+    InUse {
+        /// The database.
+        path: PathBuf,
+        /// Process id, where the system tells.
+        holder: Option<u32>,
+    },
+    /// The database cannot be opened.
+    #[error("cannot open the slashing protection database")]
+    Open(#[source] OpenError),
+    /// The database does not answer.
+    #[error("the slashing protection database failed")]
+    Database(#[from] AdminError),
+    /// The data key cannot be had.
+    #[error("cannot open the data key that seals all stored keys")]
+    Provider(#[from] ProviderError),
+    /// No passphrase, and nobody to ask.
+    #[error(
+        "the stored keys are protected by a passphrase, and there is no terminal to ask for it; \
+         name a file that holds it with keys.passphrase_file (HOLDFAST_KEYS_PASSPHRASE_FILE)"
+    )]
+    NoPassphrase,
+    /// The database password could not be read.
+    #[error("cannot read the database password from {}", path.display())]
+    PasswordFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The terminal could not be read.
+    #[error("cannot read the passphrase from the terminal")]
+    Prompt(#[source] std::io::Error),
+    /// The two passphrases typed differ.
+    #[error("the two passphrases differ; start again")]
+    PassphrasesDiffer,
+    /// A passphrase or key could not be held.
+    #[error("cannot take the passphrase")]
+    Secret(#[from] SecretError),
+    /// Keys are stored, but the data key that seals them is not.
+    #[error(
+        "the database holds {keys} sealed keys but not the data key that opens them; \
+         restore the database from a backup, or import the keystores again into a new data directory"
+    )]
+    DataKeyLost {
+        /// How many keys.
+        keys: usize,
+    },
+    /// A stored key cannot be opened.
+    #[error("a stored key cannot be opened")]
+    Seal(#[from] SealError),
+    /// A stored key cannot be used.
+    #[error("a stored key cannot be used")]
+    Key(#[from] KeyError),
+}
+
+impl From<OpenError> for CustodyError {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Locked { path, holder } => Self::InUse { path, holder },
+            OpenError::AnchorInUse { path } => Self::InUse { path, holder: None },
+            error => Self::Open(error),
+        }
+    }
+}
+
+fn process(holder: Option<u32>) -> String {
+    holder.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"))
+}
+
+impl CustodyError {
+    /// How a process ends that failed so.
+    pub(crate) fn exit(&self) -> Exit {
+        match self {
+            Self::Config(_)
+            | Self::NoGenesisTime { .. }
+            | Self::NothingHere { .. }
+            | Self::OtherNetwork { .. }
+            | Self::NoPassphrase
+            | Self::PassphrasesDiffer
+            | Self::PasswordFile { .. }
+            | Self::DataDir { source: DurableError::Permissions(_), .. }
+            | Self::Provider(
+                ProviderError::Permissions(_)
+                | ProviderError::Durable(DurableError::Permissions(_))
+                | ProviderError::EmptyPassphrase,
+            )
+            | Self::Secret(SecretError::Permissions(_))
+            | Self::Open(
+                OpenError::WrongNetwork { .. }
+                | OpenError::Permissions { .. }
+                | OpenError::NetworkFilesystem { .. }
+                | OpenError::Address { .. }
+                | OpenError::ServerSetting { .. }
+                | OpenError::ServerTooOld { .. },
+            ) => Exit::Usage,
+            Self::Database(error) => admin_exit(error),
+            Self::InUse { .. }
+            | Self::DataDir { .. }
+            | Self::Open(_)
+            | Self::Provider(_)
+            | Self::Prompt(_)
+            | Self::Secret(_)
+            | Self::DataKeyLost { .. }
+            | Self::Seal(_) => Exit::Unreachable,
+            Self::Key(_) => Exit::Bug,
+        }
+    }
+}
+
+/// How a process ends after an administrative operation failed.
+pub(crate) fn admin_exit(error: &AdminError) -> Exit {
+    match error {
+        AdminError::Frozen(_) | AdminError::Suspect => Exit::Frozen,
+        AdminError::WrongChain { .. } => Exit::Usage,
+        AdminError::UnknownKey | AdminError::Tombstoned | AdminError::ClockBeforeGenesis { .. } => Exit::Refused,
+        _ => Exit::Unreachable,
+    }
+}

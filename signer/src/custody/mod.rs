@@ -1,0 +1,164 @@
+//! Opening what is in custody: data directory, database, data key, keys.
+//!
+//! Guarantees: the directory is this user's alone before anything in it is read; the database is
+//! bound to the configured network before a key is touched.
+
+mod data_key;
+mod error;
+mod unseal;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+#[cfg(feature = "store-postgres")]
+use std::time::Duration;
+
+use holdfast_domain::{Clock, GenesisValidatorsRoot, Network, SlotClock};
+#[cfg(feature = "store-postgres")]
+use holdfast_enclave::DurableError;
+use holdfast_enclave::{DataKey, durable};
+#[cfg(feature = "store-postgres")]
+use holdfast_slashing_db::PostgresOptions;
+use holdfast_slashing_db::journal::{InstanceId, JournalError, Reader};
+use holdfast_slashing_db::{BindOptions, Guard, SlashingDb, StoreOptions};
+#[cfg(feature = "store-postgres")]
+use zeroize::Zeroizing;
+
+#[cfg(feature = "store-postgres")]
+use crate::config::DatabaseUrl;
+use crate::config::{Config, Database, resolve_network};
+pub(crate) use error::{CustodyError, admin_exit};
+pub(crate) use unseal::{Unsealed, kdf_budget, unseal_all};
+
+/// What is in custody, open.
+pub(crate) struct Custody {
+    /// Slashing protection and the record of keys.
+    pub(crate) guard: Guard,
+    /// The identity of the database.
+    pub(crate) instance: InstanceId,
+    /// The chain the keys belong to; its genesis validators root and time are known.
+    pub(crate) network: Network,
+    /// Its genesis validators root.
+    pub(crate) genesis_validators_root: GenesisValidatorsRoot,
+    /// Its slots.
+    pub(crate) slot_clock: SlotClock,
+    /// The time of day.
+    pub(crate) clock: Arc<dyn Clock>,
+    /// What seals the stored keys; `None` before the first key.
+    pub(crate) data_key: Option<Arc<DataKey>>,
+    /// Who wraps the data key, for display; `None` before the first key.
+    pub(crate) protected_by: Option<String>,
+}
+
+/// Opens what is in custody; makes the data directory and the database if they are not there. The
+/// data key stays closed until [`Custody::open_data_key`], so that a command which needs no secret
+/// asks for no passphrase, and is made only by [`Custody::ensure_data_key`].
+///
+/// # Errors
+/// [`CustodyError`]; nothing has been changed then, except that an empty directory or database may
+/// have been made.
+pub(crate) async fn open_sealed(config: &Config, clock: Arc<dyn Clock>) -> Result<Custody, CustodyError> {
+    let network = resolve_network(config).await?;
+    let no_time = || CustodyError::NoGenesisTime { network: network.name.clone() };
+    let slot_clock = network.slot_clock().ok_or_else(no_time)?;
+    let genesis_validators_root = network.genesis_validators_root.ok_or_else(no_time)?;
+    let dir = config.data_dir();
+    durable::create_private_dir(dir).map_err(|source| CustodyError::DataDir { path: dir.to_owned(), source })?;
+    let target = config.database()?;
+    let path = PathBuf::from(target.to_string());
+    let database = open_database(&target, config)?;
+    let pinned = database.pinned_network().filter(|pinned| *pinned != genesis_validators_root);
+    if let Some(pinned) = pinned.and_then(known_network) {
+        return Err(CustodyError::OtherNetwork { path, pinned, configured: network.name });
+    }
+    let instance = database.instance_id();
+    let guard = database.bind(BindOptions {
+        anchor: Some(config.anchor()),
+        future_tolerance_slots: config.slashing.future_tolerance_slots,
+        queue_capacity: config.database.queue_capacity,
+        max_batch: config.database.max_batch,
+        ..BindOptions::new(genesis_validators_root, slot_clock, Arc::clone(&clock))
+    })?;
+    Ok(Custody {
+        guard,
+        instance,
+        network,
+        genesis_validators_root,
+        slot_clock,
+        clock,
+        data_key: None,
+        protected_by: None,
+    })
+}
+
+fn open_database(target: &Database, config: &Config) -> Result<SlashingDb, CustodyError> {
+    match target {
+        Database::Sqlite(path) => Ok(SlashingDb::open(&StoreOptions { path: path.clone() })?),
+        #[cfg(feature = "store-postgres")]
+        Database::Postgres(url) => Ok(SlashingDb::open_postgres(&postgres_options(url, config)?)?),
+        #[cfg(not(feature = "store-postgres"))]
+        Database::Postgres(_) => Err(CustodyError::NothingHere { path: target.to_string().into() }),
+    }
+}
+
+/// How to reach a PostgreSQL database.
+///
+/// # Errors
+/// [`CustodyError`] if the password cannot be read.
+#[cfg(feature = "store-postgres")]
+pub(crate) fn postgres_options(url: &DatabaseUrl, config: &Config) -> Result<PostgresOptions, CustodyError> {
+    let mut options = PostgresOptions::new(url.expose());
+    if let Some(path) = &config.database.password_file {
+        let unreadable = |source| CustodyError::PasswordFile { path: path.clone(), source };
+        durable::check_private_permissions(path)
+            .map_err(|error| CustodyError::DataDir { path: path.clone(), source: DurableError::Permissions(error) })?;
+        let text = Zeroizing::new(std::fs::read_to_string(path).map_err(unreadable)?);
+        let line = text.strip_suffix('\n').unwrap_or(&text);
+        options.password = Some(Zeroizing::new(line.strip_suffix('\r').unwrap_or(line).to_owned()));
+    }
+    options.connect_timeout = Duration::from_millis(config.database.connect_timeout_ms.get());
+    options.statement_timeout = Duration::from_millis(config.database.statement_timeout_ms.get());
+    options.anchor = Some(config.anchor());
+    options.host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    Ok(options)
+}
+
+/// The journal of an instance, for verifying.
+///
+/// # Errors
+/// [`CustodyError`] if the password cannot be read.
+pub(crate) fn open_journal(
+    config: &Config,
+    instance: InstanceId,
+) -> Result<Result<Reader, JournalError>, CustodyError> {
+    Ok(match config.database()? {
+        Database::Sqlite(path) => Reader::open(&path),
+        #[cfg(feature = "store-postgres")]
+        Database::Postgres(url) => Reader::open_postgres(&postgres_options(&url, config)?, instance),
+        #[cfg(not(feature = "store-postgres"))]
+        Database::Postgres(url) => {
+            return Err(CustodyError::NothingHere { path: format!("{url}, instance {instance}").into() });
+        }
+    })
+}
+
+/// The name of a built-in network by its genesis validators root.
+fn known_network(root: GenesisValidatorsRoot) -> Option<&'static str> {
+    Network::BUILTIN_NAMES
+        .into_iter()
+        .find(|name| Network::builtin(name).is_some_and(|network| network.genesis_validators_root == Some(root)))
+}
+
+/// Refuses if there is no database yet: for commands that make no sense without one.
+///
+/// # Errors
+/// [`CustodyError::NothingHere`].
+pub(crate) fn require_existing(config: &Config) -> Result<(), CustodyError> {
+    match config.database()?.file() {
+        Some(path) if !path.exists() => Err(CustodyError::NothingHere { path: path.to_owned() }),
+        // A server is asked when it is opened.
+        Some(_) | None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests;
