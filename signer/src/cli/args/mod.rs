@@ -52,7 +52,7 @@ pub(crate) struct GlobalArgs {
     /// Genesis time of a custom network, where it is not MIN_GENESIS_TIME + GENESIS_DELAY
     #[arg(long, global = true, value_name = "UNIX SECONDS")]
     pub(crate) genesis_time: Option<u32>,
-    /// Beacon node to learn a custom network's genesis from; may be given several times
+    /// Beacon node: the switcher stands in front of it, and a custom network's genesis is learnt from it; may be given several times
     #[arg(long, global = true, value_name = "URL")]
     pub(crate) beacon: Vec<String>,
     /// Database [default: sqlite:<data-dir>/holdfast.db]
@@ -74,7 +74,7 @@ pub(crate) struct GlobalArgs {
 pub(crate) enum Command {
     /// Try it: data directory, protection, a throw-away key for development and a server, with no configuration
     Quickstart(QuickstartArgs),
-    /// Run the signer
+    /// Run the signer, the switcher, or both
     Serve(ServeArgs),
     /// Import, list, delete and generate keys
     #[command(subcommand)]
@@ -112,6 +112,12 @@ pub(crate) struct ServeArgs {
     /// Where to listen.
     #[command(flatten)]
     pub(crate) listen: ListenArgs,
+    /// Address of the switcher, a Beacon API in front of the nodes given with --beacon; switches it on [default: 127.0.0.1:5052]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) switcher_listen: Option<SocketAddr>,
+    /// Run the switcher alone: no keys, no database, no data directory
+    #[arg(long)]
+    pub(crate) no_signer: bool,
 }
 
 /// Addresses the server listens on.
@@ -182,7 +188,7 @@ impl Cli {
         self.global.settings(&mut flags);
         match &self.command {
             Command::Quickstart(args) => args.listen.settings(&mut flags),
-            Command::Serve(args) => args.listen.settings(&mut flags),
+            Command::Serve(args) => args.settings(&mut flags),
             Command::Kek(KekCommand::Init(args)) => {
                 flags.text("--provider", "keys", "provider", args.provider.map(KeyProvider::as_str));
                 args.passphrase.settings(&mut flags);
@@ -220,6 +226,16 @@ impl GlobalArgs {
             (false, 1) => flags.text("--verbose", "telemetry", "log", Some("info,holdfast=debug")),
             (false, _) => flags.text("--verbose", "telemetry", "log", Some("info,holdfast=trace")),
         }
+    }
+}
+
+impl ServeArgs {
+    fn settings(&self, flags: &mut Flags) {
+        self.listen.settings(flags);
+        let on = |given: bool| given.then_some(Value::Boolean(true));
+        flags.text("--switcher-listen", "switcher", "listen", self.switcher_listen);
+        flags.value("--switcher-listen", "switcher", "enabled", on(self.switcher_listen.is_some()));
+        flags.value("--no-signer", "switcher", "enabled", on(self.no_signer));
     }
 }
 
