@@ -4,11 +4,12 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use holdfast_domain::{GenesisValidatorsRoot, PublicKey, UnixMillis};
 
 use super::{Committed, DecideEntry, Judge, Load, Merge, ReadStore, Store, Withdraw, Withdrawn};
-use crate::anchor::DatabaseIdentity;
+use crate::anchor::{DatabaseIdentity, Landmarks, RollbackKind};
 use crate::error::{FreezeReason, RegisterError, StoreError};
 use crate::identity::CallerId;
 use crate::journal::{Hash, Head};
@@ -173,6 +174,26 @@ impl<S: Store + ?Sized> Store for FaultyStore<S> {
 
     fn identity(&self) -> Result<DatabaseIdentity, StoreError> {
         self.inner.identity()
+    }
+
+    fn landmarks(&self) -> Option<&Landmarks> {
+        self.inner.landmarks()
+    }
+
+    fn lacks(&mut self, remembered: &Landmarks) -> Result<Option<RollbackKind>, StoreError> {
+        self.inner.lacks(remembered)
+    }
+
+    fn noticed(&self) -> Option<RollbackKind> {
+        self.inner.noticed()
+    }
+
+    fn heartbeat_every(&self) -> Option<Duration> {
+        self.inner.heartbeat_every()
+    }
+
+    fn heartbeat(&mut self) -> Result<(), StoreError> {
+        self.inner.heartbeat()
     }
 
     fn tidy(&mut self, load: Load) {

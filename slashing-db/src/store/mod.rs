@@ -4,9 +4,11 @@
 //! modules below this one. A store that claims a commit it did not make is the one lie the types cannot
 //! catch: read each store line by line.
 
+use std::time::Duration;
+
 use holdfast_domain::{GenesisValidatorsRoot, PublicKey, UnixMillis};
 
-use crate::anchor::DatabaseIdentity;
+use crate::anchor::{DatabaseIdentity, Landmarks, RollbackKind};
 use crate::error::{RegisterError, StoreError};
 use crate::identity::CallerId;
 use crate::journal::{BatchHeader, Hash, Head};
@@ -166,9 +168,9 @@ pub(crate) trait Store: Send {
     /// The end of this instance's chain as this process left it, or found it when it opened the database.
     fn head(&self) -> Head;
 
-    /// Takes the end of the chain as it is now for the one this process left, after
-    /// [`FreezeReason::JournalHeadMoved`](crate::FreezeReason::JournalHeadMoved). Only for a database that has
-    /// been put under suspicion.
+    /// Takes the database as it is now, and the end of the chain in it, for what this process left, after
+    /// [`FreezeReason::JournalHeadMoved`](crate::FreezeReason::JournalHeadMoved). Only for a database that is
+    /// being put under suspicion.
     fn accept_head(&mut self) -> Result<Head, StoreError>;
 
     /// The hash of batch `seq` of this instance's chain; `None` if there is no such batch. Asked outside any
@@ -181,6 +183,33 @@ pub(crate) trait Store: Send {
 
     /// What tells this database from a copy of it. The same after a restart, a remount or a reboot.
     fn identity(&self) -> Result<DatabaseIdentity, StoreError>;
+
+    /// What this instance remembers of a database that it shares; `None` where nobody else writes.
+    fn landmarks(&self) -> Option<&Landmarks> {
+        None
+    }
+
+    /// What shows that this database lacks commits of any instance that one with these landmarks had.
+    fn lacks(&mut self, _remembered: &Landmarks) -> Result<Option<RollbackKind>, StoreError> {
+        Ok(None)
+    }
+
+    /// What was noticed when a transaction failed with
+    /// [`FreezeReason::JournalHeadMoved`](crate::FreezeReason::JournalHeadMoved), if it is not this instance's journal.
+    fn noticed(&self) -> Option<RollbackKind> {
+        None
+    }
+
+    /// How often [`heartbeat`](Self::heartbeat) wants to be called; `None` for never.
+    fn heartbeat_every(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Looks at the shared database although nobody asks for anything: learns what other instances wrote, and
+    /// notices if it is gone. Changes nothing.
+    fn heartbeat(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
 
     /// Housekeeping between batches, after every reply has been delivered. Failure is harmless.
     fn tidy(&mut self, load: Load);

@@ -7,6 +7,7 @@ use holdfast_domain::{PublicKey, UnixMillis};
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, Row as _, raw_sql};
 
+use super::server::{MARK, Mark};
 use super::values::{self, MARKS};
 use crate::identity::CallerId;
 use crate::registry::{KeyState, NewKey};
@@ -38,6 +39,8 @@ pub(super) struct Held {
 
 /// Rows under lock, in order of entry.
 pub(super) struct Rows {
+    /// Which server this was.
+    pub(super) mark: Mark,
     pub(super) order: Vec<PublicKey>,
     pub(super) by_key: HashMap<PublicKey, Held>,
 }
@@ -92,9 +95,10 @@ fn raw_keys(keys: &[PublicKey]) -> Vec<Vec<u8>> {
 /// Begins a transaction and locks rows in the order of their ids. `millis` bounds each of its statements.
 pub(super) async fn hold(db: &mut PgConnection, whose: &Whose, millis: u128) -> sqlx::Result<Rows> {
     let begin = format!(
-        "BEGIN; SET LOCAL statement_timeout = {millis}; SET LOCAL idle_in_transaction_session_timeout = {millis}"
+        "BEGIN; SET LOCAL statement_timeout = {millis}; SET LOCAL idle_in_transaction_session_timeout = {millis}; \
+         SELECT {MARK}"
     );
-    raw_sql(AssertSqlSafe(begin)).execute(&mut *db).await?;
+    let mark = Mark::read(&raw_sql(AssertSqlSafe(begin)).fetch_one(&mut *db).await?, 0)?;
     let made = match whose {
         Whose::All | Whose::Of(_) => Vec::new(),
         Whose::OfOrNew(keys) => {
@@ -122,7 +126,7 @@ pub(super) async fn hold(db: &mut PgConnection, whose: &Whose, millis: u128) -> 
             sqlx::query(AssertSqlSafe(sql)).bind(raw_keys(keys)).fetch_all(db).await?
         }
     };
-    let mut rows = Rows { order: Vec::with_capacity(found.len()), by_key: HashMap::with_capacity(found.len()) };
+    let mut rows = Rows { mark, order: Vec::with_capacity(found.len()), by_key: HashMap::with_capacity(found.len()) };
     for row in &found {
         let key = values::key(row, 1)?;
         let key_row =

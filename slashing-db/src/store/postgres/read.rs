@@ -9,8 +9,7 @@ use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, Postgres, Row as _};
 
-use super::classify;
-use super::engine::{Engine, Trouble};
+use super::engine::{Engine, Trouble, classify};
 use super::session::{Dial, Session};
 use super::values::{self, MARKS};
 use crate::error::StoreError;
