@@ -7,4 +7,3 @@ mod keys;
 mod quickstart;
 mod requests;
 mod serve;
-mod support;
