@@ -3,6 +3,7 @@
 
 mod config;
 mod disk;
+mod drain;
 mod keys;
 mod quickstart;
 mod requests;
