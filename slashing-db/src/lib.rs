@@ -56,6 +56,8 @@ mod permit;
 mod registry;
 pub mod rules;
 mod store;
+#[cfg(feature = "postgres")]
+pub mod web3signer;
 
 pub use anchor::{RollbackKind, Suspicion};
 #[cfg(any(feature = "sqlite", feature = "postgres"))]

@@ -73,6 +73,29 @@ pub(crate) struct KeyRow {
     pub(crate) state: KeyState,
     pub(crate) marks: Watermarks,
     pub(crate) has_secret: bool,
+    /// Somebody is on record for the row. A row without a secret has a record only if it was switched off on
+    /// another signer's word.
+    pub(crate) recorded: bool,
+}
+
+/// What merging a history makes of a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Merged {
+    /// Its watermarks from now on. Never lower than they were.
+    pub(crate) marks: Watermarks,
+    /// Its state from now on.
+    pub(crate) state: KeyState,
+    /// Whether who and when must be on record even without a secret.
+    pub(crate) record: Record,
+}
+
+/// Whether a row gets a record by a merge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Record {
+    /// As it is.
+    Leave,
+    /// It gets one if it has none.
+    Ensure,
 }
 
 /// What the judge wants written: one journal batch (row changes are marked in the rows).
@@ -97,9 +120,8 @@ pub(crate) type Judge<'a> = &'a mut dyn FnMut(&Head, &mut [Option<Row>]) -> Plan
 /// Decides how the `index`th key enters, given its row.
 pub(crate) type DecideEntry<'a> = &'a mut dyn FnMut(usize, Option<&KeyRow>) -> Result<Entry, RegisterError>;
 
-/// Merges history into the `index`th key, given its watermarks (`None` without a row): what they are from now
-/// on. Never lower than they were.
-pub(crate) type Merge<'a> = &'a mut dyn FnMut(usize, Option<&Watermarks>) -> Watermarks;
+/// Merges history into the `index`th key, given its row: what the row is from now on.
+pub(crate) type Merge<'a> = &'a mut dyn FnMut(usize, Option<&KeyRow>) -> Merged;
 
 /// A durable home of watermarks, keys and the journal.
 ///
@@ -143,8 +165,7 @@ pub(crate) trait Store: Send {
 
     /// Merges histories into the rows of `keys` (distinct): calls `merge` once for each key, in order, with its
     /// row read under lock, and writes what comes back. A key without a row gets one that is disabled and has
-    /// no secret. State and secret of a row that exists are left alone; who and when are noted on rows that
-    /// change and have a record.
+    /// no secret. Secrets are left alone; who and when are noted on rows that change and have a record.
     fn merge(&mut self, keys: &[PublicKey], merge: Merge<'_>, by: &CallerId, at: UnixMillis) -> Result<(), StoreError>;
 
     /// Stops keys (`None`: every key) and reads out what they have signed, in one transaction, so that the

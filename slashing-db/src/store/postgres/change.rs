@@ -57,6 +57,7 @@ pub(super) struct Changes<'a> {
     vote_roots: Vec<Option<Vec<u8>>>,
     touched: Vec<i64>,
     without_secret: Vec<i64>,
+    recorded: Vec<i64>,
     enrolled: Vec<(i64, &'a NewKey)>,
 }
 
@@ -76,6 +77,11 @@ impl<'a> Changes<'a> {
     /// Notes who and when.
     pub(super) fn touch(&mut self, id: RowId) {
         self.touched.push(id.0.cast_signed());
+    }
+
+    /// Sees to it that who and when are on record.
+    pub(super) fn ensure_record(&mut self, id: RowId) {
+        self.recorded.push(id.0.cast_signed());
     }
 
     pub(super) fn delete_secret(&mut self, id: RowId) {
@@ -113,8 +119,8 @@ pub(super) async fn hold(db: &mut PgConnection, whose: &Whose, millis: u128) -> 
         }
     };
     let select = format!(
-        "SELECT v.id, v.pubkey, v.state, {MARKS}, EXISTS (SELECT 1 FROM holdfast.sealed_keys s WHERE s.id = v.id) \
-         FROM holdfast.validators v"
+        "SELECT v.id, v.pubkey, v.state, {MARKS}, EXISTS (SELECT 1 FROM holdfast.sealed_keys s WHERE s.id = v.id), \
+         EXISTS (SELECT 1 FROM holdfast.key_records r WHERE r.id = v.id) FROM holdfast.validators v"
     );
     let found: Vec<PgRow> = match whose {
         Whose::All => {
@@ -129,8 +135,8 @@ pub(super) async fn hold(db: &mut PgConnection, whose: &Whose, millis: u128) -> 
     let mut rows = Rows { mark, order: Vec::with_capacity(found.len()), by_key: HashMap::with_capacity(found.len()) };
     for row in &found {
         let key = values::key(row, 1)?;
-        let key_row =
-            KeyRow { state: values::state(row, 2)?, marks: values::watermarks(row, 3)?, has_secret: row.try_get(8)? };
+        let (state, marks) = (values::state(row, 2)?, values::watermarks(row, 3)?);
+        let key_row = KeyRow { state, marks, has_secret: row.try_get(8)?, recorded: row.try_get(9)? };
         rows.order.push(key);
         rows.by_key.insert(key, Held { id: RowId(values::natural(row, 0)?), row: key_row, new: false });
     }
@@ -171,6 +177,13 @@ pub(super) async fn write(
     }
     if !changes.enrolled.is_empty() {
         enroll(db, &changes.enrolled, at).await?;
+    }
+    if let Some(by) = by
+        && !changes.recorded.is_empty()
+    {
+        let sql = "INSERT INTO holdfast.key_records (id, created_ms, created_by, changed_ms, changed_by) \
+             SELECT u.id, $2, $3, $2, $3 FROM unnest($1::bigint[]) AS u (id) ON CONFLICT (id) DO NOTHING";
+        sqlx::query(sql).bind(changes.recorded).bind(at.0.cast_signed()).bind(by.as_str()).execute(&mut *db).await?;
     }
     if let Some(by) = by
         && !changes.touched.is_empty()

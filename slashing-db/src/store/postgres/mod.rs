@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use holdfast_domain::{GenesisValidatorsRoot, PublicKey, UnixMillis};
 
-use super::{Committed, DecideEntry, Enrolled, Judge, Load, Merge, ReadStore, Store};
+use super::{Committed, DecideEntry, Enrolled, Judge, KeyRow, Load, Merge, ReadStore, Record, Store};
 use crate::anchor::{self, DatabaseIdentity, Landmarks, RollbackKind};
 use crate::error::{FreezeReason, OpenError, RegisterError, StoreError};
 use crate::identity::CallerId;
@@ -91,7 +91,7 @@ impl PostgresStore {
         let signed_in = engine.within(dial.deadline(), sign_in(&mut session, instance, &options.host));
         let (pinned, head) = signed_in.map_err(failed("sign this instance in"))?;
         let sql = server::observe_sql(instance, &Landmarks::default());
-        let observed = engine.within(dial.deadline(), server::observe(&mut session.db, &sql));
+        let observed = engine.within(dial.deadline(), server::observe(&mut session.db, instance, &sql));
         let known = Known::accept(observed.map_err(failed("look at its server"))?);
         if session.facts.standbys.is_empty() {
             tracing::info!(address = %dial.address, "PostgreSQL commits on this server alone; a fail-over may lose commits");
@@ -259,12 +259,12 @@ impl Store for PostgresStore {
                         changed.insert(key.key);
                         Registered::Duplicate
                     }
-                    Entry::Enroll(marks) => {
-                        held.row = super::KeyRow { state: KeyState::Enabled, marks, has_secret: true };
+                    Entry::Enroll(marks, standing) => {
+                        held.row = KeyRow { state: standing.state(), marks, has_secret: true, recorded: true };
                         held.new = false;
                         changed.insert(key.key);
                         changes.enroll(held.id, key);
-                        Registered::New(Registration::new(Enrolled { key: key.key }))
+                        standing.registered(Registration::new(Enrolled { key: key.key }))
                     }
                 }));
             }
@@ -334,13 +334,16 @@ impl Store for PostgresStore {
             let mut changes = Changes::default();
             for (index, key) in keys.iter().enumerate() {
                 let held = rows.by_key.get_mut(key);
-                let marks = merge(index, held.as_ref().filter(|held| !held.new).map(|held| &held.row.marks));
-                if let Some(held) = held
-                    && held.row.marks != marks
-                {
-                    held.row.marks = marks;
+                let merged = merge(index, held.as_ref().filter(|held| !held.new).map(|held| &held.row));
+                let Some(held) = held else { continue };
+                let after = KeyRow { marks: merged.marks, state: merged.state, ..held.row };
+                if after != held.row || merged.record == Record::Ensure {
+                    held.row = after;
                     changes.set(held);
                     changes.touch(held.id);
+                }
+                if merged.record == Record::Ensure {
+                    changes.ensure_record(held.id);
                 }
             }
             (changes, ())
@@ -362,7 +365,7 @@ impl Store for PostgresStore {
                 let Some(held) = rows.by_key.get(key) else { continue };
                 let to = how.state_after(&held.row);
                 if to != held.row.state {
-                    changes.set(&change::Held { row: super::KeyRow { state: to, ..held.row }, ..*held });
+                    changes.set(&change::Held { row: KeyRow { state: to, ..held.row }, ..*held });
                     changes.touch(held.id);
                 }
                 if to == KeyState::Tombstoned && held.row.has_secret {
@@ -442,7 +445,9 @@ impl Store for PostgresStore {
     fn heartbeat(&mut self) -> Result<(), StoreError> {
         let remembered = self.known.landmarks.clone();
         let observed = self.observe("look at its server", &remembered)?;
-        self.judge_server(observed)
+        let own = observed.own;
+        self.judge_server(observed)?;
+        self.reconcile(own)
     }
 
     fn batch_hash(&mut self, seq: u64) -> Result<Option<Hash>, StoreError> {
