@@ -43,6 +43,8 @@ pub(super) struct Known {
 
 /// A look at a server.
 pub(super) struct Observed {
+    /// Where this instance's journal ends.
+    pub(super) own: Head,
     present: Known,
     /// How many of the batches asked about it does not hold.
     missing: u64,
@@ -92,7 +94,7 @@ impl Observed {
 }
 
 /// One message of two statements: the server, with how many of the remembered batches of others it lacks, and
-/// where the others' journals end. A batch older than the oldest that is kept of its journal is not missed.
+/// where this instance's journal and the others' end. A batch older than the oldest that is kept of its journal is not missed.
 pub(super) fn observe_sql(instance: InstanceId, remembered: &Landmarks) -> String {
     let mut sql = format!(
         "SELECT {MARK}, (SELECT system_identifier::text FROM pg_control_system()), \
@@ -110,21 +112,26 @@ pub(super) fn observe_sql(instance: InstanceId, remembered: &Landmarks) -> Strin
          WHERE j.instance = r.instance AND j.seq = r.seq AND j.hash = r.hash) \
          AND coalesce((SELECT min(j.seq) FROM holdfast.journal j WHERE j.instance = r.instance), 0) <= r.seq); \
          SELECT i.id, h.seq, h.hash FROM holdfast.instances i JOIN LATERAL (SELECT seq, hash FROM holdfast.journal j \
-         WHERE j.instance = i.id ORDER BY seq DESC LIMIT 1) h ON true WHERE i.id <> '\\x{instance}' \
-         ORDER BY i.last_seen_ms DESC, i.id LIMIT {}",
-        Landmarks::MAX_PEERS
+         WHERE j.instance = i.id ORDER BY seq DESC LIMIT 1) h ON true \
+         ORDER BY i.id = '\\x{instance}' DESC, i.last_seen_ms DESC, i.id LIMIT {}",
+        Landmarks::MAX_PEERS.saturating_add(1)
     );
     sql
 }
 
-pub(super) async fn observe(db: &mut PgConnection, sql: &str) -> sqlx::Result<Observed> {
-    let mut server = None;
+pub(super) async fn observe(db: &mut PgConnection, instance: InstanceId, sql: &str) -> sqlx::Result<Observed> {
+    let (mut server, mut own) = (None, Head::EMPTY);
     let mut peers = Vec::new();
     for row in raw_sql(AssertSqlSafe(sql)).fetch_all(db).await? {
         // The rows of both statements come in one list; they differ in width.
         if row.len() == 3 {
             let head = Head { seq: values::natural(&row, 1)?, hash: Hash(values::bytes(&row, 2)?) };
-            peers.push(Peer { instance: InstanceId(values::bytes(&row, 0)?), head });
+            let peer = Peer { instance: InstanceId(values::bytes(&row, 0)?), head };
+            if peer.instance == instance {
+                own = head;
+            } else if peers.len() < Landmarks::MAX_PEERS {
+                peers.push(peer);
+            }
         } else {
             server = Some(row);
         }
@@ -133,16 +140,20 @@ pub(super) async fn observe(db: &mut PgConnection, sql: &str) -> sqlx::Result<Ob
     let (mark, text) = (Mark::read(&row, 0)?, |column: usize| row.try_get::<String, _>(column));
     let identity = DatabaseIdentity::new(format!("postgres system {} database {}", text(2)?, text(3)?));
     let landmarks = Landmarks { timeline: text(4)?, synchronous: row.try_get(5)?, wal: mark.wal, peers };
-    Ok(Observed { present: Known { identity, landmarks, started: mark.started }, missing: values::natural(&row, 6)? })
+    Ok(Observed {
+        own,
+        present: Known { identity, landmarks, started: mark.started },
+        missing: values::natural(&row, 6)?,
+    })
 }
 
 impl PostgresStore {
     /// Looks at the server: what it is, what others wrote, and what it lacks of what is remembered.
     pub(super) fn observe(&mut self, action: &'static str, remembered: &Landmarks) -> Result<Observed, StoreError> {
-        let sql = observe_sql(self.instance, remembered);
+        let (instance, sql) = (self.instance, observe_sql(self.instance, remembered));
         let sql = sql.as_str();
         self.link.ask(action, |mut session| async move {
-            let observed = observe(&mut session.db, sql).await;
+            let observed = observe(&mut session.db, instance, sql).await;
             (session, observed)
         })
     }
@@ -152,11 +163,11 @@ impl PostgresStore {
         if self.known.is_running_on(mark) {
             return Ok(());
         }
-        let sql = observe_sql(self.instance, &self.known.landmarks);
+        let (instance, sql) = (self.instance, observe_sql(self.instance, &self.known.landmarks));
         let sql = sql.as_str();
         // Not `ask`: on another connection the locks would be gone.
         let observed = self.link.run(self.link.dial.deadline(), |mut session| async move {
-            let observed = observe(&mut session.db, sql).await;
+            let observed = observe(&mut session.db, instance, sql).await;
             (session, observed)
         });
         let observed = observed?.map_err(|trouble| classify("compare its server with the one before", trouble))?;
