@@ -12,7 +12,7 @@ import { fileURLToPath, pathToFileURL } from "node:url";
 import { addresses, DevnetError, readOptions, required, timeoutSeconds, whole } from "./args.mjs";
 import { clockSlot, get, head, status, untilPartOfSlot } from "./chain.mjs";
 import { keystore } from "./keys.mjs";
-import { endAll, identify, launch, mustRun, processesOf, until } from "./processes.mjs";
+import { endAll, forget, identify, launch, mustRun, processesOf, until } from "./processes.mjs";
 
 const HERE = path.dirname(fileURLToPath(import.meta.url));
 const FORKS = ["altair", "bellatrix", "capella"];
@@ -29,6 +29,7 @@ const HELP = `usage: node devnet.mjs COMMAND OPTIONS
   up --dir RUN [--tools DIR] [--nodes 1] [--validators 16] [--slot-seconds 2] [--genesis-delay SECONDS]
      [--forks altair=0,bellatrix=0,capella=0] [--patient] [--owner PID] [--lifetime 3600]
   vc --dir RUN (--signer URL | --local) [--beacons URL,URL] [--name vc]
+  end --dir RUN [--name vc]
   wait --dir RUN [--head SLOT] [--finalized EPOCH] [--slot-part 0.0-1.0] [--timeout 120]
   status --dir RUN [--epochs 4]
   down --dir RUN [--purge]
@@ -222,7 +223,7 @@ async function writeKeys(dir, beacon) {
   return { keystoresDir, passwordFile, pubkeys };
 }
 
-// ---- vc, wait, status, down
+// ---- vc, end, wait, status, down
 
 async function vc(argv) {
   const options = readOptions(argv, { dir: undefined, signer: undefined, local: false, beacons: undefined, name: "vc" });
@@ -244,6 +245,17 @@ async function vc(argv) {
     return fs.readFileSync(record.log, "utf8").includes(network.pubkeys[0]);
   });
   print({ name: options.name, pid: record.pid, log: record.log, beacons });
+}
+
+/** Ends one process for good; the network goes on without it. */
+async function end(argv) {
+  const options = readOptions(argv, { dir: undefined, name: "vc" });
+  const { dir } = loadNetwork(options);
+  const record = processesOf(dir).find(({ name }) => name === options.name);
+  if (!record) throw new DevnetError(`no ${options.name} was started in ${dir}`);
+  const ended = await endAll([record]);
+  forget(dir, record);
+  print(ended);
 }
 
 async function wait(argv) {
@@ -284,7 +296,7 @@ async function down(argv) {
   print(ended);
 }
 
-const commands = { install, up, vc, wait, status: showStatus, down };
+const commands = { install, up, vc, end, wait, status: showStatus, down };
 const [command, ...rest] = process.argv.slice(2);
 try {
   if (!Object.hasOwn(commands, command ?? "")) throw new DevnetError(HELP);

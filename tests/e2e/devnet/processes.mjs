@@ -61,6 +61,9 @@ export function launch(dir, name, program, args, env) {
   return record;
 }
 
+/** From now on nobody minds that the process is gone. */
+export const forget = (dir, { name }) => fs.rmSync(path.join(recordsDir(dir), `${name}.json`));
+
 /** Throws, with the end of the log, when a process of the network has ended. */
 export function mustRun(records) {
   for (const record of records) {
