@@ -1,9 +1,17 @@
 //! Rollbacks of a PostgreSQL that two signers share: what one of them wrote is gone, and both must notice, the idle
 //! one as well.
 
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
 use holdfast_tests::postgres::{Cluster, Stop};
+use holdfast_tests::workload::{ClientPlan, run};
+use holdfast_tests::world::CHAIN;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 
 use crate::fleet::{Fleet, Who, fences, frozen, wait_until};
+use crate::kills::number_from_environment;
 use crate::stage::sign_present;
 
 #[test]
@@ -124,4 +132,51 @@ fn a_promoted_synchronous_standby_goes_on_and_an_asynchronous_one_is_fenced() {
     assert!(one.stop().0.success());
     let status = fleet.run(Who::One, &["slashing", "status"]);
     assert_eq!(status.code, 0, "{}", status.text);
+}
+
+#[test]
+fn kills_of_the_server_in_mid_burst_raise_no_alarm() {
+    const KILLS: u32 = 10;
+    let seed = number_from_environment("HOLDFAST_SEED", 20_261_121);
+    println!("rollback kills of PostgreSQL: seed {seed}, {KILLS} kills");
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let cluster = Cluster::start();
+    let fleet = Fleet::on(&cluster);
+    let servers = [fleet.start(Who::One), fleet.start(Who::Two)];
+    let (tick, stop) = (AtomicU64::new(400), AtomicBool::new(false));
+    let released: usize = std::thread::scope(|scope| {
+        let clients: Vec<_> = servers
+            .iter()
+            .zip(0..)
+            .map(|(server, client)| {
+                let (keys, tick, stop) = (&fleet.world.keys, &tick, &stop);
+                let (address, seed) = (server.http_addr(), seed.wrapping_add(client));
+                let plan = ClientPlan { address, keys, seed, requests: u64::MAX, tick, pace: 40, stop };
+                scope.spawn(move || run(&plan))
+            })
+            .collect();
+        for _ in 0..KILLS {
+            std::thread::sleep(Duration::from_micros(rng.random_range(500..300_000)));
+            cluster.kill9();
+            cluster.start_again();
+            for server in &servers {
+                server.wait_ready();
+                wait_until("it signs again", || {
+                    server.sign(&fleet.world.keys[0].public, &CHAIN.randao(7).0).status == 200
+                });
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+        clients.into_iter().map(|client| client.join().expect("a client ends").released.len()).sum()
+    });
+    for server in servers {
+        assert!(!frozen(&server), "seed {seed}: a false alarm\n{}", server.log());
+        assert!(server.stop().0.success());
+    }
+    for who in [Who::One, Who::Two] {
+        let status = fleet.run(who, &["slashing", "status"]);
+        assert_eq!(status.code, 0, "seed {seed}: a false alarm\n{}", status.text);
+    }
+    assert!(released > 100, "only {released} signatures were released: the bursts prove nothing");
+    println!("rollback kills of PostgreSQL: {KILLS} kills, {released} signatures released, no alarm");
 }
