@@ -35,6 +35,13 @@ pub enum Then {
     Stop(Withdraw),
 }
 
+impl Interchange {
+    /// What an import of all of this into an empty database does.
+    pub fn into_nothing(&self) -> ImportReport {
+        self.iter().map(|(key, history)| plan(self, key, history, None).0).collect()
+    }
+}
+
 impl Guard {
     /// Merges histories in, upward only, all of them in one transaction or none. A key without a row gets
     /// one that has no secret and cannot sign; registering the key later starts from it. A key that the source

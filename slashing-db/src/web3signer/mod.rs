@@ -17,7 +17,8 @@
 //!
 //! # What is not covered
 //!
-//! A Web3Signer that goes on signing after the snapshot. [`Contents::connections`] names who else is connected.
+//! A Web3Signer that goes on signing after the snapshot. [`Source::connections`], asked before, names who else is
+//! connected.
 
 mod error;
 mod rows;
@@ -108,36 +109,20 @@ pub struct Contents {
     pub left_out: Vec<(i64, Fault)>,
     /// Its high watermark, if one is set.
     pub high_watermark: Option<HighWatermark>,
-    /// Who else was connected before the snapshot was taken; signers of this program are not counted.
-    pub connections: Vec<Connections>,
-    /// Where it is, without credentials.
-    pub address: String,
 }
 
-/// Reads a database of Web3Signer for the chain `expected`. Needs a Tokio runtime with time and I/O. Holds one
-/// floor for each validator, and never more than a few thousand rows.
-///
-/// # Errors
-/// [`ReadError`]; nothing was changed anywhere.
-pub async fn read(
-    options: &PostgresOptions,
-    expected: GenesisValidatorsRoot,
-    demand: Demand,
-) -> Result<Contents, ReadError> {
-    let mut source = Source::connect(options).await?;
-    let connections = source.connections().await?;
-    let contents = source.contents(expected, demand).await?;
-    Ok(Contents { connections, ..contents })
-}
-
-/// An open connection.
-struct Source {
+/// A connection to a database of Web3Signer. Needs a Tokio runtime with time and I/O.
+pub struct Source {
     db: PgConnection,
     address: String,
 }
 
 impl Source {
-    async fn connect(options: &PostgresOptions) -> Result<Self, ReadError> {
+    /// Connects. Of the options, address, password and connect time-out count.
+    ///
+    /// # Errors
+    /// [`ReadError::Address`], [`ReadError::Unreachable`].
+    pub async fn connect(options: &PostgresOptions) -> Result<Self, ReadError> {
         let parsed: Result<PgConnectOptions, sqlx::Error> = options.url.parse();
         let mut parsed = parsed.map_err(|error| ReadError::Address { problem: error.to_string() })?;
         if let Some(password) = &options.password {
@@ -169,7 +154,11 @@ impl Source {
         }
     }
 
-    async fn connections(&mut self) -> Result<Vec<Connections>, ReadError> {
+    /// Who else is connected to this database; signers of this program are not counted.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub async fn connections(&mut self) -> Result<Vec<Connections>, ReadError> {
         let rows = self.ask(Need::Connections, CONNECTIONS).await?;
         rows.iter()
             .map(|row| {
@@ -181,8 +170,17 @@ impl Source {
             .map_err(|error| ReadError::of(Need::Connections, &self.address, error))
     }
 
-    /// Everything that is read from the snapshot.
-    async fn contents(&mut self, expected: GenesisValidatorsRoot, demand: Demand) -> Result<Contents, ReadError> {
+    /// Where it is, without credentials.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Reads everything from one snapshot, for the chain `expected`. Holds one floor for each validator, and never
+    /// more than a few thousand rows.
+    ///
+    /// # Errors
+    /// [`ReadError`]; nothing was changed anywhere.
+    pub async fn read(&mut self, expected: GenesisValidatorsRoot, demand: Demand) -> Result<Contents, ReadError> {
         let millis = ANSWER_LIMIT.as_millis();
         let begin = format!(
             "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = {millis}; \
@@ -231,8 +229,7 @@ impl Source {
         self.ask(Need::Histories, "COMMIT").await?;
         let switched_off = off.len();
         let interchange = Interchange::new(expected, validators).with_switched_off(off);
-        let (address, connections) = (self.address.clone(), Vec::new());
-        Ok(Contents { interchange, switched_off, left_out, high_watermark, connections, address })
+        Ok(Contents { interchange, switched_off, left_out, high_watermark })
     }
 
     /// Refuses what is not the primary of a database of Web3Signer of the one version.
