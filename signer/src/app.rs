@@ -178,6 +178,7 @@ impl App {
         server::start(sockets.metrics, Arc::new(probes), bounds, Gauge::default(), &probe_tasks);
 
         tasks.spawn(crate::rollback::watch(guard.clone(), config.slashing.on_rollback, tasks.stopping()));
+        tasks.spawn(crate::follow::watch(Arc::clone(&loader), tasks.stopping()));
         let shutdown_delay = Duration::from_secs(config.http.shutdown_delay_seconds);
         let drain_timeout = Duration::from_secs(config.http.drain_timeout_seconds.get());
         Ok(Self { api, loader, guard, backend, tasks, probe_tasks, shutdown_delay, drain_timeout })

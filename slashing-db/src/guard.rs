@@ -18,8 +18,8 @@ use crate::identity::CallerId;
 use crate::metrics::Metrics;
 use crate::permit::{PermitTimes, SigningPermit};
 use crate::registry::{
-    DataKeyRecord, EntryWatermark, HighWatermarks, InstanceInfo, KeyInfo, KeyState, NewKey, Registered, StoredKey,
-    Switch, Tombstone, decide_entry,
+    DataKeyRecord, EntryWatermark, HighWatermarks, InstanceInfo, KeyChanges, KeyInfo, KeyState, NewKey, Registered,
+    StoredKey, Switch, Tombstone, decide_entry,
 };
 use crate::rules::{Approved, Watermarks};
 use crate::store::{Committed, ReadStore, Store};
@@ -248,6 +248,15 @@ impl Guard {
     /// [`AdminError`].
     pub async fn high_watermarks(&self) -> Result<HighWatermarks, AdminError> {
         self.read(|store| store.high_watermarks()).await
+    }
+
+    /// How often the keys of a shared database were changed so far, by any signer: switched, brought in or deleted.
+    /// `None` with SQLite, where nobody else changes keys. Read it before the keys it is to be compared for.
+    ///
+    /// # Errors
+    /// [`AdminError`].
+    pub async fn key_changes(&self) -> Result<Option<KeyChanges>, AdminError> {
+        self.read(|store| store.key_changes()).await
     }
 
     /// The signers that share the database, last seen first; none with SQLite, where there is only this one.

@@ -71,8 +71,8 @@ pub use identity::CallerId;
 pub use metrics::Metrics;
 pub use permit::{PermitTimes, SigningPermit};
 pub use registry::{
-    DataKeyId, DataKeyRecord, EntryWatermark, Floor, HighWatermarks, InstanceInfo, KeyInfo, KeyOrigin, KeyState,
-    NewKey, Registered, Registration, SealedKey, StoredKey, Switch, Tombstone, Withdraw, Withdrawn,
+    DataKeyId, DataKeyRecord, EntryWatermark, Floor, HighWatermarks, InstanceInfo, KeyChanges, KeyInfo, KeyOrigin,
+    KeyState, NewKey, Registered, Registration, SealedKey, StoredKey, Switch, Tombstone, Withdraw, Withdrawn,
 };
 pub use rules::{Approval, AttestationMark, BlockMark, Denial, SlashingReason, Watermarks};
 #[cfg(feature = "fault-injection")]

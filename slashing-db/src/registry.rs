@@ -252,6 +252,10 @@ pub struct HighWatermarks {
     pub target: Option<Epoch>,
 }
 
+/// How often the keys of a shared database were changed. Another number means that it is time to look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeyChanges(pub u64);
+
 /// A signer that uses a shared database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InstanceInfo {

@@ -13,8 +13,8 @@ use crate::error::{RegisterError, StoreError};
 use crate::identity::CallerId;
 use crate::journal::{BatchHeader, Hash, Head};
 use crate::registry::{
-    DataKeyRecord, Entry, HighWatermarks, InstanceInfo, KeyInfo, KeyState, NewKey, Registered, StoredKey, Switch,
-    Withdraw, Withdrawn,
+    DataKeyRecord, Entry, HighWatermarks, InstanceInfo, KeyChanges, KeyInfo, KeyState, NewKey, Registered, StoredKey,
+    Switch, Withdraw, Withdrawn,
 };
 use crate::rules::Watermarks;
 
@@ -252,6 +252,10 @@ pub(crate) trait ReadStore: Send {
     fn high_watermarks(&mut self) -> Result<HighWatermarks, StoreError>;
     /// Wrapped data keys, by id.
     fn data_keys(&mut self) -> Result<Vec<DataKeyRecord>, StoreError>;
+    /// How often keys were changed so far, by anybody; `None` where nobody else can change them.
+    fn key_changes(&mut self) -> Result<Option<KeyChanges>, StoreError> {
+        Ok(None)
+    }
     /// The signers that use a shared database, last seen first; none where there is only this one.
     fn instances(&mut self) -> Result<Vec<InstanceInfo>, StoreError> {
         Ok(Vec::new())

@@ -16,7 +16,7 @@ use crate::error::StoreError;
 use crate::identity::CallerId;
 use crate::journal::{Hash, Head, InstanceId};
 use crate::registry::{
-    DataKeyId, DataKeyRecord, HighWatermarks, InstanceInfo, KeyInfo, Registration, SealedKey, StoredKey,
+    DataKeyId, DataKeyRecord, HighWatermarks, InstanceInfo, KeyChanges, KeyInfo, Registration, SealedKey, StoredKey,
 };
 use crate::store::{Enrolled, ReadStore};
 
@@ -147,6 +147,12 @@ impl ReadStore for PostgresReader {
                 })
             },
         )
+    }
+
+    fn key_changes(&mut self) -> Result<Option<KeyChanges>, StoreError> {
+        let sql = "SELECT key_changes FROM holdfast.meta WHERE id = 1";
+        let found = self.all("count the changes of keys", || sqlx::query(sql), |row| values::natural(row, 0))?;
+        Ok(found.into_iter().next().map(KeyChanges))
     }
 
     fn instances(&mut self) -> Result<Vec<InstanceInfo>, StoreError> {
