@@ -8,6 +8,8 @@ pub mod journal;
 pub mod keys;
 pub mod postgres;
 pub mod proxy;
+pub mod shim;
 pub mod vectors;
+pub mod verify;
 pub mod workload;
 pub mod world;

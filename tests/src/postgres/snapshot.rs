@@ -61,7 +61,8 @@ impl Cluster {
 
     /// Starts a second server on a copy of the data, with the same passwords and without TLS.
     pub fn start_from(snapshot: &Snapshot, builder: &Builder) -> Self {
-        let cluster = Self::lay_out(builder.disk, snapshot.credentials.clone(), |_, _| None);
+        let cluster =
+            Self::lay_out(builder.disk, builder.environment.clone(), snapshot.credentials.clone(), |_, _| None);
         copy(&snapshot.folder, &cluster.data());
         for (name, value) in &builder.settings {
             cluster.append("postgresql.conf", &format!("{name} = '{}'\n", value.replace('\'', "''")));
