@@ -1,13 +1,30 @@
 //! Files, commands and requests that these tests share.
 
 use std::path::PathBuf;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use holdfast_tests::finished::{self, Finished};
 use holdfast_tests::harness::Server;
 use holdfast_tests::http::{Response, once};
 use holdfast_tests::keys::TestKey;
+use holdfast_tests::postgres::Cluster;
 use holdfast_tests::world::{GENESIS_VALIDATORS_ROOT, World};
 use serde_json::{Value, json};
+
+/// The PostgreSQL server of this test program, started with its first test.
+pub(crate) fn cluster() -> &'static Cluster {
+    static SHARED: OnceLock<Cluster> = OnceLock::new();
+    SHARED.get_or_init(Cluster::start)
+}
+
+/// The address of a new, empty database on it.
+pub(crate) fn empty_database() -> String {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let name = format!("holdfast_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+    cluster().create_database(&name);
+    cluster().url_for(cluster().addr(), &name)
+}
 
 /// `holdfast --json <world's arguments> <rest>`
 pub(crate) fn run(world: &World, rest: &[&str]) -> Finished {
