@@ -22,16 +22,19 @@ use crate::guard::{GuardHealth, release};
 use crate::identity::CallerId;
 use crate::journal::codec::Encoder;
 use crate::journal::merkle::Accumulator;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+use crate::journal::retention::Waker;
 use crate::journal::{BatchHeader, Entry, Head, InstanceId, Outcome, leaf};
 use crate::metrics::{Metrics, ReasonLabel};
 use crate::permit::{PermitTimes, SigningPermit};
 use crate::registry::KeyState;
 use crate::rules::{Approved, Denial, Horizon, Verdict, Watermarks, judge, judge_chain};
-use crate::store::{Committed, Load, Planned, ReadStore, Row, Store};
+use crate::store::{Committed, Load, Planned, Pruned, ReadStore, Row, Store};
 use fence::Distrust;
 
 mod fence;
 mod heartbeat;
+mod prune;
 
 /// How long before genesis a fence "now" is still believed: a clock further back is taken to be wrong.
 const LONGEST_WAIT_FOR_GENESIS_MILLIS: u64 = 30 * 24 * 60 * 60 * 1000;
@@ -68,6 +71,12 @@ pub(crate) enum Command {
     },
     /// Time to look at the database although nobody asks.
     Heartbeat,
+    Prune {
+        chain: InstanceId,
+        from: Head,
+        upto: Head,
+        reply: oneshot::Sender<Result<Pruned, StoreError>>,
+    },
     Stop(oneshot::Sender<()>),
 }
 
@@ -169,6 +178,9 @@ pub(crate) struct Core {
     channels: Option<(mpsc::Sender<Command>, mpsc::Sender<Read>)>,
     /// Dropped to end the heartbeat.
     beating: Option<heartbeat::Beating>,
+    /// The way to the archiver, if batches are archived.
+    #[cfg(any(feature = "sqlite", feature = "postgres"))]
+    pub(crate) archiver: Option<Waker>,
     threads: Vec<JoinHandle<()>>,
     /// Stand-ins for the moment of dropping, always closed.
     closed: (mpsc::Sender<Command>, mpsc::Sender<Read>),
@@ -190,6 +202,8 @@ impl Core {
         let root = settings.genesis_validators_root;
         let anchor = settings.anchor.as_deref();
         let anchor = anchor.map(|path| Anchor::attach(path, store.as_mut(), instance, root, now)).transpose()?;
+        #[cfg(any(feature = "sqlite", feature = "postgres"))]
+        let archive_reader = prune::prepare(&settings, store.as_ref())?;
         let (commands, command_queue) = mpsc::channel(settings.queue_capacity.get());
         let (reads, read_queue) = mpsc::channel(READ_QUEUE_CAPACITY);
         let (health, _) = watch::channel(GuardHealth::Serving);
@@ -202,6 +216,8 @@ impl Core {
             shared,
             beating: None,
             channels: Some((commands, reads)),
+            #[cfg(any(feature = "sqlite", feature = "postgres"))]
+            archiver: None,
             threads: Vec::new(),
             closed: (mpsc::channel(1).0, mpsc::channel(1).0),
         };
@@ -211,6 +227,10 @@ impl Core {
             let (beating, body) = heartbeat::new(core.commands(), every);
             core.beating = Some(beating);
             core.threads.push(spawn("holdfast-beat", body)?);
+        }
+        #[cfg(any(feature = "sqlite", feature = "postgres"))]
+        if let Some((retention, store)) = archive_reader {
+            core.start_archiver(retention, store, instance)?;
         }
         Ok(core)
     }
@@ -228,6 +248,8 @@ impl Drop for Core {
     fn drop(&mut self) {
         drop(self.beating.take());
         drop(self.channels.take());
+        #[cfg(any(feature = "sqlite", feature = "postgres"))]
+        drop(self.archiver.take());
         for thread in self.threads.drain(..) {
             // A thread that panicked has frozen protection already.
             drop(thread.join());
@@ -317,6 +339,11 @@ impl Committer {
                         drop(reply.send(result));
                     }
                     Command::Heartbeat => beat = true,
+                    Command::Prune { chain, from, upto, reply } => {
+                        self.commit(&mut batch);
+                        let result = self.prune(chain, from, upto);
+                        drop(reply.send(result));
+                    }
                     Command::Stop(stopped) => {
                         self.commit(&mut batch);
                         queue.close();

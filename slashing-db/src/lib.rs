@@ -65,6 +65,8 @@ pub use db::SlashingDb;
 #[cfg(feature = "sqlite")]
 pub use db::StoreOptions;
 pub use db::{BindOptions, DEFAULT_FUTURE_TOLERANCE_SLOTS, DEFAULT_MAX_BATCH, DEFAULT_QUEUE_CAPACITY};
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub use error::ArchiveError;
 pub use error::{AdminError, Class, FreezeReason, OpenError, Refusal, RegisterError, StoreError};
 pub use guard::{Guard, GuardHealth, ImportMode, Then};
 pub use identity::CallerId;

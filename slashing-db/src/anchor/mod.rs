@@ -273,6 +273,14 @@ impl Anchor {
         }
     }
 
+    /// The newest mark once it is durable, if it can be made so now: what it names must stay in the database.
+    pub(crate) fn settle(&mut self) -> Option<Head> {
+        if self.unflushed {
+            self.flush();
+        }
+        (!self.unflushed && !self.failing).then_some(self.record.head)
+    }
+
     /// Writes suspicion of the database durably, which is from now on the one to compare with.
     pub(crate) fn suspect(
         &mut self,

@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use holdfast_domain::{GenesisValidatorsRoot, PublicKey, UnixMillis};
 
-use super::{Committed, DecideEntry, Judge, Load, Merge, ReadStore, Store, Withdraw, Withdrawn};
+use super::{Committed, DecideEntry, Judge, Load, Merge, Pruned, ReadStore, Store, Withdraw, Withdrawn};
 use crate::anchor::{DatabaseIdentity, Landmarks, RollbackKind};
 use crate::error::{FreezeReason, RegisterError, StoreError};
 use crate::identity::CallerId;
-use crate::journal::{Hash, Head};
+use crate::journal::{Hash, Head, InstanceId};
 use crate::registry::{DataKeyRecord, KeyState, NewKey, Registered, Switch};
 use crate::rules::Watermarks;
 
@@ -194,6 +194,10 @@ impl<S: Store + ?Sized> Store for FaultyStore<S> {
 
     fn heartbeat(&mut self) -> Result<(), StoreError> {
         self.inner.heartbeat()
+    }
+
+    fn prune(&mut self, chain: InstanceId, from: Head, upto: Head) -> Result<Pruned, StoreError> {
+        self.write(|inner| inner.prune(chain, from, upto))
     }
 
     fn tidy(&mut self, load: Load) {

@@ -11,7 +11,7 @@ use holdfast_domain::{GenesisValidatorsRoot, PublicKey, UnixMillis};
 use crate::anchor::{DatabaseIdentity, Landmarks, RollbackKind};
 use crate::error::{RegisterError, StoreError};
 use crate::identity::CallerId;
-use crate::journal::{BatchHeader, Hash, Head};
+use crate::journal::{BatchHeader, Hash, Head, InstanceId, StoredBatch};
 use crate::registry::{
     DataKeyRecord, Entry, HighWatermarks, InstanceInfo, KeyChanges, KeyInfo, KeyState, NewKey, Registered, StoredKey,
     Switch, Withdraw, Withdrawn,
@@ -112,6 +112,17 @@ pub(crate) enum Load {
     Idle,
     /// Somebody does: only what is urgent.
     Busy,
+}
+
+/// What became of batches that were to be taken out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pruned {
+    /// They are out; the journal begins after them.
+    Done,
+    /// The journal does not begin, or go on, where it was said to. Nothing was changed.
+    Moved,
+    /// Not now: what may be needed to notice a lost database cannot be made durable, or one is suspected.
+    Unsettled,
 }
 
 /// Judges loaded rows in place. `rows` is parallel to the `keys` given to [`Store::commit_batch`].
@@ -232,6 +243,10 @@ pub(crate) trait Store: Send {
         Ok(())
     }
 
+    /// Takes the archived batches after `from`, up to and with `upto`, out of a chain, and leaves `upto` as its base.
+    /// Changes nothing unless `from` is the base and `upto` is in the chain.
+    fn prune(&mut self, chain: InstanceId, from: Head, upto: Head) -> Result<Pruned, StoreError>;
+
     /// Housekeeping between batches, after every reply has been delivered. Failure is harmless.
     fn tidy(&mut self, load: Load);
 
@@ -256,6 +271,23 @@ pub(crate) trait ReadStore: Send {
     fn key_changes(&mut self) -> Result<Option<KeyChanges>, StoreError> {
         Ok(None)
     }
+    /// The batch after which the rows of a chain begin; [`Head::EMPTY`] if none was ever taken out.
+    fn journal_base(&mut self, chain: InstanceId) -> Result<Head, StoreError>;
+    /// The end of a chain's rows; [`Head::EMPTY`] if there are none.
+    fn journal_head(&mut self, chain: InstanceId) -> Result<Head, StoreError>;
+    /// Up to `limit` batches of a chain after number `seq`, in order, as stored.
+    fn batches_after(&mut self, chain: InstanceId, seq: u64, limit: usize) -> Result<Vec<StoredBatch>, StoreError>;
+    /// Of the batches after number `seq`, up to number `limit`, the last one made before `cutoff`. The order of the
+    /// chain is the order of time: whatever comes before an old batch is older, even if a clock said otherwise.
+    fn last_before(
+        &mut self,
+        chain: InstanceId,
+        seq: u64,
+        limit: u64,
+        cutoff: UnixMillis,
+    ) -> Result<Option<u64>, StoreError>;
+    /// The keys of up to `limit` rows from number `id` on, in order.
+    fn keys_from(&mut self, id: RowId, limit: usize) -> Result<Vec<(RowId, PublicKey)>, StoreError>;
     /// The signers that use a shared database, last seen first; none where there is only this one.
     fn instances(&mut self) -> Result<Vec<InstanceInfo>, StoreError> {
         Ok(Vec::new())

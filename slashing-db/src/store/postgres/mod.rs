@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use holdfast_domain::{GenesisValidatorsRoot, PublicKey, UnixMillis};
 
-use super::{Committed, DecideEntry, Enrolled, Judge, KeyRow, Load, Merge, ReadStore, Record, Store};
+use super::{Committed, DecideEntry, Enrolled, Judge, KeyRow, Load, Merge, Pruned, ReadStore, Record, Store};
 use crate::anchor::{self, DatabaseIdentity, Landmarks, RollbackKind};
 use crate::error::{FreezeReason, OpenError, RegisterError, StoreError};
 use crate::identity::CallerId;
@@ -40,7 +40,7 @@ use link::Link;
 use server::Known;
 use session::{Dial, Session};
 
-pub(crate) use journal::PostgresJournal;
+pub(crate) use journal::open_journal;
 pub use schema::SchemaVersion;
 pub use session::PostgresOptions;
 
@@ -467,6 +467,13 @@ impl Store for PostgresStore {
 
     fn identity(&self) -> Result<DatabaseIdentity, StoreError> {
         Ok(self.known.identity.clone())
+    }
+
+    fn prune(&mut self, chain: InstanceId, from: Head, upto: Head) -> Result<Pruned, StoreError> {
+        self.link.ask("delete archived batches", |mut session| async move {
+            let pruned = journal::prune(&mut session.db, chain, from, upto).await;
+            (session, pruned)
+        })
     }
 
     fn tidy(&mut self, _load: Load) {

@@ -7,6 +7,7 @@
 //! earlier error, and the journal head is read again to be sure. Anything below SQLite (`SQLITE_IOERR`),
 //! damage, or a violated constraint freezes wherever it happens.
 
+mod journal;
 mod open;
 mod read;
 mod values;
@@ -17,7 +18,8 @@ use holdfast_domain::{GenesisValidatorsRoot, PublicKey, UnixMillis};
 use rusqlite::{CachedStatement, Connection, ErrorCode, OptionalExtension, params};
 
 use super::{
-    Committed, DecideEntry, Enrolled, Judge, KeyRow, Load, Merge, Merged, Planned, ReadStore, Record, Row, RowId, Store,
+    Committed, DecideEntry, Enrolled, Judge, KeyRow, Load, Merge, Merged, Planned, Pruned, ReadStore, Record, Row,
+    RowId, Store,
 };
 use crate::anchor::DatabaseIdentity;
 use crate::error::{FreezeReason, OpenError, RegisterError, StoreError};
@@ -26,8 +28,9 @@ use crate::journal::{Hash, Head, InstanceId};
 use crate::registry::{DataKeyRecord, Entry, KeyState, NewKey, Registered, Registration, Switch, Withdraw, Withdrawn};
 use crate::rules::Watermarks;
 
-pub(crate) use open::open_read_only;
-pub(crate) use values::{Signed, blob};
+pub(crate) use journal::open_journal;
+use open::open_read_only;
+use values::{Signed, blob};
 
 /// Pages written since the last checkpoint after which a quiet moment is used for the next.
 const CHECKPOINT_WHEN_IDLE_PAGES: u64 = 1_000;
@@ -300,6 +303,12 @@ impl Store for SqliteStore {
 
     fn identity(&self) -> Result<DatabaseIdentity, StoreError> {
         self.lock.describe().map_err(|error| StoreError::retryable("examine its own file", error))
+    }
+
+    fn prune(&mut self, chain: InstanceId, from: Head, upto: Head) -> Result<Pruned, StoreError> {
+        let (pruned, pages) = self.transaction(|db| journal::prune(db, chain, from, upto))?;
+        self.pages_since_checkpoint = self.pages_since_checkpoint.saturating_add(pages);
+        Ok(pruned)
     }
 
     fn tidy(&mut self, load: Load) {
