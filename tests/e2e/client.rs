@@ -27,10 +27,9 @@ impl ClientLog {
         Self { path: path.to_owned(), begin: read(path).len() }
     }
 
-    /// Errors and warnings.
-    pub(crate) fn complaints(&self) -> Vec<String> {
-        let lines = self.lines();
-        lines.into_iter().filter(|line| line.contains(" error: ") || line.contains(" warn: ")).collect()
+    /// Errors: duties that failed are among them. Warnings are about the chain.
+    pub(crate) fn errors(&self) -> Vec<String> {
+        self.lines().into_iter().filter(|line| line.contains(" error: ")).collect()
     }
 
     /// What was published for each of these slots.

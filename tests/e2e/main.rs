@@ -44,11 +44,13 @@ fn assert_nothing_slashable(status: &ChainStatus) {
     assert_eq!(status.proposer_slashings + status.attester_slashings, 0, "{status:?}");
 }
 
-/// At least `percent` of the votes of each complete epoch from `first` on are in blocks.
-fn assert_votes(status: &ChainStatus, first: u64, percent: u64) {
-    for votes in status.attestations.iter().filter(|votes| votes.complete && votes.epoch >= first) {
-        assert!(votes.included * 100 >= votes.expected * percent, "votes are missing in {votes:?} of {status:?}");
-    }
+/// At least `percent` of the votes of all complete epochs are in blocks, and of each epoch what finality needs.
+fn assert_votes(status: &ChainStatus, percent: u64) {
+    let complete = || status.attestations.iter().filter(|votes| votes.complete);
+    let (included, expected): (u64, u64) =
+        complete().fold((0, 0), |sum, votes| (sum.0 + votes.included, sum.1 + votes.expected));
+    assert!(included * 100 >= expected * percent, "votes are missing in {status:?}");
+    assert!(complete().all(|votes| votes.included * 3 >= votes.expected * 2), "votes are missing in {status:?}");
 }
 
 #[test]

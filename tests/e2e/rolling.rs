@@ -128,13 +128,13 @@ fn assert_nothing_missed(log: &ClientLog, slots: std::ops::RangeInclusive<u64>, 
     let complete = Published { blocks: 1, attestations: validators / SLOTS_PER_EPOCH, sync_votes: validators };
     let published = log.published(slots.clone());
     let missed: Vec<_> = published.iter().filter(|(_, published)| **published != complete).collect();
-    println!("rolling restarts: slots {slots:?}, failed duties: {missed:?}, complaints: {:?}", log.complaints());
+    println!("rolling restarts: slots {slots:?}, failed duties: {missed:?}, errors: {:?}", log.errors());
     assert!(
         missed.is_empty(),
         "duties are missing in {missed:?}; each slot should have {complete:?}: {:?}",
-        log.complaints()
+        log.errors()
     );
-    assert!(log.complaints().is_empty(), "the client complains: {:?}", log.complaints());
+    assert!(log.errors().is_empty(), "the client reports errors: {:?}", log.errors());
 }
 
 /// Restarts PostgreSQL and prints what that cost. Ends when both instances serve again.
@@ -156,9 +156,9 @@ fn restart_database(cluster: &Cluster, balancer: &Balancer, instances: &[Instanc
         *statuses.entry(passed.status).or_default() += 1;
     }
     println!(
-        "PostgreSQL restarted in {:.2} s: answers in that slot {statuses:?}, complaints of the client: {:?}",
+        "PostgreSQL restarted in {:.2} s: answers in that slot {statuses:?}, errors of the client: {:?}",
         down.as_secs_f64(),
-        log.complaints()
+        log.errors()
     );
     assert!(statuses.keys().all(|status| [200, 502, 503, 504].contains(status)), "{statuses:?}");
 }

@@ -70,7 +70,7 @@ pub(crate) fn run(network: &Network, folder: &Path, phases: &Phases) -> Left {
     assert!(answers.unsigned.is_empty(), "requests of the client got no signature: {answers:?}");
     let status = network.status();
     assert!(status.missed_slots.len() <= 1, "slots without a block: {status:?}");
-    assert_votes(&status, 0, 90);
+    assert_votes(&status, 90);
     println!(
         "sync committee: {} of {} votes; missed slots: {:?}",
         status.sync_votes, status.sync_seats, status.missed_slots
@@ -97,7 +97,7 @@ pub(crate) fn run(network: &Network, folder: &Path, phases: &Phases) -> Left {
     network.wait_head(head + SLOTS_PER_EPOCH, 0.9);
     let status = network.status();
     assert!(status.missed_slots.len() <= 1 + KILLED_AT.len(), "slots without a block: {status:?}");
-    assert_votes(&status, 0, 60);
+    assert_votes(&status, 80);
     assert_nothing_slashable(&status);
     assert_eq!(refusals(&client_log), 0, "Holdfast refused duties; see {}", client_log.display());
     let key = &network.pubkeys()[0];

@@ -3,6 +3,8 @@
 //!
 //! `HOLDFAST_SEED` replays a run, `HOLDFAST_FLEET_REQUESTS` makes a longer one.
 
+mod keys;
+
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use holdfast_tests::auditor::Auditor;
