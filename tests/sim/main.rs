@@ -37,6 +37,7 @@ mod chains;
 mod clock;
 mod instance;
 mod ledger;
+mod mutants;
 mod on_postgres;
 mod on_sqlite;
 mod plan;

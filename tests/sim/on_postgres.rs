@@ -5,6 +5,7 @@
 //! as the lost server had kept them: what was acknowledged and is lost afterwards is known exactly.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use holdfast_slashing_db::PostgresOptions;
 use holdfast_slashing_db::journal::{InstanceId, Reader};
@@ -18,6 +19,9 @@ use crate::stage::{Cast, Stage};
 
 /// New signatures that must be lost by a rollback, at least.
 const SIGNED_BEFORE_A_ROLLBACK: u64 = 15;
+/// How long others sign before a loss that an idle signer must notice although the timeline stays: it looks at the server
+/// every second, and what came and went between two looks only the one who wrote it notices (ADR 0009).
+const LOOKS_OF_AN_IDLE_SIGNER: Duration = Duration::from_millis(2_500);
 /// Refusals that a closed port must cause.
 const REFUSALS_OF_A_CLOSED_PORT: u64 = 5;
 
@@ -113,6 +117,9 @@ impl OnPostgres<'_> {
     fn older_backup(&mut self) -> Result<(), String> {
         let idle = self.idle();
         let snapshot = self.cluster.base_backup();
+        if idle.is_some() {
+            std::thread::sleep(LOOKS_OF_AN_IDLE_SIGNER);
+        }
         let went = self.roll_back_to(&snapshot);
         self.busy(idle);
         went
