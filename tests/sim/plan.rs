@@ -183,7 +183,7 @@ pub(crate) fn eras(stage: &'static str, kinds: &[Kind], seed: u64, faults: u64, 
             stage,
             number,
             seed: rng.random(),
-            policy: if number % 3 == 2 { Policy::Fence } else { Policy::Freeze },
+            policy: if number % 2 == 1 { Policy::Fence } else { Policy::Freeze },
             faults: faults.to_vec(),
             requests_between,
         })
