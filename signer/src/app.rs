@@ -1,8 +1,8 @@
 //! The composition root: the only place that knows every part, and the order in which they start
 //! and stop.
 //!
-//! Start: bind, open the record, accept, load keys, ready. Stop: unready, stop accepting, finish
-//! what is in progress, close the record, drop the keys.
+//! Start: bind, open the record, accept, load keys, ready. Stop: unready, send clients elsewhere, stop accepting,
+//! finish what is in progress, close the record, drop the keys.
 
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
@@ -29,6 +29,9 @@ use crate::pipeline::{KeysReady, Signer};
 
 /// Connections of the metrics listener: a few scrapers and probes.
 const METRICS_CONNECTIONS: usize = 64;
+
+/// How long an idle connection is kept at shutdown, for what was sent on it before: time for a busy machine to read it.
+const LAST_WORD: Duration = Duration::from_millis(250);
 
 /// How long a scraper may take to finish when the process stops.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(500);
@@ -90,6 +93,7 @@ pub(crate) struct App {
     tasks: Tasks,
     /// The metrics listener's, which is the last to stop: until then it says that the process is unready.
     probe_tasks: Tasks,
+    shutdown_delay: Duration,
     drain_timeout: Duration,
 }
 
@@ -168,14 +172,16 @@ impl App {
 
         let head_timeout = Duration::from_secs(config.http.header_timeout_seconds.get());
         let max_connections = config.http.max_connections.get();
-        let bounds = ServerBounds { max_connections, head_timeout };
+        let bounds = ServerBounds { max_connections, head_timeout, last_word: LAST_WORD };
         server::start(sockets.http, Arc::clone(&api), bounds, metrics.connections.clone(), &tasks);
-        let bounds = ServerBounds { max_connections: METRICS_CONNECTIONS, head_timeout };
+        let bounds = ServerBounds { max_connections: METRICS_CONNECTIONS, head_timeout, last_word: Duration::ZERO };
         server::start(sockets.metrics, Arc::new(probes), bounds, Gauge::default(), &probe_tasks);
 
         tasks.spawn(crate::rollback::watch(guard.clone(), config.slashing.on_rollback, tasks.stopping()));
+        tasks.spawn(crate::follow::watch(Arc::clone(&loader), tasks.stopping()));
+        let shutdown_delay = Duration::from_secs(config.http.shutdown_delay_seconds);
         let drain_timeout = Duration::from_secs(config.http.drain_timeout_seconds.get());
-        Ok(Self { api, loader, guard, backend, tasks, probe_tasks, drain_timeout })
+        Ok(Self { api, loader, guard, backend, tasks, probe_tasks, shutdown_delay, drain_timeout })
     }
 
     /// Opens the stored keys. Requests are answered 503 until this is done.
@@ -191,11 +197,16 @@ impl App {
         self.guard.frozen().await
     }
 
-    /// Stops in good order. What is still in progress at the deadline is cut off: recorded, but not
-    /// answered; the client may send it again.
+    /// Stops in good order: unready at once, then for the configured delay serving as before, then no longer
+    /// accepting and finishing what was begun. What is still in progress at the deadline is cut off: recorded,
+    /// but not answered; the client may send it again.
     pub(crate) async fn stop(self) -> Stopped {
-        self.tasks.begin_stop();
+        self.tasks.begin_leaving();
         let in_progress = self.api.in_flight();
+        if !self.shutdown_delay.is_zero() {
+            info!(in_progress, seconds = self.shutdown_delay.as_secs(), "unready; serving on until clients have moved");
+            tokio::time::sleep(self.shutdown_delay).await;
+        }
         info!(in_progress, "stopping: no new connections, finishing requests in progress");
         let drained = self.tasks.stop(self.drain_timeout).await;
         let cut_off = self.api.in_flight();

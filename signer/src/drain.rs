@@ -1,5 +1,7 @@
 //! Tracked tasks, so that stopping means something: every task the program starts is counted,
 //! hears when it should finish, and is waited for up to a deadline.
+//!
+//! Before tasks are told to finish they may be *leaving*: all goes on, but whoever asks is told to go elsewhere.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -13,13 +15,24 @@ use tokio::task::JoinHandle;
 pub(crate) struct Tasks(Arc<Group>);
 
 struct Group {
-    stopping: watch::Sender<bool>,
+    stage: watch::Sender<Stage>,
     running: watch::Sender<usize>,
+}
+
+/// How far stopping is. It only moves on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Stage {
+    /// Not begun.
+    Running,
+    /// All is served, and sends its clients elsewhere.
+    Leaving,
+    /// Tasks finish.
+    Stopping,
 }
 
 /// Tells a task when to finish.
 #[derive(Clone)]
-pub(crate) struct Stopping(watch::Receiver<bool>);
+pub(crate) struct Stopping(watch::Receiver<Stage>);
 
 /// Tasks still running at the deadline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,7 +53,7 @@ impl Drop for Counted {
 impl Tasks {
     /// A group without tasks.
     pub(crate) fn new() -> Self {
-        Self(Arc::new(Group { stopping: watch::Sender::new(false), running: watch::Sender::new(0) }))
+        Self(Arc::new(Group { stage: watch::Sender::new(Stage::Running), running: watch::Sender::new(0) }))
     }
 
     /// Starts a task of this group. It should watch [`Self::stopping`].
@@ -59,17 +72,30 @@ impl Tasks {
 
     /// The signal a task waits for beside its work.
     pub(crate) fn stopping(&self) -> Stopping {
-        Stopping(self.0.stopping.subscribe())
+        Stopping(self.0.stage.subscribe())
     }
 
-    /// Whether stopping has begun.
-    pub(crate) fn is_stopping(&self) -> bool {
-        *self.0.stopping.borrow()
+    /// Whether clients should go elsewhere.
+    pub(crate) fn is_leaving(&self) -> bool {
+        *self.0.stage.borrow() >= Stage::Leaving
+    }
+
+    /// From now on clients are sent elsewhere; tasks go on.
+    pub(crate) fn begin_leaving(&self) {
+        self.advance(Stage::Leaving);
     }
 
     /// Tells every task to finish; does not wait.
-    pub(crate) fn begin_stop(&self) {
-        self.0.stopping.send_replace(true);
+    fn begin_stop(&self) {
+        self.advance(Stage::Stopping);
+    }
+
+    fn advance(&self, to: Stage) {
+        self.0.stage.send_if_modified(|stage| {
+            let moves = *stage < to;
+            *stage = (*stage).max(to);
+            moves
+        });
     }
 
     /// Tells every task to finish and waits for the last one, at most `deadline`.
@@ -88,13 +114,19 @@ impl Stopping {
     /// Completes when stopping begins, at once if it has begun.
     pub(crate) async fn begun(&mut self) {
         // An error means the group is gone, which is stopping too.
-        let _ = self.0.wait_for(|stopping| *stopping).await;
+        let _ = self.0.wait_for(|stage| *stage == Stage::Stopping).await;
+    }
+
+    /// Whether clients should go elsewhere.
+    pub(crate) fn is_leaving(&self) -> bool {
+        *self.0.borrow() >= Stage::Leaving
     }
 }
 
 #[cfg(test)]
 mod tests {
-    //! Proves: stop waits for tasks, tells them, gives up at the deadline and says how many were left.
+    //! Proves: stop waits for tasks, tells them, gives up at the deadline and says how many were left; leaving comes
+    //! before and tells no task to finish.
     use super::*;
 
     #[tokio::test]
@@ -102,9 +134,12 @@ mod tests {
         let tasks = Tasks::new();
         let mut stopping = tasks.stopping();
         let handle = tasks.spawn(async move { stopping.begun().await });
-        assert!(!tasks.is_stopping());
+        assert!(!tasks.is_leaving());
+        tasks.begin_leaving();
+        assert!(tasks.is_leaving());
+        assert!(!handle.is_finished());
         assert_eq!(tasks.stop(Duration::from_mins(1)).await, Ok(()));
-        assert!(tasks.is_stopping());
+        assert!(tasks.is_leaving());
         handle.await.expect("the task ended by itself");
     }
 

@@ -1,22 +1,24 @@
-//! Bringing keys from the database into memory: at start, after the listeners are up, and again
-//! on request.
+//! Bringing keys from the database into memory: at start, after the listeners are up, again on request, and
+//! when another signer on the same database changed them.
 //!
 //! A load replaces the whole keyring at once, so a request sees the keys of one load or of the
 //! next. A key that cannot be opened is reported and left out; the others sign. A load that fails
 //! as a whole leaves the keys that were there: an outage never takes keys away.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use holdfast_domain::Clock;
+use holdfast_domain::{Clock, PublicKey};
 use holdfast_enclave::backend::KeyBackend;
 use holdfast_enclave::{DataKey, LocalBackend};
+use holdfast_slashing_db::KeyChanges;
 use tokio::runtime::Handle;
 use tracing::{error, info, warn};
 
 use crate::clock::{Stopwatch, rfc3339};
 use crate::config::{Config, KeyProvider, KeysConfig};
-use crate::custody::{self, Custody, CustodyError, Unsealed};
+use crate::custody::{self, Custody, CustodyError, Difference, Unsealed};
 use crate::drain::Tasks;
 use crate::outcome::chain;
 use crate::pipeline::Signer;
@@ -61,6 +63,24 @@ pub(crate) enum Reload {
     AlreadyRunning,
 }
 
+/// What became of a look for changes that others made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Followed {
+    /// Nobody else can change keys.
+    Alone,
+    /// The keys are those that are loaded.
+    Unchanged,
+    /// They were others.
+    Changed {
+        /// Keys opened.
+        added: usize,
+        /// Keys dropped, because they were deleted.
+        removed: usize,
+        /// Keys that cannot be opened.
+        failed: usize,
+    },
+}
+
 /// Loads keys.
 pub(crate) struct KeyLoader {
     /// Locked while keys load.
@@ -76,6 +96,8 @@ pub(crate) struct KeyLoader {
     failed: AtomicUsize,
     running: AtomicBool,
     state: Mutex<ReloadState>,
+    /// How often keys had been changed when the loaded ones were read.
+    seen: Mutex<Option<KeyChanges>>,
 }
 
 impl KeyLoader {
@@ -99,6 +121,7 @@ impl KeyLoader {
             failed: AtomicUsize::new(0),
             running: AtomicBool::new(false),
             state: Mutex::new(ReloadState::Idle),
+            seen: Mutex::new(None),
         }
     }
 
@@ -151,16 +174,72 @@ impl KeyLoader {
         let opened = tokio::task::spawn_blocking(move || {
             Handle::current().block_on(async {
                 let mut custody = loader.custody.lock().await;
-                let KeysConfig { provider, passphrase_file, .. } = &loader.config.keys;
-                let would_ask = *provider == KeyProvider::Passphrase && passphrase_file.is_none();
-                if custody.data_key.is_none() && would_ask {
-                    return Err(CustodyError::NoPassphrase);
-                }
+                loader.never_ask(&custody)?;
                 custody.ensure_data_key(&loader.config).await
             })
         });
         // A panic there is one here.
         opened.await.unwrap_or_else(|failure| std::panic::resume_unwind(failure.into_panic()))
+    }
+
+    /// Refuses where opening the data key would mean a question on the terminal.
+    fn never_ask(&self, custody: &Custody) -> Result<(), CustodyError> {
+        let KeysConfig { provider, passphrase_file, .. } = &self.config.keys;
+        let would_ask = *provider == KeyProvider::Passphrase && passphrase_file.is_none();
+        if custody.data_key.is_none() && would_ask { Err(CustodyError::NoPassphrase) } else { Ok(()) }
+    }
+
+    /// Takes over what other signers changed among the keys. Those that are loaded go on signing meanwhile.
+    ///
+    /// # Errors
+    /// [`CustodyError`] if the record cannot be read or the data key cannot be had; nothing is changed then.
+    pub(crate) async fn follow(self: &Arc<Self>) -> Result<Followed, CustodyError> {
+        let Some(changes) = self.signer.guard.key_changes().await? else { return Ok(Followed::Alone) };
+        if self.seen() == Some(changes) {
+            return Ok(Followed::Unchanged);
+        }
+        let _changing = self.changing.lock().await;
+        let loader = Arc::clone(self);
+        let opened = tokio::task::spawn_blocking(move || loader.unseal_new()).await;
+        let Difference { added, gone, failed, disabled } = match opened {
+            Ok(result) => result?,
+            // A panic there is one here.
+            Err(failure) => std::panic::resume_unwind(failure.into_panic()),
+        };
+        let keyring = self.signer.keyring.load_full();
+        let followed = match (added.len(), gone.len(), failed.len()) {
+            // A change that this process made itself, or that left the keys as they were.
+            (0, 0, failed) if failed == self.failed() => Followed::Unchanged,
+            (added, removed, failed) => Followed::Changed { added, removed, failed },
+        };
+        if !added.is_empty() {
+            keyring.insert_all(added);
+        }
+        if !gone.is_empty() {
+            keyring.remove_all(&gone);
+        }
+        self.account(keyring.len(), disabled, &failed);
+        self.set_seen(Some(changes));
+        Ok(followed)
+    }
+
+    fn unseal_new(&self) -> Result<Difference, CustodyError> {
+        Handle::current().block_on(async {
+            let mut custody = self.custody.lock().await;
+            self.never_ask(&custody)?;
+            if custody.data_key.is_none() {
+                custody.open_data_key(&self.config).await?;
+            }
+            custody::unseal_new(&custody, &self.backend, &self.signer.keyring.load()).await
+        })
+    }
+
+    fn seen(&self) -> Option<KeyChanges> {
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_seen(&self, changes: Option<KeyChanges>) {
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = changes;
     }
 
     /// Starts a load in the background, unless one is running.
@@ -198,6 +277,8 @@ impl KeyLoader {
     /// Opens all keys and puts them in place. Says how many, and what was wrong with others.
     async fn load(self: &Arc<Self>) -> Result<(usize, Option<String>), CustodyError> {
         let _changing = self.changing.lock().await;
+        // Before the keys are read: what is changed meanwhile is looked at once more.
+        let changes = self.signer.guard.key_changes().await?;
         let loader = Arc::clone(self);
         // Opening keys is work for a processor, and a passphrase is stretched for a second.
         let opened = tokio::task::spawn_blocking(move || loader.unseal()).await;
@@ -206,7 +287,9 @@ impl KeyLoader {
             // A panic there is one here.
             Err(failure) => std::panic::resume_unwind(failure.into_panic()),
         };
-        Ok(self.install(unsealed))
+        let installed = self.install(unsealed);
+        self.set_seen(changes);
+        Ok(installed)
     }
 
     fn unseal(&self) -> Result<Unsealed, CustodyError> {
@@ -223,14 +306,10 @@ impl KeyLoader {
         let Unsealed { keyring, failed, disabled } = unsealed;
         let keys = keyring.len();
         self.signer.keyring.store(Arc::new(keyring));
-        self.failed.store(failed.len(), Ordering::Relaxed);
-        self.signer.metrics.set_keys(keys, disabled, failed.len());
         if disabled > 0 {
             info!(disabled, "keys are switched off: requests for them are refused");
         }
-        for (key, problem) in failed.iter().take(NAMED_FAILURES) {
-            warn!(pubkey = %key, "key left out: {}", chain(problem));
-        }
+        self.account(keys, disabled, &failed);
         let first = failed.iter().next().map(|(key, problem)| {
             format!("{} keys could not be opened; the first is {key}: {}", failed.len(), chain(problem))
         });
@@ -240,5 +319,14 @@ impl KeyLoader {
             warn!("{summary}");
         }
         (keys, first)
+    }
+
+    /// Counts the keys, and names those that could not be opened.
+    fn account(&self, keys: usize, disabled: usize, failed: &BTreeMap<PublicKey, CustodyError>) {
+        self.failed.store(failed.len(), Ordering::Relaxed);
+        self.signer.metrics.set_keys(keys, disabled, failed.len());
+        for (key, problem) in failed.iter().take(NAMED_FAILURES) {
+            warn!(pubkey = %key, "key left out: {}", chain(problem));
+        }
     }
 }

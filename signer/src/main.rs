@@ -10,6 +10,7 @@ mod clock;
 mod config;
 mod custody;
 mod drain;
+mod follow;
 mod http;
 mod keymanager;
 mod loader;

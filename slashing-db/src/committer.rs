@@ -22,14 +22,19 @@ use crate::guard::{GuardHealth, release};
 use crate::identity::CallerId;
 use crate::journal::codec::Encoder;
 use crate::journal::merkle::Accumulator;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+use crate::journal::retention::Waker;
 use crate::journal::{BatchHeader, Entry, Head, InstanceId, Outcome, leaf};
 use crate::metrics::{Metrics, ReasonLabel};
 use crate::permit::{PermitTimes, SigningPermit};
 use crate::registry::KeyState;
 use crate::rules::{Approved, Denial, Horizon, Verdict, Watermarks, judge, judge_chain};
-use crate::store::{Committed, Load, Planned, ReadStore, Row, Store};
+use crate::store::{Committed, Load, Planned, Pruned, ReadStore, Row, Store};
+use fence::Distrust;
 
 mod fence;
+mod heartbeat;
+mod prune;
 
 /// How long before genesis a fence "now" is still believed: a clock further back is taken to be wrong.
 const LONGEST_WAIT_FOR_GENESIS_MILLIS: u64 = 30 * 24 * 60 * 60 * 1000;
@@ -59,7 +64,19 @@ pub(crate) type Job = Box<dyn FnOnce(Result<&mut dyn Store, FreezeReason>) -> Op
 pub(crate) enum Command {
     Authorize(Request),
     Admin(Job),
-    Fence { keys: Option<Vec<PublicKey>>, by: CallerId, reply: oneshot::Sender<Result<u64, AdminError>> },
+    Fence {
+        keys: Option<Vec<PublicKey>>,
+        by: CallerId,
+        reply: oneshot::Sender<Result<u64, AdminError>>,
+    },
+    /// Time to look at the database although nobody asks.
+    Heartbeat,
+    Prune {
+        chain: InstanceId,
+        from: Head,
+        upto: Head,
+        reply: oneshot::Sender<Result<Pruned, StoreError>>,
+    },
     Stop(oneshot::Sender<()>),
 }
 
@@ -159,6 +176,11 @@ impl Shared {
 pub(crate) struct Core {
     pub(crate) shared: Arc<Shared>,
     channels: Option<(mpsc::Sender<Command>, mpsc::Sender<Read>)>,
+    /// Dropped to end the heartbeat.
+    beating: Option<heartbeat::Beating>,
+    /// The way to the archiver, if batches are archived.
+    #[cfg(any(feature = "sqlite", feature = "postgres"))]
+    pub(crate) archiver: Option<Waker>,
     threads: Vec<JoinHandle<()>>,
     /// Stand-ins for the moment of dropping, always closed.
     closed: (mpsc::Sender<Command>, mpsc::Sender<Read>),
@@ -180,6 +202,8 @@ impl Core {
         let root = settings.genesis_validators_root;
         let anchor = settings.anchor.as_deref();
         let anchor = anchor.map(|path| Anchor::attach(path, store.as_mut(), instance, root, now)).transpose()?;
+        #[cfg(any(feature = "sqlite", feature = "postgres"))]
+        let archive_reader = prune::prepare(&settings, store.as_ref())?;
         let (commands, command_queue) = mpsc::channel(settings.queue_capacity.get());
         let (reads, read_queue) = mpsc::channel(READ_QUEUE_CAPACITY);
         let (health, _) = watch::channel(GuardHealth::Serving);
@@ -187,14 +211,27 @@ impl Core {
         let mut committer =
             Committer { store: Some(store), instance, shared: Arc::clone(&shared), anchor, suspect: None };
         committer.show_suspicion();
+        let every = committer.store.as_ref().and_then(|store| store.heartbeat_every());
         let mut core = Self {
             shared,
+            beating: None,
             channels: Some((commands, reads)),
+            #[cfg(any(feature = "sqlite", feature = "postgres"))]
+            archiver: None,
             threads: Vec::new(),
             closed: (mpsc::channel(1).0, mpsc::channel(1).0),
         };
         core.threads.push(spawn("holdfast-read", move || serve_reads(reader, read_queue))?);
         core.threads.push(spawn("holdfast-commit", move || committer.run(command_queue))?);
+        if let Some(every) = every {
+            let (beating, body) = heartbeat::new(core.commands(), every);
+            core.beating = Some(beating);
+            core.threads.push(spawn("holdfast-beat", body)?);
+        }
+        #[cfg(any(feature = "sqlite", feature = "postgres"))]
+        if let Some((retention, store)) = archive_reader {
+            core.start_archiver(retention, store, instance)?;
+        }
         Ok(core)
     }
 
@@ -209,7 +246,10 @@ impl Core {
 
 impl Drop for Core {
     fn drop(&mut self) {
+        drop(self.beating.take());
         drop(self.channels.take());
+        #[cfg(any(feature = "sqlite", feature = "postgres"))]
+        drop(self.archiver.take());
         for thread in self.threads.drain(..) {
             // A thread that panicked has frozen protection already.
             drop(thread.join());
@@ -282,6 +322,7 @@ impl Committer {
         let limit = self.shared.settings.max_batch.get();
         let mut taken = Vec::with_capacity(limit);
         let mut batch = Vec::with_capacity(limit);
+        let mut beat = false;
         // Last, so that it is dropped first: whoever loses its reply then already finds protection frozen.
         let _freezes = FreezeOnPanic(Arc::clone(&self.shared));
         while queue.blocking_recv_many(&mut taken, limit) > 0 {
@@ -297,6 +338,12 @@ impl Committer {
                         let result = self.fence(keys.as_deref(), &by);
                         drop(reply.send(result));
                     }
+                    Command::Heartbeat => beat = true,
+                    Command::Prune { chain, from, upto, reply } => {
+                        self.commit(&mut batch);
+                        let result = self.prune(chain, from, upto);
+                        drop(reply.send(result));
+                    }
                     Command::Stop(stopped) => {
                         self.commit(&mut batch);
                         queue.close();
@@ -307,6 +354,9 @@ impl Committer {
                 }
             }
             self.commit(&mut batch);
+            if core::mem::take(&mut beat) {
+                self.heartbeat();
+            }
             let load = if queue.is_empty() { Load::Idle } else { Load::Busy };
             if let Some(store) = &mut self.store {
                 store.tidy(load);
@@ -338,7 +388,7 @@ impl Committer {
             None => job(Err(self.shared.frozen().unwrap_or(FreezeReason::CommitterGone))),
         };
         if let Some(reason) = freezes {
-            self.freeze(reason);
+            self.distrust(reason);
         }
     }
 
@@ -383,8 +433,9 @@ impl Committer {
 
     /// Notes in the anchor what is about to be acknowledged.
     fn advance(&mut self, end: Head) {
+        let landmarks = self.store.as_ref().and_then(|store| store.landmarks());
         if let Some(anchor) = &mut self.anchor
-            && anchor.advance(end).is_err()
+            && anchor.advance(end, landmarks).is_err()
         {
             self.shared.metrics.anchor_failures.inc();
         }
@@ -394,14 +445,12 @@ impl Committer {
         self.shared.metrics.failed_commits.inc();
         let freezes = error.freezes();
         tracing::error!(error = &error as &dyn std::error::Error, entries = batch.len(), "a batch was not committed");
-        if freezes == Some(FreezeReason::JournalHeadMoved) && self.suspect_the_journal() {
-            refuse_all(batch, &Refusal::RollbackSuspected);
-        } else if let Some(reason) = freezes {
-            self.freeze(reason);
-            refuse_all(batch, &Refusal::Frozen(reason));
-        } else {
-            refuse_all(batch, &Refusal::Unavailable(Arc::new(error)));
-        }
+        let refusal = match freezes.map(|reason| self.distrust(reason)) {
+            Some(Distrust::Suspect) => Refusal::RollbackSuspected,
+            Some(Distrust::Frozen(reason)) => Refusal::Frozen(reason),
+            Some(Distrust::Later) | None => Refusal::Unavailable(Arc::new(error)),
+        };
+        refuse_all(batch, &refusal);
     }
 }
 

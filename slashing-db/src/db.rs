@@ -11,7 +11,13 @@ use crate::store::sqlite::SqliteStore;
 #[cfg(feature = "postgres")]
 use crate::{PostgresOptions, SchemaVersion, store::postgres::PostgresStore};
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
-use crate::{committer::Core, error::OpenError, guard::Guard, journal::Head, journal::InstanceId, store::Store};
+use crate::{
+    committer::Core,
+    error::OpenError,
+    guard::Guard,
+    journal::{Head, InstanceId, Retention},
+    store::Store,
+};
 
 /// Slots beyond the clock that still count as present: room for clocks that differ a little.
 pub const DEFAULT_FUTURE_TOLERANCE_SLOTS: u64 = 1;
@@ -46,6 +52,9 @@ pub struct BindOptions {
     /// Where the end of the journal is remembered outside the database. Without it nobody notices that the
     /// database lost writes: leave it out only where that cannot matter.
     pub anchor: Option<PathBuf>,
+    /// How long journal batches stay in the database; `None`: for ever.
+    #[cfg(any(feature = "sqlite", feature = "postgres"))]
+    pub retention: Option<Retention>,
     /// Faults to come.
     #[cfg(feature = "fault-injection")]
     pub faults: Option<crate::FaultPlan>,
@@ -65,6 +74,8 @@ impl BindOptions {
             queue_capacity: DEFAULT_QUEUE_CAPACITY,
             max_batch: DEFAULT_MAX_BATCH,
             anchor: None,
+            #[cfg(any(feature = "sqlite", feature = "postgres"))]
+            retention: None,
             #[cfg(feature = "fault-injection")]
             faults: None,
         }

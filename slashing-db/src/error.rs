@@ -312,6 +312,45 @@ pub enum AdminError {
     },
 }
 
+/// Why old batches were not archived. They are in the database still, or in an archived file, or in both.
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ArchiveError {
+    /// The journal is kept for ever.
+    #[error("the journal is kept for ever; configure how long batches stay in the database first")]
+    KeptForEver,
+    /// The guard was shut down.
+    #[error("the slashing database is shut down")]
+    ShutDown,
+    /// The archive cannot be written or listed.
+    #[error("cannot write archived batches to {}; check that the folder is there, writable and has room", path.display())]
+    Folder {
+        /// The archive's folder.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The journal, or the file just written, does not verify.
+    #[error("the journal does not verify, so nothing was taken out of it")]
+    Journal(#[source] crate::journal::JournalError),
+    /// The database failed.
+    #[error("the database did not answer")]
+    Store(#[source] StoreError),
+    /// Somebody else took batches out of this chain meanwhile.
+    #[error("the journal of instance {chain} began elsewhere than a moment before; another signer may be archiving it")]
+    Moved {
+        /// Whose chain.
+        chain: crate::journal::InstanceId,
+    },
+    /// Batches may be needed to notice that the database lost writes.
+    #[error(
+        "nothing is taken out of the journal while the database is under suspicion or the anchor cannot be written"
+    )]
+    Unsettled,
+}
+
 /// Why a key was not registered.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -18,8 +18,8 @@ use crate::identity::CallerId;
 use crate::metrics::Metrics;
 use crate::permit::{PermitTimes, SigningPermit};
 use crate::registry::{
-    DataKeyRecord, EntryWatermark, HighWatermarks, InstanceInfo, KeyInfo, KeyState, NewKey, Registered, StoredKey,
-    Switch, Tombstone, decide_entry,
+    DataKeyRecord, EntryWatermark, HighWatermarks, InstanceInfo, KeyChanges, KeyInfo, KeyState, NewKey, Registered,
+    StoredKey, Switch, Tombstone, decide_entry,
 };
 use crate::rules::{Approved, Watermarks};
 use crate::store::{Committed, ReadStore, Store};
@@ -250,6 +250,15 @@ impl Guard {
         self.read(|store| store.high_watermarks()).await
     }
 
+    /// How often the keys of a shared database were changed so far, by any signer: switched, brought in or deleted.
+    /// `None` with SQLite, where nobody else changes keys. Read it before the keys it is to be compared for.
+    ///
+    /// # Errors
+    /// [`AdminError`].
+    pub async fn key_changes(&self) -> Result<Option<KeyChanges>, AdminError> {
+        self.read(|store| store.key_changes()).await
+    }
+
     /// The signers that share the database, last seen first; none with SQLite, where there is only this one.
     ///
     /// # Errors
@@ -274,9 +283,30 @@ impl Guard {
         self.read(|store| store.data_keys()).await
     }
 
+    /// Looks for old journal batches now and archives them, as happens by itself every hour. Takes its time: it
+    /// leaves most of the machine and of the database to others.
+    ///
+    /// # Errors
+    /// [`ArchiveError`](crate::ArchiveError); nothing is lost then.
+    #[cfg(any(feature = "sqlite", feature = "postgres"))]
+    pub async fn archive(&self) -> Result<crate::journal::Archived, crate::ArchiveError> {
+        let Some(archiver) = &self.core.archiver else { return Err(crate::ArchiveError::KeptForEver) };
+        let (reply, answer) = oneshot::channel();
+        let asked = archiver.send(crate::journal::retention::Wake::Look(reply)).is_ok();
+        let gone = || Err(crate::ArchiveError::ShutDown);
+        if asked { answer.await.unwrap_or_else(|_| gone()) } else { gone() }
+    }
+
     /// Finishes what is queued, closes the database and releases its lock. Later requests are refused.
     pub async fn shutdown(&self) {
         let (reply, closed) = oneshot::channel();
+        #[cfg(any(feature = "sqlite", feature = "postgres"))]
+        if let Some(archiver) = &self.core.archiver {
+            let (stopped, end) = oneshot::channel();
+            if archiver.send(crate::journal::retention::Wake::Stop(stopped)).is_ok() {
+                drop(end.await);
+            }
+        }
         // A reader that is gone already, or a committer that is, has nothing left to close.
         let (stopped, reader) = oneshot::channel();
         if self.core.reads().send(crate::committer::Read::Stop(stopped)).await.is_ok() {

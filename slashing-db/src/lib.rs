@@ -56,6 +56,8 @@ mod permit;
 mod registry;
 pub mod rules;
 mod store;
+#[cfg(feature = "postgres")]
+pub mod web3signer;
 
 pub use anchor::{RollbackKind, Suspicion};
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
@@ -63,14 +65,16 @@ pub use db::SlashingDb;
 #[cfg(feature = "sqlite")]
 pub use db::StoreOptions;
 pub use db::{BindOptions, DEFAULT_FUTURE_TOLERANCE_SLOTS, DEFAULT_MAX_BATCH, DEFAULT_QUEUE_CAPACITY};
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub use error::ArchiveError;
 pub use error::{AdminError, Class, FreezeReason, OpenError, Refusal, RegisterError, StoreError};
 pub use guard::{Guard, GuardHealth, ImportMode, Then};
 pub use identity::CallerId;
 pub use metrics::Metrics;
 pub use permit::{PermitTimes, SigningPermit};
 pub use registry::{
-    DataKeyId, DataKeyRecord, EntryWatermark, Floor, HighWatermarks, InstanceInfo, KeyInfo, KeyOrigin, KeyState,
-    NewKey, Registered, Registration, SealedKey, StoredKey, Switch, Tombstone, Withdraw, Withdrawn,
+    DataKeyId, DataKeyRecord, EntryWatermark, Floor, HighWatermarks, InstanceInfo, KeyChanges, KeyInfo, KeyOrigin,
+    KeyState, NewKey, Registered, Registration, SealedKey, StoredKey, Switch, Tombstone, Withdraw, Withdrawn,
 };
 pub use rules::{Approval, AttestationMark, BlockMark, Denial, SlashingReason, Watermarks};
 #[cfg(feature = "fault-injection")]

@@ -28,6 +28,8 @@ pub struct Metrics {
     pub(crate) frozen_reason: Family<ReasonLabel, Gauge>,
     pub(crate) fences: Counter,
     pub(crate) anchor_failures: Counter,
+    pub(crate) archived_batches: Counter,
+    pub(crate) archive_failures: Counter,
 }
 
 /// Label of a freeze.
@@ -73,6 +75,8 @@ impl Metrics {
             frozen_reason: Family::default(),
             fences: Counter::default(),
             anchor_failures: Counter::default(),
+            archived_batches: Counter::default(),
+            archive_failures: Counter::default(),
         }
     }
 
@@ -96,6 +100,10 @@ impl Metrics {
         area.register("fences", "Fences placed", self.fences.clone());
         let anchor = "Batches whose anchor could not be written";
         area.register("anchor_failures", anchor, self.anchor_failures.clone());
+        let archived = "Journal batches taken out of the database after they were archived";
+        area.register("archived_batches", archived, self.archived_batches.clone());
+        let failures = "Attempts to archive journal batches that failed";
+        area.register("archive_failures", failures, self.archive_failures.clone());
         area.register(
             "frozen",
             "1 if slashing protection is frozen, wholly or for slashable messages, else 0",

@@ -126,6 +126,9 @@ impl Registration {
 pub enum Registered {
     /// Now registered and enabled.
     New(Registration),
+    /// Now registered, and switched off: a history taken in before said that the key must not sign. It signs
+    /// after [`Switch::Enable`].
+    SwitchedOff(Registration),
     /// Was registered already; its sealed secret and state are unchanged.
     Duplicate,
 }
@@ -249,6 +252,10 @@ pub struct HighWatermarks {
     pub target: Option<Epoch>,
 }
 
+/// How often the keys of a shared database were changed. Another number means that it is time to look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeyChanges(pub u64);
+
 /// A signer that uses a shared database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InstanceInfo {
@@ -294,11 +301,38 @@ impl fmt::Debug for DataKeyRecord {
     }
 }
 
+/// Whether a key may sign when it has entered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// It may.
+    On,
+    /// Another signer's word, taken before the key came here, says that it may not.
+    Off,
+}
+
+impl Standing {
+    /// The state of the row.
+    pub(crate) fn state(self) -> KeyState {
+        match self {
+            Self::On => KeyState::Enabled,
+            Self::Off => KeyState::Disabled,
+        }
+    }
+
+    /// What to tell whoever brought the key in.
+    pub(crate) fn registered(self, registration: Registration) -> Registered {
+        match self {
+            Self::On => Registered::New(registration),
+            Self::Off => Registered::SwitchedOff(registration),
+        }
+    }
+}
+
 /// What registering does to one row; decided here, carried out by the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Entry {
-    /// Make or take over the row, store the secret, enable it.
-    Enroll(Watermarks),
+    /// Make or take over the row, store the secret; it may sign or not from then on.
+    Enroll(Watermarks, Standing),
     /// The key is here already: raise its watermarks (possibly to what they are), touch nothing else.
     Duplicate(Watermarks),
 }
@@ -316,7 +350,7 @@ pub(crate) fn decide_entry(
         EntryWatermark::AtLeast(floor) => floor.watermarks(),
         EntryWatermark::NowAnd(floor) => now.raised_to(&floor.watermarks()),
     };
-    let Some(row) = row else { return Ok(Entry::Enroll(floor)) };
+    let Some(row) = row else { return Ok(Entry::Enroll(floor, Standing::On)) };
     match (row.state, tombstone) {
         (KeyState::Tombstoned, Tombstone::Refuse) => return Err(RegisterError::Tombstoned),
         (KeyState::Tombstoned, Tombstone::Replace) | (KeyState::Enabled | KeyState::Disabled, _) => {}
@@ -329,7 +363,9 @@ pub(crate) fn decide_entry(
             Ok(Entry::Duplicate(row.marks.raised_to(&history.watermarks())))
         }
         EntryWatermark::Now | EntryWatermark::AtLeast(_) | EntryWatermark::NowAnd(_) => {
-            Ok(Entry::Enroll(row.marks.raised_to(&floor)))
+            let noted_off = row.recorded && row.state == KeyState::Disabled;
+            let standing = if noted_off { Standing::Off } else { Standing::On };
+            Ok(Entry::Enroll(row.marks.raised_to(&floor), standing))
         }
     }
 }

@@ -14,7 +14,7 @@ mod support;
 use std::collections::BTreeMap;
 
 use holdfast_domain::{Epoch, GenesisValidatorsRoot, PublicKey, Slot};
-use holdfast_slashing_db::interchange::{Change, History, Interchange, Rows, ValidatorFloor};
+use holdfast_slashing_db::interchange::{Change, History, Interchange, Rows, SwitchedOff, ValidatorFloor};
 use holdfast_slashing_db::{
     AdminError, EntryWatermark, Floor, ImportMode, KeyState, RegisterError, Registered, Switch, Then, Tombstone,
     Withdraw,
@@ -132,4 +132,65 @@ async fn what_is_read_out_with_a_stop_signs_nothing_more_also_after_a_restart() 
     guard.switch(&key(1), Switch::Enable, &caller()).await.unwrap();
     assert!(guard.authorize(intents.block(key(1), 7, 1), caller()).await.is_ok(), "only an operator enables");
     guard.shutdown().await;
+}
+
+/// What a source that knows of states says: all of these keys signed up to slot 5, and these are off.
+fn some_off(keys: &[u32], off: &[u32]) -> Interchange {
+    let all: Vec<_> = keys.iter().map(|number| (key(*number), history(5, 2, 3))).collect();
+    histories(&all).with_switched_off(off.iter().map(|number| key(*number)).collect())
+}
+
+async fn keys_off_elsewhere_are_off_here(home: Home) {
+    use SwitchedOff::{Already, NotAsked, Noted, Now};
+    let guard = home.open();
+    let intents = Intents::new();
+    register_fresh(&guard, [key(1), key(2), key(3), key(4)]).await;
+    guard.switch(&key(3), Switch::Disable, &caller()).await.unwrap();
+    guard.tombstone(&key(4), &caller()).await.unwrap();
+    guard.import(some_off(&[7], &[]), ImportMode::Commit, &caller()).await.unwrap();
+    let file = some_off(&[1, 2, 3, 4, 5, 6, 7], &[2, 3, 4, 6, 7]);
+    let dry = guard.import(file.clone(), ImportMode::DryRun, &caller()).await.unwrap();
+    let states = |infos: Vec<holdfast_slashing_db::KeyInfo>| infos.iter().map(|info| info.state).collect::<Vec<_>>();
+    assert_eq!(states(guard.list().await.unwrap()).len(), 5, "a dry run changes nothing");
+    let done = guard.import(file.clone(), ImportMode::Commit, &caller()).await.unwrap();
+    assert_eq!(dry, done);
+    let off = |report: &holdfast_slashing_db::interchange::ImportReport| {
+        report.validators.iter().map(|one| one.switched_off).collect::<Vec<_>>()
+    };
+    assert_eq!(off(&done), [NotAsked, Now, Already, Already, NotAsked, Noted, Noted]);
+    guard.shutdown().await;
+
+    let guard = home.open();
+    assert!(guard.authorize(intents.block(key(1), 6, 1), caller()).await.is_ok());
+    for number in [2, 3, 4] {
+        let refused = guard.authorize(intents.block(key(number), 6, 1), caller()).await;
+        assert_eq!(refused.unwrap_err().reason(), "key_disabled", "key {number}");
+    }
+    // A key that comes in later enters as the source had it, until an operator says otherwise.
+    let floor = EntryWatermark::AtLeast(Floor::default());
+    let enter = |number: u32| guard.register(new_key(key(number)), floor, Tombstone::Refuse);
+    assert!(matches!(enter(5).await, Ok(Registered::New(_))));
+    assert!(guard.authorize(intents.block(key(5), 6, 1), caller()).await.is_ok());
+    for number in [6, 7] {
+        assert!(matches!(enter(number).await, Ok(Registered::SwitchedOff(_))), "key {number}");
+        let refused = guard.authorize(intents.block(key(number), 6, 1), caller()).await;
+        assert_eq!(refused.unwrap_err().reason(), "key_disabled", "key {number}");
+        guard.switch(&key(number), Switch::Enable, &caller()).await.unwrap();
+        assert!(guard.authorize(intents.block(key(number), 6, 1), caller()).await.is_ok());
+    }
+    // The same again switches off again what was enabled since, and says so.
+    let again = guard.import(file, ImportMode::Commit, &caller()).await.unwrap();
+    assert_eq!(off(&again), [NotAsked, Already, Already, Already, NotAsked, Now, Now]);
+    guard.shutdown().await;
+}
+
+#[tokio::test]
+async fn keys_off_elsewhere_are_off_here_on_sqlite() {
+    keys_off_elsewhere_are_off_here(Home::at_slot(1_000)).await;
+}
+
+#[cfg(feature = "postgres")]
+#[tokio::test]
+async fn keys_off_elsewhere_are_off_here_on_postgres() {
+    keys_off_elsewhere_are_off_here(Home::on_postgres(1_000)).await;
 }

@@ -2,7 +2,7 @@
 
 use holdfast_tests::world::World;
 
-use crate::support::run;
+use holdfast_tests::finished::{Finished, run};
 
 fn arguments(list: &[&str]) -> Vec<String> {
     list.iter().map(|&argument| argument.to_owned()).collect()
@@ -17,7 +17,7 @@ fn an_unknown_key_is_an_error_that_suggests_the_near_one() {
     run(&arguments(&["--config", &file, "config", "validate"])).expect(2, &["listn", "listen"]);
     let mut command = holdfast_tests::harness::command();
     command.env("HOLDFAST_HTTP_LISTN", "127.0.0.1:9000").args(["config", "validate"]);
-    crate::support::Finished::from(command.output().expect("the binary starts")).expect(2, &["HOLDFAST_HTTP_LISTEN"]);
+    Finished::from(command.output().expect("the binary starts")).expect(2, &["HOLDFAST_HTTP_LISTEN"]);
 }
 
 #[test]
@@ -41,7 +41,7 @@ fn the_example_is_valid_and_flags_win_over_environment_over_file() {
             command.args(["--network", value]);
         }
         command.args(["config", "validate"]);
-        crate::support::Finished::from(command.output().expect("the binary starts"))
+        Finished::from(command.output().expect("the binary starts"))
     };
     show(None, None).expect(0, &["sepolia"]);
     show(Some("hoodi"), None).expect(0, &["hoodi"]);

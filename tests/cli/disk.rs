@@ -9,7 +9,7 @@ use std::process::Command;
 use holdfast_tests::http::once;
 use holdfast_tests::world::{CHAIN, World};
 
-use crate::support::run;
+use holdfast_tests::finished::run;
 
 fn mount(arguments: &[&str]) {
     let output = Command::new(arguments[0]).args(&arguments[1..]).output().expect("the mount tool is installed");

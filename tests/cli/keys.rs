@@ -6,7 +6,7 @@ use holdfast_tests::keys::TestKey;
 use holdfast_tests::world::World;
 use serde_json::Value;
 
-use crate::support::{Finished, run};
+use holdfast_tests::finished::{Finished, run};
 
 /// A world without keys and one good keystore in its folder.
 fn world_with_file(content: &str, password: &str) -> World {
@@ -22,7 +22,7 @@ fn import(world: &World, extra: &[&str]) -> Finished {
 
 fn result_of(finished: &Finished, key: &str) -> Value {
     finished
-        .json_lines()
+        .lines()
         .into_iter()
         .find(|line| line["pubkey"].as_str().is_some_and(|one| one.eq_ignore_ascii_case(key)))
         .unwrap_or_else(|| panic!("no result for {key} in {}", finished.text()))

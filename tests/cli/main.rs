@@ -3,8 +3,8 @@
 
 mod config;
 mod disk;
+mod drain;
 mod keys;
 mod quickstart;
 mod requests;
 mod serve;
-mod support;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use holdfast_tests::workload::{ClientPlan, run as run_client};
 use holdfast_tests::world::{CHAIN, World};
 
-use crate::support::run;
+use holdfast_tests::finished::run;
 
 #[test]
 fn a_port_in_use_is_named() {

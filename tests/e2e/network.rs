@@ -26,10 +26,10 @@ struct Facts {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Head {
+    /// Slot of the clock.
+    pub(crate) clock_slot: u64,
     /// Slot of the head block.
     pub(crate) head_slot: u64,
-    /// Last finalized epoch.
-    pub(crate) finalized_epoch: u64,
 }
 
 /// Votes of one epoch that blocks carry.
@@ -49,8 +49,8 @@ pub(crate) struct EpochVotes {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ChainStatus {
-    /// Slot of the head block.
-    pub(crate) head_slot: u64,
+    /// Last finalized epoch.
+    pub(crate) finalized_epoch: u64,
     /// Slots before the head without a block.
     pub(crate) missed_slots: Vec<u64>,
     /// Blocks by fork name.
@@ -131,10 +131,16 @@ impl Network {
         self.facts.beacons[0].trim_start_matches("http://").parse().expect("the tool prints an address")
     }
 
-    /// Starts a validator client that has no key but those of the signer; returns its log file.
-    pub(crate) fn start_validators(&self, signer: SocketAddr) -> PathBuf {
-        let client: Client = devnet(&["vc", "--dir", text(&self.dir), "--signer", &format!("http://{signer}")]);
+    /// Starts a validator client that has no key but those of the signer; returns its log file. `name` begins with vc.
+    pub(crate) fn start_validators(&self, name: &str, signer: SocketAddr) -> PathBuf {
+        let signer = format!("http://{signer}");
+        let client: Client = devnet(&["vc", "--dir", text(&self.dir), "--signer", &signer, "--name", name]);
         client.log
+    }
+
+    /// Ends a validator client.
+    pub(crate) fn end_validators(&self, name: &str) {
+        devnet::<serde_json::Value>(&["end", "--dir", text(&self.dir), "--name", name]);
     }
 
     /// Waits for a finalized epoch, at most `seconds`.

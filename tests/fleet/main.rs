@@ -3,11 +3,11 @@
 //!
 //! `HOLDFAST_SEED` replays a run, `HOLDFAST_FLEET_REQUESTS` makes a longer one.
 
-use std::path::{Path, PathBuf};
+mod keys;
+
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use holdfast_tests::auditor::Auditor;
-use holdfast_tests::harness::Server;
 use holdfast_tests::keys::verifies;
 use holdfast_tests::postgres::Cluster;
 use holdfast_tests::workload::{ClientPlan, Report, run};
@@ -22,34 +22,6 @@ fn number_from_environment(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
 }
 
-/// A second data directory with the same key-encryption key, as a second machine of an operator has it.
-fn second_data_dir(world: &World) -> PathBuf {
-    let dir = world.path().join("second");
-    copy_private(&world.data_dir().join("kek"), &dir.join("kek"));
-    dir
-}
-
-fn copy_private(from: &Path, to: &Path) {
-    use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(to).expect("a private folder");
-    for entry in std::fs::read_dir(from).expect("the provider's folder") {
-        let entry = entry.expect("an entry");
-        let copy = to.join(entry.file_name());
-        std::fs::copy(entry.path(), &copy).expect("the key file is copied");
-        std::fs::set_permissions(&copy, std::fs::Permissions::from_mode(0o600)).expect("chmod");
-    }
-}
-
-fn start_second(world: &World) -> Server {
-    let dir = second_data_dir(world).display().to_string();
-    let first = world.data_dir().display().to_string();
-    let arguments =
-        world.arguments().into_iter().map(|argument| if argument == first { dir.clone() } else { argument });
-    let server = arguments.fold(Server::builder(), holdfast_tests::harness::Builder::global).start();
-    server.wait_ready();
-    server
-}
-
 #[test]
 fn two_signers_on_one_database_release_nothing_slashable_while_it_is_killed() {
     let requests = number_from_environment("HOLDFAST_FLEET_REQUESTS", REQUESTS);
@@ -59,7 +31,8 @@ fn two_signers_on_one_database_release_nothing_slashable_while_it_is_killed() {
     let world = World::with_database(&cluster.url(), KEYS);
     let first = world.server().start();
     first.wait_ready();
-    let second = start_second(&world);
+    let second = world.server_in(&world.second_data_dir("second")).start();
+    second.wait_ready();
     let (tick, stop) = (AtomicU64::new(400), AtomicBool::new(false));
     let mut report = Report::default();
     std::thread::scope(|scope| {

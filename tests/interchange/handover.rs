@@ -3,11 +3,12 @@
 
 use std::os::unix::fs::PermissionsExt;
 
+use holdfast_tests::finished;
 use holdfast_tests::harness::{Server, holdfast};
 use holdfast_tests::world::{CHAIN, World};
 use serde_json::Value;
 
-use crate::support::{Finished, entry, file, keys, marks, run, world_with_keystore, write};
+use crate::support::{entry, file, keys, marks, run, world_with_keystore, write};
 
 fn start(world: &World) -> Server {
     let server = world.server().start();
@@ -47,7 +48,7 @@ fn export_with_disable_then_import_elsewhere() {
 
     let (second, _) = world_with_keystore(0);
     let import = second.import_arguments(&["--watermark", "interchange", "--slashing-protection", &path]);
-    Finished::from(holdfast(&import)).expect(0, &["imported"]);
+    finished::run(&import).expect(0, &["imported"]);
     assert_eq!(marks(&second, &key), (Some(77), Some(5), Some(9)), "no epoch is lost");
     let server = start(&second);
     assert_eq!(vote(&server, &key, 5, 9, 2).0, 412, "a double vote across both");
@@ -93,11 +94,11 @@ fn histories_of_keys_not_held_are_kept_for_the_day_they_are() {
     let report = run(&world, &["slashing", "import", "--from", &path]).expect(0, &[]).lines();
     assert_eq!((&report[0]["change"], &report[0]["after"]["block_slot"]), (&Value::from("new"), &Value::from(40)));
     run(&world, &["keys", "enable", &key.public]).expect(1, &["import the key"]);
-    let refused = Finished::from(holdfast(&world.import_arguments(&["--watermark", "never-signed"])));
+    let refused = finished::run(&world.import_arguments(&["--watermark", "never-signed"]));
     refused.expect(1, &["never-signed"]);
     let older = write(&world, "older.json", &file(&serde_json::json!([entry(&key.public, 30, 6, 9)])).to_string());
     let import = world.import_arguments(&["--watermark", "interchange", "--slashing-protection", &older]);
-    Finished::from(holdfast(&import)).expect(0, &["imported"]);
+    finished::run(&import).expect(0, &["imported"]);
     assert_eq!(marks(&world, &key.public), (Some(40), Some(6), Some(9)), "the higher of each");
     let server = start(&world);
     assert_eq!(vote(&server, &key.public, 5, 10, 1).0, 412);
@@ -109,7 +110,7 @@ fn now_is_merged_with_a_history_and_a_history_alone_must_list_the_key() {
     let (world, key) = world_with_keystore(6);
     let other = file(&serde_json::json!([entry(&holdfast_tests::keys::TestKey::interop(7).public, 1, 1, 1)]));
     let path = write(&world, "other.json", &other.to_string());
-    let import = |world: &World, extra: &[&str]| Finished::from(holdfast(&world.import_arguments(extra)));
+    let import = |world: &World, extra: &[&str]| finished::run(&world.import_arguments(extra));
     import(&world, &["--watermark", "interchange"]).expect(2, &["--slashing-protection"]);
     import(&world, &["--watermark", "never-signed", "--slashing-protection", &path]).expect(2, &["contradict"]);
     import(&world, &["--watermark", "interchange", "--slashing-protection", &path]).expect(1, &["does not list"]);

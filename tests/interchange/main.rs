@@ -14,3 +14,6 @@ mod keymanager;
 mod on_postgres;
 mod support;
 mod vectors;
+mod web3signer;
+mod web3signer_bad;
+mod web3signer_db;

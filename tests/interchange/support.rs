@@ -1,57 +1,36 @@
 //! Files, commands and requests that these tests share.
 
 use std::path::PathBuf;
-use std::process::Output;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 
-use holdfast_tests::harness::{Server, holdfast};
+use holdfast_tests::finished::{self, Finished};
+use holdfast_tests::harness::Server;
 use holdfast_tests::http::{Response, once};
 use holdfast_tests::keys::TestKey;
+use holdfast_tests::postgres::Cluster;
 use holdfast_tests::world::{GENESIS_VALIDATORS_ROOT, World};
 use serde_json::{Value, json};
 
-/// A finished command.
-pub(crate) struct Finished {
-    pub(crate) code: i32,
-    pub(crate) stdout: String,
-    pub(crate) stderr: String,
+/// The PostgreSQL server of this test program, started with its first test.
+pub(crate) fn cluster() -> &'static Cluster {
+    static SHARED: OnceLock<Cluster> = OnceLock::new();
+    SHARED.get_or_init(Cluster::start)
 }
 
-impl Finished {
-    pub(crate) fn text(&self) -> String {
-        format!("{}{}", self.stdout, self.stderr)
-    }
-
-    /// Asserts the exit code and that every phrase is in the output.
-    #[track_caller]
-    pub(crate) fn expect(self, code: i32, phrases: &[&str]) -> Self {
-        assert_eq!(self.code, code, "{}", self.text());
-        for phrase in phrases {
-            assert!(self.text().contains(phrase), "no {phrase:?} in:\n{}", self.text());
-        }
-        self
-    }
-
-    /// Standard output as JSON lines.
-    pub(crate) fn lines(&self) -> Vec<Value> {
-        self.stdout.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
-    }
-}
-
-impl From<Output> for Finished {
-    fn from(output: Output) -> Self {
-        Self {
-            code: output.status.code().expect("not ended by a signal"),
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        }
-    }
+/// The address of a new, empty database on it.
+pub(crate) fn empty_database() -> String {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let name = format!("holdfast_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+    cluster().create_database(&name);
+    cluster().url_for(cluster().addr(), &name)
 }
 
 /// `holdfast --json <world's arguments> <rest>`
 pub(crate) fn run(world: &World, rest: &[&str]) -> Finished {
     let mut arguments = world.with(&["--json"]);
     arguments.extend(rest.iter().map(|&argument| argument.to_owned()));
-    holdfast(&arguments).into()
+    finished::run(&arguments)
 }
 
 /// The world's genesis validators root as text.

@@ -10,7 +10,7 @@ use rand_chacha::ChaCha8Rng;
 
 const ROUNDS: u64 = 50;
 
-fn number_from_environment(name: &str, default: u64) -> u64 {
+pub(crate) fn number_from_environment(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
 }
 

@@ -85,32 +85,9 @@ impl Stage {
     /// Everything a frozen signer owes its operator, for one kind of trouble.
     #[track_caller]
     pub(crate) fn expect_frozen(&self, reason: &str) {
-        let status = self.run(&["--json", "slashing", "status"]);
-        assert_eq!(status.code, 4, "{}", status.text);
-        let told: serde_json::Value =
-            serde_json::from_str(status.text.lines().next().unwrap_or_default()).expect("JSON");
-        assert_eq!(told["frozen"]["reason"], reason, "{told}");
-        let status = self.run(&["slashing", "status"]);
-        assert_eq!(status.code, 4, "{}", status.text);
-        for phrase in ["FROZEN since 2", "journal end found", "holdfast slashing fence"] {
-            assert!(status.text.contains(phrase), "no {phrase:?} in {}", status.text);
-        }
-
+        tells_why_it_is_frozen(&self.world.arguments(), reason);
         let server = self.start();
-        let (body, _) = CHAIN.attestation(700 * SLOTS_PER_EPOCH, 699, 700, 1);
-        let response = server.sign(&self.world.keys[0].public, &body);
-        assert_eq!((response.status, response.reason().as_str()), (503, "protection_frozen"), "{}", response.text());
-        assert!(response.text().contains("holdfast slashing fence"), "{}", response.text());
-        assert!(response.header("retry-after").is_some(), "503 without Retry-After");
-        let response = server.sign(&self.world.keys[0].public, &CHAIN.block(9_000, 1).0);
-        assert_eq!((response.status, response.reason().as_str()), (503, "protection_frozen"), "{}", response.text());
-        let response = server.sign(&self.world.keys[0].public, &CHAIN.randao(700).0);
-        assert_eq!(response.status, 200, "not slashable, and yet: {}", response.text());
-        let ready = once(server.metrics_addr(), "GET", "/readyz", &[], b"").expect("an answer");
-        assert_eq!(ready.status, 503, "{}", ready.text());
-        let metrics = server.get_metrics("/metrics").text();
-        assert!(metrics.contains("\nholdfast_slashing_frozen 1"), "{metrics}");
-        assert!(metrics.contains(&format!("holdfast_slashing_frozen_reason{{reason=\"{reason}\"}} 1")), "{metrics}");
+        refuses_as_frozen(&server, &self.world.keys[0].public, reason);
         let fence = self.run(&["slashing", "fence"]);
         assert_eq!(fence.code, 3, "the server has the database: {}", fence.text);
         assert!(fence.text.contains("already open"), "{}", fence.text);
@@ -138,15 +115,65 @@ impl Stage {
             assert_eq!(self.attest(server, 0, target), 412, "target {target} is below the fence");
         }
         // The fence holds the slots up to the clock and its tolerance; a later one is the future until it comes.
-        let block = |slot: u64| server.sign(&self.world.keys[0].public, &CHAIN.block(slot, 1).0).status;
-        assert_eq!(block(slot_now() - 1), 412, "below the fence");
-        let begun = Instant::now();
-        while block(slot_now() + 1) != 200 {
-            assert!(begun.elapsed() < Duration::from_secs(SLOT_SECONDS * 5), "nothing is signed above the fence");
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        let block = CHAIN.block(slot_now() - 1, 1).0;
+        assert_eq!(server.sign(&self.world.keys[0].public, &block).status, 412, "below the fence");
+        sign_present(server, &self.world.keys[0].public);
         let metrics = server.get_metrics("/metrics").text();
         assert!(metrics.contains("\nholdfast_slashing_frozen 0"), "{metrics}");
+    }
+}
+
+/// What a frozen signer owes its clients and its operator, for one kind of trouble.
+#[track_caller]
+pub(crate) fn refuses_as_frozen(server: &Server, key: &str, reason: &str) {
+    let (body, _) = CHAIN.attestation(700 * SLOTS_PER_EPOCH, 699, 700, 1);
+    let response = server.sign(key, &body);
+    assert_eq!((response.status, response.reason().as_str()), (503, "protection_frozen"), "{}", response.text());
+    assert!(response.text().contains("holdfast slashing fence"), "{}", response.text());
+    assert!(response.header("retry-after").is_some(), "503 without Retry-After");
+    let response = server.sign(key, &CHAIN.block(9_000, 1).0);
+    assert_eq!((response.status, response.reason().as_str()), (503, "protection_frozen"), "{}", response.text());
+    let response = server.sign(key, &CHAIN.randao(700).0);
+    assert_eq!(response.status, 200, "not slashable, and yet: {}", response.text());
+    let ready = once(server.metrics_addr(), "GET", "/readyz", &[], b"").expect("an answer");
+    assert_eq!(ready.status, 503, "{}", ready.text());
+    let metrics = server.get_metrics("/metrics").text();
+    assert!(metrics.contains("\nholdfast_slashing_frozen 1"), "{metrics}");
+    assert!(metrics.contains(&format!("holdfast_slashing_frozen_reason{{reason=\"{reason}\"}} 1")), "{metrics}");
+}
+
+/// `slashing status` of a stopped signer with these global arguments says what is wrong, and ends with 4.
+#[track_caller]
+pub(crate) fn tells_why_it_is_frozen(arguments: &[String], reason: &str) {
+    let run = |rest: &[&str]| -> Ended {
+        let rest = rest.iter().map(|&argument| argument.to_owned());
+        holdfast(&arguments.iter().cloned().chain(rest).collect::<Vec<_>>()).into()
+    };
+    let status = run(&["--json", "slashing", "status"]);
+    assert_eq!(status.code, 4, "{}", status.text);
+    let told: serde_json::Value = serde_json::from_str(status.text.lines().next().unwrap_or_default()).expect("JSON");
+    assert_eq!(told["frozen"]["reason"], reason, "{told}");
+    let status = run(&["slashing", "status"]);
+    assert_eq!(status.code, 4, "{}", status.text);
+    for phrase in ["FROZEN since 2", "journal end found", "holdfast slashing fence"] {
+        assert!(status.text.contains(phrase), "no {phrase:?} in {}", status.text);
+    }
+}
+
+/// Signs a block of the present; returns its slot. The fence holds the slots up to the clock and its tolerance;
+/// a later one is the future until it comes.
+#[track_caller]
+pub(crate) fn sign_present(server: &Server, key: &str) -> u64 {
+    let begun = Instant::now();
+    loop {
+        let slot = slot_now() + 1;
+        let response = server.sign(key, &CHAIN.block(slot, 1).0);
+        if response.status == 200 {
+            return slot;
+        }
+        assert_eq!(response.status, 412, "{}\n{}", response.text(), server.log());
+        assert!(begun.elapsed() < Duration::from_secs(SLOT_SECONDS * 5), "nothing is signed above the fence");
+        std::thread::sleep(Duration::from_millis(50));
     }
 }
 

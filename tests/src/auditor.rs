@@ -4,7 +4,7 @@
 //! any code of the product: it keeps full history where the product keeps watermarks, and computes
 //! signing roots with its own few lines of Merkleization.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use sha2::{Digest, Sha256};
 
@@ -40,10 +40,55 @@ pub struct SlashablePair {
 }
 
 /// Every released signature, by key.
+///
+/// It keeps full history where the product keeps watermarks: one vote for each target and one block for each slot
+/// of a key, since a second one is a finding by itself. Looking for a surround vote reads only the targets between
+/// the new vote's source and target, and those above it, so a million signatures cost no more than their memory.
 #[derive(Default)]
 pub struct Auditor {
-    history: HashMap<String, Vec<(Signed, Root)>>,
+    history: HashMap<String, History>,
     released: usize,
+}
+
+#[derive(Default)]
+struct History {
+    /// Source and root by target.
+    votes: BTreeMap<u64, (u64, Root)>,
+    /// Root by slot.
+    blocks: BTreeMap<u64, Root>,
+}
+
+impl History {
+    /// Adds a message; the earlier one it conflicts with, if there is one.
+    fn add(&mut self, signed: Signed, root: Root) -> Option<(Signed, Root)> {
+        match signed {
+            Signed::Block { slot } => {
+                let first = *self.blocks.entry(slot).or_insert(root);
+                (first != root).then_some((signed, first))
+            }
+            Signed::Attestation { source, target } => {
+                let conflict = self.conflict(source, target, root);
+                self.votes.entry(target).or_insert((source, root));
+                conflict
+            }
+        }
+    }
+
+    fn conflict(&self, source: u64, target: u64, root: Root) -> Option<(Signed, Root)> {
+        let found = |(target, (source, root)): (&u64, &(u64, Root))| {
+            (Signed::Attestation { source: *source, target: *target }, *root)
+        };
+        if let Some(first) = self.votes.get(&target)
+            && *first != (source, root)
+        {
+            return Some(found((&target, first)));
+        }
+        // Votes that this one surrounds lie between its ends; votes that surround it end after it.
+        let surrounded =
+            self.votes.range(source.saturating_add(1).min(target)..target).find(|(_, vote)| vote.0 > source);
+        let surrounding = self.votes.range(target.saturating_add(1)..).find(|(_, vote)| vote.0 < source);
+        surrounded.or(surrounding).map(found)
+    }
 }
 
 impl Auditor {
@@ -52,13 +97,11 @@ impl Auditor {
     /// # Errors
     /// The slashable pair it makes with an earlier one.
     pub fn release(&mut self, key: &str, signed: Signed, root: Root) -> Result<(), SlashablePair> {
-        let history = self.history.entry(key.to_owned()).or_default();
         self.released += 1;
-        if history.contains(&(signed, root)) {
-            return Ok(());
+        if !self.history.contains_key(key) {
+            self.history.insert(key.to_owned(), History::default());
         }
-        let conflict = history.iter().find(|earlier| slashable(**earlier, (signed, root))).copied();
-        history.push((signed, root));
+        let conflict = self.history.get_mut(key).and_then(|history| history.add(signed, root));
         match conflict {
             None => Ok(()),
             Some(earlier) => Err(SlashablePair { key: key.to_owned(), earlier, later: (signed, root) }),
@@ -72,27 +115,13 @@ impl Auditor {
 
     /// Every distinct released message: key, what, signing root.
     pub fn all(&self) -> impl Iterator<Item = (&str, Signed, Root)> {
-        self.history
-            .iter()
-            .flat_map(|(key, list)| list.iter().map(move |(signed, root)| (key.as_str(), *signed, *root)))
-    }
-}
-
-/// Double proposal, double vote, or either direction of a surround vote.
-fn slashable(a: (Signed, Root), b: (Signed, Root)) -> bool {
-    match (a.0, b.0) {
-        (Signed::Block { slot: one }, Signed::Block { slot: two }) => one == two && a.1 != b.1,
-        (
-            Signed::Attestation { source: source_one, target: target_one },
-            Signed::Attestation { source: source_two, target: target_two },
-        ) => {
-            (target_one == target_two && a.1 != b.1)
-                || (source_one < source_two && target_two < target_one)
-                || (source_two < source_one && target_one < target_two)
-        }
-        (Signed::Block { .. }, Signed::Attestation { .. }) | (Signed::Attestation { .. }, Signed::Block { .. }) => {
-            false
-        }
+        self.history.iter().flat_map(|(key, history)| {
+            let votes = history.votes.iter().map(|(target, (source, root))| {
+                (key.as_str(), Signed::Attestation { source: *source, target: *target }, *root)
+            });
+            let blocks = history.blocks.iter().map(|(slot, root)| (key.as_str(), Signed::Block { slot: *slot }, *root));
+            votes.chain(blocks)
+        })
     }
 }
 
@@ -210,6 +239,49 @@ mod tests {
             auditor.release("0xaa", first.0, first.1).expect("nothing before it");
             assert!(auditor.release("0xbb", second.0, second.1).is_ok(), "keys are independent");
             assert!(auditor.release("0xaa", second.0, second.1).is_err(), "{first:?} {second:?}");
+        }
+    }
+
+    /// `is_slashable_attestation_data`, word for word.
+    fn slashable(a: (Signed, Root), b: (Signed, Root)) -> bool {
+        match (a.0, b.0) {
+            (Signed::Block { slot: one }, Signed::Block { slot: two }) => one == two && a.1 != b.1,
+            (
+                Signed::Attestation { source: source_one, target: target_one },
+                Signed::Attestation { source: source_two, target: target_two },
+            ) => {
+                (target_one == target_two && a != b)
+                    || (source_one < source_two && target_two < target_one)
+                    || (source_two < source_one && target_one < target_two)
+            }
+            (Signed::Block { .. }, Signed::Attestation { .. }) | (Signed::Attestation { .. }, Signed::Block { .. }) => {
+                false
+            }
+        }
+    }
+
+    #[test]
+    fn finds_what_a_comparison_of_all_pairs_finds() {
+        let mut messages = Vec::new();
+        for source in 0..4 {
+            messages.extend(
+                (source..5).flat_map(|target| [(vote(source, target), [1; 32]), (vote(source, target), [2; 32])]),
+            );
+        }
+        messages.extend([(Signed::Block { slot: 2 }, [1; 32]), (Signed::Block { slot: 2 }, [2; 32])]);
+        for first in &messages {
+            for second in &messages {
+                for third in &messages {
+                    let mut auditor = Auditor::default();
+                    let mut clean = true;
+                    for (signed, root) in [first, second, third] {
+                        clean &= auditor.release("0xaa", *signed, *root).is_ok();
+                    }
+                    let expected =
+                        !slashable(*first, *second) && !slashable(*second, *third) && !slashable(*first, *third);
+                    assert_eq!(clean, expected, "{first:?} {second:?} {third:?}");
+                }
+            }
         }
     }
 

@@ -218,19 +218,26 @@ impl Server {
             std::thread::sleep(Duration::from_millis(5));
         }
     }
+    /// How it ended, if it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.as_mut().and_then(|child| child.try_wait().expect("the process can be waited for"))
+    }
     /// SIGKILL, and waits for the end.
     pub fn kill9(mut self) {
         let mut child = self.child.take().expect("the server runs");
         child.kill().expect("SIGKILL is delivered");
         child.wait().expect("the process is reaped");
     }
-    /// SIGTERM, waits for a graceful end, and returns how it ended and what it printed.
-    pub fn stop(mut self) -> (ExitStatus, String) {
-        let child = self.child.take().expect("the server runs");
-        rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::TERM)
+    /// SIGTERM, and does not wait.
+    pub fn terminate(&self) {
+        let child = self.child.as_ref().expect("the server runs");
+        rustix::process::kill_process(rustix::process::Pid::from_child(child), rustix::process::Signal::TERM)
             .expect("SIGTERM is delivered");
-        let status = wait_with_limit(child);
-        (status, self.log())
+    }
+    /// SIGTERM, waits for a graceful end, and returns how it ended and what it printed.
+    pub fn stop(self) -> (ExitStatus, String) {
+        self.terminate();
+        self.wait()
     }
     /// Waits for it to end by itself.
     pub fn wait(mut self) -> (ExitStatus, String) {

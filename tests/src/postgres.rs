@@ -32,6 +32,7 @@ pub use faults::{Access, Stop};
 pub use options::{Builder, Disk, Tls};
 pub use session::{ANSWER_LIMIT, Rows, Session};
 pub use snapshot::Snapshot;
+pub use tls::ClientCertificate;
 
 /// Database and role every cluster has for the service under test; the role is no superuser.
 pub const SERVICE: &str = "holdfast";
@@ -62,6 +63,8 @@ pub struct Cluster {
     credentials: Credentials,
     certificates: Option<Certificates>,
     disk: Disk,
+    /// Given to the server's processes.
+    environment: Vec<(String, String)>,
     server: Mutex<Option<Child>>,
     // Last: the files go when everything else is gone.
     reaper: Reaper,
@@ -81,6 +84,7 @@ impl Cluster {
     /// Folders, port and names, without data.
     fn lay_out(
         disk: Disk,
+        environment: Vec<(String, String)>,
         credentials: Credentials,
         certificates: impl FnOnce(&Path, &Programs) -> Option<Certificates>,
     ) -> Self {
@@ -100,7 +104,7 @@ impl Cluster {
         let certificates = certificates(root, &programs);
         let port = free_port();
         let name = format!("server_{port}");
-        Self { programs, port, name, credentials, certificates, disk, server: Mutex::new(None), reaper }
+        Self { programs, port, name, credentials, certificates, disk, environment, server: Mutex::new(None), reaper }
     }
 
     /// Starts the stopped or killed server on the same port and returns when it takes connections.
@@ -119,6 +123,7 @@ impl Cluster {
         let written = log.metadata().map_or(0, |metadata| metadata.len());
         let mut command = self.programs.command("postgres", &self.reaper.root);
         command.arg("-D").arg(self.data()).stdout(Stdio::null()).stderr(log);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         for setting in self.identity() {
             command.arg("-c").arg(setting);
         }
@@ -332,7 +337,7 @@ fn random_hex() -> String {
 
 /// A free port below the range the system hands out by itself, so that nobody takes it while the
 /// server behind it is down.
-pub(crate) fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     let mut bytes = [0_u8; 2];
     let mut random = File::open("/dev/urandom").expect("the system has random bytes");
     until("a free port", SERVER_LIMIT, || {

@@ -98,6 +98,21 @@ impl World {
         arguments
     }
 
+    /// Another data directory for the same database, with the same key-encryption key, as a second machine of an
+    /// operator has it.
+    pub fn second_data_dir(&self, name: &str) -> PathBuf {
+        let dir = self.folder.path().join(name);
+        copy_private(&self.data_dir().join("kek"), &dir.join("kek"));
+        dir
+    }
+
+    /// [`World::arguments`] with another data directory.
+    pub fn arguments_in(&self, data_dir: &Path) -> Vec<String> {
+        let own = self.data_dir().display().to_string();
+        let other = data_dir.display().to_string();
+        self.arguments().into_iter().map(|argument| if argument == own { other.clone() } else { argument }).collect()
+    }
+
     /// `holdfast <global arguments> <rest>`.
     pub fn with(&self, rest: &[&str]) -> Vec<String> {
         let mut arguments = self.arguments();
@@ -121,6 +136,23 @@ impl World {
 
     /// A server on this world.
     pub fn server(&self) -> Builder {
-        self.arguments().into_iter().fold(Server::builder(), Builder::global)
+        self.server_in(&self.data_dir())
+    }
+
+    /// A server on this world with another data directory.
+    pub fn server_in(&self, data_dir: &Path) -> Builder {
+        self.arguments_in(data_dir).into_iter().fold(Server::builder(), Builder::global)
+    }
+}
+
+/// Copies the files of a folder into a new one that only this user may enter.
+pub fn copy_private(from: &Path, to: &Path) {
+    use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(to).expect("a private folder");
+    for entry in std::fs::read_dir(from).expect("the provider's folder") {
+        let entry = entry.expect("an entry");
+        let copy = to.join(entry.file_name());
+        std::fs::copy(entry.path(), &copy).expect("the key file is copied");
+        std::fs::set_permissions(&copy, std::fs::Permissions::from_mode(0o600)).expect("chmod");
     }
 }

@@ -60,7 +60,7 @@ impl Bench {
             registered_by: CallerId::new("test"),
         };
         match self.guard.register(new, EntryWatermark::NeverSigned, Tombstone::Refuse).await.unwrap() {
-            Registered::New(registration) => registration,
+            Registered::New(registration) | Registered::SwitchedOff(registration) => registration,
             Registered::Duplicate => panic!("the key is registered already"),
         }
     }

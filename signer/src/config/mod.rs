@@ -146,6 +146,8 @@ pub(crate) struct HttpConfig {
     pub(crate) body_timeout_seconds: NonZeroU64,
     /// How long a request may wait for its signature before it is answered 503, in seconds.
     pub(crate) request_timeout_seconds: NonZeroU64,
+    /// How long after SIGTERM requests are still taken in, with /readyz answering 503 already, in seconds. For load balancers that ask /readyz before they send traffic elsewhere, as in Kubernetes; one that tries the next signer when a connection is refused needs none.
+    pub(crate) shutdown_delay_seconds: u64,
     /// How long shutdown waits for requests in progress, in seconds.
     pub(crate) drain_timeout_seconds: NonZeroU64,
 }
@@ -163,6 +165,7 @@ impl Default for HttpConfig {
             header_timeout_seconds: seconds(10),
             body_timeout_seconds: seconds(10),
             request_timeout_seconds: seconds(30),
+            shutdown_delay_seconds: 0,
             drain_timeout_seconds: seconds(20),
         }
     }

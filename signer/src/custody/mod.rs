@@ -7,6 +7,8 @@ mod data_key;
 mod error;
 mod unseal;
 
+#[cfg(feature = "store-postgres")]
+use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 #[cfg(feature = "store-postgres")]
@@ -27,7 +29,7 @@ use zeroize::Zeroizing;
 use crate::config::DatabaseUrl;
 use crate::config::{Config, Database, resolve_network};
 pub(crate) use error::{CustodyError, admin_exit};
-pub(crate) use unseal::{Unsealed, kdf_budget, unseal_all};
+pub(crate) use unseal::{Difference, Unsealed, kdf_budget, unseal_all, unseal_new};
 
 /// What is in custody, open.
 pub(crate) struct Custody {
@@ -49,6 +51,42 @@ pub(crate) struct Custody {
     pub(crate) protected_by: Option<String>,
 }
 
+/// The chain of the configuration, complete.
+pub(crate) struct Chain {
+    /// Its network; genesis validators root and time are known.
+    pub(crate) network: Network,
+    /// Its genesis validators root.
+    pub(crate) genesis_validators_root: GenesisValidatorsRoot,
+    /// Its slots.
+    pub(crate) slot_clock: SlotClock,
+}
+
+/// The chain of the configuration. Opens nothing.
+///
+/// # Errors
+/// [`CustodyError`] if the configuration does not lead to one.
+pub(crate) async fn chain(config: &Config) -> Result<Chain, CustodyError> {
+    let network = resolve_network(config).await?;
+    let no_time = || CustodyError::NoGenesisTime { network: network.name.clone() };
+    let slot_clock = network.slot_clock().ok_or_else(no_time)?;
+    let genesis_validators_root = network.genesis_validators_root.ok_or_else(no_time)?;
+    Ok(Chain { network, genesis_validators_root, slot_clock })
+}
+
+/// Whether there is a database. Makes none.
+///
+/// # Errors
+/// [`CustodyError`] if a server cannot be asked.
+pub(crate) fn is_there(config: &Config) -> Result<bool, CustodyError> {
+    match config.database()? {
+        Database::Sqlite(path) => Ok(path.exists()),
+        #[cfg(feature = "store-postgres")]
+        Database::Postgres(url) => Ok(SlashingDb::examine_postgres(&postgres_options(&url, config)?)?.found > 0),
+        #[cfg(not(feature = "store-postgres"))]
+        Database::Postgres(_) => Ok(false),
+    }
+}
+
 /// Opens what is in custody; makes the data directory and the database if they are not there. The
 /// data key stays closed until [`Custody::open_data_key`], so that a command which needs no secret
 /// asks for no passphrase, and is made only by [`Custody::ensure_data_key`].
@@ -57,10 +95,7 @@ pub(crate) struct Custody {
 /// [`CustodyError`]; nothing has been changed then, except that an empty directory or database may
 /// have been made.
 pub(crate) async fn open_sealed(config: &Config, clock: Arc<dyn Clock>) -> Result<Custody, CustodyError> {
-    let network = resolve_network(config).await?;
-    let no_time = || CustodyError::NoGenesisTime { network: network.name.clone() };
-    let slot_clock = network.slot_clock().ok_or_else(no_time)?;
-    let genesis_validators_root = network.genesis_validators_root.ok_or_else(no_time)?;
+    let Chain { network, genesis_validators_root, slot_clock } = chain(config).await?;
     let dir = config.data_dir();
     durable::create_private_dir(dir).map_err(|source| CustodyError::DataDir { path: dir.to_owned(), source })?;
     let target = config.database()?;
@@ -108,18 +143,27 @@ fn open_database(target: &Database, config: &Config) -> Result<SlashingDb, Custo
 pub(crate) fn postgres_options(url: &DatabaseUrl, config: &Config) -> Result<PostgresOptions, CustodyError> {
     let mut options = PostgresOptions::new(url.expose());
     if let Some(path) = &config.database.password_file {
-        let unreadable = |source| CustodyError::PasswordFile { path: path.clone(), source };
-        durable::check_private_permissions(path)
-            .map_err(|error| CustodyError::DataDir { path: path.clone(), source: DurableError::Permissions(error) })?;
-        let text = Zeroizing::new(std::fs::read_to_string(path).map_err(unreadable)?);
-        let line = text.strip_suffix('\n').unwrap_or(&text);
-        options.password = Some(Zeroizing::new(line.strip_suffix('\r').unwrap_or(line).to_owned()));
+        options.password = Some(database_password(path)?);
     }
     options.connect_timeout = Duration::from_millis(config.database.connect_timeout_ms.get());
     options.statement_timeout = Duration::from_millis(config.database.statement_timeout_ms.get());
     options.anchor = Some(config.anchor());
     options.host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     Ok(options)
+}
+
+/// The password of a database, from a file that only its owner may read.
+///
+/// # Errors
+/// [`CustodyError`] if it cannot be read, or others may read it.
+#[cfg(feature = "store-postgres")]
+pub(crate) fn database_password(path: &Path) -> Result<Zeroizing<String>, CustodyError> {
+    let unreadable = |source| CustodyError::PasswordFile { path: path.to_owned(), source };
+    let text = Zeroizing::new(std::fs::read_to_string(path).map_err(unreadable)?);
+    durable::check_private_permissions(path)
+        .map_err(|error| CustodyError::DataDir { path: path.to_owned(), source: DurableError::Permissions(error) })?;
+    let line = text.strip_suffix('\n').unwrap_or(&text);
+    Ok(Zeroizing::new(line.strip_suffix('\r').unwrap_or(line).to_owned()))
 }
 
 /// The journal of an instance, for verifying.

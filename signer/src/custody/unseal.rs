@@ -1,6 +1,6 @@
 //! Stored keys made ready to sign, and what doing so may use.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use holdfast_domain::{GenesisValidatorsRoot, PublicKey};
@@ -34,6 +34,18 @@ pub(crate) struct Unsealed {
     pub(crate) disabled: usize,
 }
 
+/// How the stored keys differ from those loaded.
+pub(crate) struct Difference {
+    /// Keys that were not loaded.
+    pub(crate) added: Vec<ActiveKey>,
+    /// Keys that are loaded and no longer stored.
+    pub(crate) gone: Vec<PublicKey>,
+    /// Keys that are not loaded and could not be opened.
+    pub(crate) failed: BTreeMap<PublicKey, CustodyError>,
+    /// How many of the stored keys that are open now are switched off.
+    pub(crate) disabled: usize,
+}
+
 /// Opens every stored key, also those switched off: a request for one of these is then refused by
 /// protection and recorded, as any other refusal, instead of looking like a key nobody has.
 /// Deleted keys have no secret left to open.
@@ -42,26 +54,41 @@ pub(crate) struct Unsealed {
 /// [`CustodyError`] if the record cannot be read, or if there are keys but no data key. A single
 /// key that cannot be opened is no error: it is listed in [`Unsealed::failed`].
 pub(crate) async fn unseal_all(custody: &Custody, backend: &Arc<dyn KeyBackend>) -> Result<Unsealed, CustodyError> {
+    let keyring = Keyring::new();
+    let Difference { added, gone: _, failed, disabled } = unseal_new(custody, backend, &keyring).await?;
+    keyring.insert_all(added);
+    Ok(Unsealed { keyring, failed, disabled })
+}
+
+/// The same for keys that are not in `loaded`; says also which of those are no longer stored.
+///
+/// # Errors
+/// As [`unseal_all`].
+pub(crate) async fn unseal_new(
+    custody: &Custody,
+    backend: &Arc<dyn KeyBackend>,
+    loaded: &Keyring,
+) -> Result<Difference, CustodyError> {
     let stored = custody.guard.active_keys().await?;
-    let mut unsealed = Unsealed { keyring: Keyring::new(), failed: BTreeMap::new(), disabled: 0 };
-    let Some(data_key) = &custody.data_key else {
-        return if stored.is_empty() { Ok(unsealed) } else { Err(CustodyError::DataKeyLost { keys: stored.len() }) };
-    };
-    let mut ready = Vec::with_capacity(stored.len());
+    let mut gone: BTreeSet<PublicKey> = loaded.public_keys().into_iter().collect();
+    let mut difference = Difference { added: Vec::new(), gone: Vec::new(), failed: BTreeMap::new(), disabled: 0 };
+    let count = stored.len();
     for key in stored {
         let (public_key, enabled) = (*key.registration.key(), key.enabled());
-        match unseal(key, data_key, custody.genesis_validators_root, backend) {
-            Ok(active) => {
-                unsealed.disabled = unsealed.disabled.saturating_add(usize::from(!enabled));
-                ready.push(active);
-            }
-            Err(error) => {
-                unsealed.failed.insert(public_key, error);
+        if !gone.remove(&public_key) {
+            let Some(data_key) = &custody.data_key else { return Err(CustodyError::DataKeyLost { keys: count }) };
+            match unseal(key, data_key, custody.genesis_validators_root, backend) {
+                Ok(active) => difference.added.push(active),
+                Err(error) => {
+                    difference.failed.insert(public_key, error);
+                    continue;
+                }
             }
         }
+        difference.disabled = difference.disabled.saturating_add(usize::from(!enabled));
     }
-    unsealed.keyring.insert_all(ready);
-    Ok(unsealed)
+    difference.gone = gone.into_iter().collect();
+    Ok(difference)
 }
 
 fn unseal(

@@ -92,7 +92,7 @@ pub(crate) struct Probes {
 impl Probes {
     /// Why traffic should go elsewhere; `None` if it should come here.
     fn unready(&self) -> Option<String> {
-        if self.tasks.is_stopping() {
+        if self.tasks.is_leaving() {
             return Some("shutting down".to_owned());
         }
         if self.loader.is_loading() {

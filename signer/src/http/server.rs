@@ -1,6 +1,10 @@
 //! Listening and serving connections: bounded in number, in time and in what they may send, and
 //! finished in good order at shutdown.
 //!
+//! Guarantee of a shutdown: a request that was sent before it is answered, whether it was being worked on, lay
+//! unread on an open connection, or on one that was not accepted yet. From the beginning of a shutdown every
+//! answer closes its connection, and says so.
+//!
 //! A request whose client closes its connection is dropped at once, with everything it waits for:
 //! what was not committed by then is not recorded and not signed.
 
@@ -14,12 +18,13 @@ use std::time::Duration;
 
 use hyper::Request;
 use hyper::body::Incoming;
+use hyper::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::io::{ClientIo, Phase};
 use super::reply::Reply;
@@ -48,6 +53,8 @@ pub(crate) struct ServerBounds {
     pub(crate) max_connections: usize,
     /// Longest time for a request's head, from its first byte.
     pub(crate) head_timeout: Duration,
+    /// How long an idle connection is kept at shutdown: what was sent on it before is still read and answered.
+    pub(crate) last_word: Duration,
 }
 
 /// Why a listener cannot be had.
@@ -129,20 +136,20 @@ pub(crate) fn start<S: Service>(bound: Bound, service: Arc<S>, bounds: ServerBou
         .max_buf_size(MAX_BUFFER)
         // Responses are short: one copy into the buffer costs less than gathering pieces.
         .writev(false);
-    let server = Arc::new(Server { http, service, head_timeout: bounds.head_timeout, open });
-    let accepting = accept(bound.listener, server, bounds.max_connections, tasks.clone());
+    let server = Arc::new(Server { http, service, bounds, open });
+    let accepting = accept(bound.listener, server, tasks.clone());
     tasks.spawn(accepting);
 }
 
 struct Server<S> {
     http: http1::Builder,
     service: Arc<S>,
-    head_timeout: Duration,
+    bounds: ServerBounds,
     open: Gauge,
 }
 
-async fn accept<S: Service>(listener: TcpListener, server: Arc<Server<S>>, max_connections: usize, tasks: Tasks) {
-    let places = Arc::new(Semaphore::new(max_connections.min(Semaphore::MAX_PERMITS)));
+async fn accept<S: Service>(listener: TcpListener, server: Arc<Server<S>>, tasks: Tasks) {
+    let places = Arc::new(Semaphore::new(server.bounds.max_connections.min(Semaphore::MAX_PERMITS)));
     let mut stopping = tasks.stopping();
     loop {
         let next = async {
@@ -152,26 +159,48 @@ async fn accept<S: Service>(listener: TcpListener, server: Arc<Server<S>>, max_c
         };
         let (place, accepted) = tokio::select! {
             biased;
-            () = stopping.begun() => return,
+            () = stopping.begun() => break,
             next = next => next,
         };
         match accepted {
-            Ok((stream, peer)) => {
-                let server = Arc::clone(&server);
-                let stopping = tasks.stopping();
-                tasks.spawn(async move {
-                    server.open.inc();
-                    server.connection(stream, peer, stopping).await;
-                    server.open.dec();
-                    drop(place);
-                });
-            }
+            Ok((stream, peer)) => serve(&server, stream, peer, place, &tasks),
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection; raise the limit of open files if this persists");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
     }
+    accept_last(listener, &server, &places, &tasks);
+}
+
+/// Takes what the kernel has accepted for us already, whose clients may have sent something, and stops listening.
+/// Who comes later is refused a connection, which clients and load balancers take for what it is.
+fn accept_last<S: Service>(listener: TcpListener, server: &Arc<Server<S>>, places: &Arc<Semaphore>, tasks: &Tasks) {
+    let Ok(listener) = listener.into_std() else { return };
+    // Not blocking, so it ends when none is left.
+    while let Ok((stream, peer)) = listener.accept() {
+        let Ok(place) = Arc::clone(places).try_acquire_owned() else { return };
+        match stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
+            Ok(stream) => serve(server, stream, peer, Some(place), tasks),
+            Err(error) => tracing::warn!(%peer, %error, "a connection was dropped"),
+        }
+    }
+}
+
+fn serve<S: Service>(
+    server: &Arc<Server<S>>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    place: Option<OwnedSemaphorePermit>,
+    tasks: &Tasks,
+) {
+    let (server, stopping) = (Arc::clone(server), tasks.stopping());
+    tasks.spawn(async move {
+        server.open.inc();
+        server.connection(stream, peer, stopping).await;
+        server.open.dec();
+        drop(place);
+    });
 }
 
 impl<S: Service> Server<S> {
@@ -181,20 +210,32 @@ impl<S: Service> Server<S> {
             tracing::debug!(%peer, %error, "TCP_NODELAY not set");
         }
         let phase = Arc::new(Phase::default());
-        let io = ClientIo::new(TokioIo::new(stream), Arc::clone(&phase), self.head_timeout);
+        let io = ClientIo::new(TokioIo::new(stream), Arc::clone(&phase), self.bounds.head_timeout);
+        let leaving = stopping.clone();
         let service = service_fn(move |request| {
             let busy = phase.busy();
             let service = Arc::clone(&self.service);
+            let leaving = leaving.clone();
             async move {
-                let reply = service.answer(peer.ip(), request).await;
+                let mut reply = service.answer(peer.ip(), request).await;
                 drop(busy);
+                if leaving.is_leaving() {
+                    // The connection ends after this answer, and the next request goes elsewhere.
+                    reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
                 Ok::<_, Infallible>(reply)
             }
         });
         let mut connection = pin!(self.http.serve_connection(io, service));
+        let last_word = async {
+            stopping.begun().await;
+            tokio::time::sleep(self.bounds.last_word).await;
+        };
         let result = tokio::select! {
+            // Reads what has come before it looks at the time.
+            biased;
             result = connection.as_mut() => result,
-            () = stopping.begun() => {
+            () = last_word => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }

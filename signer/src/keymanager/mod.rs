@@ -260,7 +260,7 @@ impl KeyManager {
             let status = match result {
                 Ok(Registered::Duplicate) => ImportStatus::Duplicate(HELD),
                 Err(error) => ImportStatus::Error(format!("{}{}", chain(&error), hint(&error))),
-                Ok(Registered::New(registration)) => {
+                Ok(Registered::New(registration) | Registered::SwitchedOff(registration)) => {
                     match ActiveKey::new(registration, secret, self.loader.backend()) {
                         Ok(active) => {
                             ready.push(active);

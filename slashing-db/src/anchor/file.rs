@@ -13,7 +13,7 @@ use super::record::Record;
 use crate::error::OpenError;
 
 /// Bytes of one place. A record with everything in it is well below.
-const PLACE: usize = 2048;
+pub(super) const PLACE: usize = 4096;
 
 /// An open, locked anchor file.
 pub(super) struct AnchorFile {

@@ -9,6 +9,7 @@
 //! Once suspicion is written here it stays, whatever database is put in place, until a fence takes it away.
 
 mod file;
+mod landmarks;
 mod record;
 
 use core::fmt;
@@ -22,6 +23,10 @@ use crate::journal::{Head, InstanceId};
 use crate::store::{Load, Store};
 use file::{AnchorFile, Found};
 use record::Record;
+
+pub(crate) use landmarks::Landmarks;
+#[cfg(feature = "postgres")]
+pub(crate) use landmarks::Peer;
 
 /// How long the newest mark may stay unflushed when nobody waits, and when somebody does.
 const FLUSH_WHEN_IDLE: Duration = Duration::from_secs(1);
@@ -65,6 +70,12 @@ pub enum RollbackKind {
     Copied,
     /// Another database.
     OtherDatabase,
+    /// Batches that another instance had written are not in the shared database any more.
+    PeerLost,
+    /// The server's log ends before a place that it had reached.
+    ServerBehind,
+    /// Another server took over, or a backup was recovered, and commits had not waited for a standby.
+    Promoted,
     /// There is no anchor, but there are records.
     AnchorMissing,
     /// The anchor cannot be read.
@@ -73,12 +84,15 @@ pub enum RollbackKind {
 
 impl RollbackKind {
     /// Every kind.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 10] = [
         Self::JournalShorter,
         Self::JournalDiffers,
         Self::JournalMoved,
         Self::Copied,
         Self::OtherDatabase,
+        Self::PeerLost,
+        Self::ServerBehind,
+        Self::Promoted,
         Self::AnchorMissing,
         Self::AnchorUnreadable,
     ];
@@ -91,6 +105,9 @@ impl RollbackKind {
             Self::JournalMoved => "journal_moved",
             Self::Copied => "database_copied",
             Self::OtherDatabase => "other_database",
+            Self::PeerLost => "peer_journal_lost",
+            Self::ServerBehind => "server_behind",
+            Self::Promoted => "server_promoted",
             Self::AnchorMissing => "anchor_missing",
             Self::AnchorUnreadable => "anchor_unreadable",
         }
@@ -103,6 +120,12 @@ impl RollbackKind {
             Self::JournalMoved => "the journal changed behind the back of the running process",
             Self::Copied => "the database is a copy of the one used last; the other copy may be newer, or in use",
             Self::OtherDatabase => "this is another database than the one used last with this data directory",
+            Self::PeerLost => "batches of another instance on this database are gone; an older copy was restored",
+            Self::ServerBehind => "the database server's log ends before where it had been; an older copy was restored",
+            Self::Promoted => {
+                "the database server is a promoted standby or a recovered backup, and commits had not waited for a \
+                 synchronous standby, so it may lack what any instance wrote last"
+            }
             Self::AnchorMissing => "the anchor file is missing, so nothing shows that the database is up to date",
             Self::AnchorUnreadable => "the anchor file is damaged, so nothing shows that the database is up to date",
         }
@@ -134,6 +157,7 @@ struct Present {
     root: GenesisValidatorsRoot,
     database: DatabaseIdentity,
     head: Head,
+    landmarks: Option<Landmarks>,
 }
 
 /// An anchor in use.
@@ -161,7 +185,8 @@ impl Anchor {
             source: Box::new(source),
         };
         let identity = store.identity().map_err(database)?;
-        let present = Present { instance, root, database: identity, head: store.head() };
+        let landmarks = store.landmarks().cloned();
+        let present = Present { instance, root, database: identity, head: store.head(), landmarks };
         let pristine = store.is_pristine().map_err(database)?;
         let (file, found) = AnchorFile::open(path)?;
         let mut record = Record {
@@ -170,6 +195,7 @@ impl Anchor {
             root,
             database: present.database.clone(),
             head: present.head,
+            landmarks: present.landmarks.clone(),
             suspicion: None,
         };
         let noticed = match found {
@@ -197,9 +223,24 @@ impl Anchor {
 
     /// Notes the batch committed last. Called before its replies leave. A failure only weakens detection,
     /// so it is reported and tried again with the next batch.
-    pub(crate) fn advance(&mut self, head: Head) -> Result<(), std::io::Error> {
+    pub(crate) fn advance(&mut self, head: Head, landmarks: Option<&Landmarks>) -> Result<(), std::io::Error> {
         self.record.head = head;
+        self.record.landmarks = landmarks.cloned();
         self.unflushed = true;
+        self.write()
+    }
+
+    /// Notes what other instances did meanwhile. Flushed as rarely as under load: their own anchors know better.
+    pub(crate) fn note(&mut self, landmarks: &Landmarks) -> Result<(), std::io::Error> {
+        if self.record.landmarks.as_ref() == Some(landmarks) {
+            return Ok(());
+        }
+        self.record.landmarks = Some(landmarks.clone());
+        self.unflushed |= self.last_flush.elapsed() >= FLUSH_WHEN_BUSY;
+        self.write()
+    }
+
+    fn write(&mut self) -> Result<(), std::io::Error> {
         let written = self.file.write(&mut self.record);
         match &written {
             Err(error) if !self.failing => {
@@ -232,18 +273,33 @@ impl Anchor {
         }
     }
 
+    /// The newest mark once it is durable, if it can be made so now: what it names must stay in the database.
+    pub(crate) fn settle(&mut self) -> Option<Head> {
+        if self.unflushed {
+            self.flush();
+        }
+        (!self.unflushed && !self.failing).then_some(self.record.head)
+    }
+
     /// Writes suspicion of the database durably, which is from now on the one to compare with.
-    pub(crate) fn suspect(&mut self, suspicion: Suspicion, database: DatabaseIdentity) -> Result<(), std::io::Error> {
+    pub(crate) fn suspect(
+        &mut self,
+        suspicion: Suspicion,
+        database: DatabaseIdentity,
+        landmarks: Option<&Landmarks>,
+    ) -> Result<(), std::io::Error> {
         self.record.suspicion = Some(suspicion);
         self.record.database = database;
         self.record.head = suspicion.found;
+        self.record.landmarks = landmarks.cloned();
         self.write_through()
     }
 
     /// Takes suspicion away durably; only after a fence of every key was committed.
-    pub(crate) fn clear(&mut self, head: Head) -> Result<(), std::io::Error> {
+    pub(crate) fn clear(&mut self, head: Head, landmarks: Option<&Landmarks>) -> Result<(), std::io::Error> {
         let before = self.record.suspicion.take();
         self.record.head = head;
+        self.record.landmarks = landmarks.cloned();
         let written = self.write_through();
         if written.is_err() {
             self.record.suspicion = before;
@@ -302,7 +358,13 @@ fn compare(
             Some(_) => {}
         }
     }
-    Ok((anchor.database != present.database).then_some(RollbackKind::Copied))
+    if anchor.database != present.database {
+        return Ok(Some(RollbackKind::Copied));
+    }
+    match &anchor.landmarks {
+        Some(landmarks) => store.lacks(landmarks),
+        None => Ok(None),
+    }
 }
 
 #[cfg(all(test, feature = "sqlite"))]

@@ -6,6 +6,7 @@ use holdfast_domain::{GenesisValidatorsRoot, UnixMillis};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::landmarks::{Landmarks, Peer};
 use super::{DatabaseIdentity, RollbackKind, Suspicion};
 use crate::journal::{Hash, Head, InstanceId};
 
@@ -21,6 +22,8 @@ pub(super) struct Record {
     pub(super) root: GenesisValidatorsRoot,
     pub(super) database: DatabaseIdentity,
     pub(super) head: Head,
+    /// Of a shared database.
+    pub(super) landmarks: Option<Landmarks>,
     pub(super) suspicion: Option<Suspicion>,
 }
 
@@ -34,7 +37,17 @@ struct Written {
     batch: u64,
     hash: String,
     #[serde(skip_serializing_if = "Option::is_none")]
+    server: Option<WrittenLandmarks>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     suspicion: Option<WrittenSuspicion>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct WrittenLandmarks {
+    timeline: String,
+    synchronous: bool,
+    wal: u64,
+    others: Vec<(String, u64, String)>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -54,6 +67,28 @@ fn head(seq: u64, hash: &str) -> Option<Head> {
     Some(Head { seq, hash: Hash(parse_hex(hash)?) })
 }
 
+fn write_landmarks(landmarks: &Landmarks) -> WrittenLandmarks {
+    let others = landmarks.peers.iter().take(Landmarks::MAX_PEERS);
+    WrittenLandmarks {
+        timeline: landmarks.timeline.clone(),
+        synchronous: landmarks.synchronous,
+        wal: landmarks.wal,
+        others: others.map(|peer| (peer.instance.to_string(), peer.head.seq, peer.head.hash.to_string())).collect(),
+    }
+}
+
+fn read_landmarks(written: WrittenLandmarks) -> Option<Landmarks> {
+    let peer = |(instance, seq, hash): &(String, u64, String)| {
+        Some(Peer { instance: InstanceId(parse_hex(instance)?), head: head(*seq, hash)? })
+    };
+    Some(Landmarks {
+        timeline: written.timeline,
+        synchronous: written.synchronous,
+        wal: written.wal,
+        peers: written.others.iter().map(peer).collect::<Option<_>>()?,
+    })
+}
+
 impl Record {
     /// Two lines.
     pub(super) fn encode(&self) -> Result<Vec<u8>, serde_json::Error> {
@@ -65,6 +100,7 @@ impl Record {
             database: self.database.as_str().to_owned(),
             batch: self.head.seq,
             hash: self.head.hash.to_string(),
+            server: self.landmarks.as_ref().map(write_landmarks),
             suspicion: self.suspicion.map(|suspicion| WrittenSuspicion {
                 kind: suspicion.kind.as_str().to_owned(),
                 since_ms: suspicion.since.0,
@@ -91,6 +127,10 @@ impl Record {
         if written.format != FORMAT {
             return None;
         }
+        let landmarks = match written.server {
+            None => None,
+            Some(server) => Some(read_landmarks(server)?),
+        };
         let suspicion = match written.suspicion {
             None => None,
             Some(suspicion) => Some(Suspicion {
@@ -109,7 +149,44 @@ impl Record {
             root: GenesisValidatorsRoot(parse_hex(&written.genesis_validators_root)?),
             database: DatabaseIdentity::new(written.database),
             head: head(written.batch, &written.hash)?,
+            landmarks,
             suspicion,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_record_is_read_back_and_fits_its_place() {
+        let head = |seq| Head { seq, hash: Hash([0xff; 32]) };
+        let peer = |number| Peer { instance: InstanceId([number; 16]), head: head(u64::MAX) };
+        let suspicion = |kind| Suspicion {
+            kind,
+            since: UnixMillis(u64::MAX),
+            expected: Some(head(u64::MAX)),
+            found: head(u64::MAX),
+        };
+        for kind in RollbackKind::ALL {
+            let record = Record {
+                generation: u64::MAX,
+                instance: InstanceId([0xff; 16]),
+                root: GenesisValidatorsRoot([0xff; 32]),
+                database: DatabaseIdentity::new("x".repeat(1_000)),
+                head: head(u64::MAX),
+                landmarks: Some(Landmarks {
+                    timeline: "FFFFFFFF".to_owned(),
+                    synchronous: true,
+                    wal: u64::MAX,
+                    peers: (0u8..).take(Landmarks::MAX_PEERS).map(peer).collect(),
+                }),
+                suspicion: Some(suspicion(kind)),
+            };
+            let bytes = record.encode().unwrap();
+            assert!(bytes.len() <= super::super::file::PLACE, "{} bytes", bytes.len());
+            assert_eq!(Record::decode(&bytes), Some(record));
+        }
     }
 }

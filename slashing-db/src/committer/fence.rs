@@ -17,6 +17,16 @@ use crate::rules::Watermarks;
 use crate::store::{Planned, Row};
 use holdfast_domain::{Epoch, ObservedRoot, PublicKey, Slot, Subject, UnixMillis};
 
+/// What became of protection after a failure.
+pub(super) enum Distrust {
+    /// It goes on for what cannot be slashed.
+    Suspect,
+    /// The database went away before it could be looked at; it will be looked at again before it is used.
+    Later,
+    /// It is over.
+    Frozen(FreezeReason),
+}
+
 impl Committer {
     /// Takes over what the anchor says about the database.
     pub(super) fn show_suspicion(&mut self) {
@@ -25,21 +35,43 @@ impl Committer {
         self.shared.show(suspicion);
     }
 
-    /// Goes on under suspicion after the journal moved while the database was open, as when it failed over to a
-    /// copy that lacks commits. False if there is no anchor to remember it, or it cannot be written.
-    pub(super) fn suspect_the_journal(&mut self) -> bool {
-        let (Some(anchor), Some(store)) = (&mut self.anchor, &mut self.store) else { return false };
-        let expected = store.head();
-        let (Ok(found), Ok(database)) = (store.accept_head(), store.identity()) else { return false };
-        let kind = if found.seq < expected.seq { RollbackKind::JournalShorter } else { RollbackKind::JournalMoved };
+    /// Acts on a failure after which the database cannot be used as before.
+    pub(super) fn distrust(&mut self, reason: FreezeReason) -> Distrust {
+        if reason == FreezeReason::JournalHeadMoved {
+            match self.suspect_the_journal() {
+                Some(Distrust::Frozen(_)) | None => {}
+                Some(outcome) => return outcome,
+            }
+        }
+        self.freeze(reason);
+        Distrust::Frozen(reason)
+    }
+
+    /// Goes on under suspicion after the journal or the server changed while the database was open, as when it
+    /// failed over to a copy that lacks commits. `None` if there is no anchor to remember it, or it cannot be written.
+    fn suspect_the_journal(&mut self) -> Option<Distrust> {
+        let (Some(anchor), Some(store)) = (&mut self.anchor, &mut self.store) else { return None };
+        let (expected, noticed) = (store.head(), store.noticed());
+        let found = match store.accept_head() {
+            Ok(found) => found,
+            // Nothing was taken over, so the next transaction notices it again.
+            Err(error) if error.freezes().is_none() => return Some(Distrust::Later),
+            Err(_) => return None,
+        };
+        let database = store.identity().ok()?;
+        let kind = if found.seq < expected.seq {
+            RollbackKind::JournalShorter
+        } else {
+            noticed.unwrap_or(RollbackKind::JournalMoved)
+        };
         let since = self.shared.settings.clock.now();
         let suspicion = Suspicion { kind, since, expected: Some(expected), found };
-        if let Err(error) = anchor.suspect(suspicion, database) {
+        if let Err(error) = anchor.suspect(suspicion, database, store.landmarks()) {
             tracing::error!(%error, "cannot write suspicion of the database down");
-            return false;
+            return None;
         }
         self.show_suspicion();
-        true
+        Some(Distrust::Suspect)
     }
 
     /// Fences keys, or all of them, and ends suspicion if it was all.
@@ -50,7 +82,7 @@ impl Committer {
         if let Err(AdminError::Store(error)) = &fenced
             && let Some(reason) = error.freezes()
         {
-            self.freeze(reason);
+            self.distrust(reason);
         }
         let fenced = fenced?;
         self.shared.metrics.fences.inc();
@@ -58,7 +90,9 @@ impl Committer {
         if keys.is_none()
             && let (Some(anchor), Some(store)) = (&mut self.anchor, &self.store)
         {
-            anchor.clear(store.head()).map_err(|source| AdminError::Anchor { path: anchor.path(), source })?;
+            anchor
+                .clear(store.head(), store.landmarks())
+                .map_err(|source| AdminError::Anchor { path: anchor.path(), source })?;
             self.show_suspicion();
         }
         Ok(fenced)

@@ -7,14 +7,15 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use holdfast_domain::PublicKey;
+use holdfast_domain::{PublicKey, UnixMillis};
 
 use super::{Guard, GuardHealth};
 use crate::error::AdminError;
 use crate::identity::CallerId;
-use crate::interchange::{History, ImportReport, Interchange};
+use crate::interchange::{History, ImportReport, Interchange, SwitchedOff, ValidatorReport};
 use crate::registry::{KeyInfo, KeyState, Withdraw, Withdrawn};
 use crate::rules::Watermarks;
+use crate::store::{KeyRow, Merged, Record};
 
 /// Whether an import is carried out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,9 +35,17 @@ pub enum Then {
     Stop(Withdraw),
 }
 
+impl Interchange {
+    /// What an import of all of this into an empty database does.
+    pub fn into_nothing(&self) -> ImportReport {
+        self.iter().map(|(key, history)| plan(self, key, history, None).0).collect()
+    }
+}
+
 impl Guard {
     /// Merges histories in, upward only, all of them in one transaction or none. A key without a row gets
-    /// one that has no secret and cannot sign; registering the key later starts from it.
+    /// one that has no secret and cannot sign; registering the key later starts from it. A key that the source
+    /// says must not sign is switched off in the same transaction, or enters switched off if it comes later.
     ///
     /// # Errors
     /// [`AdminError::WrongChain`] if the histories are of another chain, or a failure; nothing is changed then.
@@ -53,23 +62,23 @@ impl Guard {
         }
         match mode {
             ImportMode::DryRun => {
-                let rows: HashMap<PublicKey, Watermarks> =
-                    self.list().await?.into_iter().map(|info| (info.key, info.watermarks)).collect();
-                Ok(histories.iter().map(|(key, history)| history.apply(*key, rows.get(key).copied())).collect())
+                let rows: HashMap<PublicKey, KeyRow> =
+                    self.list().await?.iter().map(|info| (info.key, as_row(info))).collect();
+                Ok(histories.iter().map(|(key, history)| plan(&histories, key, history, rows.get(key)).0).collect())
             }
             ImportMode::Commit => {
                 self.write(move |store| {
-                    let (keys, histories): (Vec<PublicKey>, Vec<History>) =
-                        histories.iter().map(|(key, history)| (*key, *history)).unzip();
+                    let keys: Vec<PublicKey> = histories.iter().map(|(key, _)| *key).collect();
                     let mut report = ImportReport { validators: Vec::with_capacity(keys.len()) };
-                    let mut merge = |index: usize, before: Option<&Watermarks>| {
-                        let (Some(key), Some(history)) = (keys.get(index), histories.get(index)) else {
+                    let mut merge = |index: usize, row: Option<&KeyRow>| {
+                        let known = keys.get(index).and_then(|key| Some((key, histories.get(key)?)));
+                        let Some((key, history)) = known else {
                             // No such key was asked for; leaving a row as it is protects no less.
-                            return before.copied().unwrap_or_default();
+                            return unchanged(row);
                         };
-                        let outcome = history.apply(*key, before.copied());
+                        let (outcome, merged) = plan(&histories, key, history, row);
                         report.validators.push(outcome);
-                        outcome.after
+                        merged
                     };
                     store.merge(&keys, &mut merge, &by, shared.settings.clock.now())?;
                     Ok(report)
@@ -114,11 +123,48 @@ impl Guard {
     }
 }
 
-fn as_kept(info: &KeyInfo) -> Withdrawn {
-    Withdrawn {
-        key: info.key,
-        before: info.state,
-        had_secret: info.origin.is_some() && info.state != KeyState::Tombstoned,
-        watermarks: info.watermarks,
+/// What a history makes of a row, and what to say about it.
+fn plan(from: &Interchange, key: &PublicKey, history: &History, row: Option<&KeyRow>) -> (ValidatorReport, Merged) {
+    let mut report = history.apply(*key, row.map(|row| row.marks));
+    let mut merged = Merged { marks: report.after, ..unchanged(row) };
+    if from.is_switched_off(key) {
+        report.switched_off = match row {
+            Some(KeyRow { state: KeyState::Tombstoned, .. }) => SwitchedOff::Already,
+            None | Some(KeyRow { has_secret: false, .. }) => SwitchedOff::Noted,
+            Some(KeyRow { state: KeyState::Enabled, .. }) => SwitchedOff::Now,
+            Some(KeyRow { state: KeyState::Disabled, .. }) => SwitchedOff::Already,
+        };
+        match report.switched_off {
+            SwitchedOff::Now => merged.state = KeyState::Disabled,
+            SwitchedOff::Noted => {
+                merged.state = KeyState::Disabled;
+                merged.record = Record::Ensure;
+            }
+            SwitchedOff::Already | SwitchedOff::NotAsked => {}
+        }
     }
+    (report, merged)
+}
+
+/// A row as it is; one that is not there yet cannot sign.
+fn unchanged(row: Option<&KeyRow>) -> Merged {
+    let (marks, state) = row.map_or((Watermarks::default(), KeyState::Disabled), |row| (row.marks, row.state));
+    Merged { marks, state, record: Record::Leave }
+}
+
+fn as_row(info: &KeyInfo) -> KeyRow {
+    KeyRow {
+        state: info.state,
+        marks: info.watermarks,
+        has_secret: holds_secret(info),
+        recorded: info.changed != UnixMillis(0),
+    }
+}
+
+fn holds_secret(info: &KeyInfo) -> bool {
+    info.origin.is_some() && info.state != KeyState::Tombstoned
+}
+
+fn as_kept(info: &KeyInfo) -> Withdrawn {
+    Withdrawn { key: info.key, before: info.state, had_secret: holds_secret(info), watermarks: info.watermarks }
 }

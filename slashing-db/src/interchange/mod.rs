@@ -33,7 +33,7 @@ mod salvage;
 mod value;
 mod write;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use holdfast_domain::{Epoch, GenesisValidatorsRoot, PublicKey, Slot};
 
@@ -169,7 +169,7 @@ impl History {
             Some(_) if after == known => Change::Unchanged,
             Some(_) => Change::Raised,
         };
-        ValidatorReport { key, change, before, after, rows: self.rows }
+        ValidatorReport { key, change, before, after, rows: self.rows, switched_off: SwitchedOff::NotAsked }
     }
 
     fn merge(&mut self, other: &Self) {
@@ -183,12 +183,24 @@ impl History {
 pub struct Interchange {
     genesis_validators_root: GenesisValidatorsRoot,
     validators: BTreeMap<PublicKey, History>,
+    switched_off: BTreeSet<PublicKey>,
 }
 
 impl Interchange {
     /// Histories from elsewhere than a file, such as another signer's database. A file goes through [`read`].
     pub fn new(genesis_validators_root: GenesisValidatorsRoot, validators: BTreeMap<PublicKey, History>) -> Self {
-        Self { genesis_validators_root, validators }
+        Self { genesis_validators_root, validators, switched_off: BTreeSet::new() }
+    }
+
+    /// The same, from a source that also knows which of the keys must not sign. A file cannot say so.
+    #[must_use]
+    pub fn with_switched_off(self, switched_off: BTreeSet<PublicKey>) -> Self {
+        Self { switched_off, ..self }
+    }
+
+    /// Whether the source says that this key must not sign.
+    pub fn is_switched_off(&self, key: &PublicKey) -> bool {
+        self.switched_off.contains(key)
     }
 
     /// The chain all of this is for.
@@ -257,6 +269,33 @@ pub struct ValidatorReport {
     pub after: Watermarks,
     /// Rows in the file.
     pub rows: Rows,
+    /// What became of it if the source says that the key must not sign.
+    pub switched_off: SwitchedOff,
+}
+
+/// What an import does to a key because its source says that it must not sign.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SwitchedOff {
+    /// The source does not say so: its state stays.
+    NotAsked,
+    /// It could sign here and cannot any more.
+    Now,
+    /// It could not sign here before: switched off already, or deleted.
+    Already,
+    /// It is not held here: should it be brought in later, it enters switched off.
+    Noted,
+}
+
+impl SwitchedOff {
+    /// Lower-case word for reports; `None` if there is nothing to report.
+    pub const fn as_str(self) -> Option<&'static str> {
+        match self {
+            Self::NotAsked => None,
+            Self::Now => Some("switched_off"),
+            Self::Already => Some("off_already"),
+            Self::Noted => Some("noted"),
+        }
+    }
 }
 
 /// What an import does, validator by validator, in the order of the file's public keys.

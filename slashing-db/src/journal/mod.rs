@@ -5,12 +5,18 @@
 //! batch hash over that root, the previous batch's hash, the instance, the number, the count and the
 //! time. Changing, inserting or removing a batch anywhere but at the end breaks the chain. A chain alone
 //! cannot show that its end was cut off; comparing its head with one kept elsewhere can.
+//! Old batches move to [archived files](archive); what is left in the database then begins at a base, the
+//! number and hash of the last batch that moved, so that it verifies alone and together with the files.
 
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub mod archive;
 pub(crate) mod codec;
 pub mod leaf;
 pub mod merkle;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod reader;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub(crate) mod retention;
 
 use core::fmt;
 
@@ -21,10 +27,10 @@ use crate::identity::CallerId;
 use crate::rules::{Approval, Denial};
 
 pub use codec::CodecError;
-#[cfg(feature = "postgres")]
-pub(crate) use reader::StoredBatch;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub use reader::{JournalError, Reader};
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub use retention::{Archived, BATCHES_THAT_STAY, Retention};
 
 /// Tag that starts every batch hash, so that no other hash in the product can be taken for one.
 const BATCH_TAG: &[u8] = b"holdfast/journal/batch/v1";
@@ -168,6 +174,22 @@ pub struct Batch {
     pub entries: Vec<Entry>,
     /// Size of the stored encoding in bytes.
     pub stored_bytes: usize,
+}
+
+/// A batch's row: its header and its encoded entries.
+pub(crate) type StoredBatch = (BatchHeader, Vec<u8>);
+
+/// The Merkle tree over the leaves of a batch's entries.
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+fn tree_of(entries: &[Entry], time: UnixMillis) -> merkle::Accumulator {
+    let mut tree = merkle::Accumulator::default();
+    let mut encoded = Vec::new();
+    for entry in entries {
+        encoded.clear();
+        leaf::write(entry, time, &mut encoded);
+        tree.push(&encoded);
+    }
+    tree
 }
 
 /// The chained part of a batch.

@@ -3,28 +3,24 @@
 //!
 //! What this cannot show: that the *end* was cut off. Compare the last [`Head`] with one kept elsewhere.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 #[cfg(feature = "sqlite")]
 use std::path::Path;
 use std::path::PathBuf;
 
 use holdfast_domain::PublicKey;
-#[cfg(feature = "sqlite")]
-use holdfast_domain::UnixMillis;
-#[cfg(feature = "sqlite")]
-use rusqlite::{Connection, OptionalExtension};
 
+use super::archive::{self, ArchiveFile, Leg};
 use super::codec::{CodecError, decode};
-use super::merkle::Accumulator;
-use super::{Batch, BatchHeader, Entry, Head, leaf};
-#[cfg(feature = "sqlite")]
-use super::{Hash, InstanceId};
-use crate::error::BoxError;
-use crate::store::RowId;
-#[cfg(feature = "sqlite")]
-use crate::store::sqlite::{Signed, blob, open_read_only};
+use super::{Batch, BatchHeader, Entry, Head, InstanceId, StoredBatch, tree_of};
 #[cfg(feature = "postgres")]
-use crate::{PostgresOptions, store::postgres::PostgresJournal};
+use crate::PostgresOptions;
+use crate::error::{BoxError, StoreError};
+use crate::store::{ReadStore, RowId};
+
+/// Batches, and keys, fetched at once; a batch is a quarter of a megabyte at most.
+const BATCHES_AT_ONCE: usize = 64;
+const KEYS_AT_ONCE: usize = 4_096;
 
 /// Why a journal cannot be read or believed.
 #[derive(Debug, thiserror::Error)]
@@ -83,22 +79,49 @@ pub enum JournalError {
         #[source]
         source: CodecError,
     },
+    /// A folder or a file of archived batches cannot be read.
+    #[error("cannot read the archived journal in {}", path.display())]
+    Archive {
+        /// The folder or the file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: BoxError,
+    },
+    /// An archived file is not what was written.
+    #[error("{} is damaged after journal batch {seq}: {what}; bring the file back from a backup", path.display())]
+    ArchiveDamaged {
+        /// The file.
+        path: PathBuf,
+        /// The last batch that is in order.
+        seq: u64,
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// The file with a batch that left the database is not there.
+    #[error("journal batch {seq} was archived, but no file {} has it; name the folder it is in", within(folders))]
+    ArchiveMissing {
+        /// The batch.
+        seq: u64,
+        /// Where it was looked for.
+        folders: Vec<PathBuf>,
+    },
 }
 
-/// A batch's row: its header and its encoded entries.
-pub(crate) type StoredBatch = (BatchHeader, Vec<u8>);
-
-/// Where batches come from.
-enum Source {
-    #[cfg(feature = "sqlite")]
-    Sqlite(Connection),
-    #[cfg(feature = "postgres")]
-    Postgres(Box<PostgresJournal>),
+fn within(folders: &[PathBuf]) -> String {
+    let folders: Vec<_> = folders.iter().map(|folder| folder.display().to_string()).collect();
+    if folders.is_empty() { "was named that".to_owned() } else { format!("in {}", folders.join(" or ")) }
 }
 
-/// Iterates over verified batches, oldest first. Stops after the first error.
+/// Iterates over verified batches, oldest first: of the database alone, from where its rows begin, or from the
+/// very first one [with the archived files](Self::with_archive). Stops after the first error.
 pub struct Reader {
-    source: Source,
+    store: Box<dyn ReadStore>,
+    instance: InstanceId,
+    archives: Vec<PathBuf>,
+    legs: VecDeque<Leg>,
+    leg: Option<(ArchiveFile, Head)>,
+    waiting: VecDeque<StoredBatch>,
     keys: HashMap<RowId, PublicKey>,
     head: Head,
     failed: bool,
@@ -111,12 +134,8 @@ impl Reader {
     /// [`JournalError::Open`].
     #[cfg(feature = "sqlite")]
     pub fn open(path: &Path) -> Result<Self, JournalError> {
-        let opened = open_read_only(path).and_then(|db| {
-            db.query_row("SELECT version FROM schema_version", [], |_| Ok(()))?;
-            Ok(db)
-        });
-        let db = opened.map_err(|source| JournalError::Open { path: path.to_owned(), source: Box::new(source) })?;
-        Ok(Self::of(Source::Sqlite(db)))
+        let opened = crate::store::sqlite::open_journal(path);
+        opened.and_then(|(store, instance)| Self::of(store, instance)).map_err(opening(path.to_owned()))
     }
 
     /// Opens one instance's journal in a PostgreSQL database; running signers are not disturbed. Blocks.
@@ -124,14 +143,37 @@ impl Reader {
     /// # Errors
     /// [`JournalError::Open`].
     #[cfg(feature = "postgres")]
-    pub fn open_postgres(options: &PostgresOptions, instance: super::InstanceId) -> Result<Self, JournalError> {
-        let journal = PostgresJournal::open(options, instance)
-            .map_err(|source| JournalError::Open { path: options.address().into(), source: Box::new(source) })?;
-        Ok(Self::of(Source::Postgres(Box::new(journal))))
+    pub fn open_postgres(options: &PostgresOptions, instance: InstanceId) -> Result<Self, JournalError> {
+        let opened = crate::store::postgres::open_journal(options).map_err(BoxError::from);
+        opened.and_then(|store| Self::of(store, instance)).map_err(opening(options.address().into()))
     }
 
-    fn of(source: Source) -> Self {
-        Self { source, keys: HashMap::new(), head: Head::EMPTY, failed: false }
+    fn of(mut store: Box<dyn ReadStore>, instance: InstanceId) -> Result<Self, BoxError> {
+        let head = store.journal_base(instance)?;
+        Ok(Self {
+            store,
+            instance,
+            archives: Vec::new(),
+            legs: VecDeque::new(),
+            leg: None,
+            waiting: VecDeque::new(),
+            keys: HashMap::new(),
+            head,
+            failed: false,
+        })
+    }
+
+    /// Reads from the first batch of the chain on: the archived files in `folders`, as the configuration names
+    /// them, then the database. For a reader that was just opened.
+    ///
+    /// # Errors
+    /// [`JournalError::ArchiveMissing`], [`JournalError::ArchiveDamaged`] or [`JournalError::Archive`].
+    pub fn with_archive(mut self, folders: &[PathBuf]) -> Result<Self, JournalError> {
+        let base = self.head;
+        self.archives = folders.to_vec();
+        self.head = Head::EMPTY;
+        self.legs = archive::plan(folders, self.instance, Head::EMPTY, base)?.into();
+        Ok(self)
     }
 
     /// The end of what has been verified so far.
@@ -139,102 +181,127 @@ impl Reader {
         self.head
     }
 
-    fn load(&mut self) -> Result<Option<StoredBatch>, BoxError> {
-        match &mut self.source {
-            #[cfg(feature = "sqlite")]
-            Source::Sqlite(db) => Ok(load(db, self.head.seq)?),
-            #[cfg(feature = "postgres")]
-            Source::Postgres(journal) => Ok(journal.after(self.head.seq)?),
+    /// The next batch of the archived file that is being read.
+    fn archived(&mut self) -> Result<Option<Batch>, JournalError> {
+        while let Some((mut file, upto)) = self.leg.take() {
+            let Some(batch) = file.next().transpose()? else { continue };
+            let (head, before) = (batch.header.as_head(), batch.header.prev_hash);
+            // A file may begin before where its part of the way does.
+            if head.seq <= self.head.seq {
+                if head.seq == self.head.seq && head != self.head {
+                    return Err(JournalError::ChainBroken { seq: head.seq });
+                }
+                self.leg = Some((file, upto));
+                continue;
+            }
+            let follows = head.seq == self.head.seq.saturating_add(1) && before == self.head.hash;
+            if !follows || (head.seq == upto.seq && head != upto) {
+                return Err(JournalError::ChainBroken { seq: head.seq });
+            }
+            if head != upto {
+                self.leg = Some((file, upto));
+            } else if let Some(beyond) = file.next() {
+                // What comes next was taken out only in part; at the end of a file this verifies the end.
+                beyond?;
+            }
+            self.head = head;
+            return Ok(Some(batch));
         }
+        Ok(None)
     }
 
-    fn verify(&mut self, header: BatchHeader, stored: &[u8]) -> Result<Batch, JournalError> {
-        let seq = header.seq;
-        let expected = self.head.seq.saturating_add(1);
-        if seq != expected {
-            return Err(JournalError::Gap { expected, found: seq });
+    /// The next batch of the database.
+    fn live(&mut self) -> Result<Option<Batch>, JournalError> {
+        let reading = |seq| move |source: StoreError| JournalError::Read { seq, source: source.into() };
+        let last = self.head.seq;
+        if self.waiting.is_empty() {
+            let found = self.store.batches_after(self.instance, last, BATCHES_AT_ONCE).map_err(reading(last))?;
+            self.waiting.extend(found);
         }
-        if header.prev_hash != self.head.hash {
-            return Err(JournalError::ChainBroken { seq });
+        let Some((header, stored)) = self.waiting.pop_front() else { return Ok(None) };
+        if header.seq > last.saturating_add(1) {
+            let base = self.store.journal_base(self.instance).map_err(reading(last))?;
+            if base.seq > last {
+                // They were archived while this reader was on its way.
+                self.waiting.clear();
+                self.legs = archive::plan(&self.archives, self.instance, self.head, base)?.into();
+                return Ok(None);
+            }
         }
-        if header.compute_hash() != header.hash {
-            return Err(JournalError::HashMismatch { seq });
-        }
-        let entries = self.decode(seq, stored)?;
-        let mut tree = Accumulator::default();
-        let mut encoded = Vec::new();
-        for entry in &entries {
-            encoded.clear();
-            leaf::write(entry, header.time, &mut encoded);
-            tree.push(&encoded);
-        }
-        if tree.root() != header.merkle_root || tree.count() != header.count {
-            return Err(JournalError::RootMismatch { seq });
-        }
+        let (store, keys) = (self.store.as_mut(), &mut self.keys);
+        let entries = verify(&self.head, &header, &stored, |id| key_of(store, keys, id))?;
         self.head = header.as_head();
-        Ok(Batch { header, entries, stored_bytes: stored.len() })
+        Ok(Some(Batch { header, entries, stored_bytes: stored.len() }))
     }
 
-    fn decode(&mut self, seq: u64, stored: &[u8]) -> Result<Vec<Entry>, JournalError> {
-        let (source, keys) = (&mut self.source, &mut self.keys);
-        let mut failure = None;
-        let decoded = decode(stored, |id| {
-            if let Some(key) = keys.get(&id) {
-                return Some(*key);
+    fn advance(&mut self) -> Result<Option<Batch>, JournalError> {
+        loop {
+            if let Some(batch) = self.archived()? {
+                return Ok(Some(batch));
             }
-            match source.key(id) {
-                Ok(found) => {
-                    keys.extend(found.map(|key| (id, key)));
-                    found
-                }
-                Err(error) => {
-                    failure = Some(error);
-                    None
-                }
+            match self.legs.pop_front() {
+                Some(leg) => self.leg = Some((ArchiveFile::open(&leg.path)?, leg.upto)),
+                None => match self.live()? {
+                    None if !self.legs.is_empty() => {}
+                    found => return Ok(found),
+                },
             }
-        });
-        match failure {
-            Some(error) => Err(JournalError::Read { seq, source: error }),
-            None => decoded.map_err(|source| JournalError::Undecodable { seq, source }),
         }
     }
 }
 
-impl Source {
-    fn key(&mut self, id: RowId) -> Result<Option<PublicKey>, BoxError> {
-        match self {
-            #[cfg(feature = "sqlite")]
-            Self::Sqlite(db) => Ok(find_key(db, id)?),
-            #[cfg(feature = "postgres")]
-            Self::Postgres(journal) => Ok(journal.key(id)?),
-        }
-    }
+fn opening(path: PathBuf) -> impl FnOnce(BoxError) -> JournalError {
+    |source| JournalError::Open { path, source }
 }
 
-#[cfg(feature = "sqlite")]
-fn load(db: &Connection, after: u64) -> rusqlite::Result<Option<StoredBatch>> {
-    let sql = "SELECT seq, instance, time_ms, prev_hash, merkle_root, hash, count, entries \
-         FROM journal WHERE seq > ?1 ORDER BY seq LIMIT 1";
-    let mut statement = db.prepare_cached(sql)?;
-    let batch = statement.query_row([after.cast_signed()], |row| {
-        let header = BatchHeader {
-            seq: row.get::<_, Signed>(0)?.0,
-            instance: InstanceId(blob(row, 1)?),
-            time: UnixMillis(row.get::<_, Signed>(2)?.0),
-            prev_hash: Hash(blob(row, 3)?),
-            merkle_root: Hash(blob(row, 4)?),
-            hash: Hash(blob(row, 5)?),
-            count: row.get::<_, Signed>(6)?.0,
-        };
-        Ok((header, row.get(7)?))
+/// Verifies a batch as stored, which must follow `head`. `resolve` names the key of a row.
+pub(super) fn verify(
+    head: &Head,
+    header: &BatchHeader,
+    stored: &[u8],
+    mut resolve: impl FnMut(RowId) -> Result<Option<PublicKey>, StoreError>,
+) -> Result<Vec<Entry>, JournalError> {
+    let seq = header.seq;
+    let expected = head.seq.saturating_add(1);
+    if seq != expected {
+        return Err(JournalError::Gap { expected, found: seq });
+    }
+    if header.prev_hash != head.hash {
+        return Err(JournalError::ChainBroken { seq });
+    }
+    if header.compute_hash() != header.hash {
+        return Err(JournalError::HashMismatch { seq });
+    }
+    let mut failure = None;
+    let decoded = decode(stored, |id| match resolve(id) {
+        Ok(found) => found,
+        Err(error) => {
+            failure = Some(error);
+            None
+        }
     });
-    batch.optional()
+    if let Some(error) = failure {
+        return Err(JournalError::Read { seq, source: error.into() });
+    }
+    let entries = decoded.map_err(|source| JournalError::Undecodable { seq, source })?;
+    let tree = tree_of(&entries, header.time);
+    if tree.root() != header.merkle_root || tree.count() != header.count {
+        return Err(JournalError::RootMismatch { seq });
+    }
+    Ok(entries)
 }
 
-#[cfg(feature = "sqlite")]
-fn find_key(db: &Connection, id: RowId) -> rusqlite::Result<Option<PublicKey>> {
-    let mut statement = db.prepare_cached("SELECT pubkey FROM validators WHERE id = ?1")?;
-    statement.query_row([id.0.cast_signed()], |row| Ok(PublicKey::from_bytes(blob(row, 0)?))).optional()
+/// The key of a row. Those of the rows after it are likely to be asked for next, and are fetched with it.
+pub(super) fn key_of(
+    store: &mut dyn ReadStore,
+    known: &mut HashMap<RowId, PublicKey>,
+    id: RowId,
+) -> Result<Option<PublicKey>, StoreError> {
+    if let Some(key) = known.get(&id) {
+        return Ok(Some(*key));
+    }
+    known.extend(store.keys_from(id, KEYS_AT_ONCE)?);
+    Ok(known.get(&id).copied())
 }
 
 impl Iterator for Reader {
@@ -244,12 +311,8 @@ impl Iterator for Reader {
         if self.failed {
             return None;
         }
-        let result = match self.load() {
-            Ok(None) => return None,
-            Ok(Some((header, stored))) => self.verify(header, &stored),
-            Err(source) => Err(JournalError::Read { seq: self.head.seq, source }),
-        };
+        let result = self.advance();
         self.failed = result.is_err();
-        Some(result)
+        result.transpose()
     }
 }

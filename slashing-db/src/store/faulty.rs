@@ -4,14 +4,15 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use holdfast_domain::{GenesisValidatorsRoot, PublicKey, UnixMillis};
 
-use super::{Committed, DecideEntry, Judge, Load, Merge, ReadStore, Store, Withdraw, Withdrawn};
-use crate::anchor::DatabaseIdentity;
+use super::{Committed, DecideEntry, Judge, Load, Merge, Pruned, ReadStore, Store, Withdraw, Withdrawn};
+use crate::anchor::{DatabaseIdentity, Landmarks, RollbackKind};
 use crate::error::{FreezeReason, RegisterError, StoreError};
 use crate::identity::CallerId;
-use crate::journal::{Hash, Head};
+use crate::journal::{Hash, Head, InstanceId};
 use crate::registry::{DataKeyRecord, KeyState, NewKey, Registered, Switch};
 use crate::rules::Watermarks;
 
@@ -173,6 +174,30 @@ impl<S: Store + ?Sized> Store for FaultyStore<S> {
 
     fn identity(&self) -> Result<DatabaseIdentity, StoreError> {
         self.inner.identity()
+    }
+
+    fn landmarks(&self) -> Option<&Landmarks> {
+        self.inner.landmarks()
+    }
+
+    fn lacks(&mut self, remembered: &Landmarks) -> Result<Option<RollbackKind>, StoreError> {
+        self.inner.lacks(remembered)
+    }
+
+    fn noticed(&self) -> Option<RollbackKind> {
+        self.inner.noticed()
+    }
+
+    fn heartbeat_every(&self) -> Option<Duration> {
+        self.inner.heartbeat_every()
+    }
+
+    fn heartbeat(&mut self) -> Result<(), StoreError> {
+        self.inner.heartbeat()
+    }
+
+    fn prune(&mut self, chain: InstanceId, from: Head, upto: Head) -> Result<Pruned, StoreError> {
+        self.write(|inner| inner.prune(chain, from, upto))
     }
 
     fn tidy(&mut self, load: Load) {

@@ -4,15 +4,17 @@
 //! modules below this one. A store that claims a commit it did not make is the one lie the types cannot
 //! catch: read each store line by line.
 
+use std::time::Duration;
+
 use holdfast_domain::{GenesisValidatorsRoot, PublicKey, UnixMillis};
 
-use crate::anchor::DatabaseIdentity;
+use crate::anchor::{DatabaseIdentity, Landmarks, RollbackKind};
 use crate::error::{RegisterError, StoreError};
 use crate::identity::CallerId;
-use crate::journal::{BatchHeader, Hash, Head};
+use crate::journal::{BatchHeader, Hash, Head, InstanceId, StoredBatch};
 use crate::registry::{
-    DataKeyRecord, Entry, HighWatermarks, InstanceInfo, KeyInfo, KeyState, NewKey, Registered, StoredKey, Switch,
-    Withdraw, Withdrawn,
+    DataKeyRecord, Entry, HighWatermarks, InstanceInfo, KeyChanges, KeyInfo, KeyState, NewKey, Registered, StoredKey,
+    Switch, Withdraw, Withdrawn,
 };
 use crate::rules::Watermarks;
 
@@ -71,6 +73,29 @@ pub(crate) struct KeyRow {
     pub(crate) state: KeyState,
     pub(crate) marks: Watermarks,
     pub(crate) has_secret: bool,
+    /// Somebody is on record for the row. A row without a secret has a record only if it was switched off on
+    /// another signer's word.
+    pub(crate) recorded: bool,
+}
+
+/// What merging a history makes of a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Merged {
+    /// Its watermarks from now on. Never lower than they were.
+    pub(crate) marks: Watermarks,
+    /// Its state from now on.
+    pub(crate) state: KeyState,
+    /// Whether who and when must be on record even without a secret.
+    pub(crate) record: Record,
+}
+
+/// Whether a row gets a record by a merge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Record {
+    /// As it is.
+    Leave,
+    /// It gets one if it has none.
+    Ensure,
 }
 
 /// What the judge wants written: one journal batch (row changes are marked in the rows).
@@ -89,15 +114,25 @@ pub(crate) enum Load {
     Busy,
 }
 
+/// What became of batches that were to be taken out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pruned {
+    /// They are out; the journal begins after them.
+    Done,
+    /// The journal does not begin, or go on, where it was said to. Nothing was changed.
+    Moved,
+    /// Not now: what may be needed to notice a lost database cannot be made durable, or one is suspected.
+    Unsettled,
+}
+
 /// Judges loaded rows in place. `rows` is parallel to the `keys` given to [`Store::commit_batch`].
 pub(crate) type Judge<'a> = &'a mut dyn FnMut(&Head, &mut [Option<Row>]) -> Planned;
 
 /// Decides how the `index`th key enters, given its row.
 pub(crate) type DecideEntry<'a> = &'a mut dyn FnMut(usize, Option<&KeyRow>) -> Result<Entry, RegisterError>;
 
-/// Merges history into the `index`th key, given its watermarks (`None` without a row): what they are from now
-/// on. Never lower than they were.
-pub(crate) type Merge<'a> = &'a mut dyn FnMut(usize, Option<&Watermarks>) -> Watermarks;
+/// Merges history into the `index`th key, given its row: what the row is from now on.
+pub(crate) type Merge<'a> = &'a mut dyn FnMut(usize, Option<&KeyRow>) -> Merged;
 
 /// A durable home of watermarks, keys and the journal.
 ///
@@ -141,8 +176,7 @@ pub(crate) trait Store: Send {
 
     /// Merges histories into the rows of `keys` (distinct): calls `merge` once for each key, in order, with its
     /// row read under lock, and writes what comes back. A key without a row gets one that is disabled and has
-    /// no secret. State and secret of a row that exists are left alone; who and when are noted on rows that
-    /// change and have a record.
+    /// no secret. Secrets are left alone; who and when are noted on rows that change and have a record.
     fn merge(&mut self, keys: &[PublicKey], merge: Merge<'_>, by: &CallerId, at: UnixMillis) -> Result<(), StoreError>;
 
     /// Stops keys (`None`: every key) and reads out what they have signed, in one transaction, so that the
@@ -166,9 +200,9 @@ pub(crate) trait Store: Send {
     /// The end of this instance's chain as this process left it, or found it when it opened the database.
     fn head(&self) -> Head;
 
-    /// Takes the end of the chain as it is now for the one this process left, after
-    /// [`FreezeReason::JournalHeadMoved`](crate::FreezeReason::JournalHeadMoved). Only for a database that has
-    /// been put under suspicion.
+    /// Takes the database as it is now, and the end of the chain in it, for what this process left, after
+    /// [`FreezeReason::JournalHeadMoved`](crate::FreezeReason::JournalHeadMoved). Only for a database that is
+    /// being put under suspicion.
     fn accept_head(&mut self) -> Result<Head, StoreError>;
 
     /// The hash of batch `seq` of this instance's chain; `None` if there is no such batch. Asked outside any
@@ -181,6 +215,37 @@ pub(crate) trait Store: Send {
 
     /// What tells this database from a copy of it. The same after a restart, a remount or a reboot.
     fn identity(&self) -> Result<DatabaseIdentity, StoreError>;
+
+    /// What this instance remembers of a database that it shares; `None` where nobody else writes.
+    fn landmarks(&self) -> Option<&Landmarks> {
+        None
+    }
+
+    /// What shows that this database lacks commits of any instance that one with these landmarks had.
+    fn lacks(&mut self, _remembered: &Landmarks) -> Result<Option<RollbackKind>, StoreError> {
+        Ok(None)
+    }
+
+    /// What was noticed when a transaction failed with
+    /// [`FreezeReason::JournalHeadMoved`](crate::FreezeReason::JournalHeadMoved), if it is not this instance's journal.
+    fn noticed(&self) -> Option<RollbackKind> {
+        None
+    }
+
+    /// How often [`heartbeat`](Self::heartbeat) wants to be called; `None` for never.
+    fn heartbeat_every(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Looks at the shared database although nobody asks for anything: learns what other instances wrote, and
+    /// notices if it is gone. Changes nothing.
+    fn heartbeat(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// Takes the archived batches after `from`, up to and with `upto`, out of a chain, and leaves `upto` as its base.
+    /// Changes nothing unless `from` is the base and `upto` is in the chain.
+    fn prune(&mut self, chain: InstanceId, from: Head, upto: Head) -> Result<Pruned, StoreError>;
 
     /// Housekeeping between batches, after every reply has been delivered. Failure is harmless.
     fn tidy(&mut self, load: Load);
@@ -202,6 +267,27 @@ pub(crate) trait ReadStore: Send {
     fn high_watermarks(&mut self) -> Result<HighWatermarks, StoreError>;
     /// Wrapped data keys, by id.
     fn data_keys(&mut self) -> Result<Vec<DataKeyRecord>, StoreError>;
+    /// How often keys were changed so far, by anybody; `None` where nobody else can change them.
+    fn key_changes(&mut self) -> Result<Option<KeyChanges>, StoreError> {
+        Ok(None)
+    }
+    /// The batch after which the rows of a chain begin; [`Head::EMPTY`] if none was ever taken out.
+    fn journal_base(&mut self, chain: InstanceId) -> Result<Head, StoreError>;
+    /// The end of a chain's rows; [`Head::EMPTY`] if there are none.
+    fn journal_head(&mut self, chain: InstanceId) -> Result<Head, StoreError>;
+    /// Up to `limit` batches of a chain after number `seq`, in order, as stored.
+    fn batches_after(&mut self, chain: InstanceId, seq: u64, limit: usize) -> Result<Vec<StoredBatch>, StoreError>;
+    /// Of the batches after number `seq`, up to number `limit`, the last one made before `cutoff`. The order of the
+    /// chain is the order of time: whatever comes before an old batch is older, even if a clock said otherwise.
+    fn last_before(
+        &mut self,
+        chain: InstanceId,
+        seq: u64,
+        limit: u64,
+        cutoff: UnixMillis,
+    ) -> Result<Option<u64>, StoreError>;
+    /// The keys of up to `limit` rows from number `id` on, in order.
+    fn keys_from(&mut self, id: RowId, limit: usize) -> Result<Vec<(RowId, PublicKey)>, StoreError>;
     /// The signers that use a shared database, last seen first; none where there is only this one.
     fn instances(&mut self) -> Result<Vec<InstanceInfo>, StoreError> {
         Ok(Vec::new())

@@ -116,12 +116,14 @@ pub struct Home {
     pub clock: Arc<SetClock>,
     /// Set if the database is in PostgreSQL: its address.
     pub url: Option<String>,
+    /// Set if the files are somewhere else than in the directory.
+    pub folder: Option<PathBuf>,
 }
 
 impl Home {
     /// An empty directory; the clock shows the start of `slot`.
     pub fn at_slot(slot: u64) -> Self {
-        Self { directory: tempfile::tempdir().unwrap(), clock: SetClock::at(start_of(slot)), url: None }
+        Self { directory: tempfile::tempdir().unwrap(), clock: SetClock::at(start_of(slot)), url: None, folder: None }
     }
 
     /// The same with an empty PostgreSQL database.
@@ -140,15 +142,21 @@ impl Home {
     /// The home of another instance on the same database.
     #[cfg(feature = "postgres")]
     pub fn sibling(&self) -> Self {
-        Self { directory: tempfile::tempdir().unwrap(), clock: Arc::clone(&self.clock), url: self.url.clone() }
+        let url = self.url.clone();
+        Self { directory: tempfile::tempdir().unwrap(), clock: Arc::clone(&self.clock), url, folder: None }
     }
 
     /// Options for the PostgreSQL database, with an anchor in the directory.
     #[cfg(feature = "postgres")]
     pub fn postgres_options(&self) -> holdfast_slashing_db::PostgresOptions {
         let mut options = holdfast_slashing_db::PostgresOptions::new(self.url.clone().unwrap());
-        options.anchor = Some(self.directory.path().join("anchor"));
+        options.anchor = Some(self.folder().join("anchor"));
         options
+    }
+
+    /// Where the files are.
+    pub fn folder(&self) -> &std::path::Path {
+        self.folder.as_deref().unwrap_or(self.directory.path())
     }
 
     fn database(&self) -> SlashingDb {
@@ -160,7 +168,7 @@ impl Home {
     }
 
     pub fn path(&self) -> PathBuf {
-        self.directory.path().join("holdfast.db")
+        self.folder().join("holdfast.db")
     }
 
     pub fn open(&self) -> Guard {
@@ -170,7 +178,7 @@ impl Home {
     pub fn open_with(&self, adjust: impl FnOnce(&mut BindOptions)) -> Guard {
         let mut options = BindOptions::new(chain(), slot_clock(), self.clock.clone());
         if self.url.is_some() {
-            options.anchor = Some(self.directory.path().join("anchor"));
+            options.anchor = Some(self.folder().join("anchor"));
         }
         adjust(&mut options);
         self.database().bind(options).unwrap()

@@ -13,7 +13,7 @@ import { addresses, DevnetError, readOptions, required, timeoutSeconds, whole } 
 import { clockSlot, get, head, status, untilPartOfSlot } from "./chain.mjs";
 import { keystore } from "./keys.mjs";
 import { addressOf, connect, loadNetwork, networkFile, restart, signal, START_SECONDS } from "./nodes.mjs";
-import { endAll, identify, launch, mustRun, processesOf, until } from "./processes.mjs";
+import { endAll, forget, identify, launch, mustRun, processesOf, until } from "./processes.mjs";
 
 const HERE = path.dirname(fileURLToPath(import.meta.url));
 const FORKS = ["altair", "bellatrix", "capella"];
@@ -29,6 +29,7 @@ const HELP = `usage: node devnet.mjs COMMAND OPTIONS
   up --dir RUN [--tools DIR] [--nodes 1] [--validators 16] [--slot-seconds 2] [--genesis-delay SECONDS]
      [--forks altair=0,bellatrix=0,capella=0] [--patient] [--owner PID] [--lifetime 3600]
   vc --dir RUN (--signer URL | --local) [--beacons URL,URL] [--name vc]
+  end --dir RUN [--name vc]
   wait --dir RUN [--node 1] [--head SLOT] [--finalized EPOCH] [--slot-part 0.0-1.0] [--timeout 120]
   status --dir RUN [--node 1] [--epochs 4]
   signal --dir RUN --name NAME --do kill|pause|resume      NAME is beacon1, beacon2, ..., engine or a client's name
@@ -193,7 +194,7 @@ async function writeKeys(dir, beacon) {
   return { keystoresDir, passwordFile, pubkeys };
 }
 
-// ---- vc, wait, status, down
+// ---- vc, end, wait, status, down
 
 async function vc(argv) {
   const options = readOptions(argv, { dir: undefined, signer: undefined, local: false, beacons: undefined, name: "vc" });
@@ -215,6 +216,17 @@ async function vc(argv) {
     return fs.readFileSync(record.log, "utf8").includes(network.pubkeys[0]);
   });
   print({ name: options.name, pid: record.pid, log: record.log, beacons });
+}
+
+/** Ends one process for good; the network goes on without it. */
+async function end(argv) {
+  const options = readOptions(argv, { dir: undefined, name: "vc" });
+  const { dir } = loadNetwork(options);
+  const record = processesOf(dir).find(({ name }) => name === options.name);
+  if (!record) throw new DevnetError(`no ${options.name} was started in ${dir}`);
+  const ended = await endAll([record]);
+  forget(dir, record);
+  print(ended);
 }
 
 async function wait(argv) {
@@ -259,7 +271,7 @@ async function down(argv) {
 }
 
 const commands = {
-  install, up, vc, wait, status: showStatus, down,
+  install, up, vc, end, wait, status: showStatus, down,
   signal: (argv) => print(signal(argv)),
   restart: async (argv) => print(await restart(argv)),
 };

@@ -74,6 +74,9 @@ export function act(dir, record, action) {
   save(dir, { ...record, state });
 }
 
+/** From now on nobody minds that the process is gone. */
+export const forget = (dir, { name }) => fs.rmSync(path.join(recordsDir(dir), `${name}.json`));
+
 /** Throws, with the end of the log, when a process of the network has ended that nobody killed on purpose. */
 export function mustRun(records) {
   for (const record of records) {

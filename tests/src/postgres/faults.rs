@@ -4,9 +4,9 @@ use std::fs::File;
 use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 
-use super::{Cluster, Disk, processes};
+use super::{Cluster, Disk, SERVICE, processes};
 
 /// How a server is asked to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +32,16 @@ impl Cluster {
     pub fn kill9(&self) {
         processes::kill_all(self.pid(), &self.data());
         self.reap();
+    }
+
+    /// SIGKILL to one server process that works for the service. PostgreSQL then ends all the others and recovers by
+    /// itself. False if the service has no connection.
+    pub fn kill_backend(&self) -> bool {
+        let sql = format!("SELECT pid FROM pg_stat_activity WHERE usename = '{SERVICE}' ORDER BY random() LIMIT 1");
+        let found = self.try_psql(&sql).unwrap_or_default();
+        let Some(pid) = found.first().and_then(|row| row[0].parse().ok()).and_then(Pid::from_raw) else { return false };
+        processes::signal_in(&self.data(), pid, Signal::KILL);
+        true
     }
 
     /// Stops the server, a frozen one too, and returns when it has ended.

@@ -56,6 +56,7 @@ pub struct Builder {
     tls: Tls,
     pub(super) disk: Disk,
     pub(super) settings: Vec<(String, String)>,
+    pub(super) environment: Vec<(String, String)>,
 }
 
 impl Builder {
@@ -74,11 +75,17 @@ impl Builder {
         self.settings.push((name.to_owned(), value.to_owned()));
         self
     }
+    /// Gives the server's processes, and those of its replicas, an environment variable, for example `LD_PRELOAD`.
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
     /// Makes and starts it.
     pub fn start(self) -> Cluster {
-        let cluster = Cluster::lay_out(self.disk, Credentials::generate(), |root, programs| {
-            (self.tls != Tls::Off).then(|| Certificates::make(&root.join("tls"), programs))
-        });
+        let cluster =
+            Cluster::lay_out(self.disk, self.environment.clone(), Credentials::generate(), |root, programs| {
+                (self.tls != Tls::Off).then(|| Certificates::make(&root.join("tls"), programs))
+            });
         cluster.initialise(&self);
         cluster.start_again();
         let password = &cluster.credentials.service;

@@ -41,7 +41,7 @@ pub(super) fn signal(process: Pid, signal: Signal) {
 }
 
 /// The same, unless the number belongs to a process elsewhere by now.
-fn signal_in(folder: &Path, process: Pid, signal: Signal) {
+pub(super) fn signal_in(folder: &Path, process: Pid, signal: Signal) {
     if let Ok(handle) = pidfd_open(process, PidfdFlags::empty())
         && stands_in(process, folder)
     {

@@ -5,22 +5,18 @@ use std::fs::File;
 use std::net::SocketAddr;
 
 use super::processes::until;
-use super::{ADMIN, Cluster, Disk, SERVER_LIMIT};
+use super::{ADMIN, Cluster, SERVER_LIMIT};
 
 impl Cluster {
     /// Makes and starts a streaming replica (asynchronous until [`Cluster::synchronous_standby`]);
-    /// returns when it streams. It lies in memory or on disk as this server does; roles, passwords and certificates are those of this server.
+    /// returns when it streams. Its disk is of the kind of this server's; roles, passwords and certificates are those of this server.
     pub fn replica(&self) -> Cluster {
         self.replica_through(self.addr())
     }
 
     /// The same, with the replication connection through another address, a proxy's for example.
     pub fn replica_through(&self, primary: SocketAddr) -> Cluster {
-        let disk = match self.disk {
-            Disk::Memory | Disk::Small(_) => Disk::Memory,
-            Disk::Temporary => Disk::Temporary,
-        };
-        let replica = Self::lay_out(disk, self.credentials.clone(), |root, _| {
+        let replica = Self::lay_out(self.disk, self.environment.clone(), self.credentials.clone(), |root, _| {
             self.certificates.as_ref().map(|certificates| certificates.copy_to(&root.join("tls")))
         });
         replica.pull_from(self, &replica.data());

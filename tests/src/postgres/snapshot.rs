@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use super::processes::until;
 use super::programs::run;
-use super::{ADMIN, Builder, Cluster, Credentials};
+use super::{ADMIN, Builder, Cluster, Credentials, SERVER_LIMIT};
 
 /// A copy of a cluster's data. It lies in the cluster's folder and ends with it at the latest.
 pub struct Snapshot {
@@ -43,9 +44,25 @@ impl Cluster {
         copy(&snapshot.folder, &self.data());
     }
 
+    /// Replaces the data of the stopped server with a backup and starts it as point-in-time recovery does: it
+    /// replays what the backup holds and goes on in a new line of history.
+    pub fn recover(&self, snapshot: &Snapshot) {
+        self.restore(snapshot);
+        let signal = self.data().join("recovery.signal");
+        std::fs::write(&signal, "").expect("the data folder is writable");
+        self.programs.own(&signal);
+        self.append("postgresql.conf", "restore_command = 'false'\n");
+        self.start_again();
+        until("the recovery has ended", SERVER_LIMIT, || {
+            let rows = self.try_psql("SELECT pg_is_in_recovery()").ok()?;
+            (rows[0][0] == "f").then_some(())
+        });
+    }
+
     /// Starts a second server on a copy of the data, with the same passwords and without TLS.
     pub fn start_from(snapshot: &Snapshot, builder: &Builder) -> Self {
-        let cluster = Self::lay_out(builder.disk, snapshot.credentials.clone(), |_, _| None);
+        let cluster =
+            Self::lay_out(builder.disk, builder.environment.clone(), snapshot.credentials.clone(), |_, _| None);
         copy(&snapshot.folder, &cluster.data());
         for (name, value) in &builder.settings {
             cluster.append("postgresql.conf", &format!("{name} = '{}'\n", value.replace('\'', "''")));

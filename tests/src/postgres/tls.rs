@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::programs::{Programs, run};
+use super::{Cluster, SERVICE};
 
 const CONFIGURATION: &str = "\
 [req]
@@ -24,6 +25,14 @@ keyUsage = critical, digitalSignature
 extendedKeyUsage = serverAuth
 subjectAltName = DNS:localhost, IP:127.0.0.1
 ";
+
+/// Files of a client's certificate.
+pub struct ClientCertificate {
+    /// The certificate, signed by the cluster's authority.
+    pub certificate: PathBuf,
+    /// Its key, which only the user who runs the tests may read.
+    pub key: PathBuf,
+}
 
 /// Files of the certificates.
 pub(super) struct Certificates {
@@ -58,6 +67,17 @@ impl Certificates {
         Self { folder: folder.to_path_buf() }
     }
 
+    /// A certificate for a role.
+    fn make_client(&self, role: &str) -> ClientCertificate {
+        let openssl = |line: &str| run(Command::new("openssl").args(line.split_whitespace()).current_dir(&self.folder));
+        openssl(&format!(
+            "req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -config openssl.cnf -subj /CN={role} \
+             -keyout client.key -out client.csr"
+        ));
+        openssl("x509 -req -in client.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 7 -out client.crt");
+        ClientCertificate { certificate: self.folder.join("client.crt"), key: self.folder.join("client.key") }
+    }
+
     pub(super) fn authority(&self) -> PathBuf {
         self.folder.join("ca.crt")
     }
@@ -66,5 +86,23 @@ impl Certificates {
     }
     pub(super) fn key(&self) -> PathBuf {
         self.folder.join("server.key")
+    }
+}
+
+impl Cluster {
+    /// From now on TLS clients need a certificate of this cluster's authority as well as their password. Returns one
+    /// for the service's role.
+    pub fn demand_client_certificates(&self) -> ClientCertificate {
+        let certificates = self.certificates.as_ref().expect("the cluster has TLS");
+        let client = certificates.make_client(SERVICE);
+        let rules = self.data().join("pg_hba.conf");
+        let text = std::fs::read_to_string(&rules).expect("initdb wrote it");
+        let strict = text.lines().map(|line| {
+            let tls = line.starts_with("hostssl ");
+            if tls { format!("{line} clientcert=verify-ca") } else { line.to_owned() }
+        });
+        std::fs::write(&rules, strict.collect::<Vec<_>>().join("\n") + "\n").expect("the file is writable");
+        self.set("ssl_ca_file", &certificates.authority().display().to_string());
+        client
     }
 }

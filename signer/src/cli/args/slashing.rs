@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use holdfast_domain::PublicKey;
 
 /// `holdfast slashing`
@@ -14,7 +14,7 @@ pub(crate) enum SlashingCommand {
     Fence(FenceArgs),
     /// Bring the database's schema up to date. A start does so by itself; with --dry-run only say what it would do
     Migrate(MigrateArgs),
-    /// Take in what keys have signed elsewhere (EIP-3076, version 5). Watermarks only rise
+    /// Take in what keys have signed elsewhere (EIP-3076, version 5, or Web3Signer's database). Watermarks only rise
     Import(SlashingImportArgs),
     /// Write what keys have signed here, for the signer that takes over (EIP-3076, version 5)
     Export(SlashingExportArgs),
@@ -38,14 +38,24 @@ pub(crate) struct MigrateArgs {
 
 /// `holdfast slashing import`
 #[derive(Debug, Clone, Args)]
+#[command(group(ArgGroup::new("source").required(true)))]
 pub(crate) struct SlashingImportArgs {
     /// Interchange file; - for standard input
-    #[arg(long, value_name = "FILE")]
-    pub(crate) from: PathBuf,
+    #[arg(long, value_name = "FILE", group = "source")]
+    pub(crate) from: Option<PathBuf>,
+    /// Web3Signer's slashing protection database, only read: postgres://user@host:port/database. Stop Web3Signer first
+    #[arg(long, value_name = "URL", group = "source")]
+    pub(crate) from_web3signer: Option<String>,
+    /// File with the password of Web3Signer's database, if it is not in the URL
+    #[arg(long, value_name = "FILE", requires = "from_web3signer")]
+    pub(crate) web3signer_password_file: Option<PathBuf>,
+    /// Go on although Web3Signer seems to be connected to its database: only if it signs nothing
+    #[arg(long, requires = "from_web3signer")]
+    pub(crate) ignore_connections: bool,
     /// Show what would change, and change nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
-    /// Take in what can be read of a damaged file. Validators left out stay unprotected by it
+    /// Take in what can be read of a damaged source. Validators left out stay unprotected by it
     #[arg(long)]
     pub(crate) allow_partial: bool,
 }

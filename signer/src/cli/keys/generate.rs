@@ -26,7 +26,9 @@ pub(super) async fn run(args: &GenerateArgs, context: &Context) -> Result<Exit, 
         let results = custody.guard.register_many(keys, Tombstone::Refuse).await.map_err(CustodyError::from)?;
         for (key, result) in names.iter().zip(results) {
             match result {
-                Ok(Registered::New(_)) => report.key(Status::Imported, Some(key), None, None)?,
+                Ok(Registered::New(_) | Registered::SwitchedOff(_)) => {
+                    report.key(Status::Imported, Some(key), None, None)?;
+                }
                 Ok(Registered::Duplicate) => report.key(Status::Duplicate, Some(key), None, None)?,
                 Err(error) => report.key(Status::Error, Some(key), None, Some(&super::chain(&error)))?,
             }

@@ -255,6 +255,10 @@ impl Importer {
                     self.here.insert(*key);
                     self.report.key(Status::Imported, Some(key), path, None)?;
                 }
+                Ok(Registered::SwitchedOff(_)) => {
+                    self.here.insert(*key);
+                    self.report.key(Status::Imported, Some(key), path, Some(OFF))?;
+                }
                 Ok(Registered::Duplicate) => {
                     self.here.insert(*key);
                     self.report.key(Status::Duplicate, Some(key), path, Some(ALREADY_HERE))?;
@@ -270,6 +274,8 @@ impl Importer {
     }
 }
 
+const OFF: &str = "it is switched off, because it was switched off in the signer whose history was taken in before; \
+     once it signs nowhere else, `holdfast keys enable` lets it sign here";
 const ALREADY_HERE: &str = "this key is held already; nothing was changed";
 const SEEN: &str = "this key was here before, so --watermark never-signed is refused; use --watermark now";
 const DELETED: &str = "this key was deleted here; make sure that it signs nowhere else, then give --replace-tombstone";

@@ -74,7 +74,7 @@ async fn make_key(custody: &Custody) -> Result<PublicKey, Failure> {
         registered_by: CallerId::new("quickstart"),
     };
     match custody.guard.register(new, EntryWatermark::NeverSigned, Tombstone::Refuse).await {
-        Ok(Registered::New(_) | Registered::Duplicate) => Ok(key),
+        Ok(Registered::New(_) | Registered::SwitchedOff(_) | Registered::Duplicate) => Ok(key),
         Err(error) => Err(Failure::new(Exit::Unreachable, error)),
     }
 }

@@ -10,6 +10,7 @@ use holdfast_domain::{ObservedRoot, PublicKey};
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Row as _, raw_sql};
 
+use super::server::{MARK, Mark};
 use super::values::{self, MARKS};
 use crate::journal::{Hash, Head, InstanceId};
 use crate::rules::Watermarks;
@@ -20,6 +21,8 @@ pub(super) struct Loaded {
     pub(super) head: Head,
     /// Number of the transaction that holds the locks.
     pub(super) transaction: String,
+    /// Which server this was.
+    pub(super) mark: Mark,
     pub(super) rows: HashMap<PublicKey, Row>,
 }
 
@@ -33,32 +36,35 @@ pub(super) fn load_sql(keys: &[PublicKey], instance: InstanceId) -> String {
     let _ = write!(
         sql,
         "'::bytea[]) ORDER BY v.id FOR UPDATE; \
-         SELECT pg_current_xact_id()::text, h.seq, h.hash FROM (SELECT 1) one LEFT JOIN LATERAL \
+         SELECT pg_current_xact_id()::text, h.seq, h.hash, {MARK} FROM (SELECT 1) one LEFT JOIN LATERAL \
          (SELECT seq, hash FROM holdfast.journal WHERE instance = '\\x{instance}' ORDER BY seq DESC LIMIT 1) h ON true"
     );
     sql
 }
 
 pub(super) async fn load(db: &mut PgConnection, sql: &str) -> sqlx::Result<Loaded> {
-    let mut loaded = Loaded { head: Head::EMPTY, transaction: String::new(), rows: HashMap::new() };
+    let mut found = None;
+    let mut rows = HashMap::new();
     for row in raw_sql(AssertSqlSafe(sql)).fetch_all(db).await? {
         // The rows of both statements come in one list; they differ in width.
-        if row.len() == 3 {
-            loaded.transaction = row.try_get(0)?;
-            if row.try_get::<Option<i64>, _>(1)?.is_some() {
-                loaded.head = Head { seq: values::natural(&row, 1)?, hash: Hash(values::bytes(&row, 2)?) };
-            }
+        if row.len() == 5 {
+            let head = match row.try_get::<Option<i64>, _>(1)? {
+                Some(_) => Head { seq: values::natural(&row, 1)?, hash: Hash(values::bytes(&row, 2)?) },
+                None => Head::EMPTY,
+            };
+            found = Some((head, row.try_get(0)?, Mark::read(&row, 3)?));
         } else {
-            let found = Row {
+            let loaded = Row {
                 id: RowId(values::natural(&row, 0)?),
                 state: values::state(&row, 2)?,
                 marks: values::watermarks(&row, 3)?,
                 changed: false,
             };
-            loaded.rows.insert(values::key(&row, 1)?, found);
+            rows.insert(values::key(&row, 1)?, loaded);
         }
     }
-    Ok(loaded)
+    let (head, transaction, mark) = found.ok_or(sqlx::Error::RowNotFound)?;
+    Ok(Loaded { head, transaction, mark, rows })
 }
 
 pub(super) fn write_sql(transaction: &str, rows: &[Option<Row>], planned: &Planned) -> String {

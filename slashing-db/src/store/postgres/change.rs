@@ -7,6 +7,7 @@ use holdfast_domain::{PublicKey, UnixMillis};
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, Row as _, raw_sql};
 
+use super::server::{MARK, Mark};
 use super::values::{self, MARKS};
 use crate::identity::CallerId;
 use crate::registry::{KeyState, NewKey};
@@ -38,6 +39,8 @@ pub(super) struct Held {
 
 /// Rows under lock, in order of entry.
 pub(super) struct Rows {
+    /// Which server this was.
+    pub(super) mark: Mark,
     pub(super) order: Vec<PublicKey>,
     pub(super) by_key: HashMap<PublicKey, Held>,
 }
@@ -54,6 +57,7 @@ pub(super) struct Changes<'a> {
     vote_roots: Vec<Option<Vec<u8>>>,
     touched: Vec<i64>,
     without_secret: Vec<i64>,
+    recorded: Vec<i64>,
     enrolled: Vec<(i64, &'a NewKey)>,
 }
 
@@ -75,6 +79,11 @@ impl<'a> Changes<'a> {
         self.touched.push(id.0.cast_signed());
     }
 
+    /// Sees to it that who and when are on record.
+    pub(super) fn ensure_record(&mut self, id: RowId) {
+        self.recorded.push(id.0.cast_signed());
+    }
+
     pub(super) fn delete_secret(&mut self, id: RowId) {
         self.without_secret.push(id.0.cast_signed());
     }
@@ -92,9 +101,10 @@ fn raw_keys(keys: &[PublicKey]) -> Vec<Vec<u8>> {
 /// Begins a transaction and locks rows in the order of their ids. `millis` bounds each of its statements.
 pub(super) async fn hold(db: &mut PgConnection, whose: &Whose, millis: u128) -> sqlx::Result<Rows> {
     let begin = format!(
-        "BEGIN; SET LOCAL statement_timeout = {millis}; SET LOCAL idle_in_transaction_session_timeout = {millis}"
+        "BEGIN; SET LOCAL statement_timeout = {millis}; SET LOCAL idle_in_transaction_session_timeout = {millis}; \
+         SELECT {MARK}"
     );
-    raw_sql(AssertSqlSafe(begin)).execute(&mut *db).await?;
+    let mark = Mark::read(&raw_sql(AssertSqlSafe(begin)).fetch_one(&mut *db).await?, 0)?;
     let made = match whose {
         Whose::All | Whose::Of(_) => Vec::new(),
         Whose::OfOrNew(keys) => {
@@ -109,8 +119,8 @@ pub(super) async fn hold(db: &mut PgConnection, whose: &Whose, millis: u128) -> 
         }
     };
     let select = format!(
-        "SELECT v.id, v.pubkey, v.state, {MARKS}, EXISTS (SELECT 1 FROM holdfast.sealed_keys s WHERE s.id = v.id) \
-         FROM holdfast.validators v"
+        "SELECT v.id, v.pubkey, v.state, {MARKS}, EXISTS (SELECT 1 FROM holdfast.sealed_keys s WHERE s.id = v.id), \
+         EXISTS (SELECT 1 FROM holdfast.key_records r WHERE r.id = v.id) FROM holdfast.validators v"
     );
     let found: Vec<PgRow> = match whose {
         Whose::All => {
@@ -122,11 +132,11 @@ pub(super) async fn hold(db: &mut PgConnection, whose: &Whose, millis: u128) -> 
             sqlx::query(AssertSqlSafe(sql)).bind(raw_keys(keys)).fetch_all(db).await?
         }
     };
-    let mut rows = Rows { order: Vec::with_capacity(found.len()), by_key: HashMap::with_capacity(found.len()) };
+    let mut rows = Rows { mark, order: Vec::with_capacity(found.len()), by_key: HashMap::with_capacity(found.len()) };
     for row in &found {
         let key = values::key(row, 1)?;
-        let key_row =
-            KeyRow { state: values::state(row, 2)?, marks: values::watermarks(row, 3)?, has_secret: row.try_get(8)? };
+        let (state, marks) = (values::state(row, 2)?, values::watermarks(row, 3)?);
+        let key_row = KeyRow { state, marks, has_secret: row.try_get(8)?, recorded: row.try_get(9)? };
         rows.order.push(key);
         rows.by_key.insert(key, Held { id: RowId(values::natural(row, 0)?), row: key_row, new: false });
     }
@@ -167,6 +177,13 @@ pub(super) async fn write(
     }
     if !changes.enrolled.is_empty() {
         enroll(db, &changes.enrolled, at).await?;
+    }
+    if let Some(by) = by
+        && !changes.recorded.is_empty()
+    {
+        let sql = "INSERT INTO holdfast.key_records (id, created_ms, created_by, changed_ms, changed_by) \
+             SELECT u.id, $2, $3, $2, $3 FROM unnest($1::bigint[]) AS u (id) ON CONFLICT (id) DO NOTHING";
+        sqlx::query(sql).bind(changes.recorded).bind(at.0.cast_signed()).bind(by.as_str()).execute(&mut *db).await?;
     }
     if let Some(by) = by
         && !changes.touched.is_empty()

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle, Runtime};
 
-use crate::error::OpenError;
+use crate::error::{FreezeReason, OpenError, StoreError};
 
 /// A private runtime. Stops in the background when dropped, which is allowed anywhere.
 pub(super) struct Engine {
@@ -108,5 +108,26 @@ impl Trouble {
             Self::Sql(error) => Box::new(error),
             Self::Late(deadline) => format!("the server did not answer within {} ms", deadline.as_millis()).into(),
         }
+    }
+}
+
+/// Whether a value came back that this program never writes.
+pub(super) fn damaged_by(trouble: &Trouble) -> bool {
+    match trouble {
+        Trouble::Sql(sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. }) => true,
+        Trouble::Sql(_) => matches!(trouble.code().as_deref(), Some("XX001" | "XX002")),
+        Trouble::Late(_) => false,
+    }
+}
+
+/// What trouble means for protection: nothing was written, or nothing rests on whether it was.
+pub(super) fn classify(action: &'static str, trouble: Trouble) -> StoreError {
+    let violated = trouble.code().is_some_and(|code| code.starts_with("23"));
+    if damaged_by(&trouble) {
+        StoreError::fatal(action, FreezeReason::DatabaseDamaged, trouble.into_source())
+    } else if violated {
+        StoreError::fatal(action, FreezeReason::InvariantViolated, trouble.into_source())
+    } else {
+        StoreError::retryable(action, trouble.into_source())
     }
 }

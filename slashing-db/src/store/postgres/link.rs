@@ -5,10 +5,9 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::engine::{Engine, Trouble};
+use super::engine::{Engine, Trouble, classify, damaged_by};
 use super::session::{Dial, Facts, Session};
-use super::{classify, damaged_by};
-use crate::error::{FreezeReason, OpenError, StoreError};
+use crate::error::{OpenError, StoreError};
 
 /// How long the first request after a loss waits for a new connection; later ones do not wait at all.
 const GRACE: Duration = Duration::from_millis(250);
@@ -32,6 +31,7 @@ impl Link {
         Self { engine, dial, session: Some(session), facts, coming: None, just_lost: false }
     }
 
+    /// What was learnt when the present connection, or the last one, was made.
     pub(super) fn facts(&self) -> &Facts {
         &self.facts
     }
@@ -62,14 +62,7 @@ impl Link {
             let cause = "there is no connection to it; a new one is being made";
             return Err(StoreError::retryable("answer", cause));
         };
-        let may_lack = session.facts.may_lack(&self.facts);
         self.facts = session.facts.clone();
-        if may_lack {
-            // Said once: the caller then refuses, or goes on under suspicion.
-            self.session = Some(session);
-            let found = "it is another server than before, and may lack what the other one acknowledged";
-            return Err(StoreError::fatal("trust its server", FreezeReason::JournalHeadMoved, found));
-        }
         tracing::info!(address = %self.dial.address, "connected to the database again");
         Ok(session)
     }

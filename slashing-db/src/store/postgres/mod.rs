@@ -12,10 +12,12 @@
 mod batch;
 mod change;
 mod engine;
+mod instance;
 mod journal;
 mod link;
 mod read;
 mod schema;
+mod server;
 mod session;
 mod values;
 
@@ -23,26 +25,29 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use holdfast_domain::{GenesisValidatorsRoot, PublicKey, UnixMillis};
-use sqlx::Row as _;
 
-use super::{Committed, DecideEntry, Enrolled, Judge, Load, Merge, ReadStore, Store};
-use crate::anchor::{self, DatabaseIdentity};
+use super::{Committed, DecideEntry, Enrolled, Judge, KeyRow, Load, Merge, Pruned, ReadStore, Record, Store};
+use crate::anchor::{self, DatabaseIdentity, Landmarks, RollbackKind};
 use crate::error::{FreezeReason, OpenError, RegisterError, StoreError};
 use crate::identity::CallerId;
 use crate::journal::{Hash, Head, InstanceId};
 use crate::registry::{DataKeyRecord, Entry, KeyState, NewKey, Registered, Registration, Switch, Withdraw, Withdrawn};
 use crate::rules::Watermarks;
 use change::{Changes, Rows, Whose};
-use engine::{Engine, Trouble};
+use engine::{Engine, Trouble, classify};
+use instance::{draw, sign_in};
 use link::Link;
+use server::Known;
 use session::{Dial, Session};
 
-pub(crate) use journal::PostgresJournal;
+pub(crate) use journal::open_journal;
 pub use schema::SchemaVersion;
 pub use session::PostgresOptions;
 
 /// Time for administrative work on each key, on top of the statement time-out.
 const PER_KEY: Duration = Duration::from_millis(1);
+/// How often the others' journals are looked at: what they wrote since is what only they would miss.
+const HEARTBEAT: Duration = Duration::from_secs(1);
 /// The longest wait for a migration, which may itself wait for another signer's.
 const MIGRATION: Duration = Duration::from_mins(10);
 
@@ -59,6 +64,10 @@ pub(crate) struct PostgresStore {
     host: String,
     /// Set if the anchor that would say which instance this is cannot be read.
     blind: bool,
+    /// The server and the other instances, as last seen.
+    known: Known,
+    /// Why the server is not trusted, if it is not because of the head.
+    noticed: Option<RollbackKind>,
 }
 
 impl PostgresStore {
@@ -81,14 +90,17 @@ impl PostgresStore {
         refuse_newer(found.map_err(failed("bring the schema up to date"))?, &dial)?;
         let signed_in = engine.within(dial.deadline(), sign_in(&mut session, instance, &options.host));
         let (pinned, head) = signed_in.map_err(failed("sign this instance in"))?;
+        let sql = server::observe_sql(instance, &Landmarks::default());
+        let observed = engine.within(dial.deadline(), server::observe(&mut session.db, instance, &sql));
+        let known = Known::accept(observed.map_err(failed("look at its server"))?);
         if session.facts.standbys.is_empty() {
             tracing::info!(address = %dial.address, "PostgreSQL commits on this server alone; a fail-over may lose commits");
         } else {
             let standbys = &session.facts.standbys;
             tracing::info!(address = %dial.address, %standbys, "PostgreSQL commits on a synchronous standby as well");
         }
-        let link = Link::new(engine, dial, session);
-        Ok(Self { link, instance, pinned, head, doubt: Vec::new(), host: options.host.clone(), blind })
+        let (link, host) = (Link::new(engine, dial, session), options.host.clone());
+        Ok(Self { link, instance, pinned, head, doubt: Vec::new(), host, blind, known, noticed: None })
     }
 
     /// What a start would do to the schema. Changes nothing.
@@ -179,6 +191,7 @@ impl PostgresStore {
             held => held,
         };
         let mut rows = held.map_err(|trouble| classify(action, trouble))?;
+        self.recognise(rows.mark)?;
         let (changes, value) = decide(&mut rows);
         let written = self.link.run(deadline, |mut session| async move {
             let written = async {
@@ -201,6 +214,7 @@ impl Store for PostgresStore {
             let loaded = batch::load(&mut session.db, sql).await;
             (session, loaded)
         })?;
+        self.recognise(loaded.mark)?;
         self.reconcile(loaded.head)?;
         let mut rows: Vec<_> = keys.iter().map(|key| loaded.rows.remove(key)).collect();
         let planned = judge(&loaded.head, &mut rows);
@@ -245,12 +259,12 @@ impl Store for PostgresStore {
                         changed.insert(key.key);
                         Registered::Duplicate
                     }
-                    Entry::Enroll(marks) => {
-                        held.row = super::KeyRow { state: KeyState::Enabled, marks, has_secret: true };
+                    Entry::Enroll(marks, standing) => {
+                        held.row = KeyRow { state: standing.state(), marks, has_secret: true, recorded: true };
                         held.new = false;
                         changed.insert(key.key);
                         changes.enroll(held.id, key);
-                        Registered::New(Registration::new(Enrolled { key: key.key }))
+                        standing.registered(Registration::new(Enrolled { key: key.key }))
                     }
                 }));
             }
@@ -320,13 +334,16 @@ impl Store for PostgresStore {
             let mut changes = Changes::default();
             for (index, key) in keys.iter().enumerate() {
                 let held = rows.by_key.get_mut(key);
-                let marks = merge(index, held.as_ref().filter(|held| !held.new).map(|held| &held.row.marks));
-                if let Some(held) = held
-                    && held.row.marks != marks
-                {
-                    held.row.marks = marks;
+                let merged = merge(index, held.as_ref().filter(|held| !held.new).map(|held| &held.row));
+                let Some(held) = held else { continue };
+                let after = KeyRow { marks: merged.marks, state: merged.state, ..held.row };
+                if after != held.row || merged.record == Record::Ensure {
+                    held.row = after;
                     changes.set(held);
                     changes.touch(held.id);
+                }
+                if merged.record == Record::Ensure {
+                    changes.ensure_record(held.id);
                 }
             }
             (changes, ())
@@ -348,7 +365,7 @@ impl Store for PostgresStore {
                 let Some(held) = rows.by_key.get(key) else { continue };
                 let to = how.state_after(&held.row);
                 if to != held.row.state {
-                    changes.set(&change::Held { row: super::KeyRow { state: to, ..held.row }, ..*held });
+                    changes.set(&change::Held { row: KeyRow { state: to, ..held.row }, ..*held });
                     changes.touch(held.id);
                 }
                 if to == KeyState::Tombstoned && held.row.has_secret {
@@ -401,9 +418,36 @@ impl Store for PostgresStore {
             let found = sign_in(&mut session, instance, host).await;
             (session, found)
         })?;
+        self.known = Known::accept(self.observe("look at its server", &Landmarks::default())?);
         self.head = head;
         self.doubt.clear();
+        self.noticed = None;
         Ok(head)
+    }
+
+    fn landmarks(&self) -> Option<&Landmarks> {
+        Some(&self.known.landmarks)
+    }
+
+    fn lacks(&mut self, remembered: &Landmarks) -> Result<Option<RollbackKind>, StoreError> {
+        let observed = self.observe("compare its server with the one before", remembered)?;
+        Ok(observed.lacks(remembered, self.link.facts().mark))
+    }
+
+    fn noticed(&self) -> Option<RollbackKind> {
+        self.noticed
+    }
+
+    fn heartbeat_every(&self) -> Option<Duration> {
+        Some(HEARTBEAT)
+    }
+
+    fn heartbeat(&mut self) -> Result<(), StoreError> {
+        let remembered = self.known.landmarks.clone();
+        let observed = self.observe("look at its server", &remembered)?;
+        let own = observed.own;
+        self.judge_server(observed)?;
+        self.reconcile(own)
     }
 
     fn batch_hash(&mut self, seq: u64) -> Result<Option<Hash>, StoreError> {
@@ -422,7 +466,14 @@ impl Store for PostgresStore {
     }
 
     fn identity(&self) -> Result<DatabaseIdentity, StoreError> {
-        Ok(self.link.facts().identity())
+        Ok(self.known.identity.clone())
+    }
+
+    fn prune(&mut self, chain: InstanceId, from: Head, upto: Head) -> Result<Pruned, StoreError> {
+        self.link.ask("delete archived batches", |mut session| async move {
+            let pruned = journal::prune(&mut session.db, chain, from, upto).await;
+            (session, pruned)
+        })
     }
 
     fn tidy(&mut self, _load: Load) {
@@ -438,62 +489,10 @@ impl Store for PostgresStore {
     }
 }
 
-fn draw() -> Result<InstanceId, OpenError> {
-    let mut bytes = [0u8; 16];
-    getrandom::fill(&mut bytes).map_err(OpenError::Random)?;
-    Ok(InstanceId(bytes))
-}
-
 fn refuse_newer(schema: SchemaVersion, dial: &Dial) -> Result<(), OpenError> {
     if schema.too_new() {
         let path = dial.address.clone().into();
         return Err(OpenError::NewerSchema { path, found: schema.found, supported: schema.supported });
     }
     Ok(())
-}
-
-/// Notes that this instance is at work; reads the pinned chain and the end of the instance's chain.
-async fn sign_in(
-    session: &mut Session,
-    instance: InstanceId,
-    host: &str,
-) -> sqlx::Result<(Option<GenesisValidatorsRoot>, Head)> {
-    let db = &mut session.db;
-    let sql = "INSERT INTO holdfast.instances (id, host, version, started_ms, last_seen_ms) \
-         SELECT $1, $2, $3, now.ms, now.ms FROM (SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS ms) now \
-         ON CONFLICT (id) DO UPDATE SET host = EXCLUDED.host, version = EXCLUDED.version, \
-         started_ms = EXCLUDED.started_ms, last_seen_ms = EXCLUDED.last_seen_ms";
-    let id = instance.0.to_vec();
-    sqlx::query(sql).bind(&id).bind(host).bind(env!("CARGO_PKG_VERSION")).execute(&mut *db).await?;
-    let row = sqlx::query("SELECT genesis_validators_root FROM holdfast.meta WHERE id = 1").fetch_one(&mut *db).await?;
-    let pinned = row.try_get::<Option<Vec<u8>>, _>(0)?;
-    let pinned =
-        pinned.map(|root| root.try_into().map(GenesisValidatorsRoot).map_err(|_| values::unknown())).transpose()?;
-    let sql = "SELECT seq, hash FROM holdfast.journal WHERE instance = $1 ORDER BY seq DESC LIMIT 1";
-    let head = match sqlx::query(sql).bind(id).fetch_optional(db).await? {
-        Some(row) => Head { seq: values::natural(&row, 0)?, hash: Hash(values::bytes(&row, 1)?) },
-        None => Head::EMPTY,
-    };
-    Ok((pinned, head))
-}
-
-/// Whether a value came back that this program never writes.
-fn damaged_by(trouble: &Trouble) -> bool {
-    match trouble {
-        Trouble::Sql(sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. }) => true,
-        Trouble::Sql(_) => matches!(trouble.code().as_deref(), Some("XX001" | "XX002")),
-        Trouble::Late(_) => false,
-    }
-}
-
-/// What trouble means for protection: nothing was written, or nothing rests on whether it was.
-fn classify(action: &'static str, trouble: Trouble) -> StoreError {
-    let violated = trouble.code().is_some_and(|code| code.starts_with("23"));
-    if damaged_by(&trouble) {
-        StoreError::fatal(action, FreezeReason::DatabaseDamaged, trouble.into_source())
-    } else if violated {
-        StoreError::fatal(action, FreezeReason::InvariantViolated, trouble.into_source())
-    } else {
-        StoreError::retryable(action, trouble.into_source())
-    }
 }

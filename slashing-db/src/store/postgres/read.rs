@@ -4,22 +4,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use holdfast_domain::{Epoch, PublicKey, Slot};
+use holdfast_domain::{Epoch, PublicKey, Slot, UnixMillis};
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, Postgres, Row as _};
 
-use super::classify;
-use super::engine::{Engine, Trouble};
+use super::engine::{Engine, Trouble, classify};
 use super::session::{Dial, Session};
 use super::values::{self, MARKS};
 use crate::error::StoreError;
 use crate::identity::CallerId;
-use crate::journal::{Hash, Head, InstanceId};
+use crate::journal::{Hash, Head, InstanceId, StoredBatch};
 use crate::registry::{
-    DataKeyId, DataKeyRecord, HighWatermarks, InstanceInfo, KeyInfo, Registration, SealedKey, StoredKey,
+    DataKeyId, DataKeyRecord, HighWatermarks, InstanceInfo, KeyChanges, KeyInfo, Registration, SealedKey, StoredKey,
 };
-use crate::store::{Enrolled, ReadStore};
+use crate::store::{Enrolled, ReadStore, RowId};
 
 /// Listings of 100,000 keys take a second or two.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -148,6 +147,38 @@ impl ReadStore for PostgresReader {
                 })
             },
         )
+    }
+
+    fn key_changes(&mut self) -> Result<Option<KeyChanges>, StoreError> {
+        let sql = "SELECT key_changes FROM holdfast.meta WHERE id = 1";
+        let found = self.all("count the changes of keys", || sqlx::query(sql), |row| values::natural(row, 0))?;
+        Ok(found.into_iter().next().map(KeyChanges))
+    }
+
+    fn journal_base(&mut self, chain: InstanceId) -> Result<Head, StoreError> {
+        self.base_of(chain)
+    }
+
+    fn journal_head(&mut self, chain: InstanceId) -> Result<Head, StoreError> {
+        self.head_of(chain)
+    }
+
+    fn batches_after(&mut self, chain: InstanceId, seq: u64, limit: usize) -> Result<Vec<StoredBatch>, StoreError> {
+        self.after(chain, seq, limit)
+    }
+
+    fn last_before(
+        &mut self,
+        chain: InstanceId,
+        seq: u64,
+        limit: u64,
+        cutoff: UnixMillis,
+    ) -> Result<Option<u64>, StoreError> {
+        self.old_until(chain, seq, limit, cutoff)
+    }
+
+    fn keys_from(&mut self, id: RowId, limit: usize) -> Result<Vec<(RowId, PublicKey)>, StoreError> {
+        self.keys_after(id, limit)
     }
 
     fn instances(&mut self) -> Result<Vec<InstanceInfo>, StoreError> {

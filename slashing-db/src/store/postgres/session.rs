@@ -9,7 +9,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, ConnectOptions, Row, raw_sql};
 use zeroize::Zeroizing;
 
-use crate::anchor::DatabaseIdentity;
+use super::server::{MARK, Mark};
 use crate::error::OpenError;
 
 /// Oldest server that can be used, as in `server_version_num`.
@@ -88,30 +88,9 @@ pub(super) struct Dial {
 /// What was learnt about the server when the connection was made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Facts {
-    system: String,
-    database: String,
-    timeline: String,
     /// Names of synchronous standbys; empty without.
     pub(super) standbys: String,
-}
-
-impl Facts {
-    /// What tells the database from a copy. Without a synchronous standby a promoted one may lack commits, so
-    /// the timeline counts.
-    pub(super) fn identity(&self) -> DatabaseIdentity {
-        let (system, database) = (&self.system, &self.database);
-        DatabaseIdentity::new(if self.standbys.is_empty() {
-            format!("postgres system {system} database {database} timeline {}", self.timeline)
-        } else {
-            format!("postgres system {system} database {database}")
-        })
-    }
-
-    /// Whether a server with these facts may lack what a server with `before` acknowledged.
-    pub(super) fn may_lack(&self, before: &Self) -> bool {
-        let same = (&self.system, &self.database) == (&before.system, &before.database);
-        !same || (self.timeline != before.timeline && before.standbys.is_empty())
-    }
+    pub(super) mark: Mark,
 }
 
 /// An open connection and what is known about its server.
@@ -152,7 +131,7 @@ impl Dial {
         let connected = async {
             let mut db = self.options.connect().await?;
             raw_sql(AssertSqlSafe(self.settings())).execute(&mut db).await?;
-            let row = sqlx::query(FACTS).fetch_one(&mut db).await?;
+            let row = sqlx::query(AssertSqlSafe(format!("SELECT {FACTS}, {MARK}"))).fetch_one(&mut db).await?;
             Ok::<_, sqlx::Error>((db, row))
         };
         match tokio::time::timeout(self.connect_timeout, connected).await {
@@ -195,16 +174,14 @@ impl Dial {
                 return Err(OpenError::ServerSetting { address: self.address.clone(), name, found, remedy });
             }
         }
-        Ok(Facts { standbys: text(6)?, system: text(7)?, database: text(8)?, timeline: text(9)? })
+        Ok(Facts { standbys: text(6)?, mark: Mark::read(row, 7).map_err(broken)? })
     }
 }
 
-const FACTS: &str = "SELECT current_setting('server_version_num')::int, pg_is_in_recovery(), \
+/// What is examined, in the order [`Dial::examine`] reads it.
+const FACTS: &str = "current_setting('server_version_num')::int, pg_is_in_recovery(), \
      current_setting('transaction_read_only'), current_setting('fsync'), current_setting('full_page_writes'), \
-     current_setting('synchronous_commit'), current_setting('synchronous_standby_names'), \
-     (SELECT system_identifier::text FROM pg_control_system()), \
-     (SELECT oid::text FROM pg_database WHERE datname = current_database()), \
-     CASE WHEN pg_is_in_recovery() THEN '' ELSE substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END";
+     current_setting('synchronous_commit'), current_setting('synchronous_standby_names')";
 
 #[cfg(test)]
 mod tests {
@@ -219,21 +196,5 @@ mod tests {
             let text = error.to_string();
             !text.contains("hunter2")
         }));
-    }
-
-    #[test]
-    fn a_promoted_standby_may_lack_commits_unless_it_was_synchronous() {
-        let facts = |timeline: &str, standbys: &str| Facts {
-            system: "1".to_owned(),
-            database: "2".to_owned(),
-            timeline: timeline.to_owned(),
-            standbys: standbys.to_owned(),
-        };
-        assert!(!facts("1", "").may_lack(&facts("1", "")));
-        assert!(facts("2", "").may_lack(&facts("1", "")));
-        assert!(!facts("2", "").may_lack(&facts("1", "*")));
-        assert!(facts("1", "*").may_lack(&Facts { system: "9".to_owned(), ..facts("1", "*") }));
-        assert_ne!(facts("1", "").identity(), facts("2", "").identity());
-        assert_eq!(facts("1", "a").identity(), facts("2", "a").identity());
     }
 }

@@ -7,6 +7,7 @@
 //! earlier error, and the journal head is read again to be sure. Anything below SQLite (`SQLITE_IOERR`),
 //! damage, or a violated constraint freezes wherever it happens.
 
+mod journal;
 mod open;
 mod read;
 mod values;
@@ -16,7 +17,10 @@ use std::path::{Path, PathBuf};
 use holdfast_domain::{GenesisValidatorsRoot, PublicKey, UnixMillis};
 use rusqlite::{CachedStatement, Connection, ErrorCode, OptionalExtension, params};
 
-use super::{Committed, DecideEntry, Enrolled, Judge, KeyRow, Load, Merge, Planned, ReadStore, Row, RowId, Store};
+use super::{
+    Committed, DecideEntry, Enrolled, Judge, KeyRow, Load, Merge, Merged, Planned, Pruned, ReadStore, Record, Row,
+    RowId, Store,
+};
 use crate::anchor::DatabaseIdentity;
 use crate::error::{FreezeReason, OpenError, RegisterError, StoreError};
 use crate::identity::CallerId;
@@ -24,8 +28,9 @@ use crate::journal::{Hash, Head, InstanceId};
 use crate::registry::{DataKeyRecord, Entry, KeyState, NewKey, Registered, Registration, Switch, Withdraw, Withdrawn};
 use crate::rules::Watermarks;
 
-pub(crate) use open::open_read_only;
-pub(crate) use values::{Signed, blob};
+pub(crate) use journal::open_journal;
+use open::open_read_only;
+use values::{Signed, blob};
 
 /// Pages written since the last checkpoint after which a quiet moment is used for the next.
 const CHECKPOINT_WHEN_IDLE_PAGES: u64 = 1_000;
@@ -197,16 +202,20 @@ impl Store for SqliteStore {
 
     fn merge(&mut self, keys: &[PublicKey], merge: Merge<'_>, by: &CallerId, at: UnixMillis) -> Result<(), StoreError> {
         let changed = self.transaction(|db| {
-            let rows = load_rows(db, keys)?;
             let mut changed = 0u64;
-            for (index, (key, row)) in keys.iter().zip(rows).enumerate() {
-                let marks = merge(index, row.as_ref().map(|row| &row.marks));
-                let id = match row {
-                    Some(row) if row.marks == marks => continue,
-                    Some(row) => row.id,
+            for (index, key) in keys.iter().enumerate() {
+                let found = find_key(db, key)?;
+                let Merged { marks, state, record } = merge(index, found.as_ref().map(|(_, row)| row));
+                let id = match found {
+                    Some((_, row)) if row.marks == marks && row.state == state && record == Record::Leave => continue,
+                    Some((id, _)) => id,
                     None => insert_row(db, key)?,
                 };
                 write_marks(&mut prepare(db, UPDATE_MARKS)?, id, &marks)?;
+                set_state(db, id, state)?;
+                if record == Record::Ensure {
+                    ensure_record(db, id, by, at)?;
+                }
                 touch(db, id, by, at)?;
                 changed = changed.saturating_add(1);
             }
@@ -294,6 +303,12 @@ impl Store for SqliteStore {
 
     fn identity(&self) -> Result<DatabaseIdentity, StoreError> {
         self.lock.describe().map_err(|error| StoreError::retryable("examine its own file", error))
+    }
+
+    fn prune(&mut self, chain: InstanceId, from: Head, upto: Head) -> Result<Pruned, StoreError> {
+        let (pruned, pages) = self.transaction(|db| journal::prune(db, chain, from, upto))?;
+        self.pages_since_checkpoint = self.pages_since_checkpoint.saturating_add(pages);
+        Ok(pruned)
     }
 
     fn tidy(&mut self, load: Load) {
@@ -423,10 +438,11 @@ fn write_batch(db: &Connection, planned: &Planned) -> Result<(), StoreError> {
 
 fn find_key(db: &Connection, key: &PublicKey) -> Result<Option<(RowId, KeyRow)>, StoreError> {
     let sql = "SELECT id, state, max_slot, max_slot_root, max_source, max_target, attestation_root, \
-         EXISTS (SELECT 1 FROM sealed_keys s WHERE s.id = v.id) FROM validators v WHERE pubkey = ?1";
+         EXISTS (SELECT 1 FROM sealed_keys s WHERE s.id = v.id), \
+         EXISTS (SELECT 1 FROM key_records r WHERE r.id = v.id) FROM validators v WHERE pubkey = ?1";
     let found = prepare(db, sql)?.query_row([key.as_bytes()], |row| {
-        let key_row =
-            KeyRow { state: values::state(row, 1)?, marks: values::watermarks(row, 2)?, has_secret: row.get(7)? };
+        let (state, marks) = (values::state(row, 1)?, values::watermarks(row, 2)?);
+        let key_row = KeyRow { state, marks, has_secret: row.get(7)?, recorded: row.get(8)? };
         Ok((RowId(row.get::<_, Signed>(0)?.0), key_row))
     });
     found.optional().map_err(|error| classify("read a validator's row", error))
@@ -459,9 +475,9 @@ fn enter(
             write_marks(&mut prepare(db, UPDATE_MARKS)?, id, &marks)?;
             Ok(Registered::Duplicate)
         }
-        Entry::Enroll(marks) => {
+        Entry::Enroll(marks, standing) => {
             write_marks(&mut prepare(db, UPDATE_MARKS)?, id, &marks)?;
-            set_state(db, id, KeyState::Enabled)?;
+            set_state(db, id, standing.state())?;
             let sealed = "INSERT INTO sealed_keys (id, sealed) VALUES (?1, ?2)";
             write(db, "store a sealed key", sealed, params![id.signed(), key.sealed.as_bytes()])?;
             let record = "INSERT INTO key_records (id, origin, label, created_ms, created_by, changed_ms, changed_by) \
@@ -470,7 +486,7 @@ fn enter(
             let by = key.registered_by.as_str();
             let values = params![id.signed(), values::origin_code(key.origin), key.label, at.0.cast_signed(), by];
             write(db, "register a key", record, values)?;
-            Ok(Registered::New(Registration::new(Enrolled { key: key.key })))
+            Ok(standing.registered(Registration::new(Enrolled { key: key.key })))
         }
     }
 }
@@ -482,6 +498,12 @@ fn delete_secret(db: &Connection, id: RowId) -> Result<(), StoreError> {
 fn set_state(db: &Connection, id: RowId, state: KeyState) -> Result<(), StoreError> {
     let sql = "UPDATE validators SET state = ?2 WHERE id = ?1";
     write(db, "change a key's state", sql, params![id.signed(), values::state_code(state)]).map(drop)
+}
+
+fn ensure_record(db: &Connection, id: RowId, by: &CallerId, at: UnixMillis) -> Result<(), StoreError> {
+    let sql = "INSERT INTO key_records (id, created_ms, created_by, changed_ms, changed_by) \
+         VALUES (?1, ?2, ?3, ?2, ?3) ON CONFLICT (id) DO NOTHING";
+    write(db, "note who changed a key", sql, params![id.signed(), at.0.cast_signed(), by.as_str()]).map(drop)
 }
 
 fn touch(db: &Connection, id: RowId, by: &CallerId, at: UnixMillis) -> Result<(), StoreError> {

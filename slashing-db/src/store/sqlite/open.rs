@@ -35,7 +35,10 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 const STATEMENT_CACHE: usize = 64;
 
 /// Migrations in order; the position is the version minus one. Never change one that was released.
-const MIGRATIONS: [&str; 1] = [include_str!("../../../migrations/sqlite/0001_initial.sql")];
+const MIGRATIONS: [&str; 2] = [
+    include_str!("../../../migrations/sqlite/0001_initial.sql"),
+    include_str!("../../../migrations/sqlite/0002_journal_base.sql"),
+];
 
 /// Settings that durability and integrity rest on: name, value to set, value to read back.
 const SETTINGS: [(&str, &str, &str); 6] = [
@@ -71,7 +74,7 @@ pub(super) fn open(path: &Path) -> Result<SqliteStore, OpenError> {
 }
 
 /// Opens for reading only. Needs no lock: SQLite lets readers see the last commit while somebody writes.
-pub(crate) fn open_read_only(path: &Path) -> rusqlite::Result<Connection> {
+pub(super) fn open_read_only(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let db = Connection::open_with_flags(path, flags)?;
     db.busy_timeout(BUSY_TIMEOUT)?;

@@ -4,11 +4,12 @@ use holdfast_domain::{PublicKey, UnixMillis};
 use rusqlite::{Connection, Params, Row};
 
 use super::values::{self, Signed, blob};
-use super::{classify, prepare};
+use super::{classify, journal, prepare, read_head};
 use crate::error::StoreError;
 use crate::identity::CallerId;
+use crate::journal::{Head, InstanceId, StoredBatch};
 use crate::registry::{DataKeyId, DataKeyRecord, HighWatermarks, KeyInfo, Registration, SealedKey, StoredKey};
-use crate::store::{Enrolled, ReadStore};
+use crate::store::{Enrolled, ReadStore, RowId};
 
 /// A read-only connection.
 pub(super) struct SqliteReader {
@@ -76,6 +77,32 @@ impl ReadStore for SqliteReader {
                 stored: UnixMillis(row.get::<_, Signed>(3)?.0),
             })
         })
+    }
+
+    fn journal_base(&mut self, chain: InstanceId) -> Result<Head, StoreError> {
+        journal::base(&self.db, chain)
+    }
+
+    fn journal_head(&mut self, _chain: InstanceId) -> Result<Head, StoreError> {
+        read_head(&self.db)
+    }
+
+    fn batches_after(&mut self, _chain: InstanceId, seq: u64, limit: usize) -> Result<Vec<StoredBatch>, StoreError> {
+        journal::after(&self.db, seq, limit)
+    }
+
+    fn last_before(
+        &mut self,
+        _chain: InstanceId,
+        seq: u64,
+        limit: u64,
+        cutoff: UnixMillis,
+    ) -> Result<Option<u64>, StoreError> {
+        journal::last_before(&self.db, seq, limit, cutoff)
+    }
+
+    fn keys_from(&mut self, id: RowId, limit: usize) -> Result<Vec<(RowId, PublicKey)>, StoreError> {
+        journal::keys_from(&self.db, id, limit)
     }
 }
 

@@ -16,7 +16,8 @@ impl SqliteStore {
 
 fn opened(home: &Home) -> SqliteStore {
     let mut store = SqliteStore::open(&home.path()).unwrap();
-    let enroll = &mut |_: usize, _: Option<&KeyRow>| Ok(Entry::Enroll(Watermarks::default()));
+    let enroll =
+        &mut |_: usize, _: Option<&KeyRow>| Ok(Entry::Enroll(Watermarks::default(), crate::registry::Standing::On));
     for result in store.register(&[new_key(key(1))], UnixMillis(1), enroll).unwrap() {
         assert!(matches!(result, Ok(Registered::New(_))));
     }

@@ -9,7 +9,7 @@ use crate::registry::{KeyOrigin, KeyState};
 use crate::rules::{AttestationMark, BlockMark, Watermarks};
 
 /// An unsigned number stored as the signed integer with the same bits.
-pub(crate) struct Signed(pub(crate) u64);
+pub(super) struct Signed(pub(super) u64);
 
 impl FromSql for Signed {
     fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
@@ -27,7 +27,7 @@ fn unknown(column: usize, kind: Type) -> rusqlite::Error {
 }
 
 /// Reads a blob of exactly `N` bytes.
-pub(crate) fn blob<const N: usize>(row: &Row<'_>, column: usize) -> rusqlite::Result<[u8; N]> {
+pub(super) fn blob<const N: usize>(row: &Row<'_>, column: usize) -> rusqlite::Result<[u8; N]> {
     let bytes = row.get_ref(column)?.as_blob().map_err(|_| unknown(column, Type::Blob))?;
     bytes.try_into().map_err(|_| unknown(column, Type::Blob))
 }

@@ -1,25 +1,36 @@
-//! What a failed command said.
+//! What a command of the binary ended with, and what it said.
 
+use std::ffi::OsStr;
 use std::process::Output;
 
-use holdfast_tests::harness::holdfast;
+use serde_json::Value;
+
+use crate::harness::holdfast;
+
+/// Runs the binary to its end.
+pub fn run<S: AsRef<OsStr>>(arguments: &[S]) -> Finished {
+    holdfast(arguments).into()
+}
 
 /// A finished command.
-pub(crate) struct Finished {
-    pub(crate) code: i32,
-    pub(crate) stdout: String,
-    pub(crate) stderr: String,
+pub struct Finished {
+    /// Exit code.
+    pub code: i32,
+    /// Results.
+    pub stdout: String,
+    /// Talk and errors.
+    pub stderr: String,
 }
 
 impl Finished {
     /// Both streams.
-    pub(crate) fn text(&self) -> String {
+    pub fn text(&self) -> String {
         format!("{}{}", self.stdout, self.stderr)
     }
 
     /// Asserts the exit code and that every phrase is in the output.
     #[track_caller]
-    pub(crate) fn expect(self, code: i32, phrases: &[&str]) -> Self {
+    pub fn expect(self, code: i32, phrases: &[&str]) -> Self {
         assert_eq!(self.code, code, "{}", self.text());
         for phrase in phrases {
             assert!(self.text().contains(phrase), "no {phrase:?} in:\n{}", self.text());
@@ -28,7 +39,7 @@ impl Finished {
     }
 
     /// Standard output as JSON lines.
-    pub(crate) fn json_lines(&self) -> Vec<serde_json::Value> {
+    pub fn lines(&self) -> Vec<Value> {
         self.stdout.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 }
@@ -41,9 +52,4 @@ impl From<Output> for Finished {
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         }
     }
-}
-
-/// Runs the binary.
-pub(crate) fn run(arguments: &[String]) -> Finished {
-    holdfast(arguments).into()
 }

@@ -1,0 +1,71 @@
+//! What the validator client itself says about its duties, from its log.
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+
+/// What was published for one slot.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Published {
+    /// Blocks.
+    pub(crate) blocks: u64,
+    /// Votes.
+    pub(crate) attestations: u64,
+    /// Votes of the sync committee.
+    pub(crate) sync_votes: u64,
+}
+
+/// The log of a validator client from some moment on.
+pub(crate) struct ClientLog {
+    path: PathBuf,
+    begin: usize,
+}
+
+impl ClientLog {
+    /// From now on.
+    pub(crate) fn from_now(path: &Path) -> Self {
+        Self { path: path.to_owned(), begin: read(path).len() }
+    }
+
+    /// Errors: duties that failed are among them. Warnings are about the chain.
+    pub(crate) fn errors(&self) -> Vec<String> {
+        self.lines().into_iter().filter(|line| line.contains(" error: ")).collect()
+    }
+
+    /// What was published for each of these slots.
+    pub(crate) fn published(&self, slots: RangeInclusive<u64>) -> BTreeMap<u64, Published> {
+        let mut by_slot: BTreeMap<u64, Published> = slots.map(|slot| (slot, Published::default())).collect();
+        for line in self.lines() {
+            let Some((_, what)) = line.split_once(" info: Published ") else { continue };
+            let number = |name: &str| {
+                let (_, rest) = what.split_once(name)?;
+                rest.split(|letter: char| !letter.is_ascii_digit()).next()?.parse::<u64>().ok()
+            };
+            let Some(entry) = number("slot=").and_then(|slot| by_slot.get_mut(&slot)) else { continue };
+            match what.split(' ').next() {
+                Some("block") => entry.blocks += 1,
+                Some("attestations") => entry.attestations += number("count=").unwrap_or(0),
+                Some("SyncCommitteeMessage") => entry.sync_votes += number("count=").unwrap_or(0),
+                // Aggregates are counted by whether their signatures were given.
+                _ => {}
+            }
+        }
+        by_slot
+    }
+
+    fn lines(&self) -> Vec<String> {
+        let text = read(&self.path);
+        text.get(self.begin..).unwrap_or_default().lines().map(plain).collect()
+    }
+}
+
+fn read(path: &Path) -> String {
+    String::from_utf8_lossy(&std::fs::read(path).expect("the client has a log")).into_owned()
+}
+
+/// A line without colours.
+fn plain(line: &str) -> String {
+    let mut parts = line.split('\u{1b}');
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |text, part| text + part.split_once('m').map_or("", |(_, rest)| rest))
+}
