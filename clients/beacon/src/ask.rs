@@ -57,9 +57,10 @@ pub(crate) async fn data<T: DeserializeOwned>(
 pub(crate) struct Syncing {
     #[serde(deserialize_with = "slot")]
     pub(crate) head_slot: Slot,
-    pub(crate) is_syncing: bool,
-    #[serde(default)]
-    pub(crate) is_optimistic: bool,
+    #[serde(rename = "is_syncing")]
+    pub(crate) catching_up: bool,
+    #[serde(default, rename = "is_optimistic")]
+    pub(crate) optimistic: bool,
     #[serde(default)]
     pub(crate) el_offline: bool,
 }

@@ -9,8 +9,10 @@ mod ask;
 pub mod balance;
 mod chain;
 mod class;
+mod confirm;
 mod decision;
 mod error;
+pub mod execution;
 mod genesis;
 pub mod health;
 mod metrics;
@@ -18,6 +20,7 @@ mod network;
 mod pool;
 mod probe;
 mod signal;
+mod status;
 mod tasks;
 mod upstream;
 mod version;
@@ -25,6 +28,7 @@ mod version;
 pub use balance::{Balancing, Policy};
 pub use chain::{BlockRoot, Checkpoint, HeadRef, PayloadStatus};
 pub use class::EndpointClass;
+pub use confirm::{Confirmation, LivenessUnion, Why};
 pub use decision::{Decision, DecisionKind, DecisionSink, NoSink, Urgency};
 pub use error::{BeaconError, CallError, Fault, PoolError, UpstreamConfigError};
 pub use genesis::{Genesis, fetch_genesis};
@@ -37,6 +41,7 @@ pub use pool::{
     Change, ChangeKind, Environment, ExpectedNetwork, NodeView, Pool, PoolConfig, PoolView, Probing, Quorum,
     ReplayGate, StreamState,
 };
+pub use status::{ClassStatus, DecisionStatus, NetworkStatus, StatusDocument, UpstreamStatus};
 pub use tasks::{Stopping, Tasks};
 pub use upstream::{
     AnswerBody, Auth, CollectedAnswer, Hidden, PriorityTier, Resolve, Role, Roles, TlsOptions, Transport, TrustRoots,

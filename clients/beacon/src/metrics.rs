@@ -83,7 +83,6 @@ pub struct Metrics {
     in_flight: Family<Labels<1>, Gauge>,
     decisions: Family<Labels<1>, Counter>,
     switches: Family<Labels<1>, Counter>,
-    hedges: Family<Labels<1>, Counter>,
     checks: Family<Labels<1>, Counter>,
 }
 
@@ -98,7 +97,6 @@ impl Default for Metrics {
             in_flight: Family::default(),
             decisions: Family::default(),
             switches: Family::default(),
-            hedges: Family::default(),
             checks: Family::default(),
         }
     }
@@ -116,7 +114,6 @@ impl Metrics {
         registry.register("upstream_in_flight", "Calls to an upstream in progress", self.in_flight.clone());
         registry.register("decisions", "Decisions by kind", self.decisions.clone());
         registry.register("switches", "Changes of the first choice by class", self.switches.clone());
-        registry.register("hedges", "Further calls of hedged reads by outcome", self.hedges.clone());
         registry.register(
             "checkpoint_checks",
             "Checks of checkpoints against the quorum by result",
@@ -181,10 +178,6 @@ impl Metrics {
 
     pub(crate) fn switched(&self, class: EndpointClass) {
         self.switches.get_or_create(&Labels([("class", class.as_str().into())])).inc();
-    }
-
-    pub(crate) fn hedged(&self, outcome: &'static str) {
-        self.hedges.get_or_create(&Labels([("outcome", outcome.into())])).inc();
     }
 
     pub(crate) fn checked(&self, result: &'static str) {

@@ -110,3 +110,6 @@ impl PinnedNetwork {
         self.timing.time_left(class, std::time::Duration::from_millis(into), epoch)
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -8,6 +8,7 @@ mod conclude;
 mod config;
 mod control;
 mod facts;
+mod names;
 mod pin;
 mod state;
 mod view;
@@ -26,6 +27,7 @@ pub use view::{NodeView, PoolView};
 
 use crate::chain::HeadRef;
 use crate::class::EndpointClass;
+use crate::confirm::Rounds;
 use crate::decision::{Decision, DecisionLog, DecisionSink};
 use crate::error::PoolError;
 use crate::metrics::Metrics;
@@ -106,10 +108,13 @@ pub struct Pool {
     signal: Arc<Signal>,
     state: Mutex<state::State>,
     view: ArcSwap<PoolView>,
+    /// Counts snapshots.
+    generation: watch::Sender<u64>,
     network: ArcSwapOption<PinnedNetwork>,
     pinned: watch::Sender<bool>,
     changes: broadcast::Sender<Change>,
     decisions: DecisionLog,
+    rounds: Rounds,
 }
 
 impl std::fmt::Debug for Pool {
@@ -146,16 +151,18 @@ impl Pool {
         let pool = Arc::new(Self {
             state: Mutex::new(state::State::default()),
             view: ArcSwap::default(),
+            generation: watch::Sender::new(0),
             network: ArcSwapOption::empty(),
             pinned: watch::Sender::new(false),
             changes: broadcast::channel(CHANGES_KEPT).0,
             decisions,
+            rounds: Rounds::default(),
             signal,
             environment,
             config,
         });
         for upstream in &pool.config.upstreams {
-            pool.insert(upstream.clone(), state::Arrival::AtStart)?;
+            pool.take_in(upstream.clone(), state::Arrival::AtStart)?;
         }
         Ok(pool)
     }
@@ -211,6 +218,11 @@ impl Pool {
         self.changes.subscribe()
     }
 
+    /// Marked as changed with each new snapshot.
+    pub fn view_changes(&self) -> watch::Receiver<u64> {
+        self.generation.subscribe()
+    }
+
     /// An event told a node's head.
     pub fn observe_head(&self, id: UpstreamId, head: HeadRef) {
         let slot = self.signal.slot();
@@ -251,6 +263,10 @@ impl Pool {
         self.decisions.last()
     }
 
+    pub(crate) fn rounds(&self) -> &Rounds {
+        &self.rounds
+    }
+
     fn lock(&self) -> MutexGuard<'_, state::State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -262,8 +278,11 @@ impl Pool {
         let mut state = self.lock();
         let result = change(&mut state);
         let conclusions = state.conclude(&self.config, now);
-        self.view.store(conclusions.view);
+        let replaced = self.view.swap(Arc::clone(&conclusions.view));
         drop(state);
+        if !Arc::ptr_eq(&replaced, &conclusions.view) {
+            self.generation.send_modify(|generation| *generation = generation.wrapping_add(1));
+        }
         for class in conclusions.switched {
             self.environment.metrics.switched(class);
         }
@@ -277,3 +296,6 @@ impl Pool {
         result
     }
 }
+
+#[cfg(test)]
+mod tests;

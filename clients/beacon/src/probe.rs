@@ -16,7 +16,7 @@ use crate::ask::{self, Checkpoints, Header, PeerCount, Syncing, Version};
 use crate::error::BeaconError;
 use crate::health::{ExecutionTier, NodeNetwork, PayloadTier, PeerTier, SyncClaim};
 use crate::pool::{Pool, SyncReport};
-use crate::upstream::{Upstream, UpstreamId};
+use crate::upstream::{Upstream, UpstreamId, UpstreamName};
 use crate::version::NodeVersion;
 
 /// Before the end of a slot, when all nodes have seen its block or never will.
@@ -31,6 +31,9 @@ pub(crate) fn start(pool: &Arc<Pool>) {
     for id in pool.members() {
         start_one(pool, id);
     }
+    for name in pool.names() {
+        start_name(pool, &name);
+    }
     let tasks = pool.tasks();
     tasks.spawn(follow_signal(Arc::clone(pool)));
     tasks.spawn(follow_slots(Arc::clone(pool)));
@@ -40,6 +43,27 @@ pub(crate) fn start(pool: &Arc<Pool>) {
 pub(crate) fn start_one(pool: &Arc<Pool>, id: UpstreamId) {
     if let Some((upstream, stop)) = pool.member(id) {
         pool.tasks().spawn(watch_node(Arc::clone(pool), upstream, stop));
+    }
+}
+
+/// Starts looking up a name whose addresses are nodes of their own.
+pub(crate) fn start_name(pool: &Arc<Pool>, name: &UpstreamName) {
+    if let Some(stop) = pool.name_stop(name) {
+        pool.tasks().spawn(look_up(Arc::clone(pool), name.clone(), stop));
+    }
+}
+
+async fn look_up(pool: Arc<Pool>, name: UpstreamName, mut stop: watch::Receiver<bool>) {
+    let mut stopping = pool.tasks().stopping();
+    loop {
+        for id in pool.look_up(&name).await {
+            start_one(&pool, id);
+        }
+        tokio::select! {
+            () = stopping.begun() => return,
+            _ = stop.wait_for(|stop| *stop) => return,
+            () = tokio::time::sleep(pool.config().probing.resolve_every) => {}
+        }
     }
 }
 
@@ -142,8 +166,8 @@ async fn probe(pool: &Arc<Pool>, upstream: &Arc<Upstream>, rhythm: &mut Rhythm) 
 fn report(syncing: &Syncing) -> SyncReport {
     SyncReport {
         head_slot: syncing.head_slot,
-        claim: if syncing.is_syncing { SyncClaim::Syncing } else { SyncClaim::Synced },
-        payload: if syncing.is_optimistic { PayloadTier::Optimistic } else { PayloadTier::Verified },
+        claim: if syncing.catching_up { SyncClaim::Syncing } else { SyncClaim::Synced },
+        payload: if syncing.optimistic { PayloadTier::Optimistic } else { PayloadTier::Verified },
         execution: if syncing.el_offline { ExecutionTier::Offline } else { ExecutionTier::Online },
     }
 }

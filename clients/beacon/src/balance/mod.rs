@@ -93,16 +93,18 @@ pub fn rank(standings: &[Standing], incumbent: Option<UpstreamId>) -> Ranking {
 
 /// Response times below this do not differ for balancing: they are noise.
 const FAST_ENOUGH: Duration = Duration::from_millis(5);
-/// A node nobody has asked yet counts as this fast.
-const UNKNOWN: Duration = Duration::from_millis(50);
 /// Dynamic weights lie between 1 and this, so the slowest still gets a call now and then and can recover.
 const FULL_WEIGHT: u64 = 10_000;
 
-/// The weight of a node under dynamic balancing: the inverse square of its response time.
+/// The weight of a node under dynamic balancing: the inverse square of its response time. One that was never
+/// asked counts as fast, so that it is asked.
 pub fn dynamic_weight(mean: Option<Duration>) -> u64 {
     let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX).max(1);
-    let (fast, mean) = (micros(FAST_ENOUGH), micros(mean.unwrap_or(UNKNOWN).max(FAST_ENOUGH)));
+    let (fast, mean) = (micros(FAST_ENOUGH), micros(mean.unwrap_or_default().max(FAST_ENOUGH)));
     let square = u128::from(fast).saturating_mul(u128::from(fast)).saturating_mul(u128::from(FULL_WEIGHT));
     let weight = square / u128::from(mean).saturating_mul(u128::from(mean)).max(1);
     u64::try_from(weight).unwrap_or(FULL_WEIGHT).clamp(1, FULL_WEIGHT)
 }
+
+#[cfg(test)]
+mod tests;

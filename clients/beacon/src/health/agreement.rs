@@ -160,9 +160,8 @@ pub fn group(nodes: &[ChainView], tree: &BlockTree) -> BTreeMap<UpstreamId, Grou
         for (branch_index, on_branch) in branches.iter().enumerate() {
             for node in on_branch {
                 let agreement = match (main, branch) {
-                    (None, _) => Agreement::Undecided,
                     (Some(main), _) if main != index => Agreement::Minority,
-                    (Some(_), None) => Agreement::Undecided,
+                    (None, _) | (Some(_), None) => Agreement::Undecided,
                     (Some(_), Some(branch)) if branch != branch_index => Agreement::HeadFork,
                     (Some(_), Some(_)) => Agreement::Majority,
                 };
@@ -172,3 +171,6 @@ pub fn group(nodes: &[ChainView], tree: &BlockTree) -> BTreeMap<UpstreamId, Grou
     }
     result
 }
+
+#[cfg(test)]
+mod tests;

@@ -227,3 +227,6 @@ fn blob_limits(text: &str) -> Option<BTreeMap<u64, u64>> {
     let number = |value: &serde_json::Value| value.as_u64().or_else(|| value.as_str()?.parse().ok());
     rows.iter().map(|row| Some((number(row.get("EPOCH")?)?, number(row.get("MAX_BLOBS_PER_BLOCK")?)?))).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -35,7 +35,7 @@ enum Replay {
     Done,
 }
 
-/// What a step did.
+/// How a tier compares with the one before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Move {
     /// Nothing.
@@ -105,12 +105,10 @@ impl Hysteresis {
     }
 
     /// The node was there when the switcher started, looking like this: it has lost nothing.
-    pub fn settle(&mut self, raw: HealthTier) -> Move {
-        let before = self.tier();
+    pub fn settle(&mut self, raw: HealthTier) {
         self.raw = raw;
         self.earned = raw;
         self.restart_streak();
-        self.moved(before)
     }
 
     /// The node has come (back) during `epoch`: it knows no subscriptions.
@@ -146,24 +144,23 @@ impl Hysteresis {
     }
 
     /// A raw tier was observed in `slot`: demotes at once, promotes at most to probation.
-    pub fn observe(&mut self, raw: HealthTier, slot: Slot) -> Move {
+    pub fn observe(&mut self, raw: HealthTier, slot: Slot) {
         let before = self.tier();
         self.raw = raw;
-        match raw.cmp(&self.earned) {
-            std::cmp::Ordering::Less => {
-                self.earned = raw;
-                self.restart_streak();
-                self.punish(slot);
-            }
-            std::cmp::Ordering::Equal => self.restart_streak(),
-            std::cmp::Ordering::Greater => self.floor = self.floor.min(raw),
+        self.earned = self.earned.min(raw);
+        if raw > self.earned {
+            self.floor = self.floor.min(raw);
+        } else {
+            self.restart_streak();
         }
-        self.moved(before)
+        // What was only a last resort had nothing to lose.
+        if self.tier() < before && before > HealthTier::LastResort {
+            self.punish(slot);
+        }
     }
 
     /// A slot has ended: promotes when the time has come.
-    pub fn slot_ended(&mut self, epoch: Epoch) -> Move {
-        let before = self.tier();
+    pub fn slot_ended(&mut self, epoch: Epoch) {
         if self.raw > self.earned {
             self.streak = self.streak.saturating_add(1);
         }
@@ -175,7 +172,6 @@ impl Hysteresis {
             self.earned = self.earned.max(self.floor);
             self.restart_streak();
         }
-        self.moved(before)
     }
 
     fn restart_streak(&mut self) {
@@ -196,13 +192,18 @@ impl Hysteresis {
         };
         self.last_demotion = Some(slot);
     }
+}
 
-    fn moved(&self, from: HealthTier) -> Move {
-        let to = self.tier();
+impl Move {
+    /// From one tier to another.
+    pub fn between(from: HealthTier, to: HealthTier) -> Self {
         match to.cmp(&from) {
-            std::cmp::Ordering::Less => Move::Demoted { from, to },
-            std::cmp::Ordering::Equal => Move::Stays,
-            std::cmp::Ordering::Greater => Move::Promoted { from, to },
+            std::cmp::Ordering::Less => Self::Demoted { from, to },
+            std::cmp::Ordering::Equal => Self::Stays,
+            std::cmp::Ordering::Greater => Self::Promoted { from, to },
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -273,3 +273,6 @@ const fn sync_rule(tier: SyncTier, need: Need) -> Eligibility {
         (SyncTier::FarBehind | SyncTier::Behind | SyncTier::Near | SyncTier::AtHead, _) => Eligibility::Yes,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -124,14 +124,15 @@ impl SlotTiming {
             }
             EndpointClass::Publish | EndpointClass::Submit => until(DutyPoint::SlotEnd).clamp(twelfths(2), twelfths(6)),
             EndpointClass::HotRead | EndpointClass::NodeInfo => twelfths(2),
-            EndpointClass::Duty => twelfths(6),
-            EndpointClass::Static | EndpointClass::Read | EndpointClass::Liveness | EndpointClass::Prepare => {
-                twelfths(6)
-            }
+            // Of events, only until the stream begins.
+            EndpointClass::Duty
+            | EndpointClass::Static
+            | EndpointClass::Read
+            | EndpointClass::Liveness
+            | EndpointClass::Prepare
+            | EndpointClass::Events => twelfths(6),
             EndpointClass::BigRead => twelfths(24),
             EndpointClass::Bulk => twelfths(120),
-            // Only until the stream begins.
-            EndpointClass::Events => twelfths(6),
         }
     }
 }

@@ -47,6 +47,7 @@ pub(super) fn view(
         let head = node.head.map(|head| head.slot);
         node.upstream.metrics().state(node.health.tier, head, node.upstream.in_flight());
     }
+    let starting = state.is_starting();
     let mut orders = BTreeMap::new();
     let mut moves: BTreeMap<(Option<UpstreamId>, Option<UpstreamId>), Vec<EndpointClass>> = BTreeMap::new();
     for class in EndpointClass::ALL {
@@ -54,6 +55,8 @@ pub(super) fn view(
         let first = order.nodes.first().map(|node| node.id());
         let before = state.incumbents.get(&class).copied();
         match first {
+            // While nodes still come in at the start, the first to answer has no claim on its place.
+            Some(_) if starting => None,
             Some(first) => state.incumbents.insert(class, first),
             None => state.incumbents.remove(&class),
         };

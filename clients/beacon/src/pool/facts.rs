@@ -1,11 +1,12 @@
 //! What probes tell the pool.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::state::SyncReport;
+use super::state::{Member, SyncReport};
 use super::{Change, ChangeKind, Pool};
 use crate::ask::{Checkpoints, Header};
 use crate::decision::{Decision, DecisionKind};
@@ -145,6 +146,30 @@ impl Pool {
                 member.peers = peers;
             }
         });
+    }
+}
+
+/// What the snapshot does not carry, for status.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Note {
+    pub(crate) waiting_for: Option<&'static str>,
+    pub(crate) differences: Vec<String>,
+    pub(crate) last_error: Option<String>,
+}
+
+impl Pool {
+    pub(crate) fn notes(&self) -> BTreeMap<UpstreamId, Note> {
+        let state = self.lock();
+        let note = |member: &Member| Note {
+            waiting_for: member.hysteresis.waiting_for(),
+            differences: member
+                .verdict
+                .iter()
+                .flat_map(|verdict| verdict.differences.iter().map(ToString::to_string))
+                .collect(),
+            last_error: member.last_error.clone(),
+        };
+        state.members.iter().map(|(id, member)| (*id, note(member))).collect()
     }
 }
 

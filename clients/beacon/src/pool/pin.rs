@@ -27,7 +27,8 @@ impl Pool {
         }
         let everyone_heard = {
             let state = self.lock();
-            state.members.values().all(|member| member.told.is_some() || member.probes.unanswered > 0)
+            state.names.values().all(|name| name.looked_up)
+                && state.members.values().all(|member| member.told.is_some() || member.probes.unanswered > 0)
         };
         // After the first wait, nobody is waited for any more.
         if everyone_heard || *self.pinned.borrow() {

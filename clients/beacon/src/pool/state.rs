@@ -1,6 +1,7 @@
 //! The pool's facts, and the conclusions drawn from them. No input, no output, no waiting.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use holdfast_domain::{Epoch, Slot, UnixMillis};
@@ -18,7 +19,7 @@ use crate::health::{
     StreamTier, SyncClaim, SyncTier, Verdict, compare,
 };
 use crate::network::PinnedNetwork;
-use crate::upstream::{Upstream, UpstreamId, UpstreamName};
+use crate::upstream::{Upstream, UpstreamConfig, UpstreamId, UpstreamName};
 use crate::version::{NodeVersion, Vendor};
 
 /// Now, in the words of the network.
@@ -64,6 +65,8 @@ pub(crate) struct SyncReport {
 pub(crate) struct Member {
     pub(crate) upstream: Arc<Upstream>,
     pub(crate) hysteresis: Hysteresis,
+    /// The tier last shown to others.
+    shown: HealthTier,
     pub(super) arrival: Arrival,
     pub(crate) presence: Presence,
     pub(crate) admission: Admission,
@@ -92,6 +95,7 @@ impl Member {
         Self {
             upstream,
             hysteresis: Hysteresis::new(policy),
+            shown: HealthTier::Excluded,
             arrival,
             presence: Presence::Never,
             admission: Admission::Serving,
@@ -203,6 +207,15 @@ impl Member {
     }
 }
 
+/// A name with an unknown number of nodes behind it.
+pub(crate) struct Name {
+    pub(super) config: UpstreamConfig,
+    /// Nodes by address, and look-ups in a row that no longer found them.
+    pub(super) found: BTreeMap<SocketAddr, (UpstreamId, u32)>,
+    pub(super) looked_up: bool,
+    pub(super) stop: watch::Sender<bool>,
+}
+
 /// Everything the pool knows.
 #[derive(Default)]
 pub(crate) struct State {
@@ -214,6 +227,8 @@ pub(crate) struct State {
     pub(super) preferred: Option<UpstreamId>,
     pub(super) incumbents: BTreeMap<EndpointClass, UpstreamId>,
     pub(super) added: u32,
+    /// Names of which every address is a node of its own.
+    pub(super) names: BTreeMap<UpstreamName, Name>,
     pub(super) last: Arc<PoolView>,
     judged: Option<Epoch>,
 }
@@ -240,17 +255,19 @@ impl State {
         let groups = self.groups();
         let best = self.best_head(&groups, now);
         let newest_event = self.members.values().filter(|m| m.stream.is_some()).filter_map(|m| m.last_head_event).max();
-        let settling = self.settling_until.is_none_or(|until| Instant::now() < until);
+        let settling = self.is_settling();
         let mut nodes = Vec::with_capacity(self.members.len());
         for member in self.members.values_mut() {
             let grouping = groups.get(&member.upstream.id()).copied();
             let seen = observe(member, grouping, best, newest_event, now);
             let raw = Health::of(&seen);
-            presence(member, &raw, settling, config.replay, now, &mut out);
+            presence(member, raw, settling, config.replay, now, &mut out);
             let slot = now.map_or(Slot(0), |now| now.slot);
-            let moved = member.hysteresis.observe(raw.tier, slot);
+            member.hysteresis.observe(raw.tier, slot);
+            let tier = member.hysteresis.tier();
+            let moved = Move::between(std::mem::replace(&mut member.shown, tier), tier);
             report(member, moved, &seen, &mut out);
-            let health = Health { tier: member.hysteresis.tier(), ..raw };
+            let health = Health { tier, ..raw };
             nodes.push(node_view(member, health, seen, grouping));
         }
         out.view = conclude::view(self, config, nodes, best, &mut out.decisions, &mut out.switched);
@@ -259,8 +276,25 @@ impl State {
     }
 
     /// A slot has ended: promotions.
-    pub(crate) fn slot_ended(&mut self, epoch: Epoch) -> Vec<(UpstreamId, Move)> {
-        self.members.iter_mut().map(|(id, member)| (*id, member.hysteresis.slot_ended(epoch))).collect()
+    pub(crate) fn slot_ended(&mut self, epoch: Epoch) {
+        self.members.values_mut().for_each(|member| member.hysteresis.slot_ended(epoch));
+    }
+
+    /// Nodes that come now were there from the start.
+    fn is_settling(&self) -> bool {
+        self.settling_until.is_none_or(|until| Instant::now() < until)
+    }
+
+    /// Some nodes of the start are still awaited.
+    pub(super) fn is_starting(&self) -> bool {
+        let awaited = |member: &Member| member.arrival == Arrival::AtStart && member.presence == Presence::Never;
+        self.is_settling() && self.members.values().any(awaited)
+    }
+
+    /// What the operator configured: nodes, and names that stand for several.
+    pub(super) fn entries(&self) -> usize {
+        let behind_names: usize = self.names.values().map(|name| name.found.len()).sum();
+        self.members.len().saturating_sub(behind_names).saturating_add(self.names.len())
     }
 
     fn judge_all(&mut self, epoch: Epoch, out: &mut Conclusions) {
@@ -342,14 +376,15 @@ fn observe(
 /// Notices comings and goings.
 fn presence(
     member: &mut Member,
-    raw: &Health,
+    raw: Health,
     settling: bool,
     replay: ReplayGate,
     now: Option<Moment>,
     out: &mut Conclusions,
 ) {
     let (id, name) = (member.upstream.id(), member.upstream.name().clone());
-    let here = member.usable();
+    // Until it has told its head there is nothing to judge it by.
+    let here = member.usable() && member.report.is_some();
     let mut say = |kind, decision, reason: &str| {
         out.changes.push(Change { upstream: id, kind });
         out.decisions.push(Decision::about(decision, &name, reason));
@@ -376,6 +411,8 @@ fn presence(
     }
     if was == Presence::Never && settling && member.arrival == Arrival::AtStart {
         member.hysteresis.settle(raw.tier);
+        // Having been there is no promotion.
+        member.shown = member.hysteresis.tier();
     } else {
         member.hysteresis.joined(now.map_or(Epoch(0), |now| now.epoch));
         if replay == ReplayGate::Open {
@@ -419,12 +456,5 @@ fn node_view(member: &Member, health: Health, seen: Observation, grouping: Optio
         drained: member.admission == Admission::Drained,
         version: member.version.clone(),
         finality_group: grouping.map_or(GroupId(0), |grouping| grouping.group),
-    }
-}
-
-/// For tests and status: the tier of a member, history included.
-impl Member {
-    pub(crate) fn tier(&self) -> HealthTier {
-        self.hysteresis.tier()
     }
 }

@@ -117,6 +117,16 @@ impl PoolView {
         nodes
     }
 
+    /// The nodes that may serve a class, as ranked; takes no turn.
+    pub fn ranked(&self, class: EndpointClass) -> &[Arc<NodeView>] {
+        self.orders.get(&class).map_or(&[], |order| order.nodes.as_slice())
+    }
+
+    /// The node the operator put first.
+    pub fn preferred(&self) -> Option<UpstreamId> {
+        self.preferred
+    }
+
     /// As [`Self::candidates`], but whoever answered for `epoch` before comes first while it is fit to.
     pub fn sticky_candidates(&self, class: EndpointClass, epoch: Epoch) -> Vec<Arc<NodeView>> {
         let mut nodes = self.candidates(class);

@@ -103,7 +103,8 @@ impl UpstreamAnswer {
 }
 
 /// Counts a call for as long as it, or the body of its answer, lives.
-#[derive(Debug)]
+/// The default counts nowhere: for probes.
+#[derive(Debug, Default)]
 pub(super) struct InFlight(Arc<AtomicUsize>);
 
 impl InFlight {

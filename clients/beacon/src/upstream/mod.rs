@@ -179,7 +179,8 @@ impl Upstream {
         request: UpstreamRequest,
         deadline: Instant,
     ) -> Result<UpstreamAnswer, CallError> {
-        self.exchange(&self.traffic, request, deadline).await
+        let in_flight = answer::InFlight::new(&self.in_flight);
+        self.exchange(&self.traffic, request, deadline, in_flight).await
     }
 
     /// As [`Self::call`], on the connection kept for probes.
@@ -188,7 +189,7 @@ impl Upstream {
         request: UpstreamRequest,
         deadline: Instant,
     ) -> Result<UpstreamAnswer, CallError> {
-        let answer = self.exchange(&self.probes, request, deadline).await?;
+        let answer = self.exchange(&self.probes, request, deadline, answer::InFlight::default()).await?;
         self.lock().probe_connection = answer.body.local_address();
         Ok(answer)
     }
@@ -198,9 +199,9 @@ impl Upstream {
         client: &connect::HttpClient,
         request: UpstreamRequest,
         deadline: Instant,
+        in_flight: answer::InFlight,
     ) -> Result<UpstreamAnswer, CallError> {
         let class = request.class;
-        let in_flight = answer::InFlight::new(&self.in_flight);
         let request = self.prepare(request)?;
         let began = Instant::now();
         let outcome = tokio::time::timeout_at(deadline, client.request(request)).await;
