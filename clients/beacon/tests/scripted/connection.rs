@@ -15,16 +15,37 @@ pub(super) async fn serve(stream: TcpStream, inner: &Inner) {
     while let Some(seen) = read_request(&mut stream).await {
         inner.record(seen.clone());
         let answer = inner.decide(&seen);
-        if let Some(delay) = answer.delay {
-            tokio::time::sleep(delay).await;
-        }
-        if let Some(gate) = &answer.gate {
-            gate.passed().await;
+        let held = async {
+            if let Some(delay) = answer.delay {
+                tokio::time::sleep(delay).await;
+            }
+            if let Some(gate) = &answer.gate {
+                gate.passed().await;
+            }
+            if matches!(answer.body, Body::Never) {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            biased;
+            () = held => {}
+            () = gone(&mut stream) => {
+                inner.abandon(seen);
+                return;
+            }
         }
         match write_answer(&mut stream, answer, &seen, inner).await {
             Ok(Then::KeepAlive) => {}
             Ok(Then::Close) | Err(_) => return,
         }
+    }
+}
+
+/// The peer has closed its side before it was answered.
+async fn gone(stream: &mut Reader) {
+    match stream.fill_buf().await {
+        Ok(bytes) if !bytes.is_empty() => std::future::pending().await,
+        Ok(_) | Err(_) => {}
     }
 }
 
@@ -150,7 +171,8 @@ async fn write_answer(stream: &mut Reader, answer: Answer, seen: &Seen, inner: &
             Ok(Then::Close)
         }
         Body::Nothing => Ok(Then::Close),
-        Body::Never => std::future::pending().await,
+        // Held for ever before this.
+        Body::Never => Ok(Then::Close),
     }
 }
 

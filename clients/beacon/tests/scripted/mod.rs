@@ -77,6 +77,7 @@ pub(crate) struct Inner {
     pub(crate) chain: Chain,
     pub(crate) behaviour: Mutex<Behaviour>,
     seen: Mutex<Vec<Seen>>,
+    abandoned: Mutex<Vec<Seen>>,
     changed: watch::Sender<u64>,
     events: broadcast::Sender<String>,
     streams: watch::Sender<usize>,
@@ -117,6 +118,7 @@ impl ScriptedNode {
             chain: chain.clone(),
             behaviour: Mutex::new(behaviour),
             seen: Mutex::new(Vec::new()),
+            abandoned: Mutex::new(Vec::new()),
             changed: watch::channel(0).0,
             events: broadcast::channel(4096).0,
             streams: watch::channel(0).0,
@@ -214,6 +216,12 @@ impl ScriptedNode {
     /// Forgets what it saw.
     pub fn clear_seen(&self) {
         lock(&self.inner.seen).clear();
+        lock(&self.inner.abandoned).clear();
+    }
+
+    /// Requests on `route` whose sender left before it was answered.
+    pub fn abandoned(&self, route: &str) -> usize {
+        lock(&self.inner.abandoned).iter().filter(|seen| matches(route, seen)).count()
     }
 
     /// Waits until `route` was seen `count` times, and returns them all.
@@ -280,6 +288,11 @@ impl Drop for ScriptedNode {
 impl Inner {
     pub(crate) fn record(&self, seen: Seen) {
         lock(&self.seen).push(seen);
+        self.changed.send_modify(|count| *count += 1);
+    }
+
+    pub(crate) fn abandon(&self, seen: Seen) {
+        lock(&self.abandoned).push(seen);
         self.changed.send_modify(|count| *count += 1);
     }
 
