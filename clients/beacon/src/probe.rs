@@ -3,7 +3,7 @@
 //! Why it exists: a node must be judged before a duty depends on it. What it guarantees: one question at a
 //! time per node, on a connection of its own that is kept open; a node that is down is asked again after 1,
 //! 2, 4 … 12 s; a node's network is asked for before its first answer counts, after every absence, and once
-//! an epoch; two seconds before the end of a slot every node is asked about the same slot.
+//! an epoch; a sixth of a slot before its end every node is asked about the same slot.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,8 +19,6 @@ use crate::pool::{Pool, SyncReport};
 use crate::upstream::{Upstream, UpstreamId, UpstreamName};
 use crate::version::NodeVersion;
 
-/// Before the end of a slot, when all nodes have seen its block or never will.
-const BEFORE_SLOT_END: Duration = Duration::from_secs(2);
 /// How long the larger answers about the network may take.
 const IDENTITY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Slots between two questions for checkpoints.
@@ -126,7 +124,7 @@ fn next_probe(pool: &Pool, upstream: &Upstream, began: Instant) -> Instant {
         return half_open.max(now);
     }
     let usual = (began + pool.config().probing.interval).max(now);
-    match pool.until_next_slot().and_then(|left| left.checked_sub(BEFORE_SLOT_END)) {
+    match pool.until_next_slot().and_then(|left| left.checked_sub(pool.before_slot_end())) {
         // Strictly later, or the probe just done would be done again.
         Some(left) if left > Duration::from_millis(20) && now + left < usual => now + left,
         Some(_) | None => usual,
@@ -136,7 +134,7 @@ fn next_probe(pool: &Pool, upstream: &Upstream, began: Instant) -> Instant {
 async fn probe(pool: &Arc<Pool>, upstream: &Arc<Upstream>, rhythm: &mut Rhythm) {
     let id = upstream.id();
     let identity_due = pool.identity_due(id);
-    if identity_due || rhythm.identity_epoch != pool.epoch() {
+    if identity_due || (rhythm.identity_epoch != pool.epoch() && pool.may_ask_identity_again(id)) {
         match identity(upstream).await {
             Ok((version, network)) => {
                 pool.version(id, version);
@@ -195,7 +193,7 @@ async fn identity(upstream: &Arc<Upstream>) -> Result<(NodeVersion, NodeNetwork)
 async fn deeper(pool: &Arc<Pool>, upstream: &Arc<Upstream>, rhythm: &mut Rhythm) {
     let (Some(slot), Some(left)) = (pool.slot(), pool.until_next_slot()) else { return };
     let deadline = Instant::now() + pool.config().probing.timeout;
-    if rhythm.deep_slot != Some(slot.0) && left <= BEFORE_SLOT_END {
+    if rhythm.deep_slot != Some(slot.0) && left <= pool.before_slot_end() {
         rhythm.deep_slot = Some(slot.0);
         if let Ok(head) = ask::data::<Header>(upstream, ask::HEAD_HEADER, deadline).await {
             pool.head_block(upstream.id(), &head);

@@ -61,6 +61,8 @@ pub struct UpstreamStatus {
     pub differences: Vec<String>,
     /// Why the last probe failed.
     pub last_error: Option<String>,
+    /// How many peers it has, roughly; fewer than 50 are worth a look on a large network.
+    pub peers: &'static str,
     /// Head slot.
     pub head_slot: Option<u64>,
     /// Head root.
@@ -157,6 +159,7 @@ impl Pool {
                 waiting_for: note.waiting_for,
                 differences: note.differences,
                 last_error: note.last_error,
+                peers: node.observation.peers.as_str(),
                 head_slot: node.head.map(|head| head.slot.0),
                 head_root: node.head.and_then(|head| head.root).map(|root| root.to_string()),
                 finality_group: node.finality_group.0,

@@ -50,6 +50,12 @@ impl Breaker {
         }
     }
 
+    /// A duty's call was late. The connection works, so this alone never opens the breaker; but until
+    /// something succeeds the node is not above suspicion.
+    pub fn late(&mut self) {
+        self.failures = self.failures.max(1);
+    }
+
     /// A call or probe succeeded.
     pub fn succeeded(&mut self) {
         *self = Self::default();
@@ -93,5 +99,9 @@ mod tests {
         }
         breaker.succeeded();
         assert_eq!((breaker.state(), breaker.half_open_at()), (BreakerState::CLEAN, None));
+        for _ in 0..10 {
+            breaker.late();
+            assert_eq!(breaker.state(), BreakerState::Closed { failures: 1 }, "late is not gone");
+        }
     }
 }

@@ -60,8 +60,8 @@ tiers! {
         Hung = "hung",
         /// Two failures in a row, or two slow probes.
         Failing = "failing or slow",
-        /// One failure or slow probe.
-        Shaky = "one failure or slow probe",
+        /// One failure, late duty or slow probe.
+        Shaky = "one failure, late duty or slow probe",
         /// It answers.
         Answering = "answering",
     }

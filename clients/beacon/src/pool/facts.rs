@@ -48,6 +48,21 @@ impl Pool {
         Some(Duration::from_millis(next.0.saturating_sub(now.0).max(1)))
     }
 
+    /// Before the end of a slot, when all nodes have seen its block or never will: 2 of 12 seconds.
+    pub(crate) fn before_slot_end(&self) -> Duration {
+        self.network().map_or(Duration::ZERO, |network| network.timing().slot() / 6)
+    }
+
+    /// Once an epoch every node tells its network again: not when epochs begin, which is when nodes are
+    /// busiest, and not all at once.
+    pub(crate) fn may_ask_identity_again(&self, id: UpstreamId) -> bool {
+        let Some(network) = self.network() else { return true };
+        let slots = network.clock().slots_per_epoch;
+        let into_epoch = network.slot_at(self.now()).0 % slots;
+        let half = (slots.get() / 2).max(1);
+        into_epoch >= slots.get() / 4 + u64::from(id.0) % half
+    }
+
     /// A slot has begun: the one before counts for or against promotions.
     pub(crate) fn slot_began(&self) {
         let Some(network) = self.network() else { return };

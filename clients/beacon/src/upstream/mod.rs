@@ -286,7 +286,9 @@ impl Upstream {
                     return;
                 }
                 record.performance.missed(class, slot);
-                record.breaker.failed(Instant::now());
+                if class.has_duty_deadline() {
+                    record.breaker.late();
+                }
             }
         }
         drop(record);

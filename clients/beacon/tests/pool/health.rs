@@ -73,7 +73,7 @@ async fn a_failed_call_moves_duties_at_once_without_waiting_for_a_probe() {
     let mut a = ScriptedNode::start("a", "Lighthouse/v8", &chain).await;
     let b = ScriptedNode::start("b", "teku/v25", &chain).await;
     let mut settings = config(vec![named("a", &a), named("b", &b)]);
-    settings.probing.interval = Duration::from_secs(3600);
+    settings.probing.interval = Duration::from_hours(1);
     let running = start(settings).await;
     let view = running.until("both", |view| view.candidates(VOTE).len() == 2).await;
     assert_eq!(names(&view.candidates(VOTE)), ["a", "b"]);
@@ -106,6 +106,24 @@ async fn a_hung_node_is_out_after_two_probes_and_asked_for_its_network_when_it_i
         kinds.push(change.kind);
     }
     assert!(kinds.contains(&ChangeKind::Left) && kinds.contains(&ChangeKind::Rejoined), "{kinds:?}");
+}
+
+#[tokio::test]
+async fn a_node_that_comes_back_on_another_network_is_not_used_again() {
+    let (mut a, _b, running) = two().await;
+    a.kill().await;
+    running.until("a is down", |view| tier(view, "a") == Some(HealthTier::Down)).await;
+    let genesis = format!(
+        r#"{{"data":{{"genesis_time":"{}","genesis_validators_root":"0x{}","genesis_fork_version":"0x10000042"}}}}"#,
+        a.chain().genesis_time,
+        "99".repeat(32)
+    );
+    a.answer("GET /eth/v1/beacon/genesis", Answer::json(genesis));
+    a.revive().await;
+    let view = running.until("a is excluded", |view| tier(view, "a") == Some(HealthTier::Excluded)).await;
+    assert_eq!(names(&view.candidates(VOTE)), ["b"]);
+    let said = running.journal.of(DecisionKind::Incompatible);
+    assert!(said.len() == 1 && said[0].contains("genesis_validators_root is 0x4b4b"), "{said:?}");
 }
 
 #[tokio::test]

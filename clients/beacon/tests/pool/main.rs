@@ -4,6 +4,7 @@
 //! node that dies, hangs, slows down, goes optimistic or answers nonsense leaves duties at once and comes back
 //! slowly; operators can change the pool while it runs; hedged reads, confirmation and liveness keep their word.
 #![allow(clippy::disallowed_methods, reason = "tests read the clock and own their tasks")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of a test program fail the test")]
 
 #[path = "../scripted/mod.rs"]
 mod scripted;
@@ -100,7 +101,7 @@ impl Running {
         };
         match tokio::time::timeout(PATIENCE, reached).await {
             Ok(view) => view,
-            Err(_) => panic!("not seen: {what}; status: {:#?}", self.pool.status().upstreams),
+            Err(_late) => panic!("not seen: {what}; status: {:#?}", self.pool.status().upstreams),
         }
     }
 

@@ -31,13 +31,15 @@ fn the_same_network_is_compatible_whatever_extras_a_client_lists() {
     assert_eq!(without.compatibility, Compatibility::Compatible);
 }
 
+/// What is changed, and how.
+type Change = (&'static str, fn(&mut NodeNetwork));
+
 #[test]
 fn genesis_and_constants_are_hard() {
     let other =
         verdict(|node| node.genesis.genesis_validators_root = holdfast_domain::GenesisValidatorsRoot([9; 32]), 10);
     assert_eq!((other.compatibility, named(&other)), (Compatibility::Incompatible, vec!["genesis_validators_root"]));
     assert!(other.differences[0].to_string().contains("0x0909"), "{}", other.differences[0]);
-    type Change = (&'static str, fn(&mut NodeNetwork));
     let changes: [Change; 5] = [
         ("genesis_time", |node| node.genesis.genesis_time_seconds += 1),
         ("genesis_fork_version", |node| node.genesis.genesis_fork_version = holdfast_domain::ForkVersion([9; 4])),
