@@ -47,11 +47,13 @@ fn a_slot_that_is_not_better_starts_over_and_the_worst_of_the_streak_counts() {
     for number in 2..8 {
         slot(&mut node, number, HealthTier::Good);
     }
+    assert_eq!(node.tier(), HealthTier::Joining);
+    // A second loss soon after the first: 16 slots now.
     slot(&mut node, 8, HealthTier::FarBehind);
-    for number in 9..16 {
+    for number in 9..24 {
         assert!(slot(&mut node, number, HealthTier::Behind) <= HealthTier::Behind);
     }
-    assert_eq!(slot(&mut node, 16, HealthTier::Good), HealthTier::Behind, "the worst of the streak");
+    assert_eq!(slot(&mut node, 24, HealthTier::Good), HealthTier::Behind, "the worst of the streak");
 }
 
 #[test]
