@@ -66,7 +66,7 @@ impl ExecutionPool {
                 *slot = Some(outcome);
             }
         }
-        calls.into_iter().zip(places).map(|(call, outcome)| written(call.ok(), outcome)).collect()
+        calls.iter().zip(places).map(|(call, outcome)| written(call.as_ref().ok(), outcome)).collect()
     }
 
     /// Answers a call that is no read.
@@ -135,8 +135,7 @@ impl ExecutionPool {
     /// Asks the nodes in turn, the next one as soon as one fails or takes long; takes them from `left`.
     async fn first_answer(&self, left: &mut VecDeque<NodeIndex>, calls: &[Call]) -> Option<Vec<Reply>> {
         let mut asked = FuturesUnordered::new();
-        loop {
-            let Some(next) = left.pop_front() else { break };
+        while let Some(next) = left.pop_front() {
             asked.push(self.ask(next, calls));
             let patience = tokio::time::sleep(HEDGE_AFTER);
             tokio::select! {
@@ -226,9 +225,9 @@ pub(crate) fn text(text: &str) -> Result<Box<RawValue>, Fault> {
 }
 
 /// The answer as the client gets it; `None` for a notification.
-fn written(call: Option<Call>, outcome: Option<Outcome>) -> Option<String> {
+fn written(call: Option<&Call>, outcome: Option<Outcome>) -> Option<String> {
     let outcome = outcome.unwrap_or_else(|| Err(nobody()));
-    let id = match &call {
+    let id = match call {
         // What is no call cannot be told from a notification; the standard wants an answer with the id null.
         None => return outcome.err().map(|fault| fault.answer(None)),
         Some(call) => call.id.as_deref()?,

@@ -29,7 +29,7 @@ use crate::tasks::{Stopping, Tasks};
 /// Pause after a failed accept, as when file descriptors run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Longest time for a request's head, and for a connection to be idle.
-const HEAD: Duration = Duration::from_secs(60);
+const HEAD: Duration = Duration::from_mins(1);
 /// Longest time for a request's body.
 const BODY: Duration = Duration::from_secs(10);
 

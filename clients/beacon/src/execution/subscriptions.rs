@@ -41,8 +41,31 @@ pub(super) enum Command {
 struct Wanted {
     own: String,
     params: Box<RawValue>,
-    /// The client's call, until it is answered.
-    asked: Option<Option<Box<RawValue>>>,
+    call: ClientCall,
+}
+
+/// The client's call for a subscription.
+enum ClientCall {
+    /// Not answered yet; without an id it wants no answer.
+    Open(Option<Box<RawValue>>),
+    Answered,
+}
+
+impl ClientCall {
+    /// The id to answer, if there is still something to answer.
+    fn take(&mut self) -> Option<Box<RawValue>> {
+        match std::mem::replace(self, Self::Answered) {
+            Self::Open(id) => id,
+            Self::Answered => None,
+        }
+    }
+
+    fn is_open(&self) -> bool {
+        match self {
+            Self::Open(_) => true,
+            Self::Answered => false,
+        }
+    }
 }
 
 /// A connection to a node.
@@ -104,7 +127,7 @@ pub(super) async fn run(pool: Arc<ExecutionPool>, mut commands: mpsc::Receiver<C
                 Some(command) => worker.command(command).await,
                 None => break,
             },
-            message = receive(&mut worker.link), if worker.link.is_some() => worker.message(message).await,
+            message = receive(&mut worker.link), if worker.link.is_some() => worker.message(message),
             _ = changes.changed() => {
                 worker.leave_a_bad_node();
                 Ok(())
@@ -163,12 +186,12 @@ impl Worker {
     /// No node can be had: whoever waits for an answer gets one, what runs is kept for later.
     fn nobody(&mut self) -> Result<(), TooSlow> {
         let (new, old): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.wanted).into_iter().partition(|wanted| wanted.asked.is_some());
+            std::mem::take(&mut self.wanted).into_iter().partition(|wanted| wanted.call.is_open());
         self.wanted = old;
-        for wanted in new {
+        for mut wanted in new {
             self.pool.metrics.subscriptions.dec();
             let fault = Fault::unavailable("no execution client with a WebSocket API can be reached now");
-            self.answer(wanted.asked.flatten().as_deref(), MethodKind::Subscribe, Err(fault))?;
+            self.answer(wanted.call.take().as_deref(), MethodKind::Subscribe, Err(fault))?;
         }
         Ok(())
     }
@@ -200,7 +223,7 @@ impl Worker {
                     let fault = Fault::unavailable("no random numbers; try again");
                     return self.answer(id.as_deref(), MethodKind::Subscribe, Err(fault));
                 };
-                let wanted = Wanted { own, params, asked: Some(id) };
+                let wanted = Wanted { own, params, call: ClientCall::Open(id) };
                 let sent = match &mut self.link {
                     Some(link) => link.subscribe(&wanted).await,
                     None => Some(()),
@@ -233,7 +256,7 @@ impl Worker {
         }
     }
 
-    async fn message(&mut self, message: Option<String>) -> Result<(), TooSlow> {
+    fn message(&mut self, message: Option<String>) -> Result<(), TooSlow> {
         let parsed = message.and_then(|text| serde_json::from_str::<FromNode>(&text).ok());
         let Some(message) = parsed else {
             self.lose_link();
@@ -263,23 +286,26 @@ impl Worker {
         let Some(place) = self.wanted.iter().position(|wanted| wanted.own == own) else { return Ok(()) };
         if let Some(name) = message.result {
             link.names.insert(name.get().to_owned(), own.clone());
-            let Some(asked) = self.wanted.get_mut(place).and_then(|wanted| wanted.asked.take()) else { return Ok(()) };
+            let Some(wanted) = self.wanted.get_mut(place).filter(|wanted| wanted.call.is_open()) else {
+                return Ok(());
+            };
+            let id = wanted.call.take();
             let outcome = text(&own).map(Reply::Result);
-            return self.answer(asked.as_deref(), MethodKind::Subscribe, outcome);
+            return self.answer(id.as_deref(), MethodKind::Subscribe, outcome);
         }
-        if self.wanted.get(place).is_some_and(|wanted| wanted.asked.is_none()) {
+        if self.wanted.get(place).is_some_and(|wanted| !wanted.call.is_open()) {
             // It ran at another node and this one does not have it.
             tracing::warn!("a node refused a subscription that ran at another one; trying the others");
             self.lose_link();
             return Ok(());
         }
-        let refused = self.wanted.swap_remove(place);
+        let mut refused = self.wanted.swap_remove(place);
         self.pool.metrics.subscriptions.dec();
         let outcome = match message.error {
             Some(raw) => Ok(Reply::Error { code: 0, raw }),
             None => Err(Fault::unavailable("the node did not answer as it should")),
         };
-        self.answer(refused.asked.flatten().as_deref(), MethodKind::Subscribe, outcome)
+        self.answer(refused.call.take().as_deref(), MethodKind::Subscribe, outcome)
     }
 }
 
