@@ -1,6 +1,7 @@
 //! The commands. Each is one module; this one reads the command line and the configuration, runs
 //! the command and turns what came out into an exit code.
 
+mod alone;
 pub(crate) mod args;
 mod completions;
 mod config_cmd;
@@ -14,6 +15,7 @@ pub(crate) mod output;
 mod quickstart;
 mod serve;
 mod slashing;
+mod switcher;
 mod version;
 
 use std::io::{IsTerminal as _, Write as _};
@@ -72,6 +74,7 @@ fn dispatch(cli: &Cli, output: Output) -> Result<Exit, Failure> {
         | Command::Keys(_)
         | Command::Slashing(_)
         | Command::Kek(_)
+        | Command::Switcher(_)
         | Command::Doctor
         | Command::Connect(_) => {}
     }
@@ -79,6 +82,7 @@ fn dispatch(cli: &Cli, output: Output) -> Result<Exit, Failure> {
     let context = Context { config, output };
     match &cli.command {
         Command::Quickstart(_) => quickstart::run(&context),
+        Command::Serve(args) if args.no_signer => alone::run(&context),
         Command::Serve(_) => serve::run(&context),
         Command::Keys(command) => block_on(keys::run(command, &context)),
         Command::Slashing(args::SlashingCommand::Status) => block_on(slashing::status(&context)),
@@ -87,6 +91,7 @@ fn dispatch(cli: &Cli, output: Output) -> Result<Exit, Failure> {
         Command::Slashing(args::SlashingCommand::Import(args)) => block_on(interchange::import(args, &context)),
         Command::Slashing(args::SlashingCommand::Export(args)) => block_on(interchange::export(args, &context)),
         Command::Kek(command) => block_on(kek::run(command, &context)),
+        Command::Switcher(command) => block_on(switcher::run(command, &context)),
         Command::Doctor => block_on(doctor::run(&context)),
         Command::Connect(args) => block_on(connect::run(args, &context)),
         Command::Config(_) => block_on(config_cmd::validate(&context)),

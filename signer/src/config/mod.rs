@@ -391,6 +391,9 @@ impl Config {
                 "names no consensus client; name at least one with --beacon URL or [[switcher.upstream]]".to_owned(),
             );
         }
+        if self.execution.enabled && !self.switcher.enabled {
+            return setting("execution.enabled", "needs the switcher, too; set switcher.enabled = true".to_owned());
+        }
         if self.execution.enabled && self.execution.upstream.is_empty() {
             return setting(
                 "execution.upstream",

@@ -34,8 +34,6 @@ pub(crate) struct SwitcherConfig {
     pub(crate) unknown_routes: UnknownRoutes,
     /// Whether the signer asks the nodes if an attestation's source and target are theirs: "off", "observe" (count and log) or "enforce" (do not sign unless they confirm). Needs the switcher in the same process.
     pub(crate) cross_check: CrossCheck,
-    /// For how many epochs a key that is enabled while this process runs, or loaded at its start, signs no block and no attestation while the nodes are asked whether it is live elsewhere. 0 does not ask.
-    pub(crate) doppelganger_epochs: u64,
     /// Consensus clients: a list of addresses, or [[switcher.upstream]] tables with url and, as wanted, name, weight, tier, roles, headers, username, password_file, token_file, ca_file.
     #[serde(deserialize_with = "entries")]
     #[schemars(with = "Vec<AddressOrTable>")]
@@ -51,7 +49,6 @@ impl Default for SwitcherConfig {
             no_quorum: NoQuorum::Refuse,
             unknown_routes: UnknownRoutes::Refuse,
             cross_check: CrossCheck::Observe,
-            doppelganger_epochs: 0,
             upstream: Vec::new(),
         }
     }
@@ -178,7 +175,7 @@ pub(crate) struct UpstreamEntry {
     /// Name in logs, metrics and commands. Default: host and port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) name: Option<String>,
-    /// Address of its WebSocket API, execution clients only. Default: the port after that of url.
+    /// Address of its WebSocket API (ws://host:port), execution clients only; without it the node serves no subscriptions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) websocket_url: Option<String>,
     /// Share of the requests when balancing is "weighted".

@@ -8,6 +8,7 @@
 mod kek;
 mod keys;
 mod slashing;
+mod switcher;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -21,6 +22,7 @@ pub(crate) use keys::{
     DeleteArgs, GenerateArgs, ImportArgs, KeysCommand, ListArgs, ShowArgs, SwitchArgs, WatermarkArg,
 };
 pub(crate) use slashing::{FenceArgs, MigrateArgs, SlashingCommand, SlashingExportArgs, SlashingImportArgs};
+pub(crate) use switcher::{AddArgs, RoleArg, SwitcherCommand};
 
 /// Validator keys in custody: a remote signer for Ethereum that speaks Web3Signer's API and never signs anything slashable.
 #[derive(Debug, Parser)]
@@ -85,6 +87,9 @@ pub(crate) enum Command {
     /// The key-encryption key that protects all stored keys
     #[command(subcommand)]
     Kek(KekCommand),
+    /// Look at and change the switcher of the process that runs with this data directory
+    #[command(subcommand)]
+    Switcher(SwitcherCommand),
     /// Check this installation and say how to mend what is wrong
     Doctor,
     /// Print the options with which a validator client uses this signer
@@ -196,6 +201,7 @@ impl Cli {
             Command::Kek(KekCommand::Status(args)) => args.passphrase.settings(&mut flags),
             Command::Keys(_)
             | Command::Slashing(_)
+            | Command::Switcher(_)
             | Command::Doctor
             | Command::Connect(_)
             | Command::Config(_)
