@@ -111,6 +111,7 @@ pub(crate) async fn open_sealed(config: &Config, clock: Arc<dyn Clock>) -> Resul
         future_tolerance_slots: config.slashing.future_tolerance_slots,
         queue_capacity: config.database.queue_capacity,
         max_batch: config.database.max_batch,
+        retention: config.retention(),
         ..BindOptions::new(genesis_validators_root, slot_clock, Arc::clone(&clock))
     })?;
     Ok(Custody {
