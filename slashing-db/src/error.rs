@@ -111,16 +111,18 @@ pub enum OpenError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// Not a PostgreSQL address.
-    #[error("the database address cannot be read ({problem}); expected postgres://user@host:port/database")]
+    #[error("the database address cannot be used: {problem}; expected postgres://user@host:port/database?sslmode=…")]
     Address {
         /// What is wrong, without the address.
         problem: String,
     },
     /// The server does not let us in, or does not answer.
-    #[error("cannot connect to {address}; check that the server runs, and the user, password and TLS settings")]
+    #[error("cannot connect to {address}: {advice}")]
     Unreachable {
         /// The address without credentials.
         address: String,
+        /// What to do.
+        advice: &'static str,
         /// Why.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,

@@ -74,7 +74,8 @@ pub use metrics::Metrics;
 pub use permit::{PermitTimes, SigningPermit};
 pub use registry::{
     DataKeyId, DataKeyRecord, EntryWatermark, Floor, HighWatermarks, InstanceInfo, KeyChanges, KeyInfo, KeyOrigin,
-    KeyState, NewKey, Registered, Registration, SealedKey, StoredKey, Switch, Tombstone, Withdraw, Withdrawn,
+    KeyState, NewKey, Registered, Registration, SealedKey, ServerInfo, StoredKey, Switch, Tombstone, Withdraw,
+    Withdrawn,
 };
 pub use rules::{Approval, AttestationMark, BlockMark, Denial, SlashingReason, Watermarks};
 #[cfg(feature = "fault-injection")]

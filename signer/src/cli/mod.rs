@@ -81,7 +81,7 @@ fn dispatch(cli: &Cli, output: Output) -> Result<Exit, Failure> {
         Command::Quickstart(_) => quickstart::run(&context),
         Command::Serve(_) => serve::run(&context),
         Command::Keys(command) => block_on(keys::run(command, &context)),
-        Command::Slashing(args::SlashingCommand::Status) => block_on(slashing::status(&context)),
+        Command::Slashing(args::SlashingCommand::Status(args)) => block_on(slashing::status(args, &context)),
         Command::Slashing(args::SlashingCommand::Fence(args)) => block_on(slashing::fence(args, &context)),
         Command::Slashing(args::SlashingCommand::Migrate(args)) => block_on(migrate::migrate(args, &context)),
         Command::Slashing(args::SlashingCommand::Import(args)) => block_on(interchange::import(args, &context)),

@@ -15,8 +15,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use holdfast_domain::{Clock, GenesisValidatorsRoot, Network, SlotClock};
-#[cfg(feature = "store-postgres")]
-use holdfast_enclave::DurableError;
 use holdfast_enclave::{DataKey, durable};
 #[cfg(feature = "store-postgres")]
 use holdfast_slashing_db::PostgresOptions;
@@ -159,12 +157,16 @@ pub(crate) fn postgres_options(url: &DatabaseUrl, config: &Config) -> Result<Pos
 /// [`CustodyError`] if it cannot be read, or others may read it.
 #[cfg(feature = "store-postgres")]
 pub(crate) fn database_password(path: &Path) -> Result<Zeroizing<String>, CustodyError> {
-    let unreadable = |source| CustodyError::PasswordFile { path: path.to_owned(), source };
-    let text = Zeroizing::new(std::fs::read_to_string(path).map_err(unreadable)?);
-    durable::check_private_permissions(path)
-        .map_err(|error| CustodyError::DataDir { path: path.to_owned(), source: DurableError::Permissions(error) })?;
+    let unusable =
+        |source: Box<dyn std::error::Error + Send + Sync>| CustodyError::PasswordFile { path: path.to_owned(), source };
+    let text = Zeroizing::new(std::fs::read_to_string(path).map_err(|error| unusable(error.into()))?);
+    durable::check_private_permissions(path).map_err(|error| unusable(error.into()))?;
     let line = text.strip_suffix('\n').unwrap_or(&text);
-    Ok(Zeroizing::new(line.strip_suffix('\r').unwrap_or(line).to_owned()))
+    let line = line.strip_suffix('\r').unwrap_or(line);
+    if line.is_empty() {
+        return Err(unusable("the file is empty; write the password into it".into()));
+    }
+    Ok(Zeroizing::new(line.to_owned()))
 }
 
 /// The journal of an instance, for verifying.

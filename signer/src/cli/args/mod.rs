@@ -20,7 +20,9 @@ pub(crate) use kek::KekCommand;
 pub(crate) use keys::{
     DeleteArgs, GenerateArgs, ImportArgs, KeysCommand, ListArgs, ShowArgs, SwitchArgs, WatermarkArg,
 };
-pub(crate) use slashing::{FenceArgs, MigrateArgs, SlashingCommand, SlashingExportArgs, SlashingImportArgs};
+pub(crate) use slashing::{
+    FenceArgs, MigrateArgs, SlashingCommand, SlashingExportArgs, SlashingImportArgs, SlashingStatusArgs,
+};
 
 /// Validator keys in custody: a remote signer for Ethereum that speaks Web3Signer's API and never signs anything slashable.
 #[derive(Debug, Parser)]

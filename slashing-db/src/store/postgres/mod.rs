@@ -9,6 +9,7 @@
 //! freezes. A commit in doubt may even arrive late: the journal's primary key lets only one batch have its
 //! number.
 
+mod address;
 mod batch;
 mod change;
 mod engine;
@@ -93,6 +94,13 @@ impl PostgresStore {
         let sql = server::observe_sql(instance, &Landmarks::default());
         let observed = engine.within(dial.deadline(), server::observe(&mut session.db, instance, &sql));
         let known = Known::accept(observed.map_err(failed("look at its server"))?);
+        if dial.exposed {
+            tracing::warn!(
+                address = %dial.address,
+                "the database's certificate is not checked, so whoever can redirect the connection can read the password \
+                 and forge answers; add sslmode=verify-full&sslrootcert=FILE to database.url"
+            );
+        }
         if session.facts.standbys.is_empty() {
             tracing::info!(address = %dial.address, "PostgreSQL commits on this server alone; a fail-over may lose commits");
         } else {
@@ -109,11 +117,13 @@ impl PostgresStore {
         let engine = Engine::new()?;
         let mut session = engine.wait(dial.connect())?;
         let found = engine.within(dial.deadline(), schema::version(&mut session.db));
-        found.map_err(|trouble| OpenError::Database {
+        let found = found.map_err(|trouble| OpenError::Database {
             action: "read the schema version",
-            path: dial.address.into(),
+            path: dial.address.clone().into(),
             source: trouble.into_source(),
-        })
+        })?;
+        refuse_newer(found, &dial)?;
+        Ok(found)
     }
 
     pub(crate) fn address(&self) -> &str {
