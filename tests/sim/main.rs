@@ -22,7 +22,7 @@
 //! **Time** moves with requests, by the clocks of the signers (the shim again), so that a fence costs no waiting. A fence rests on
 //! a clock that is not behind the one that signed (ADR 0007); so after a clock was ahead, time passes it before the next fault.
 //!
-//! **Needs** root (it mounts small file systems), `cc`, and PostgreSQL 14 or later.
+//! **Needs** root or sudo without a password (it mounts small file systems), `cc`, and PostgreSQL 14 or later.
 //!
 //! - `HOLDFAST_SEED` replays a run: the same faults in the same order and the same clients' draws. What the system
 //!   schedules in between is not replayed.
