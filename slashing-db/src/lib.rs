@@ -51,7 +51,10 @@ mod guard;
 mod identity;
 pub mod interchange;
 pub mod journal;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod locks;
 mod metrics;
+mod overview;
 mod permit;
 mod registry;
 pub mod rules;
@@ -71,6 +74,7 @@ pub use error::{AdminError, Class, FreezeReason, OpenError, Refusal, RegisterErr
 pub use guard::{Guard, GuardHealth, ImportMode, Then};
 pub use identity::CallerId;
 pub use metrics::Metrics;
+pub use overview::{AnchorRecord, AnchorView, Durability, InstanceView, KeyCounts, Overview, Presence};
 pub use permit::{PermitTimes, SigningPermit};
 pub use registry::{
     DataKeyId, DataKeyRecord, EntryWatermark, Floor, HighWatermarks, InstanceInfo, KeyChanges, KeyInfo, KeyOrigin,
