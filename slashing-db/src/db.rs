@@ -16,6 +16,7 @@ use crate::{
     error::OpenError,
     guard::Guard,
     journal::{Head, InstanceId, Retention},
+    overview::Overview,
     store::Store,
 };
 
@@ -125,6 +126,24 @@ impl SlashingDb {
     #[cfg(feature = "postgres")]
     pub fn examine_postgres(options: &PostgresOptions) -> Result<SchemaVersion, OpenError> {
         PostgresStore::examine(options)
+    }
+
+    /// Looks at an SQLite database: nothing is locked, made or changed. Blocks on the disk.
+    ///
+    /// # Errors
+    /// [`OpenError`] if the file is not there or cannot be read.
+    #[cfg(feature = "sqlite")]
+    pub fn overview(options: &StoreOptions) -> Result<Overview, OpenError> {
+        crate::store::sqlite::overview(&options.path)
+    }
+
+    /// Looks at a PostgreSQL database: nobody is signed in, nothing is made or changed. Blocks.
+    ///
+    /// # Errors
+    /// [`OpenError`]: out of reach, read-only, too old, or not durable.
+    #[cfg(feature = "postgres")]
+    pub fn overview_postgres(options: &PostgresOptions) -> Result<Overview, OpenError> {
+        crate::store::postgres::overview(options)
     }
 
     /// The chain this database is pinned to, if it is.

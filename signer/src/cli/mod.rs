@@ -2,6 +2,7 @@
 //! the command and turns what came out into an exit code.
 
 pub(crate) mod args;
+mod ask;
 mod completions;
 mod config_cmd;
 mod connect;
@@ -14,6 +15,7 @@ pub(crate) mod output;
 mod quickstart;
 mod serve;
 mod slashing;
+mod status;
 mod version;
 
 use std::io::{IsTerminal as _, Write as _};
@@ -72,6 +74,7 @@ fn dispatch(cli: &Cli, output: Output) -> Result<Exit, Failure> {
         | Command::Keys(_)
         | Command::Slashing(_)
         | Command::Kek(_)
+        | Command::Status
         | Command::Doctor
         | Command::Connect(_) => {}
     }
@@ -87,6 +90,7 @@ fn dispatch(cli: &Cli, output: Output) -> Result<Exit, Failure> {
         Command::Slashing(args::SlashingCommand::Import(args)) => block_on(interchange::import(args, &context)),
         Command::Slashing(args::SlashingCommand::Export(args)) => block_on(interchange::export(args, &context)),
         Command::Kek(command) => block_on(kek::run(command, &context)),
+        Command::Status => block_on(status::run(&context)),
         Command::Doctor => block_on(doctor::run(&context)),
         Command::Connect(args) => block_on(connect::run(args, &context)),
         Command::Config(_) => block_on(config_cmd::validate(&context)),

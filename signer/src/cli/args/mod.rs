@@ -87,6 +87,8 @@ pub(crate) enum Command {
     /// The key-encryption key that protects all stored keys
     #[command(subcommand)]
     Kek(KekCommand),
+    /// Show the server, the database, its keys and every signer that shares it, at a glance
+    Status,
     /// Check this installation and say how to mend what is wrong
     Doctor,
     /// Print the options with which a validator client uses this signer
@@ -192,6 +194,7 @@ impl Cli {
             Command::Kek(KekCommand::Status(args)) => args.passphrase.settings(&mut flags),
             Command::Keys(_)
             | Command::Slashing(_)
+            | Command::Status
             | Command::Doctor
             | Command::Connect(_)
             | Command::Config(_)

@@ -16,6 +16,7 @@ mod engine;
 mod instance;
 mod journal;
 mod link;
+mod overview;
 mod read;
 mod schema;
 mod server;
@@ -42,6 +43,7 @@ use server::Known;
 use session::{Dial, Session};
 
 pub(crate) use journal::open_journal;
+pub(crate) use overview::overview;
 pub use schema::SchemaVersion;
 pub use session::PostgresOptions;
 
@@ -80,7 +82,7 @@ impl PostgresStore {
             None => (None, false),
         };
         let instance = if let Some(instance) = known { instance } else { draw()? };
-        let dial = Dial::new(options)?;
+        let dial = Dial::new(options)?.named(instance);
         let engine = Arc::new(Engine::new()?);
         let mut session = engine.wait(dial.connect())?;
         let failed = |action: &'static str| {

@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 use super::address;
 use super::server::{MARK, Mark};
 use crate::error::OpenError;
+use crate::journal::InstanceId;
 
 /// Oldest server that can be used, as in `server_version_num`.
 const OLDEST_SERVER: i32 = 140_000;
@@ -65,6 +66,14 @@ impl fmt::Debug for PostgresOptions {
     }
 }
 
+/// The name of connections; those of an instance have its id behind it.
+const PROGRAM: &str = "holdfast";
+
+/// The name of an instance's connections in SQL, given its id in lower-case hexadecimal in SQL.
+pub(super) fn application_name(id: &str) -> String {
+    format!("'{PROGRAM} ' || {id}")
+}
+
 /// How to connect, checked once.
 #[derive(Clone)]
 pub(super) struct Dial {
@@ -100,10 +109,16 @@ impl Dial {
         Ok(Self {
             address: address::plain(&parsed),
             exposed: address::is_exposed(&parsed),
-            options: parsed.application_name("holdfast").disable_statement_logging(),
+            options: parsed.application_name(PROGRAM).disable_statement_logging(),
             connect_timeout: options.connect_timeout,
             statement_timeout: options.statement_timeout,
         })
+    }
+
+    /// The same for an instance, whose connections bear its id: then everybody can see which instances are connected.
+    pub(super) fn named(mut self, instance: InstanceId) -> Self {
+        self.options = self.options.application_name(&format!("{PROGRAM} {instance}"));
+        self
     }
 
     /// The same, for work that reads or writes many rows.
