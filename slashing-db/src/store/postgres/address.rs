@@ -146,7 +146,8 @@ pub(super) fn advice(error: &sqlx::Error) -> &'static str {
         _ if text.contains("does not support TLS") => {
             "the server does not offer TLS; set ssl = on in its postgresql.conf, or use another sslmode"
         }
-        _ if text.contains("UnknownIssuer") => {
+        // Another authority; the second if it has the same name.
+        _ if text.contains("UnknownIssuer") || text.contains("BadSignature") => {
             "its certificate was not signed by the authority in sslrootcert; name the certificate of the one that did"
         }
         _ if text.contains("not valid for name") => {
