@@ -146,6 +146,16 @@ impl SlashingDb {
         crate::store::postgres::overview(options)
     }
 
+    /// Brings the schema of a PostgreSQL database up to date, also where other programs have tables, which
+    /// [`open_postgres`](Self::open_postgres) refuses when it finds no schema. Blocks.
+    ///
+    /// # Errors
+    /// As [`open_postgres`](Self::open_postgres). Nothing has been changed then.
+    #[cfg(feature = "postgres")]
+    pub fn migrate_postgres(options: &PostgresOptions) -> Result<(), OpenError> {
+        PostgresStore::migrate(options)
+    }
+
     /// The chain this database is pinned to, if it is.
     pub fn pinned_network(&self) -> Option<GenesisValidatorsRoot> {
         self.pinned

@@ -127,6 +127,17 @@ pub enum OpenError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// Other programs have tables in it, and it was never used for this.
+    #[error(
+        "{address} holds tables of another program ({tables}) and nothing of Holdfast's; give a database of its own, or \
+         if this is the right one, make the schema in it first: holdfast slashing migrate"
+    )]
+    OthersTables {
+        /// The address without credentials.
+        address: String,
+        /// The first of the tables.
+        tables: String,
+    },
     /// The server would acknowledge what it may lose.
     #[error("{address} has {name} = {found}, with which it may lose commits that it acknowledged; run: {remedy}")]
     ServerSetting {

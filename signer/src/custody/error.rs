@@ -148,6 +148,7 @@ impl CustodyError {
                 | OpenError::Permissions { .. }
                 | OpenError::NetworkFilesystem { .. }
                 | OpenError::Address { .. }
+                | OpenError::OthersTables { .. }
                 | OpenError::ServerSetting { .. }
                 | OpenError::ServerTooOld { .. },
             ) => Exit::Usage,

@@ -200,10 +200,10 @@ fn known_network(root: GenesisValidatorsRoot) -> Option<&'static str> {
 /// # Errors
 /// [`CustodyError::NothingHere`].
 pub(crate) fn require_existing(config: &Config) -> Result<(), CustodyError> {
-    match config.database()?.file() {
-        Some(path) if !path.exists() => Err(CustodyError::NothingHere { path: path.to_owned() }),
-        // A server is asked when it is opened.
-        Some(_) | None => Ok(()),
+    if is_there(config)? {
+        Ok(())
+    } else {
+        Err(CustodyError::NothingHere { path: config.database()?.to_string().into() })
     }
 }
 

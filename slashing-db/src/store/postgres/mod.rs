@@ -89,6 +89,11 @@ impl PostgresStore {
             let path = dial.address.clone().into();
             move |trouble: Trouble| OpenError::Database { action, path, source: trouble.into_source() }
         };
+        let tables = engine.within(dial.deadline(), schema::strangers(&mut session.db));
+        let tables = tables.map_err(failed("see whether other programs use it"))?;
+        if !tables.is_empty() {
+            return Err(OpenError::OthersTables { address: dial.address, tables: tables.join(", ") });
+        }
         let found = engine.within(MIGRATION, schema::migrate(&mut session.db));
         refuse_newer(found.map_err(failed("bring the schema up to date"))?, &dial)?;
         let signed_in = engine.within(dial.deadline(), sign_in(&mut session, instance, &options.host));
@@ -111,6 +116,20 @@ impl PostgresStore {
         }
         let (link, host) = (Link::new(engine, dial, session), options.host.clone());
         Ok(Self { link, instance, pinned, head, doubt: Vec::new(), host, blind, known, noticed: None })
+    }
+
+    /// Brings the schema up to date, also beside other programs' tables: whoever asks for it by name means it.
+    pub(crate) fn migrate(options: &PostgresOptions) -> Result<(), OpenError> {
+        let dial = Dial::new(options)?;
+        let engine = Engine::new()?;
+        let mut session = engine.wait(dial.connect())?;
+        let found = engine.within(MIGRATION, schema::migrate(&mut session.db));
+        let found = found.map_err(|trouble| OpenError::Database {
+            action: "bring the schema up to date",
+            path: dial.address.clone().into(),
+            source: trouble.into_source(),
+        })?;
+        refuse_newer(found, &dial)
     }
 
     /// What a start would do to the schema. Changes nothing.

@@ -60,6 +60,17 @@ impl PostgresOptions {
     }
 }
 
+impl PostgresOptions {
+    /// Address and password, checked; or what is wrong with the address, without it.
+    pub(crate) fn checked(&self) -> Result<PgConnectOptions, String> {
+        let parsed = address::read(&self.url)?;
+        Ok(match &self.password {
+            Some(password) => parsed.password(password),
+            None => parsed,
+        })
+    }
+}
+
 impl fmt::Debug for PostgresOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PostgresOptions").field("address", &self.address()).finish_non_exhaustive()
@@ -102,10 +113,7 @@ pub(super) struct Session {
 
 impl Dial {
     pub(super) fn new(options: &PostgresOptions) -> Result<Self, OpenError> {
-        let mut parsed = address::read(&options.url).map_err(|problem| OpenError::Address { problem })?;
-        if let Some(password) = &options.password {
-            parsed = parsed.password(password);
-        }
+        let parsed = options.checked().map_err(|problem| OpenError::Address { problem })?;
         Ok(Self {
             address: address::plain(&parsed),
             exposed: address::is_exposed(&parsed),
