@@ -177,7 +177,7 @@ pub(crate) fn open_journal(
     config: &Config,
     instance: InstanceId,
 ) -> Result<Result<Reader, JournalError>, CustodyError> {
-    Ok(match config.database()? {
+    let opened = match config.database()? {
         Database::Sqlite(path) => Reader::open(&path),
         #[cfg(feature = "store-postgres")]
         Database::Postgres(url) => Reader::open_postgres(&postgres_options(&url, config)?, instance),
@@ -185,7 +185,11 @@ pub(crate) fn open_journal(
         Database::Postgres(url) => {
             return Err(CustodyError::NothingHere { path: format!("{url}, instance {instance}").into() });
         }
-    })
+    };
+    Ok(opened.and_then(|reader| match config.retention() {
+        Some(retention) => reader.with_archive(&[retention.archive]),
+        None => Ok(reader),
+    }))
 }
 
 /// The name of a built-in network by its genesis validators root.
