@@ -56,7 +56,7 @@ const REQUESTS: u64 = 9_000;
 const FAULTS: u64 = (Kind::POSTGRES.len() + Kind::SQLITE.len()) as u64;
 const SEED: u64 = 3_076;
 /// Of a hundred requests and faults, how many are for PostgreSQL, where each takes longer.
-const POSTGRES_SHARE: u64 = 45;
+const POSTGRES_SHARE: u64 = 35;
 
 /// A number from the environment.
 fn number(name: &str, default: u64) -> u64 {
