@@ -1,5 +1,6 @@
 //! What a database and its anchor say to somebody who only looks: nothing is locked, made, migrated, signed in to or
-//! changed, so it works beside a running signer and harms none.
+//! changed, so it works beside a running signer and harms none. (SQLite makes its two helper files, `-wal` and `-shm`,
+//! when they are not there, as the owner of the database.)
 
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 use std::path::Path;
