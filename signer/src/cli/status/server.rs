@@ -2,12 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::sockets::listening;
 use crate::cli::ask::{Answer, get};
 use crate::config::Config;
+
+/// How long an answer may take: this is a glance.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What runs on the data directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,7 +60,7 @@ pub(super) async fn find(holder: Option<u32>, config: &Config) -> Server {
     let host = host.map(String::as_str);
     let (mut http, mut found) = (None, None);
     for &address in &addresses {
-        match get(address, host, "/readyz").await {
+        match ask(address, host, "/readyz").await {
             Ok(Answer { status: 200 | 503, body }) if body.contains("ready") => found = Some((address, body)),
             // The signing API has no such path.
             Ok(_) => http = Some(address),
@@ -71,7 +75,7 @@ pub(super) async fn find(holder: Option<u32>, config: &Config) -> Server {
         };
     };
     let unready = ready.trim().strip_prefix("not ready: ").map(str::to_owned);
-    let text = get(metrics, host, "/metrics").await.map_or_else(|_| String::new(), |answer| answer.body);
+    let text = ask(metrics, host, "/metrics").await.map_or_else(|_| String::new(), |answer| answer.body);
     let samples = samples(&text);
     let count = |name: &str| samples.get(name).and_then(|value| value.parse().ok());
     Server::Running(Running {
@@ -84,6 +88,10 @@ pub(super) async fn find(holder: Option<u32>, config: &Config) -> Server {
         frozen: (count("holdfast_slashing_frozen") == Some(1))
             .then(|| label(&text, "holdfast_slashing_frozen_reason", "reason").unwrap_or_else(|| "unknown".to_owned())),
     })
+}
+
+async fn ask(address: SocketAddr, host: Option<&str>, path: &str) -> anyhow::Result<Answer> {
+    tokio::time::timeout(PATIENCE, get(address, host, path)).await?
 }
 
 /// Samples without labels.
