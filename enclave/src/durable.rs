@@ -66,9 +66,22 @@ fn parent(path: &Path) -> &Path {
 /// [`DurableError::Sync`] if the system refuses. After an error from [`DurableError::Sync`] the file may
 /// be there, but may not survive a power cut.
 pub fn write_private_file(path: &Path, content: &[u8], existing: Existing) -> Result<(), DurableError> {
+    stream_private_file(path, existing, |file| file.write_all(content))
+}
+
+/// The same for content that `write` produces piece by piece, so that all of it is never in memory.
+///
+/// # Errors
+///
+/// As [`write_private_file`]; what `write` complains of is a [`DurableError::Write`], and leaves no file.
+pub fn stream_private_file(
+    path: &Path,
+    existing: Existing,
+    write: impl FnOnce(&mut File) -> io::Result<()>,
+) -> Result<(), DurableError> {
     let failed = |source| DurableError::Write { path: path.to_owned(), source };
     let temporary = temporary_name(path).map_err(failed)?;
-    let result = write_new(&temporary, content).map_err(failed).and_then(|()| give_name(&temporary, path, existing));
+    let result = write_new(&temporary, write).map_err(failed).and_then(|()| give_name(&temporary, path, existing));
     if result.is_err() {
         // The first error is the one to report; a left-over temporary file is private and harmless.
         let _ = fs::remove_file(&temporary);
@@ -88,9 +101,9 @@ fn temporary_name(path: &Path) -> io::Result<PathBuf> {
     Ok(path.with_file_name(temporary))
 }
 
-fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
+fn write_new(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    file.write_all(content)?;
+    write(&mut file)?;
     file.sync_all()
 }
 
@@ -192,6 +205,10 @@ mod tests {
         let taken = dir.path().join("taken");
         fs::create_dir(&taken).unwrap();
         let failed = write_private_file(&taken, b"one", Existing::Replace);
+        assert!(matches!(failed, Err(DurableError::Write { .. })));
+        assert_eq!(names(dir.path()), ["taken"]);
+        let half = |file: &mut fs::File| file.write_all(b"half").and_then(|()| Err(io::Error::other("no more")));
+        let failed = stream_private_file(&dir.path().join("half"), Existing::Replace, half);
         assert!(matches!(failed, Err(DurableError::Write { .. })));
         assert_eq!(names(dir.path()), ["taken"]);
         let failed = write_private_file(&dir.path().join("no/such/dir"), b"one", Existing::Refuse);

@@ -16,6 +16,7 @@ use crate::{
     error::OpenError,
     guard::Guard,
     journal::{Head, InstanceId, Retention},
+    overview::Overview,
     store::Store,
 };
 
@@ -125,6 +126,34 @@ impl SlashingDb {
     #[cfg(feature = "postgres")]
     pub fn examine_postgres(options: &PostgresOptions) -> Result<SchemaVersion, OpenError> {
         PostgresStore::examine(options)
+    }
+
+    /// Looks at an SQLite database: nothing is locked, made or changed. Blocks on the disk.
+    ///
+    /// # Errors
+    /// [`OpenError`] if the file is not there or cannot be read.
+    #[cfg(feature = "sqlite")]
+    pub fn overview(options: &StoreOptions) -> Result<Overview, OpenError> {
+        crate::store::sqlite::overview(&options.path)
+    }
+
+    /// Looks at a PostgreSQL database: nobody is signed in, nothing is made or changed. Blocks.
+    ///
+    /// # Errors
+    /// [`OpenError`]: out of reach, read-only, too old, or not durable.
+    #[cfg(feature = "postgres")]
+    pub fn overview_postgres(options: &PostgresOptions) -> Result<Overview, OpenError> {
+        crate::store::postgres::overview(options)
+    }
+
+    /// Brings the schema of a PostgreSQL database up to date, also where other programs have tables, which
+    /// [`open_postgres`](Self::open_postgres) refuses when it finds no schema. Blocks.
+    ///
+    /// # Errors
+    /// As [`open_postgres`](Self::open_postgres). Nothing has been changed then.
+    #[cfg(feature = "postgres")]
+    pub fn migrate_postgres(options: &PostgresOptions) -> Result<(), OpenError> {
+        PostgresStore::migrate(options)
     }
 
     /// The chain this database is pinned to, if it is.

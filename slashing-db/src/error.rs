@@ -111,19 +111,32 @@ pub enum OpenError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// Not a PostgreSQL address.
-    #[error("the database address cannot be read ({problem}); expected postgres://user@host:port/database")]
+    #[error("the database address cannot be used: {problem}; expected postgres://user@host:port/database?sslmode=…")]
     Address {
         /// What is wrong, without the address.
         problem: String,
     },
     /// The server does not let us in, or does not answer.
-    #[error("cannot connect to {address}; check that the server runs, and the user, password and TLS settings")]
+    #[error("cannot connect to {address}: {advice}")]
     Unreachable {
         /// The address without credentials.
         address: String,
+        /// What to do.
+        advice: &'static str,
         /// Why.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Other programs have tables in it, and it was never used for this.
+    #[error(
+        "{address} holds tables of another program ({tables}) and nothing of Holdfast's; give a database of its own, or \
+         if this is the right one, make the schema in it first: holdfast slashing migrate"
+    )]
+    OthersTables {
+        /// The address without credentials.
+        address: String,
+        /// The first of the tables.
+        tables: String,
     },
     /// The server would acknowledge what it may lose.
     #[error("{address} has {name} = {found}, with which it may lose commits that it acknowledged; run: {remedy}")]

@@ -15,11 +15,12 @@ use crate::anchor::Suspicion;
 use crate::committer::{Command, Core, Request};
 use crate::error::{AdminError, FreezeReason, Refusal, RegisterError, StoreError};
 use crate::identity::CallerId;
+use crate::journal::Head;
 use crate::metrics::Metrics;
 use crate::permit::{PermitTimes, SigningPermit};
 use crate::registry::{
     DataKeyRecord, EntryWatermark, HighWatermarks, InstanceInfo, KeyChanges, KeyInfo, KeyState, NewKey, Registered,
-    StoredKey, Switch, Tombstone, decide_entry,
+    ServerInfo, StoredKey, Switch, Tombstone, decide_entry,
 };
 use crate::rules::{Approved, Watermarks};
 use crate::store::{Committed, ReadStore, Store};
@@ -265,6 +266,23 @@ impl Guard {
     /// [`AdminError`].
     pub async fn instances(&self) -> Result<Vec<InstanceInfo>, AdminError> {
         self.read(|store| store.instances()).await
+    }
+
+    /// The server of the database; `None` with SQLite, which has none.
+    ///
+    /// # Errors
+    /// [`AdminError`].
+    pub async fn server(&self) -> Result<Option<ServerInfo>, AdminError> {
+        self.read(|store| store.server()).await
+    }
+
+    /// The end of this instance's journal as this process left it, or found it when it opened the database. Nothing
+    /// is read or verified for it.
+    ///
+    /// # Errors
+    /// [`AdminError`] if there is nobody left who knows.
+    pub async fn journal_head(&self) -> Result<Head, AdminError> {
+        self.write(|store| Ok(store.head())).await
     }
 
     /// Stores a wrapped data key, replacing the one with the same id.

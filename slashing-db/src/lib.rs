@@ -51,7 +51,10 @@ mod guard;
 mod identity;
 pub mod interchange;
 pub mod journal;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod locks;
 mod metrics;
+mod overview;
 mod permit;
 mod registry;
 pub mod rules;
@@ -71,10 +74,12 @@ pub use error::{AdminError, Class, FreezeReason, OpenError, Refusal, RegisterErr
 pub use guard::{Guard, GuardHealth, ImportMode, Then};
 pub use identity::CallerId;
 pub use metrics::Metrics;
+pub use overview::{AnchorRecord, AnchorView, Durability, InstanceView, KeyCounts, Overview, Presence};
 pub use permit::{PermitTimes, SigningPermit};
 pub use registry::{
     DataKeyId, DataKeyRecord, EntryWatermark, Floor, HighWatermarks, InstanceInfo, KeyChanges, KeyInfo, KeyOrigin,
-    KeyState, NewKey, Registered, Registration, SealedKey, StoredKey, Switch, Tombstone, Withdraw, Withdrawn,
+    KeyState, NewKey, Registered, Registration, SealedKey, ServerInfo, StoredKey, Switch, Tombstone, Withdraw,
+    Withdrawn,
 };
 pub use rules::{Approval, AttestationMark, BlockMark, Denial, SlashingReason, Watermarks};
 #[cfg(feature = "fault-injection")]

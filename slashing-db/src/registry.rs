@@ -273,6 +273,15 @@ pub struct InstanceInfo {
     pub head: Head,
 }
 
+/// The server of a shared database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerInfo {
+    /// Its version, as it says it.
+    pub version: String,
+    /// The standbys that commits wait for, as configured; `None` if for nobody, so that a fail-over may lose commits.
+    pub synchronous_standbys: Option<String>,
+}
+
 /// Number of a data key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DataKeyId(pub u32);

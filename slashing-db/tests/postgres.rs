@@ -216,7 +216,7 @@ async fn lost_connections_are_replaced_without_a_restart() {
     register_fresh(&guard, [key(1)]).await;
     for slot in 1..=5 {
         until_served(&guard, &intents, slot).await;
-        let sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'holdfast' AND datname = current_database()";
+        let sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'holdfast %' AND datname = current_database()";
         Cluster::shared().sql(&database(&home), sql).unwrap();
     }
     until_served(&guard, &intents, 6).await;

@@ -21,6 +21,14 @@ pub(crate) fn cpu_of(pid: u32) -> Duration {
     Duration::from_nanos(nanoseconds)
 }
 
+/// The most memory a process has used so far, in MiB; `None` once it has ended.
+pub(crate) fn peak_memory(pid: u32) -> Option<f64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kibibytes: f64 = line.trim().trim_end_matches(" kB").parse().ok()?;
+    Some(kibibytes / 1024.0)
+}
+
 fn thread_cpu() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).expect("nanoseconds"))
@@ -52,6 +60,11 @@ impl PlainSign {
     /// Seconds of CPU for one signature.
     pub(crate) fn per_signature(&self) -> f64 {
         self.cpu.as_secs_f64() / self.signatures as f64
+    }
+
+    /// Seconds that all cores together need for `count` signatures.
+    pub(crate) fn time_of(&self, count: u64) -> f64 {
+        self.per_signature() * count as f64 / cores() as f64
     }
 
     /// Signatures made.
@@ -86,26 +99,30 @@ impl Latencies {
         self.cpu += cpu;
     }
 
-    /// Prints one line.
-    pub(crate) fn print(&mut self, name: &str, baseline: f64, target: f64) {
+    /// The latency in milliseconds that this share of all requests stayed below.
+    pub(crate) fn at(&mut self, share: f64) -> f64 {
         self.times.sort();
+        let index = ((self.times.len() - 1) as f64 * share).round();
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an index within the list")]
+        let index = index as usize;
+        self.times[index].as_secs_f64() * 1e3
+    }
+
+    /// Prints one line.
+    pub(crate) fn print(&mut self, name: &str, plain: &PlainSign, target: f64) {
         self.longest.sort();
         let per_signature = self.cpu.as_secs_f64() / self.times.len() as f64;
-        let at = |share: f64| {
-            let index = ((self.times.len() - 1) as f64 * share).round();
-            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an index within the list")]
-            let index = index as usize;
-            self.times[index].as_secs_f64() * 1e3
-        };
+        let burst = plain.time_of((self.times.len() / self.longest.len()) as u64) * 1e3;
         println!(
             "{name:<26} {:>8.1} us CPU per signature, ratio {:.3} (target {target}); latency in the burst: p50 {:.1} ms, p99 {:.1} ms, \
-             max {:.1} ms; median burst {:.1} ms",
+             max {:.1} ms; median burst {:.1} ms; p99 / plain blst of the burst ({burst:.1} ms) {:.3}",
             per_signature * 1e6,
-            per_signature / baseline,
-            at(0.5),
-            at(0.99),
-            at(1.0),
-            self.longest[self.longest.len() / 2].as_secs_f64() * 1e3
+            per_signature / plain.per_signature(),
+            self.at(0.5),
+            self.at(0.99),
+            self.at(1.0),
+            self.longest[self.longest.len() / 2].as_secs_f64() * 1e3,
+            self.at(0.99) / burst
         );
     }
 }

@@ -8,3 +8,4 @@ mod keys;
 mod quickstart;
 mod requests;
 mod serve;
+mod status;

@@ -38,7 +38,9 @@ fn keys_changed_by_one_signer_are_followed_by_the_others() {
     let first = world.server().start();
     let second = world.server_in(&world.second_data_dir("second")).start();
     let servers = [&first, &second];
-    servers.iter().for_each(|server| server.wait_ready());
+    for server in servers {
+        server.wait_ready();
+    }
     // A third machine, from which an operator works.
     let third = world.second_data_dir("third");
     let operate = |rest: &[&str]| {

@@ -17,3 +17,4 @@ mod vectors;
 mod web3signer;
 mod web3signer_bad;
 mod web3signer_db;
+mod wrong_database;

@@ -6,9 +6,9 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use holdfast_slashing_db::journal::Reader;
+use holdfast_tests::postgres::as_root;
 use holdfast_tests::shim::DiskFault;
 use rand::RngExt;
 
@@ -26,10 +26,12 @@ const SIGNED_BEFORE_A_ROLLBACK: u64 = 10;
 pub(crate) struct Mounted(PathBuf);
 
 impl Mounted {
-    /// Mounts on an existing folder; needs root.
+    /// Mounts on an existing folder; needs root, or sudo without a password.
     pub(crate) fn new(folder: &Path) -> Self {
-        let output = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=192m,mode=0755", "tmpfs"])
+        let (user, group) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        let options = format!("size=192m,mode=0755,uid={user},gid={group}");
+        let output = as_root("mount")
+            .args(["-t", "tmpfs", "-o", &options, "tmpfs"])
             .arg(folder)
             .output()
             .expect("mount is installed");
@@ -44,7 +46,7 @@ impl Mounted {
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
+        let _ = as_root("umount").arg("--lazy").arg(&self.0).status();
     }
 }
 

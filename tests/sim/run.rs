@@ -118,9 +118,19 @@ fn open_to_all(path: &Path) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).expect("chmod");
 }
 
+/// Ends the clients when the faults end, in whatever way.
+struct StopsClients<'a>(&'a Traffic<'a>);
+
+impl Drop for StopsClients<'_> {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
+}
+
 /// Clients and faults until the plan is through, then the last audit.
 fn live(plan: &EraPlan, traffic: &Traffic<'_>, mut stage: impl Stage, clients: u64) -> Vec<String> {
     std::thread::scope(|scope| {
+        let _stops = StopsClients(traffic);
         for client in 0..clients {
             scope.spawn(move || traffic.live(plan.seed.wrapping_add(client + 1)));
         }
@@ -152,7 +162,6 @@ fn live(plan: &EraPlan, traffic: &Traffic<'_>, mut stage: impl Stage, clients: u
         {
             traffic.find(format!("{} era {}, at its end: {finding}\n{}", plan.stage, plan.number, stage.logs()));
         }
-        traffic.stop();
     });
     if !traffic.failed() {
         let ended = stage.end().and_then(|()| traffic.ledger.settle());

@@ -61,7 +61,7 @@ impl fmt::Display for Counts {
             "  released signatures         {}, of them distinct and BLS-verified {}",
             self.released, self.verified
         )?;
-        writeln!(f, "  distinct slashable kinds    {}", self.slashable)?;
+        writeln!(f, "  blocks and attestations     {} of the distinct ones", self.slashable)?;
         writeln!(f, "  refusals                    {}", self.refusals.values().sum::<u64>())?;
         for (reason, count) in &self.refusals {
             writeln!(f, "    {reason:<38} {count}")?;
@@ -74,6 +74,10 @@ impl fmt::Display for Counts {
         writeln!(f, "  databases made              {}", self.eras)?;
         writeln!(f, "  signer processes started    {}", self.starts)?;
         writeln!(f, "  freezes after a rollback    {}, fences by the operator {}", self.freezes, self.fences)?;
-        write!(f, "  journal batches verified    {}, taken away by faults {}", self.batches, self.lost_batches)
+        write!(
+            f,
+            "  journal batches verified    {} in all readings, taken away by faults {}",
+            self.batches, self.lost_batches
+        )
     }
 }

@@ -25,11 +25,12 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal};
 
 use processes::{Reaper, until};
-use programs::{Programs, as_root, run};
+use programs::{Programs, run};
 use tls::Certificates;
 
 pub use faults::{Access, Stop};
 pub use options::{Builder, Disk, Tls};
+pub use programs::as_root;
 pub use session::{ANSWER_LIMIT, Rows, Session};
 pub use snapshot::Snapshot;
 pub use tls::ClientCertificate;

@@ -3,13 +3,12 @@
 //! The flags are those of the clients' own releases; a test pins each of them.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use holdfast_domain::PublicKey;
 use serde_json::json;
 
 use super::args::{Client, ConnectArgs};
-use super::{Context, Exit, Failure};
+use super::{Context, Exit, Failure, ask};
 use crate::clock::SystemClock;
 use crate::custody::{self, CustodyError};
 
@@ -217,35 +216,11 @@ async fn public_keys(context: &Context) -> Result<Vec<PublicKey>, Failure> {
     Ok(enabled)
 }
 
-/// From connecting to the last byte.
-const TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Room for a hundred thousand keys.
-const MAX_ANSWER_BYTES: u64 = 32 * 1024 * 1024;
-
-/// Asks the running server, over HTTP/1.0: one request, and the answer ends with the connection.
+/// Asks the running server.
 async fn keys_of_server(address: std::net::SocketAddr) -> anyhow::Result<Vec<PublicKey>> {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    let exchange = async {
-        let mut stream = tokio::net::TcpStream::connect(address).await?;
-        let request = format!(
-            "GET /api/v1/eth2/publicKeys HTTP/1.0\r\nHost: {}\r\nAccept: application/json\r\n\r\n",
-            address.ip()
-        );
-        stream.write_all(request.as_bytes()).await?;
-        let mut answer = Vec::new();
-        stream.take(MAX_ANSWER_BYTES).read_to_end(&mut answer).await?;
-        anyhow::Ok(answer)
-    };
-    let answer = tokio::time::timeout(TIMEOUT, exchange).await??;
-    let text = String::from_utf8(answer)?;
-    let (head, body) = text.split_once("\r\n\r\n").ok_or_else(|| anyhow::anyhow!("the answer is not HTTP"))?;
-    anyhow::ensure!(
-        head.split(' ').nth(1) == Some("200"),
-        "the server answered {:?}",
-        head.lines().next().unwrap_or_default()
-    );
-    let list: Vec<String> = serde_json::from_str(body)?;
+    let answer = ask::get(address, None, "/api/v1/eth2/publicKeys").await?;
+    anyhow::ensure!(answer.status == 200, "the server answered {}: {}", answer.status, answer.body.trim());
+    let list: Vec<String> = serde_json::from_str(&answer.body)?;
     Ok(list.iter().map(|key| key.parse()).collect::<Result<_, _>>()?)
 }
 

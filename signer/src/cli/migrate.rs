@@ -21,6 +21,7 @@ pub(super) async fn migrate(args: &MigrateArgs, context: &Context) -> Result<Exi
         return Ok(Exit::Done);
     }
     if !args.dry_run {
+        make_schema(context)?;
         let custody = custody::open_sealed(&context.config, Arc::new(SystemClock)).await?;
         custody.guard.shutdown().await;
     }
@@ -29,6 +30,15 @@ pub(super) async fn migrate(args: &MigrateArgs, context: &Context) -> Result<Exi
         .output
         .result(format!("{text} schema version {list}"), &json!({ "pending": pending, "applied": !args.dry_run }))?;
     Ok(Exit::Done)
+}
+
+/// Makes the schema on a server, also beside other programs' tables: whoever asks for it by name means it.
+fn make_schema(context: &Context) -> Result<(), CustodyError> {
+    #[cfg(feature = "store-postgres")]
+    if let Database::Postgres(url) = context.config.database()? {
+        holdfast_slashing_db::SlashingDb::migrate_postgres(&custody::postgres_options(&url, &context.config)?)?;
+    }
+    Ok(())
 }
 
 /// Versions that are missing. An SQLite file is brought up to date whenever it is opened, so one that is there

@@ -3,6 +3,7 @@
 
 mod alone;
 pub(crate) mod args;
+mod ask;
 mod completions;
 mod config_cmd;
 mod connect;
@@ -15,6 +16,7 @@ pub(crate) mod output;
 mod quickstart;
 mod serve;
 mod slashing;
+mod status;
 mod switcher;
 mod version;
 
@@ -75,6 +77,7 @@ fn dispatch(cli: &Cli, output: Output) -> Result<Exit, Failure> {
         | Command::Slashing(_)
         | Command::Kek(_)
         | Command::Switcher(_)
+        | Command::Status
         | Command::Doctor
         | Command::Connect(_) => {}
     }
@@ -85,13 +88,14 @@ fn dispatch(cli: &Cli, output: Output) -> Result<Exit, Failure> {
         Command::Serve(args) if args.no_signer => alone::run(&context),
         Command::Serve(_) => serve::run(&context),
         Command::Keys(command) => block_on(keys::run(command, &context)),
-        Command::Slashing(args::SlashingCommand::Status) => block_on(slashing::status(&context)),
+        Command::Slashing(args::SlashingCommand::Status(args)) => block_on(slashing::status(args, &context)),
         Command::Slashing(args::SlashingCommand::Fence(args)) => block_on(slashing::fence(args, &context)),
         Command::Slashing(args::SlashingCommand::Migrate(args)) => block_on(migrate::migrate(args, &context)),
         Command::Slashing(args::SlashingCommand::Import(args)) => block_on(interchange::import(args, &context)),
         Command::Slashing(args::SlashingCommand::Export(args)) => block_on(interchange::export(args, &context)),
         Command::Kek(command) => block_on(kek::run(command, &context)),
         Command::Switcher(command) => block_on(switcher::run(command, &context)),
+        Command::Status => block_on(status::run(&context)),
         Command::Doctor => block_on(doctor::run(&context)),
         Command::Connect(args) => block_on(connect::run(args, &context)),
         Command::Config(_) => block_on(config_cmd::validate(&context)),

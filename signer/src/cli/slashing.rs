@@ -1,28 +1,34 @@
 //! `holdfast slashing status` and `fence`: what protection knows, and the way out of a freeze.
 
-use holdfast_slashing_db::journal::{Head, JournalError, Reader};
-use holdfast_slashing_db::{Guard, InstanceInfo};
+use holdfast_slashing_db::journal::{JournalError, Reader};
+use holdfast_slashing_db::{Guard, InstanceInfo, ServerInfo};
 use serde_json::{Value, json};
 
-use super::args::FenceArgs;
+use super::args::{FenceArgs, SlashingStatusArgs};
 use super::keys::{key_heading, key_json, key_line, open_record, operator, provider_name};
 use super::{Context, Exit, Failure};
 use crate::clock::rfc3339;
 use crate::custody::{self, CustodyError};
 use crate::rollback;
 
-/// Prints the watermarks of every key, deleted ones too, and where the journal ends. Fails if the
-/// journal cannot be verified. While protection is frozen it says why, and ends with the exit code for that.
-pub(super) async fn status(context: &Context) -> Result<Exit, Failure> {
+/// Prints the watermarks of every key, deleted ones too, and where the journal ends; on request verifies the whole
+/// journal, and fails if that fails. While protection is frozen it says why, and ends with the exit code for that.
+pub(super) async fn status(args: &SlashingStatusArgs, context: &Context) -> Result<Exit, Failure> {
     let custody = open_record(context).await?;
     let keys = custody.guard.list().await.map_err(CustodyError::from)?;
     let high = custody.guard.high_watermarks().await.map_err(CustodyError::from)?;
     let provider = provider_name(&custody).await?;
     let suspicion = rollback::suspicion(&custody.guard);
     let instances = custody.guard.instances().await.map_err(CustodyError::from)?;
-    let journal = custody::open_journal(&context.config, custody.instance)?.and_then(journal);
+    let server = custody.guard.server().await.map_err(CustodyError::from)?;
+    let head = custody.guard.journal_head().await.map_err(CustodyError::from)?;
+    let verified = if args.verify {
+        Some(custody::open_journal(&context.config, custody.instance)?.and_then(journal))
+    } else {
+        None
+    };
     custody.guard.shutdown().await;
-    let Journal { head, entries } = journal.map_err(|error| Failure::new(Exit::Refused, error))?;
+    let verified = verified.transpose().map_err(|error| Failure::new(Exit::Refused, error))?;
     let number = |value: Option<u64>| value.map_or_else(|| "-".to_owned(), |value| value.to_string());
     let (slot, source, target) =
         (high.block.map(|slot| slot.0), high.source.map(|epoch| epoch.0), high.target.map(|epoch| epoch.0));
@@ -34,7 +40,10 @@ pub(super) async fn status(context: &Context) -> Result<Exit, Failure> {
         format!("network                  {}", custody.network.name),
         format!("genesis validators root  {}", custody.genesis_validators_root),
         format!("instance                 {}", custody.instance),
-        format!("journal                  {entries} entries, verified"),
+        match &verified {
+            Some(Journal { entries }) => format!("journal                  {entries} entries, verified"),
+            None => "journal                  not verified; --verify reads all of it".to_owned(),
+        },
         format!("journal head             batch {}, hash {}", head.seq, head.hash),
         format!(
             "highest                  block slot {}, source {}, target {}",
@@ -43,6 +52,7 @@ pub(super) async fn status(context: &Context) -> Result<Exit, Failure> {
             number(target)
         ),
     ]);
+    lines.extend(server.iter().map(server_line));
     lines.extend(instances.iter().map(|instance| {
         let (id, head, seen) = (instance.id, instance.head.seq, rfc3339(instance.last_seen));
         format!(
@@ -58,7 +68,13 @@ pub(super) async fn status(context: &Context) -> Result<Exit, Failure> {
             "network": custody.network.name,
             "genesis_validators_root": custody.genesis_validators_root.to_string(),
             "instance": custody.instance.to_string(),
-            "journal": { "seq": head.seq, "hash": head.hash.to_string(), "entries": entries, "verified": true },
+            "journal": {
+                "seq": head.seq, "hash": head.hash.to_string(),
+                "entries": verified.as_ref().map(|journal| journal.entries), "verified": verified.is_some(),
+            },
+            "server": server.as_ref().map(|server| json!({
+                "version": server.version, "synchronous_standbys": server.synchronous_standbys,
+            })),
             "instances": instances.iter().map(instance_json).collect::<Vec<_>>(),
             "highest": { "block_slot": slot, "source_epoch": source, "target_epoch": target },
             "state": if suspicion.is_some() { "frozen" } else { "serving" },
@@ -109,6 +125,14 @@ async fn place(args: &FenceArgs, guard: &Guard) -> Result<u64, Failure> {
     Ok(guard.fence(keys, &operator()).await.map_err(CustodyError::from)?)
 }
 
+fn server_line(server: &ServerInfo) -> String {
+    let standbys = server.synchronous_standbys.as_deref().map_or_else(
+        || "commits wait for no standby, so a fail-over may lose some and freezes the signers".to_owned(),
+        |standbys| format!("commits wait for the standbys {standbys}"),
+    );
+    format!("server                   PostgreSQL {}, {standbys}", server.version)
+}
+
 fn instance_json(instance: &InstanceInfo) -> Value {
     json!({
         "id": instance.id.to_string(),
@@ -120,9 +144,8 @@ fn instance_json(instance: &InstanceInfo) -> Value {
     })
 }
 
-/// Where the journal ends, and how many entries it has.
+/// A journal that was verified.
 struct Journal {
-    head: Head,
     entries: u64,
 }
 
@@ -132,5 +155,5 @@ fn journal(mut reader: Reader) -> Result<Journal, JournalError> {
     for batch in reader.by_ref() {
         entries = entries.saturating_add(batch?.header.count);
     }
-    Ok(Journal { head: reader.head(), entries })
+    Ok(Journal { entries })
 }

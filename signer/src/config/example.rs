@@ -45,6 +45,7 @@ fn sample(entry: &Entry) -> &'static str {
     match (entry.section.as_str(), entry.key.as_str(), entry.kind) {
         ("database", "url", _) => "\"sqlite:./holdfast-data/holdfast.db\"",
         ("database", "password_file", _) => "\"/run/secrets/holdfast-database-password\"",
+        ("journal", "archive", _) => "\"./holdfast-data/journal\"",
         ("keys", "passphrase_file", _) => "\"/run/secrets/holdfast-passphrase\"",
         ("network", "genesis_validators_root", _) => "\"0x…\"",
         ("network", "genesis_time", _) => "1606824023",

@@ -20,6 +20,7 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::{Path, PathBuf};
 
+use holdfast_slashing_db::journal::Retention;
 use holdfast_slashing_db::{DEFAULT_FUTURE_TOLERANCE_SLOTS, DEFAULT_MAX_BATCH, DEFAULT_QUEUE_CAPACITY};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -34,7 +35,8 @@ pub(crate) use switcher::{
     Balance, CrossCheck, ExecutionConfig, NoQuorum, RoleName, SwitcherConfig, UnknownRoutes, UpstreamEntry,
 };
 pub(crate) use types::{
-    BeaconUrl, Database, DatabaseUrl, GenesisRoot, KeyProvider, LogFormat, NetworkChoice, OnRollback, SignatureCheck,
+    BeaconUrl, Database, DatabaseUrl, GenesisRoot, JournalKeep, KeyProvider, LogFormat, NetworkChoice, OnRollback,
+    SignatureCheck,
 };
 
 /// Where the data directory is when nobody says otherwise.
@@ -55,6 +57,8 @@ pub(crate) struct Config {
     pub(crate) execution: ExecutionConfig,
     /// The signing API.
     pub(crate) http: HttpConfig,
+    /// The record of every request and its answer.
+    pub(crate) journal: JournalConfig,
     /// The Keymanager API, on the address of the signing API.
     pub(crate) keymanager: KeymanagerConfig,
     /// How stored keys are protected.
@@ -169,6 +173,17 @@ impl Default for HttpConfig {
             drain_timeout_seconds: seconds(20),
         }
     }
+}
+
+/// `[journal]`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct JournalConfig {
+    /// Folder for the batches that leave the database: compressed files that verify by themselves. Keep and back it up as long as the history is wanted. Default: <data.dir>/journal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) archive: Option<PathBuf>,
+    /// How long batches stay in the database: "forever", or whole days such as "90 days". Older ones move to the archive. The last 1,000 always stay.
+    pub(crate) keep: JournalKeep,
 }
 
 /// `[keymanager]`
@@ -307,6 +322,17 @@ impl Config {
             || Ok(Database::Sqlite(self.data.dir.join("holdfast.db"))),
             |url| url.target().map_err(|problem| ConfigError::Setting { key: "database.url", problem }),
         )
+    }
+
+    /// When batches leave the database, and where they go; `None` if they never do.
+    pub(crate) fn retention(&self) -> Option<Retention> {
+        match self.journal.keep {
+            JournalKeep::Forever => None,
+            JournalKeep::Days(keep_days) => {
+                let archive = self.journal.archive.clone();
+                Some(Retention { keep_days, archive: archive.unwrap_or_else(|| self.data.dir.join("journal")) })
+            }
+        }
     }
 
     /// The file that remembers the end of the journal outside the database.

@@ -3,6 +3,7 @@
 use core::fmt;
 use core::str::FromStr;
 use std::borrow::Cow;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use clap::ValueEnum;
@@ -40,6 +41,39 @@ pub(crate) enum OnRollback {
     Freeze,
     /// All keys are fenced at the present, and signing goes on above.
     Fence,
+}
+
+/// How long journal batches stay in the database.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum JournalKeep {
+    /// They never leave.
+    #[default]
+    Forever,
+    /// This many whole days.
+    Days(NonZeroU32),
+}
+
+impl fmt::Display for JournalKeep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Forever => f.write_str("forever"),
+            Self::Days(days) => write!(f, "{days} days"),
+        }
+    }
+}
+
+impl FromStr for JournalKeep {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "forever" {
+            return Ok(Self::Forever);
+        }
+        let days = text.strip_suffix(" days").or_else(|| text.strip_suffix(" day"));
+        days.and_then(|number| number.parse().ok())
+            .map(Self::Days)
+            .ok_or_else(|| format!("{text:?} is neither \"forever\" nor a number of days such as \"90 days\""))
+    }
 }
 
 /// How log lines are written.
@@ -284,7 +318,8 @@ as_text!(
     NetworkChoice, "^.+$";
     GenesisRoot, "^(0x)?[0-9a-fA-F]{64}$";
     BeaconUrl, "^https?://.+$";
-    DatabaseUrl, "^(sqlite:|postgres(ql)?://).+$"
+    DatabaseUrl, "^(sqlite:|postgres(ql)?://).+$";
+    JournalKeep, "^(forever|[1-9][0-9]* days?)$"
 );
 
 #[cfg(test)]
@@ -312,6 +347,18 @@ mod tests {
         assert_eq!("./net.yaml".parse(), Ok(NetworkChoice::File("./net.yaml".into())));
         let error = "hodi".parse::<NetworkChoice>().unwrap_err();
         assert!(error.contains("did you mean hoodi?"), "{error}");
+    }
+
+    #[test]
+    fn journals_are_kept_for_ever_or_for_days() {
+        assert_eq!("forever".parse(), Ok(JournalKeep::Forever));
+        for (text, days) in [("1 day", 1), ("90 days", 90)] {
+            assert_eq!(text.parse(), Ok(JournalKeep::Days(NonZeroU32::new(days).unwrap())));
+        }
+        for text in ["", "90", "0 days", "-1 days", "1.5 days", "90 d", "99999999999 days", "3 months"] {
+            let error = text.parse::<JournalKeep>().unwrap_err();
+            assert!(error.contains("90 days"), "{error}");
+        }
     }
 
     #[test]

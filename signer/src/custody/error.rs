@@ -76,14 +76,14 @@ pub(crate) enum CustodyError {
          name a file that holds it with keys.passphrase_file (HOLDFAST_KEYS_PASSPHRASE_FILE)"
     )]
     NoPassphrase,
-    /// The database password could not be read.
-    #[error("cannot read the database password from {}", path.display())]
+    /// The database password could not be read, or others may read it too.
+    #[error("cannot take the database password from {}", path.display())]
     PasswordFile {
         /// The file.
         path: PathBuf,
         /// Why.
         #[source]
-        source: std::io::Error,
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The terminal could not be read.
     #[error("cannot read the passphrase from the terminal")]
@@ -148,6 +148,7 @@ impl CustodyError {
                 | OpenError::Permissions { .. }
                 | OpenError::NetworkFilesystem { .. }
                 | OpenError::Address { .. }
+                | OpenError::OthersTables { .. }
                 | OpenError::ServerSetting { .. }
                 | OpenError::ServerTooOld { .. },
             ) => Exit::Usage,

@@ -15,8 +15,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use holdfast_domain::{Clock, GenesisValidatorsRoot, Network, SlotClock};
-#[cfg(feature = "store-postgres")]
-use holdfast_enclave::DurableError;
 use holdfast_enclave::{DataKey, durable};
 #[cfg(feature = "store-postgres")]
 use holdfast_slashing_db::PostgresOptions;
@@ -111,6 +109,7 @@ pub(crate) async fn open_sealed(config: &Config, clock: Arc<dyn Clock>) -> Resul
         future_tolerance_slots: config.slashing.future_tolerance_slots,
         queue_capacity: config.database.queue_capacity,
         max_batch: config.database.max_batch,
+        retention: config.retention(),
         ..BindOptions::new(genesis_validators_root, slot_clock, Arc::clone(&clock))
     })?;
     Ok(Custody {
@@ -158,12 +157,16 @@ pub(crate) fn postgres_options(url: &DatabaseUrl, config: &Config) -> Result<Pos
 /// [`CustodyError`] if it cannot be read, or others may read it.
 #[cfg(feature = "store-postgres")]
 pub(crate) fn database_password(path: &Path) -> Result<Zeroizing<String>, CustodyError> {
-    let unreadable = |source| CustodyError::PasswordFile { path: path.to_owned(), source };
-    let text = Zeroizing::new(std::fs::read_to_string(path).map_err(unreadable)?);
-    durable::check_private_permissions(path)
-        .map_err(|error| CustodyError::DataDir { path: path.to_owned(), source: DurableError::Permissions(error) })?;
+    let unusable =
+        |source: Box<dyn std::error::Error + Send + Sync>| CustodyError::PasswordFile { path: path.to_owned(), source };
+    let text = Zeroizing::new(std::fs::read_to_string(path).map_err(|error| unusable(error.into()))?);
+    durable::check_private_permissions(path).map_err(|error| unusable(error.into()))?;
     let line = text.strip_suffix('\n').unwrap_or(&text);
-    Ok(Zeroizing::new(line.strip_suffix('\r').unwrap_or(line).to_owned()))
+    let line = line.strip_suffix('\r').unwrap_or(line);
+    if line.is_empty() {
+        return Err(unusable("the file is empty; write the password into it".into()));
+    }
+    Ok(Zeroizing::new(line.to_owned()))
 }
 
 /// The journal of an instance, for verifying.
@@ -174,7 +177,7 @@ pub(crate) fn open_journal(
     config: &Config,
     instance: InstanceId,
 ) -> Result<Result<Reader, JournalError>, CustodyError> {
-    Ok(match config.database()? {
+    let opened = match config.database()? {
         Database::Sqlite(path) => Reader::open(&path),
         #[cfg(feature = "store-postgres")]
         Database::Postgres(url) => Reader::open_postgres(&postgres_options(&url, config)?, instance),
@@ -182,7 +185,11 @@ pub(crate) fn open_journal(
         Database::Postgres(url) => {
             return Err(CustodyError::NothingHere { path: format!("{url}, instance {instance}").into() });
         }
-    })
+    };
+    Ok(opened.and_then(|reader| match config.retention() {
+        Some(retention) => reader.with_archive(&[retention.archive]),
+        None => Ok(reader),
+    }))
 }
 
 /// The name of a built-in network by its genesis validators root.
@@ -197,10 +204,10 @@ fn known_network(root: GenesisValidatorsRoot) -> Option<&'static str> {
 /// # Errors
 /// [`CustodyError::NothingHere`].
 pub(crate) fn require_existing(config: &Config) -> Result<(), CustodyError> {
-    match config.database()?.file() {
-        Some(path) if !path.exists() => Err(CustodyError::NothingHere { path: path.to_owned() }),
-        // A server is asked when it is opened.
-        Some(_) | None => Ok(()),
+    if is_there(config)? {
+        Ok(())
+    } else {
+        Err(CustodyError::NothingHere { path: config.database()?.to_string().into() })
     }
 }
 

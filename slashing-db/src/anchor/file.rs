@@ -75,7 +75,7 @@ impl AnchorFile {
 }
 
 /// Reads the file, if it is there, without locking it.
-#[cfg(feature = "postgres")]
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub(super) fn peek(path: &Path) -> Result<Found, OpenError> {
     match std::fs::read(path) {
         Ok(content) => Ok(newest(&content)),

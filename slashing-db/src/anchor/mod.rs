@@ -20,6 +20,8 @@ use holdfast_domain::{GenesisValidatorsRoot, UnixMillis};
 
 use crate::error::OpenError;
 use crate::journal::{Head, InstanceId};
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+use crate::overview::{AnchorRecord, AnchorView};
 use crate::store::{Load, Store};
 use file::{AnchorFile, Found};
 use record::Record;
@@ -340,6 +342,18 @@ pub(crate) fn instance_of(path: &Path) -> Result<Option<Named>, OpenError> {
         Found::Unreadable => Some(Named::Unreadable),
         Found::Record(record) => Some(Named::Instance(record.instance)),
     })
+}
+
+/// Reads an anchor for showing; `None` if there is none. Locks nothing.
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub(crate) fn look(path: &Path) -> Result<Option<AnchorView>, OpenError> {
+    let record = match file::peek(path)? {
+        Found::Missing => return Ok(None),
+        Found::Unreadable => None,
+        Found::Record(Record { instance, head, suspicion, .. }) => Some(AnchorRecord { instance, head, suspicion }),
+    };
+    let holder = std::fs::metadata(path).ok().and_then(|metadata| crate::locks::holder(&metadata));
+    Ok(Some(AnchorView { record, holder }))
 }
 
 /// What is wrong with the database, seen from the anchor. The most telling difference comes first.

@@ -49,9 +49,8 @@ pub(super) type Prepared = (Retention, Box<dyn ReadStore>);
 /// read.
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub(super) fn prepare(settings: &Settings, store: &dyn Store) -> Result<Option<Prepared>, OpenError> {
-    use std::os::unix::fs::DirBuilderExt;
     let Some(retention) = settings.retention.clone() else { return Ok(None) };
-    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&retention.archive);
+    let made = make_durably(&retention.archive);
     made.map_err(|source| OpenError::Io { action: "make the folder", path: retention.archive.clone(), source })?;
     let reader = store.reader().map_err(|source| OpenError::Database {
         action: "open a reader for",
@@ -59,6 +58,27 @@ pub(super) fn prepare(settings: &Settings, store: &dyn Store) -> Result<Option<P
         source: Box::new(source),
     })?;
     Ok(Some((retention, reader)))
+}
+
+/// Makes a folder that is still there after a power cut, as the files in it must be.
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+fn make_durably(folder: &std::path::Path) -> std::io::Result<()> {
+    use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    let folder = folder.canonicalize()?;
+    let device = folder.metadata()?.dev();
+    for above in folder.ancestors().skip(1) {
+        if above.metadata()?.dev() != device {
+            break;
+        }
+        match std::fs::File::open(above) {
+            Ok(above) => above.sync_all()?,
+            // Not ours to read, so it was there before.
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 #[cfg(any(feature = "sqlite", feature = "postgres"))]

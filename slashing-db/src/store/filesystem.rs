@@ -1,4 +1,4 @@
-//! What lies under a database file: which filesystem, and who holds the lock.
+//! What lies under a database file: which filesystem.
 
 use std::path::Path;
 
@@ -72,23 +72,6 @@ pub(super) fn require_local(path: &Path) -> Result<(), OpenError> {
     }
 }
 
-/// The process that holds an `flock` on a file, by `/proc/locks`, where the system tells.
-pub(super) fn lock_holder((device, inode): (u64, u64)) -> Option<u32> {
-    let locks = std::fs::read_to_string("/proc/locks").ok()?;
-    holder_in(&locks, device, inode)
-}
-
-/// Lines look like `1: FLOCK  ADVISORY  WRITE 1234 08:01:5678 0 EOF`, device numbers in hexadecimal.
-fn holder_in(locks: &str, device: u64, inode: u64) -> Option<u32> {
-    let wanted = format!("{:02x}:{:02x}:{inode}", rustix::fs::major(device), rustix::fs::minor(device));
-    locks.lines().find_map(|line| {
-        let mut words = line.split_whitespace().skip(1);
-        (words.next()? == "FLOCK").then_some(())?;
-        let pid = words.nth(2)?;
-        (words.next()? == wanted).then(|| pid.parse().ok()).flatten()
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -108,16 +91,5 @@ mod tests {
         let path = directory.path().join("absent").join("holdfast.db");
         assert!(matches!(require_local(&path), Err(OpenError::Io { .. })));
         assert!(require_local(&directory.path().join("holdfast.db")).is_ok());
-    }
-
-    #[test]
-    fn the_holder_is_found_by_device_and_inode() {
-        let locks = "1: POSIX  ADVISORY  READ  77 08:01:42 128 128\n\
-                     2: FLOCK  ADVISORY  WRITE 4321 08:01:42 0 EOF\n\
-                     2: -> FLOCK  ADVISORY  WRITE 9 08:01:42 0 EOF\n";
-        let device = rustix::fs::makedev(8, 1);
-        assert_eq!(holder_in(locks, device, 42), Some(4321));
-        assert_eq!(holder_in(locks, device, 43), None);
-        assert_eq!(holder_in("", device, 42), None);
     }
 }

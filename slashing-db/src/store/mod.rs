@@ -13,8 +13,8 @@ use crate::error::{RegisterError, StoreError};
 use crate::identity::CallerId;
 use crate::journal::{BatchHeader, Hash, Head, InstanceId, StoredBatch};
 use crate::registry::{
-    DataKeyRecord, Entry, HighWatermarks, InstanceInfo, KeyChanges, KeyInfo, KeyState, NewKey, Registered, StoredKey,
-    Switch, Withdraw, Withdrawn,
+    DataKeyRecord, Entry, HighWatermarks, InstanceInfo, KeyChanges, KeyInfo, KeyState, NewKey, Registered, ServerInfo,
+    StoredKey, Switch, Withdraw, Withdrawn,
 };
 use crate::rules::Watermarks;
 
@@ -291,5 +291,9 @@ pub(crate) trait ReadStore: Send {
     /// The signers that use a shared database, last seen first; none where there is only this one.
     fn instances(&mut self) -> Result<Vec<InstanceInfo>, StoreError> {
         Ok(Vec::new())
+    }
+    /// The server; `None` where there is none.
+    fn server(&mut self) -> Result<Option<ServerInfo>, StoreError> {
+        Ok(None)
     }
 }

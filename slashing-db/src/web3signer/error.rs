@@ -57,7 +57,7 @@ pub enum Fault {
 #[non_exhaustive]
 pub enum ReadError {
     /// Not an address.
-    #[error("the address cannot be read ({problem}); expected postgres://user@host:port/database")]
+    #[error("the address cannot be used: {problem}; expected postgres://user@host:port/database?sslmode=…")]
     Address {
         /// What is wrong, without the address.
         problem: String,

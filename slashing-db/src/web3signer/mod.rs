@@ -27,7 +27,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use holdfast_domain::{Epoch, GenesisValidatorsRoot, Slot};
-use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Row as _, raw_sql};
 
 use crate::PostgresOptions;
@@ -123,11 +123,7 @@ impl Source {
     /// # Errors
     /// [`ReadError::Address`], [`ReadError::Unreachable`].
     pub async fn connect(options: &PostgresOptions) -> Result<Self, ReadError> {
-        let parsed: Result<PgConnectOptions, sqlx::Error> = options.url.parse();
-        let mut parsed = parsed.map_err(|error| ReadError::Address { problem: error.to_string() })?;
-        if let Some(password) = &options.password {
-            parsed = parsed.password(password);
-        }
+        let parsed = options.checked().map_err(|problem| ReadError::Address { problem })?;
         let parsed = parsed.application_name(PROGRAM).disable_statement_logging();
         let address = options.address();
         let connected = tokio::time::timeout(options.connect_timeout, parsed.connect()).await;
@@ -290,7 +286,7 @@ const PROGRAM: &str = "holdfast";
 const CONNECTIONS: &str = "SELECT count(*), coalesce(usename, '')::text, coalesce(application_name, '')::text, \
      coalesce(host(client_addr), '') FROM pg_stat_activity \
      WHERE datname = current_database() AND pid <> pg_backend_pid() AND usesysid IS NOT NULL \
-     AND coalesce(backend_type, 'client backend') = 'client backend' AND coalesce(application_name, '') <> 'holdfast' \
+     AND coalesce(backend_type, 'client backend') = 'client backend' AND NOT starts_with(coalesce(application_name, ''), 'holdfast') \
      GROUP BY 2, 3, 4 ORDER BY 2, 3, 4";
 
 #[cfg(test)]

@@ -44,7 +44,8 @@ impl Disk {
             rustix::fs::statvfs(memory).is_ok_and(|disk| disk.f_bavail * disk.f_frsize > MEMORY_ROOM)
         };
         match self {
-            Self::Memory if room(&memory) => memory,
+            // Of a small disk this is what lies beside it: the server's log and copies of the data.
+            Self::Memory | Self::Small(_) if room(&memory) => memory,
             Self::Memory | Self::Temporary | Self::Small(_) => std::env::temp_dir(),
         }
     }

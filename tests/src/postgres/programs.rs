@@ -86,7 +86,7 @@ impl Programs {
 }
 
 /// A command that needs root, through sudo for others.
-pub(super) fn as_root(program: &str) -> Command {
+pub fn as_root(program: &str) -> Command {
     if rustix::process::geteuid().is_root() {
         return Command::new(program);
     }

@@ -68,6 +68,8 @@ impl Cluster {
         until("the promoted server takes writes", SERVER_LIMIT, || {
             (self.psql("SELECT pg_is_in_recovery()")[0][0] == "f").then_some(())
         });
+        // A replica of this server must not inherit what paused the one it was.
+        self.psql("ALTER SYSTEM RESET primary_conninfo");
     }
 
     /// Makes commits of this server wait for a replica (`None`: for nobody) and returns when that is

@@ -24,6 +24,10 @@ basicConstraints = critical, CA:FALSE
 keyUsage = critical, digitalSignature
 extendedKeyUsage = serverAuth
 subjectAltName = DNS:localhost, IP:127.0.0.1
+[client]
+basicConstraints = critical, CA:FALSE
+keyUsage = critical, digitalSignature
+extendedKeyUsage = clientAuth
 ";
 
 /// Files of a client's certificate.
@@ -74,7 +78,10 @@ impl Certificates {
             "req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -config openssl.cnf -subj /CN={role} \
              -keyout client.key -out client.csr"
         ));
-        openssl("x509 -req -in client.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 7 -out client.crt");
+        openssl(
+            "x509 -req -in client.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 7 \
+             -extfile openssl.cnf -extensions client -out client.crt",
+        );
         ClientCertificate { certificate: self.folder.join("client.crt"), key: self.folder.join("client.key") }
     }
 
@@ -90,6 +97,19 @@ impl Certificates {
 }
 
 impl Cluster {
+    /// From now on the server shows a certificate of its authority that is for this host name only.
+    pub fn show_certificate_for(&self, host: &str) {
+        let certificates = self.certificates.as_ref().expect("the cluster has TLS");
+        let configuration = CONFIGURATION.replace("DNS:localhost, IP:127.0.0.1", &format!("DNS:{host}"));
+        std::fs::write(certificates.folder.join("other.cnf"), configuration).expect("the folder is writable");
+        let line = "x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 7 \
+             -extfile other.cnf -extensions server -out server.crt";
+        run(Command::new("openssl").args(line.split_whitespace()).current_dir(&certificates.folder));
+        self.programs.own(&certificates.certificate());
+        // Any change of settings makes the server read its certificate again.
+        self.set("log_min_messages", "warning");
+    }
+
     /// From now on TLS clients need a certificate of this cluster's authority as well as their password. Returns one
     /// for the service's role.
     pub fn demand_client_certificates(&self) -> ClientCertificate {

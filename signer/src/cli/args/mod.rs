@@ -21,7 +21,9 @@ pub(crate) use kek::KekCommand;
 pub(crate) use keys::{
     DeleteArgs, GenerateArgs, ImportArgs, KeysCommand, ListArgs, ShowArgs, SwitchArgs, WatermarkArg,
 };
-pub(crate) use slashing::{FenceArgs, MigrateArgs, SlashingCommand, SlashingExportArgs, SlashingImportArgs};
+pub(crate) use slashing::{
+    FenceArgs, MigrateArgs, SlashingCommand, SlashingExportArgs, SlashingImportArgs, SlashingStatusArgs,
+};
 pub(crate) use switcher::{AddArgs, RoleArg, SwitcherCommand};
 
 /// Validator keys in custody: a remote signer for Ethereum that speaks Web3Signer's API and never signs anything slashable.
@@ -90,6 +92,8 @@ pub(crate) enum Command {
     /// Look at and change the switcher of the process that runs with this data directory
     #[command(subcommand)]
     Switcher(SwitcherCommand),
+    /// Show the server, the database, its keys and every signer that shares it, at a glance
+    Status,
     /// Check this installation and say how to mend what is wrong
     Doctor,
     /// Print the options with which a validator client uses this signer
@@ -202,6 +206,7 @@ impl Cli {
             Command::Keys(_)
             | Command::Slashing(_)
             | Command::Switcher(_)
+            | Command::Status
             | Command::Doctor
             | Command::Connect(_)
             | Command::Config(_)

@@ -9,7 +9,7 @@ use holdfast_domain::PublicKey;
 #[derive(Debug, Subcommand)]
 pub(crate) enum SlashingCommand {
     /// Show the watermark of every key, the head of the journal, and whether protection is frozen
-    Status,
+    Status(SlashingStatusArgs),
     /// Put keys behind everything they may have signed until now, after the database was restored or lost writes
     Fence(FenceArgs),
     /// Bring the database's schema up to date. A start does so by itself; with --dry-run only say what it would do
@@ -18,6 +18,14 @@ pub(crate) enum SlashingCommand {
     Import(SlashingImportArgs),
     /// Write what keys have signed here, for the signer that takes over (EIP-3076, version 5)
     Export(SlashingExportArgs),
+}
+
+/// `holdfast slashing status`
+#[derive(Debug, Clone, Args)]
+pub(crate) struct SlashingStatusArgs {
+    /// Read the whole journal and verify each of its batches, which takes a while for a long one
+    #[arg(long)]
+    pub(crate) verify: bool,
 }
 
 /// `holdfast slashing fence`

@@ -3,17 +3,17 @@
 //! Guarantees: an exported file appears complete or not at all; keys exported with `--disable` are stopped in
 //! the transaction that reads their history, so the file covers all they will ever have signed here.
 
+use std::io::{self, Write};
 use std::path::Path;
 
 use holdfast_domain::{GenesisValidatorsRoot, PublicKey};
-use holdfast_enclave::durable::{Existing, write_private_file};
-use holdfast_slashing_db::interchange::Writer;
+use holdfast_enclave::durable::{Existing, stream_private_file};
+use holdfast_slashing_db::interchange::{WriteError, Writer};
 use holdfast_slashing_db::{KeyState, Then, Withdraw, Withdrawn};
 use serde_json::json;
 
 use super::super::args::SlashingExportArgs;
 use super::super::keys::{open_record, operator};
-use super::super::output;
 use super::super::{Context, Exit, Failure};
 use super::STANDARD;
 use crate::custody::CustodyError;
@@ -33,19 +33,23 @@ pub(in crate::cli) async fn export(args: &SlashingExportArgs, context: &Context)
     let exported = custody.guard.export(keys, then, &operator()).await.map_err(CustodyError::from);
     custody.guard.shutdown().await;
     let exported = exported?;
-    let text = interchange_text(custody.genesis_validators_root, &exported)?;
+    let network = custody.genesis_validators_root;
     let written = if to_stdout {
-        output::print(&text)
+        // A reader that went away has half a history, so here that is a failure.
+        let written = write_file(io::stdout().lock(), network, &exported);
+        written.map_err(|error| anyhow::Error::new(error).context("cannot write to standard output"))
     } else {
-        write_private_file(&args.to, text.as_bytes(), Existing::Replace)
-            .map_err(|error| Failure::new(Exit::Refused, error))
+        stream_private_file(&args.to, Existing::Replace, |file| write_file(file, network, &exported))
+            .map_err(anyhow::Error::new)
     };
+    let written = written.map_err(|error| Failure::new(Exit::Refused, error));
     if let Err(failure) = written {
         let stopped = if args.disable { "the keys are switched off all the same; " } else { "" };
         let text = format!("{stopped}the history was not written, so export it again: {}", failure.text());
         return Err(Failure::message(failure.exit(), text));
     }
-    let unknown: Vec<&PublicKey> = args.key.iter().filter(|key| !exported.iter().any(|one| one.key == **key)).collect();
+    let known = |key: &PublicKey| exported.binary_search_by_key(key, |one| one.key).is_ok();
+    let unknown: Vec<&PublicKey> = args.key.iter().filter(|key| !known(key)).collect();
     let disabled =
         exported.iter().filter(|one| args.disable && one.had_secret && one.before == KeyState::Enabled).count();
     say_exported(args, context, exported.len(), disabled, &unknown)?;
@@ -84,16 +88,15 @@ fn say_exported(
     Ok(())
 }
 
-/// The interchange file of these keys, which must ascend.
-///
-/// # Errors
-/// [`Failure`] if memory cannot be written, which does not happen.
-fn interchange_text(network: GenesisValidatorsRoot, keys: &[Withdrawn]) -> Result<String, Failure> {
-    let bug = |error| Failure::new(Exit::Bug, anyhow::Error::new(error).context("cannot write the interchange"));
-    let mut writer = Writer::begin(Vec::new(), network).map_err(bug)?;
+/// Writes the interchange file of these keys, which must ascend, one validator after the other.
+fn write_file(out: impl Write, network: GenesisValidatorsRoot, keys: &[Withdrawn]) -> io::Result<()> {
+    let plain = |error| match error {
+        WriteError::Io(error) => error,
+        error => io::Error::other(error),
+    };
+    let mut writer = Writer::begin(out, network).map_err(plain)?;
     for one in keys {
-        writer.validator(&one.key, &one.watermarks).map_err(bug)?;
+        writer.validator(&one.key, &one.watermarks).map_err(plain)?;
     }
-    let bytes = writer.finish().map_err(bug)?;
-    String::from_utf8(bytes).map_err(|error| Failure::new(Exit::Bug, error))
+    writer.finish().map_err(plain)?.flush()
 }

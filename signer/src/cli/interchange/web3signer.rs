@@ -59,7 +59,7 @@ fn options(url: &str, args: &SlashingImportArgs, context: &Context) -> Result<Po
         } else {
             ""
         };
-        let text = format!("--from-web3signer: expected postgres://user@host:port/database{hint}");
+        let text = format!("--from-web3signer: expected postgres://user@host:port/database?sslmode=…{hint}");
         return Err(Failure::message(Exit::Usage, text));
     }
     let mut options = PostgresOptions::new(url);

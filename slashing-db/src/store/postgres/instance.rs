@@ -2,6 +2,7 @@
 
 use holdfast_domain::GenesisValidatorsRoot;
 use sqlx::Row as _;
+use sqlx::postgres::PgConnection;
 
 use super::session::Session;
 use super::values;
@@ -13,6 +14,13 @@ pub(super) fn draw() -> Result<InstanceId, OpenError> {
     let mut bytes = [0u8; 16];
     getrandom::fill(&mut bytes).map_err(OpenError::Random)?;
     Ok(InstanceId(bytes))
+}
+
+/// The chain the database belongs to, if that is settled.
+pub(super) async fn pinned_root(db: &mut PgConnection) -> sqlx::Result<Option<GenesisValidatorsRoot>> {
+    let row = sqlx::query("SELECT genesis_validators_root FROM holdfast.meta WHERE id = 1").fetch_one(db).await?;
+    let pinned = row.try_get::<Option<Vec<u8>>, _>(0)?;
+    pinned.map(|root| root.try_into().map(GenesisValidatorsRoot).map_err(|_| values::unknown())).transpose()
 }
 
 /// Notes that this instance is at work; reads the pinned chain and the end of the instance's chain.
@@ -28,10 +36,7 @@ pub(super) async fn sign_in(
          started_ms = EXCLUDED.started_ms, last_seen_ms = EXCLUDED.last_seen_ms";
     let id = instance.0.to_vec();
     sqlx::query(sql).bind(&id).bind(host).bind(env!("CARGO_PKG_VERSION")).execute(&mut *db).await?;
-    let row = sqlx::query("SELECT genesis_validators_root FROM holdfast.meta WHERE id = 1").fetch_one(&mut *db).await?;
-    let pinned = row.try_get::<Option<Vec<u8>>, _>(0)?;
-    let pinned =
-        pinned.map(|root| root.try_into().map(GenesisValidatorsRoot).map_err(|_| values::unknown())).transpose()?;
+    let pinned = pinned_root(&mut *db).await?;
     let sql = "SELECT seq, hash FROM holdfast.journal WHERE instance = $1 ORDER BY seq DESC LIMIT 1";
     let head = match sqlx::query(sql).bind(id).fetch_optional(db).await? {
         Some(row) => Head { seq: values::natural(&row, 0)?, hash: Hash(values::bytes(&row, 1)?) },

@@ -9,12 +9,14 @@
 //! freezes. A commit in doubt may even arrive late: the journal's primary key lets only one batch have its
 //! number.
 
+mod address;
 mod batch;
 mod change;
 mod engine;
 mod instance;
 mod journal;
 mod link;
+mod overview;
 mod read;
 mod schema;
 mod server;
@@ -41,6 +43,7 @@ use server::Known;
 use session::{Dial, Session};
 
 pub(crate) use journal::open_journal;
+pub(crate) use overview::overview;
 pub use schema::SchemaVersion;
 pub use session::PostgresOptions;
 
@@ -79,13 +82,18 @@ impl PostgresStore {
             None => (None, false),
         };
         let instance = if let Some(instance) = known { instance } else { draw()? };
-        let dial = Dial::new(options)?;
+        let dial = Dial::new(options)?.named(instance);
         let engine = Arc::new(Engine::new()?);
         let mut session = engine.wait(dial.connect())?;
         let failed = |action: &'static str| {
             let path = dial.address.clone().into();
             move |trouble: Trouble| OpenError::Database { action, path, source: trouble.into_source() }
         };
+        let tables = engine.within(dial.deadline(), schema::strangers(&mut session.db));
+        let tables = tables.map_err(failed("see whether other programs use it"))?;
+        if !tables.is_empty() {
+            return Err(OpenError::OthersTables { address: dial.address, tables: tables.join(", ") });
+        }
         let found = engine.within(MIGRATION, schema::migrate(&mut session.db));
         refuse_newer(found.map_err(failed("bring the schema up to date"))?, &dial)?;
         let signed_in = engine.within(dial.deadline(), sign_in(&mut session, instance, &options.host));
@@ -93,6 +101,13 @@ impl PostgresStore {
         let sql = server::observe_sql(instance, &Landmarks::default());
         let observed = engine.within(dial.deadline(), server::observe(&mut session.db, instance, &sql));
         let known = Known::accept(observed.map_err(failed("look at its server"))?);
+        if dial.exposed {
+            tracing::warn!(
+                address = %dial.address,
+                "the database's certificate is not checked, so whoever can redirect the connection can read the password \
+                 and forge answers; add sslmode=verify-full&sslrootcert=FILE to database.url"
+            );
+        }
         if session.facts.standbys.is_empty() {
             tracing::info!(address = %dial.address, "PostgreSQL commits on this server alone; a fail-over may lose commits");
         } else {
@@ -103,17 +118,33 @@ impl PostgresStore {
         Ok(Self { link, instance, pinned, head, doubt: Vec::new(), host, blind, known, noticed: None })
     }
 
+    /// Brings the schema up to date, also beside other programs' tables: whoever asks for it by name means it.
+    pub(crate) fn migrate(options: &PostgresOptions) -> Result<(), OpenError> {
+        let dial = Dial::new(options)?;
+        let engine = Engine::new()?;
+        let mut session = engine.wait(dial.connect())?;
+        let found = engine.within(MIGRATION, schema::migrate(&mut session.db));
+        let found = found.map_err(|trouble| OpenError::Database {
+            action: "bring the schema up to date",
+            path: dial.address.clone().into(),
+            source: trouble.into_source(),
+        })?;
+        refuse_newer(found, &dial)
+    }
+
     /// What a start would do to the schema. Changes nothing.
     pub(crate) fn examine(options: &PostgresOptions) -> Result<SchemaVersion, OpenError> {
         let dial = Dial::new(options)?;
         let engine = Engine::new()?;
         let mut session = engine.wait(dial.connect())?;
         let found = engine.within(dial.deadline(), schema::version(&mut session.db));
-        found.map_err(|trouble| OpenError::Database {
+        let found = found.map_err(|trouble| OpenError::Database {
             action: "read the schema version",
-            path: dial.address.into(),
+            path: dial.address.clone().into(),
             source: trouble.into_source(),
-        })
+        })?;
+        refuse_newer(found, &dial)?;
+        Ok(found)
     }
 
     pub(crate) fn address(&self) -> &str {

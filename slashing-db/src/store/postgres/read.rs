@@ -16,7 +16,8 @@ use crate::error::StoreError;
 use crate::identity::CallerId;
 use crate::journal::{Hash, Head, InstanceId, StoredBatch};
 use crate::registry::{
-    DataKeyId, DataKeyRecord, HighWatermarks, InstanceInfo, KeyChanges, KeyInfo, Registration, SealedKey, StoredKey,
+    DataKeyId, DataKeyRecord, HighWatermarks, InstanceInfo, KeyChanges, KeyInfo, Registration, SealedKey, ServerInfo,
+    StoredKey,
 };
 use crate::store::{Enrolled, ReadStore, RowId};
 
@@ -179,6 +180,12 @@ impl ReadStore for PostgresReader {
 
     fn keys_from(&mut self, id: RowId, limit: usize) -> Result<Vec<(RowId, PublicKey)>, StoreError> {
         self.keys_after(id, limit)
+    }
+
+    fn server(&mut self) -> Result<Option<ServerInfo>, StoreError> {
+        let sql = "SELECT current_setting('server_version'), nullif(current_setting('synchronous_standby_names'), '')";
+        let map = |row: &PgRow| Ok(ServerInfo { version: row.try_get(0)?, synchronous_standbys: row.try_get(1)? });
+        Ok(self.all("ask for its version", || sqlx::query(sql), map)?.pop())
     }
 
     fn instances(&mut self) -> Result<Vec<InstanceInfo>, StoreError> {

@@ -56,6 +56,17 @@ pub(super) async fn version(db: &mut PgConnection) -> sqlx::Result<SchemaVersion
     Ok(SchemaVersion { found: number(0)?, oldest_program: number(1)?, supported })
 }
 
+/// The first few tables of other programs, if this program never used the database.
+pub(super) async fn strangers(db: &mut PgConnection) -> sqlx::Result<Vec<String>> {
+    let sql = "SELECT n.nspname || '.' || c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+         WHERE c.relkind IN ('r', 'p') AND n.nspname <> 'information_schema' AND NOT starts_with(n.nspname, 'pg_') \
+         AND NOT EXISTS (SELECT 1 FROM pg_depend d \
+         WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e') \
+         AND NOT EXISTS (SELECT 1 FROM pg_class o JOIN pg_namespace s ON s.oid = o.relnamespace \
+         WHERE s.nspname = 'holdfast' AND o.relname = 'schema_version') ORDER BY 1 LIMIT 3";
+    sqlx::query(sql).fetch_all(db).await?.iter().map(|row| row.try_get(0)).collect()
+}
+
 /// Brings the schema up to date unless it is too new. Returns what was found before.
 pub(super) async fn migrate(db: &mut PgConnection) -> sqlx::Result<SchemaVersion> {
     let before = version(db).await?;

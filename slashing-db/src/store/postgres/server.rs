@@ -46,6 +46,8 @@ pub(super) struct Observed {
     /// Where this instance's journal ends.
     pub(super) own: Head,
     present: Known,
+    /// Whether it would still not lose what it acknowledges.
+    durable: bool,
     /// How many of the batches asked about it does not hold.
     missing: u64,
 }
@@ -110,7 +112,8 @@ pub(super) fn observe_sql(instance: InstanceId, remembered: &Landmarks) -> Strin
         sql,
         ") AS r (instance, seq, hash) WHERE r.seq > 0 AND NOT EXISTS (SELECT 1 FROM holdfast.journal j \
          WHERE j.instance = r.instance AND j.seq = r.seq AND j.hash = r.hash) \
-         AND coalesce((SELECT min(j.seq) FROM holdfast.journal j WHERE j.instance = r.instance), 0) <= r.seq); \
+         AND coalesce((SELECT min(j.seq) FROM holdfast.journal j WHERE j.instance = r.instance), 0) <= r.seq), \
+         current_setting('fsync') = 'on' AND current_setting('full_page_writes') = 'on'; \
          SELECT i.id, h.seq, h.hash FROM holdfast.instances i JOIN LATERAL (SELECT seq, hash FROM holdfast.journal j \
          WHERE j.instance = i.id ORDER BY seq DESC LIMIT 1) h ON true \
          ORDER BY i.id = '\\x{instance}' DESC, i.last_seen_ms DESC, i.id LIMIT {}",
@@ -144,6 +147,7 @@ pub(super) async fn observe(db: &mut PgConnection, instance: InstanceId, sql: &s
         own,
         present: Known { identity, landmarks, started: mark.started },
         missing: values::natural(&row, 6)?,
+        durable: row.try_get(7)?,
     })
 }
 
@@ -180,6 +184,12 @@ impl PostgresStore {
 
     /// Takes the server as it is now for the one that was used before, unless it lacks something.
     pub(super) fn judge_server(&mut self, observed: Observed) -> Result<(), StoreError> {
+        if !observed.durable {
+            // The next connection says which setting it is, and waits until it is mended.
+            self.link.lose();
+            let found = "fsync or full_page_writes was switched off while it was running";
+            return Err(StoreError::retryable("rely on its server", found));
+        }
         self.noticed = self.known.compare(observed, self.link.facts().mark);
         match self.noticed {
             None => Ok(()),

@@ -9,8 +9,10 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, ConnectOptions, Row, raw_sql};
 use zeroize::Zeroizing;
 
+use super::address;
 use super::server::{MARK, Mark};
 use crate::error::OpenError;
+use crate::journal::InstanceId;
 
 /// Oldest server that can be used, as in `server_version_num`.
 const OLDEST_SERVER: i32 = 140_000;
@@ -53,11 +55,19 @@ impl PostgresOptions {
 
     /// The address without credentials and parameters.
     pub fn address(&self) -> String {
-        self.parse().map_or_else(|_| "postgres://…".to_owned(), |parsed| address(&parsed))
+        let parsed: sqlx::Result<PgConnectOptions> = self.url.parse();
+        parsed.map_or_else(|_| "postgres://…".to_owned(), |parsed| address::plain(&parsed))
     }
+}
 
-    fn parse(&self) -> sqlx::Result<PgConnectOptions> {
-        self.url.parse()
+impl PostgresOptions {
+    /// Address and password, checked; or what is wrong with the address, without it.
+    pub(crate) fn checked(&self) -> Result<PgConnectOptions, String> {
+        let parsed = address::read(&self.url)?;
+        Ok(match &self.password {
+            Some(password) => parsed.password(password),
+            None => parsed,
+        })
     }
 }
 
@@ -67,12 +77,12 @@ impl fmt::Debug for PostgresOptions {
     }
 }
 
-fn address(parsed: &PgConnectOptions) -> String {
-    let place = match parsed.get_socket() {
-        Some(socket) => socket.display().to_string(),
-        None => format!("{}:{}", parsed.get_host(), parsed.get_port()),
-    };
-    format!("postgres://{place}/{}", parsed.get_database().unwrap_or_default())
+/// The name of connections; those of an instance have its id behind it.
+const PROGRAM: &str = "holdfast";
+
+/// The name of an instance's connections in SQL, given its id in lower-case hexadecimal in SQL.
+pub(super) fn application_name(id: &str) -> String {
+    format!("'{PROGRAM} ' || {id}")
 }
 
 /// How to connect, checked once.
@@ -81,6 +91,8 @@ pub(super) struct Dial {
     options: PgConnectOptions,
     /// For messages.
     pub(super) address: String,
+    /// Whether somebody on the way could answer in the server's place, or listen.
+    pub(super) exposed: bool,
     pub(super) connect_timeout: Duration,
     pub(super) statement_timeout: Duration,
 }
@@ -101,17 +113,20 @@ pub(super) struct Session {
 
 impl Dial {
     pub(super) fn new(options: &PostgresOptions) -> Result<Self, OpenError> {
-        let failed = |source: sqlx::Error| OpenError::Address { problem: source.to_string() };
-        let mut parsed = options.parse().map_err(failed)?;
-        if let Some(password) = &options.password {
-            parsed = parsed.password(password);
-        }
+        let parsed = options.checked().map_err(|problem| OpenError::Address { problem })?;
         Ok(Self {
-            address: address(&parsed),
-            options: parsed.application_name("holdfast").disable_statement_logging(),
+            address: address::plain(&parsed),
+            exposed: address::is_exposed(&parsed),
+            options: parsed.application_name(PROGRAM).disable_statement_logging(),
             connect_timeout: options.connect_timeout,
             statement_timeout: options.statement_timeout,
         })
+    }
+
+    /// The same for an instance, whose connections bear its id: then everybody can see which instances are connected.
+    pub(super) fn named(mut self, instance: InstanceId) -> Self {
+        self.options = self.options.application_name(&format!("{PROGRAM} {instance}"));
+        self
     }
 
     /// The same, for work that reads or writes many rows.
@@ -126,8 +141,6 @@ impl Dial {
 
     /// Connects, sets the session up, and examines the server. Bounded by the connect time-out.
     pub(super) async fn connect(&self) -> Result<Session, OpenError> {
-        let unreachable =
-            |source: crate::error::BoxError| OpenError::Unreachable { address: self.address.clone(), source };
         let connected = async {
             let mut db = self.options.connect().await?;
             raw_sql(AssertSqlSafe(self.settings())).execute(&mut db).await?;
@@ -136,9 +149,18 @@ impl Dial {
         };
         match tokio::time::timeout(self.connect_timeout, connected).await {
             Ok(Ok((db, row))) => Ok(Session { db, facts: self.examine(&row)? }),
-            Ok(Err(error)) => Err(unreachable(Box::new(error))),
-            Err(_) => Err(unreachable(format!("no answer within {} ms", self.connect_timeout.as_millis()).into())),
+            Ok(Err(error)) => Err(self.unreachable(error)),
+            Err(_) => Err(OpenError::Unreachable {
+                address: self.address.clone(),
+                advice: "check that it runs, and that nothing on the way drops connections",
+                source: format!("no answer within {} ms", self.connect_timeout.as_millis()).into(),
+            }),
         }
+    }
+
+    fn unreachable(&self, source: sqlx::Error) -> OpenError {
+        let advice = address::advice(&source);
+        OpenError::Unreachable { address: self.address.clone(), advice, source: Box::new(source) }
     }
 
     /// A transaction left open by a lost connection must not keep its locks: the server ends it by itself.
@@ -153,8 +175,7 @@ impl Dial {
     }
 
     fn examine(&self, row: &PgRow) -> Result<Facts, OpenError> {
-        let broken =
-            |source: sqlx::Error| OpenError::Unreachable { address: self.address.clone(), source: Box::new(source) };
+        let broken = |source: sqlx::Error| self.unreachable(source);
         let text = |column: usize| row.try_get::<String, _>(column).map_err(broken);
         let version: i32 = row.try_get(0).map_err(broken)?;
         if version < OLDEST_SERVER {

@@ -9,6 +9,7 @@
 
 mod journal;
 mod open;
+mod overview;
 mod read;
 mod values;
 
@@ -30,6 +31,7 @@ use crate::rules::Watermarks;
 
 pub(crate) use journal::open_journal;
 use open::open_read_only;
+pub(crate) use overview::overview;
 use values::{Signed, blob};
 
 /// Pages written since the last checkpoint after which a quiet moment is used for the next.

@@ -23,6 +23,7 @@ use super::{SqliteStore, read_head};
 use crate::anchor::DatabaseIdentity;
 use crate::error::OpenError;
 use crate::journal::InstanceId;
+use crate::locks;
 use crate::store::filesystem;
 
 /// Marks a file as ours in SQLite's header: "Hold" in ASCII.
@@ -35,7 +36,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 const STATEMENT_CACHE: usize = 64;
 
 /// Migrations in order; the position is the version minus one. Never change one that was released.
-const MIGRATIONS: [&str; 2] = [
+pub(super) const MIGRATIONS: [&str; 2] = [
     include_str!("../../../migrations/sqlite/0001_initial.sql"),
     include_str!("../../../migrations/sqlite/0002_journal_base.sql"),
 ];
@@ -132,7 +133,7 @@ impl FileLock {
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => {
-                return Err(OpenError::Locked { path: path.to_owned(), holder: filesystem::lock_holder(identity) });
+                return Err(OpenError::Locked { path: path.to_owned(), holder: locks::holder(&metadata) });
             }
             Err(error) => return Err(io("lock", path)(error.into())),
         }
@@ -268,7 +269,7 @@ fn migrate(db: &mut Connection, from: u32, path: &Path) -> Result<(), OpenError>
     Ok(())
 }
 
-fn schema_version(db: &Connection) -> rusqlite::Result<u32> {
+pub(super) fn schema_version(db: &Connection) -> rusqlite::Result<u32> {
     let sql = "SELECT count(*) FROM sqlite_schema WHERE name = 'schema_version'";
     match db.query_row(sql, [], |row| small(row, 0))? {
         0 => Ok(0),
@@ -290,7 +291,7 @@ fn apply(db: &mut Connection, migration: &str, version: u32, path: &Path) -> Res
     applied.map_err(database("bring the schema up to date", path))
 }
 
-fn read_meta(db: &Connection) -> rusqlite::Result<(InstanceId, Option<GenesisValidatorsRoot>)> {
+pub(super) fn read_meta(db: &Connection) -> rusqlite::Result<(InstanceId, Option<GenesisValidatorsRoot>)> {
     db.query_row("SELECT instance, genesis_validators_root FROM meta WHERE id = 1", [], |row| {
         let pinned = match row.get_ref(1)? {
             rusqlite::types::ValueRef::Null => None,

@@ -1,0 +1,181 @@
+//! The server on this data directory: which process, where it listens, and what it says about itself.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::sockets::listening;
+use crate::cli::ask::{Answer, get};
+use crate::config::Config;
+
+/// How long an answer may take: this is a glance.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What runs on the data directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Server {
+    /// Nothing, as far as can be seen.
+    Absent,
+    /// A process that listens nowhere: another command at work, or a server before or after its time.
+    Elsewise {
+        /// Process id.
+        pid: u32,
+    },
+    /// A server that does not answer.
+    Silent {
+        /// Process id.
+        pid: u32,
+        /// Where it listens.
+        addresses: Vec<SocketAddr>,
+    },
+    /// A server that answers.
+    Running(Running),
+}
+
+/// A server that answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Running {
+    /// Process id, if the system tells.
+    pub(super) pid: Option<u32>,
+    /// The signing API.
+    pub(super) http: Option<SocketAddr>,
+    /// Metrics and probes.
+    pub(super) metrics: SocketAddr,
+    /// Why it is not ready; `None` if it is.
+    pub(super) unready: Option<String>,
+    /// Its version.
+    pub(super) version: Option<String>,
+    /// Keys loaded, of these switched off, and keys that could not be opened.
+    pub(super) keys: [Option<u64>; 3],
+    /// Why it froze, in a word; `None` if it did not.
+    pub(super) frozen: Option<String>,
+}
+
+/// Looks for the server. `holder` has the data directory's lock; without it, the configured addresses are tried.
+pub(super) async fn find(holder: Option<u32>, config: &Config) -> Server {
+    let addresses = holder.map_or_else(|| vec![config.http.listen, config.metrics.listen], listening);
+    let host = config.http.allowed_hosts.iter().find(|name| *name != "*" && !name.eq_ignore_ascii_case("all"));
+    let host = host.map(String::as_str);
+    let (mut http, mut found) = (None, None);
+    for &address in &addresses {
+        match ask(address, host, "/readyz").await {
+            Ok(Answer { status: 200 | 503, body }) if body.contains("ready") => found = Some((address, body)),
+            // The signing API has no such path.
+            Ok(_) => http = Some(address),
+            Err(_) => {}
+        }
+    }
+    let Some((metrics, ready)) = found else {
+        return match holder {
+            None => Server::Absent,
+            Some(pid) if addresses.is_empty() => Server::Elsewise { pid },
+            Some(pid) => Server::Silent { pid, addresses },
+        };
+    };
+    let unready = ready.trim().strip_prefix("not ready: ").map(str::to_owned);
+    let text = ask(metrics, host, "/metrics").await.map_or_else(|_| String::new(), |answer| answer.body);
+    let samples = samples(&text);
+    let count = |name: &str| samples.get(name).and_then(|value| value.parse().ok());
+    Server::Running(Running {
+        pid: holder,
+        http,
+        metrics,
+        unready,
+        version: label(&text, "holdfast_build_info", "version"),
+        keys: ["holdfast_keys_loaded", "holdfast_keys_disabled", "holdfast_keys_failed"].map(count),
+        frozen: (count("holdfast_slashing_frozen") == Some(1))
+            .then(|| label(&text, "holdfast_slashing_frozen_reason", "reason").unwrap_or_else(|| "unknown".to_owned())),
+    })
+}
+
+async fn ask(address: SocketAddr, host: Option<&str>, path: &str) -> anyhow::Result<Answer> {
+    tokio::time::timeout(PATIENCE, get(address, host, path)).await?
+}
+
+/// Samples without labels.
+fn samples(text: &str) -> BTreeMap<&str, &str> {
+    text.lines()
+        .filter(|line| !line.starts_with('#') && !line.contains('{'))
+        .filter_map(|line| line.split_once(' '))
+        .collect()
+}
+
+/// The value of a label of the first sample of a metric.
+fn label(text: &str, metric: &str, name: &str) -> Option<String> {
+    let sample = text.lines().find_map(|line| line.strip_prefix(metric)?.strip_prefix('{'))?;
+    let (_, rest) = sample.split_once(&format!("{name}=\""))?;
+    rest.split_once('"').map(|(value, _)| value.to_owned())
+}
+
+impl Server {
+    /// For people.
+    pub(super) fn lines(&self) -> Vec<String> {
+        let running = match self {
+            Self::Absent => return vec!["not running on this data directory".to_owned()],
+            Self::Elsewise { pid } => {
+                return vec![format!(
+                    "process {pid} has the data directory open and listens nowhere: another command, or a server on its way"
+                )];
+            }
+            Self::Silent { pid, addresses } => {
+                let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+                return vec![format!("process {pid} listens on {} and does not answer", addresses.join(", "))];
+            }
+            Self::Running(running) => running,
+        };
+        let process = running.pid.map_or_else(
+            || "found on the configured address, perhaps of another data directory".to_owned(),
+            |pid| format!("process {pid}"),
+        );
+        let state = running.unready.as_ref().map_or_else(|| "ready".to_owned(), |why| format!("NOT READY: {why}"));
+        let version = running.version.as_deref().unwrap_or("of unknown version");
+        let mut lines = vec![format!("{state}; {process}, {version}")];
+        let http = running.http.map_or_else(|| "not found".to_owned(), |address| address.to_string());
+        lines.push(format!("signing API {http}, metrics {}", running.metrics));
+        let [loaded, disabled, failed] =
+            running.keys.map(|count| count.map_or_else(|| "?".to_owned(), |count| count.to_string()));
+        lines.push(format!("keys loaded {loaded}, of these disabled {disabled}; not opened {failed}"));
+        lines
+    }
+
+    /// For programs.
+    pub(super) fn json(&self) -> Value {
+        match self {
+            Self::Absent => Value::Null,
+            Self::Elsewise { pid } => json!({ "state": "no_server", "pid": pid }),
+            Self::Silent { pid, addresses } => json!({
+                "state": "silent", "pid": pid, "listens": addresses.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            }),
+            Self::Running(running) => {
+                let [loaded, disabled, failed] = running.keys;
+                json!({
+                    "state": if running.unready.is_none() { "ready" } else { "not_ready" },
+                    "reason": running.unready,
+                    "pid": running.pid,
+                    "version": running.version,
+                    "http": running.http.map(|address| address.to_string()),
+                    "metrics": running.metrics.to_string(),
+                    "keys": { "loaded": loaded, "disabled": disabled, "failed": failed },
+                    "frozen": running.frozen,
+                })
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_are_read() {
+        let text = "# HELP holdfast_build x\nholdfast_build_info{version=\"1.2.3\"} 1\nholdfast_keys_loaded 7\n\
+             holdfast_slashing_frozen_reason{reason=\"journal_shorter\"} 1\n";
+        assert_eq!(samples(text).get("holdfast_keys_loaded"), Some(&"7"));
+        assert_eq!(label(text, "holdfast_build_info", "version").as_deref(), Some("1.2.3"));
+        assert_eq!(label(text, "holdfast_slashing_frozen_reason", "reason").as_deref(), Some("journal_shorter"));
+        assert_eq!(label(text, "holdfast_slashing_frozen", "reason"), None);
+    }
+}
