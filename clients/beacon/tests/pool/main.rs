@@ -99,10 +99,10 @@ impl Running {
                 changes.changed().await.unwrap();
             }
         };
-        match tokio::time::timeout(PATIENCE, reached).await {
-            Ok(view) => view,
-            Err(_late) => panic!("not seen: {what}; status: {:#?}", self.pool.status().upstreams),
-        }
+        let Ok(view) = tokio::time::timeout(PATIENCE, reached).await else {
+            panic!("not seen: {what}; status: {:#?}", self.pool.status().upstreams)
+        };
+        view
     }
 
     /// Names of the candidates of a class.
