@@ -47,8 +47,9 @@ fn main() {
             std::future::pending::<()>().await;
         });
     });
-    let upstreams = others.recv().expect("the nodes are up").iter().map(|url| UpstreamConfig::from_url(url).unwrap());
-    let config = PoolConfig { upstreams: upstreams.collect(), ..PoolConfig::default() };
+    let urls = others.recv().expect("the nodes are up");
+    let upstreams = urls.iter().map(|url| UpstreamConfig::from_url(url).unwrap()).collect();
+    let config = PoolConfig { upstreams, ..PoolConfig::default() };
     let environment = Environment {
         clock: Arc::new(SystemClock),
         sink: Arc::new(NoSink),
