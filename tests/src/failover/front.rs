@@ -53,6 +53,8 @@ impl Running {
             Front::Switcher => {
                 let builder =
                     network.beacons().iter().fold(builder, |builder, url| builder.global("--beacon").global(url));
+                // This Lodestar produces and publishes blocks by routes that the standard has dropped since.
+                let builder = builder.env("HOLDFAST_SWITCHER_UNKNOWN_ROUTES", "pass");
                 (builder.arg("--switcher-listen").arg("127.0.0.1:0"), None)
             }
             Front::OwnList => (builder, None),
