@@ -18,8 +18,8 @@ pub(crate) struct SwitcherService(pub(crate) Arc<Running>);
 
 type Changed = Result<Response<ChangeResponse>, Status>;
 
-fn changed(message: String) -> Changed {
-    Ok(Response::new(ChangeResponse { message }))
+fn changed(message: String) -> Response<ChangeResponse> {
+    Response::new(ChangeResponse { message })
 }
 
 fn refused(error: &PoolError) -> Status {
@@ -43,34 +43,34 @@ impl Switcher for SwitcherService {
         let config = upstream(&request.into_inner())?;
         let name = config.name.clone();
         self.0.pool.add(config).map_err(|error| refused(&error))?;
-        changed(format!("added {name}; it serves once it has been found fit"))
+        Ok(changed(format!("added {name}; it serves once it has been found fit")))
     }
 
     async fn remove(&self, request: Request<UpstreamRequest>) -> Changed {
         let UpstreamRequest { name } = request.into_inner();
         self.0.pool.remove(&name).map_err(|error| refused(&error))?;
-        changed(format!("removed {name}; requests in progress are finished"))
+        Ok(changed(format!("removed {name}; requests in progress are finished")))
     }
 
     async fn drain(&self, request: Request<UpstreamRequest>) -> Changed {
         let UpstreamRequest { name } = request.into_inner();
         self.0.pool.drain(&name).map_err(|error| refused(&error))?;
-        changed(format!("draining {name}: it is asked nothing new"))
+        Ok(changed(format!("draining {name}: it is asked nothing new")))
     }
 
     async fn undrain(&self, request: Request<UpstreamRequest>) -> Changed {
         let UpstreamRequest { name } = request.into_inner();
         self.0.pool.undrain(&name).map_err(|error| refused(&error))?;
-        changed(format!("{name} is used again once it has been told what it missed"))
+        Ok(changed(format!("{name} is used again once it has been told what it missed")))
     }
 
     async fn prefer(&self, request: Request<PreferRequest>) -> Changed {
         let PreferRequest { name } = request.into_inner();
         self.0.pool.prefer(name.as_deref()).map_err(|error| refused(&error))?;
-        changed(match name {
+        Ok(changed(match name {
             Some(name) => format!("{name} comes first among nodes as healthy as it is"),
             None => "no node is preferred".to_owned(),
-        })
+        }))
     }
 }
 

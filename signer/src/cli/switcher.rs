@@ -99,11 +99,8 @@ fn told(document: &Value) -> String {
         None => text.push_str("no node has told its network yet\n"),
     }
     for node in switcher["upstreams"].as_array().into_iter().flatten() {
-        let marks = [("drained", "drained"), ("preferred", "preferred")]
-            .into_iter()
-            .filter(|(member, _)| node[*member] == true)
-            .map(|(_, mark)| format!(", {mark}"))
-            .collect::<String>();
+        let mark = |member: &str, shown: &'static str| if node[member] == true { shown } else { "" };
+        let marks = [mark("drained", ", drained"), mark("preferred", ", preferred")].concat();
         let _ = writeln!(
             text,
             "{}  {}{marks}, head {}, {}",
@@ -119,7 +116,7 @@ fn told(document: &Value) -> String {
             }
         }
     }
-    for node in document["execution"]["nodes"].as_array().into_iter().flatten() {
+    for node in document.pointer("/execution/nodes").and_then(Value::as_array).into_iter().flatten() {
         let _ = writeln!(
             text,
             "{}  execution, {}, block {}",

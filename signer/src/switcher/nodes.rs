@@ -65,10 +65,10 @@ pub(crate) fn consensus(entry: &UpstreamEntry) -> Result<UpstreamConfig, NodeErr
         std::fs::read(path).map_err(|source| NodeError::File { node: node(), path: path.to_owned(), source })
     };
     if let (Some(user), Some(path)) = (&entry.username, &entry.password_file) {
-        config.auth = Some(Auth::Basic { user: user.clone(), password: secret(read(path)?) });
+        config.auth = Some(Auth::Basic { user: user.clone(), password: secret(&read(path)?) });
     }
     if let Some(path) = &entry.token_file {
-        config.auth = Some(Auth::Bearer(secret(read(path)?)));
+        config.auth = Some(Auth::Bearer(secret(&read(path)?)));
     }
     if let Some(path) = &entry.ca_file {
         config.tls = TlsOptions { own_ca_pem: read(path)?, ..TlsOptions::default() };
@@ -113,8 +113,8 @@ pub(crate) const fn role(name: RoleName) -> Role {
 
 /// A file's text without one trailing line break. Bytes that are no text make a header that cannot be sent,
 /// which is an error of its own later.
-fn secret(bytes: Vec<u8>) -> Hidden {
-    let text = String::from_utf8_lossy(&bytes).into_owned();
+fn secret(bytes: &[u8]) -> Hidden {
+    let text = String::from_utf8_lossy(bytes).into_owned();
     let text = text.strip_suffix('\n').unwrap_or(&text);
     Hidden::new(text.strip_suffix('\r').unwrap_or(text).to_owned())
 }
