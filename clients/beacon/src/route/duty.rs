@@ -69,8 +69,9 @@ impl DutyChoices {
         new
     }
 
-    fn outvote(&self, key: (Epoch, Endpoint), nodes: Vec<UpstreamId>) {
-        self.lock().entry(key).or_default().outvoted = nodes;
+    /// All of these roots have been compared now, and these nodes depend on others than most.
+    fn outvote(&self, key: (Epoch, Endpoint), roots: Vec<BlockRoot>, nodes: Vec<UpstreamId>) {
+        *self.lock().entry(key).or_default() = Choice { compared: roots, outvoted: nodes };
     }
 }
 
@@ -184,8 +185,9 @@ impl Switcher {
                 "no majority, the first node's stay"
             }
         );
+        // Before it is told, so that whoever is told finds it done.
+        self.duties.outvote((epoch, endpoint), values, outvoted);
         self.pool.record_decision(Decision::general(DecisionKind::DutiesDiffer, reason).for_class(EndpointClass::Duty));
-        self.duties.outvote((epoch, endpoint), outvoted);
     }
 
     fn note_proposals(&self, good: &Good) {

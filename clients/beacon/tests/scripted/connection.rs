@@ -6,7 +6,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::sync::broadcast::error::RecvError;
 
-use super::{Answer, Body, Inner, Seen};
+use super::{Answer, Body, Inner, RAW, Seen};
 
 type Reader = BufReader<TcpStream>;
 
@@ -195,8 +195,9 @@ async fn events(stream: &mut Reader, answer: &Answer, seen: &Seen, inner: &Inner
         };
         match event {
             Ok(event) => {
+                let (raw, event) = event.strip_prefix(RAW).map_or((false, event.as_str()), |rest| (true, rest));
                 let topic = event.strip_prefix("event: ").and_then(|rest| rest.split('\n').next());
-                if topic.is_none_or(|topic| topics.iter().any(|wanted| wanted == topic)) {
+                if raw || topic.is_none_or(|topic| topics.iter().any(|wanted| wanted == topic)) {
                     stream.write_all(format!("{:x}\r\n{event}\r\n", event.len()).as_bytes()).await?;
                 }
             }

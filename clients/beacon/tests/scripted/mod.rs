@@ -69,6 +69,9 @@ impl Seen {
     }
 }
 
+/// Marks bytes that go to every stream as they are.
+pub(crate) const RAW: char = '\0';
+
 type Script = Arc<dyn Fn(&Seen) -> Answer + Send + std::marker::Sync>;
 
 /// What the node is and knows; shared with its connections.
@@ -253,7 +256,7 @@ impl ScriptedNode {
 
     /// Sends these bytes to every open event stream.
     pub fn raw_event(&self, bytes: &str) {
-        let _ = self.inner.events.send(bytes.to_owned());
+        let _ = self.inner.events.send(format!("{RAW}{bytes}"));
     }
 
     /// How many event streams are open here.

@@ -124,6 +124,11 @@ pub async fn event_stream(address: SocketAddr, topics: &str) -> EventStream {
 impl EventStream {
     /// The next event as topic and data; comments are skipped. `None` when the stream has ended.
     pub async fn next(&mut self) -> Option<(String, String)> {
+        // Heartbeats come for ever: the bound is on the event.
+        tokio::time::timeout(PATIENCE, self.next_event()).await.expect("an event in time")
+    }
+
+    async fn next_event(&mut self) -> Option<(String, String)> {
         loop {
             let record = self.next_record().await?;
             let field = |name: &str| record.lines().find_map(|line| line.strip_prefix(name)).map(str::to_owned);
