@@ -63,8 +63,6 @@ impl DutyChoices {
         let new = !choice.compared.contains(&root);
         if new {
             choice.compared.push(root);
-            // A new root is a new situation.
-            choice.outvoted.clear();
         }
         new
     }

@@ -1,5 +1,7 @@
 //! Duties: sticky, compared, never mixed.
 
+use std::sync::{Arc, OnceLock};
+
 use holdfast_beacon::DecisionKind;
 
 use crate::scripted::{Answer, ScriptedNode};
@@ -45,12 +47,19 @@ async fn when_roots_differ_the_majoritys_duties_are_given_and_it_is_told() {
     let stage = Setting::of(&ALIKE).stage().await;
     let (route, path) = attester(&stage);
     let chain = stage.nodes[0].chain().clone();
-    teach(&stage, &route, |_| chain.block_root(5, 0));
-    let sticky = stage.post(&path, r#"["1"]"#).await.json()["of"].as_str().unwrap().to_owned();
-    teach(&stage, &route, |node| chain.block_root(5, if node.name() == sticky { 1 } else { 2 }));
-    assert_eq!(stage.post(&path, r#"["1"]"#).await.json()["of"], sticky);
+    // Whoever is asked first depends on another block than the others.
+    let first = Arc::new(OnceLock::new());
+    for node in &stage.nodes {
+        let (first, name, chain) = (Arc::clone(&first), node.name().to_owned(), chain.clone());
+        node.script(&route, move |_| {
+            let alone = *first.get_or_init(|| name.clone()) == name;
+            duties(&chain.block_root(5, if alone { 1 } else { 2 }), &name)
+        });
+    }
+    let answer = stage.post(&path, r#"["1"]"#).await.json();
+    assert_eq!(answer["dependent_root"], chain.block_root(5, 1));
     eventually("the difference is noticed", || !stage.decided(DecisionKind::DutiesDiffer).is_empty()).await;
-    assert!(stage.decided(DecisionKind::DutiesDiffer)[0].contains("majority"));
+    assert!(stage.decided(DecisionKind::DutiesDiffer)[0].contains("the majority's are given"));
     for _ in 0..3 {
         let answer = stage.post(&path, r#"["1"]"#).await.json();
         assert_eq!(answer["dependent_root"], chain.block_root(5, 2), "and it stays so");
