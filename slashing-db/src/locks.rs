@@ -11,6 +11,7 @@ pub(crate) fn holder(file: &Metadata) -> Option<u32> {
 }
 
 /// Whether the system tells who holds locks.
+#[cfg(feature = "sqlite")]
 pub(crate) fn are_shown() -> bool {
     Path::new("/proc/locks").exists()
 }
