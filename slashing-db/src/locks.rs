@@ -2,6 +2,7 @@
 
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
+#[cfg(feature = "sqlite")]
 use std::path::Path;
 
 /// The process that holds an `flock` on a file, by `/proc/locks`, where the system tells.
