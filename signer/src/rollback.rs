@@ -60,18 +60,25 @@ pub(crate) fn explain(suspicion: &Suspicion, since: &str) -> Vec<String> {
     let head = |seq: u64, hash: &dyn std::fmt::Display| format!("batch {seq}, hash {hash}");
     let expected =
         suspicion.expected.map_or_else(|| "unknown".to_owned(), |expected| head(expected.seq, &expected.hash));
-    vec![
+    let mut lines = vec![
         format!("FROZEN since {since}: {}", suspicion.kind),
         "Blocks and attestations are refused, except for keys that were fenced since; all else is signed.".to_owned(),
         format!("journal end expected     {expected}"),
         format!("journal end found        {}", head(suspicion.found.seq, &suspicion.found.hash)),
+    ];
+    if suspicion.expected == Some(suspicion.found) {
+        lines.push("This signer's own journal is whole.".to_owned());
+    }
+    lines.extend([
         "What to do:".to_owned(),
         "  1. Make sure that no other signer uses these keys: stop it, and keep it stopped.".to_owned(),
         "  2. If the newest database exists elsewhere, put it here now, before the next step.".to_owned(),
         "  3. With the signer stopped, run `holdfast slashing fence`, then start it. Keys then sign only above the \
-         present, which costs at most about one epoch of attestations."
+         present, which costs at most about one epoch of attestations. Of several signers on one database, each frozen \
+         one needs its own."
             .to_owned(),
-    ]
+    ]);
+    lines
 }
 
 /// The same for programs.

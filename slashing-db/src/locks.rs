@@ -2,6 +2,7 @@
 
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
+#[cfg(feature = "sqlite")]
 use std::path::Path;
 
 /// The process that holds an `flock` on a file, by `/proc/locks`, where the system tells.
@@ -11,6 +12,7 @@ pub(crate) fn holder(file: &Metadata) -> Option<u32> {
 }
 
 /// Whether the system tells who holds locks.
+#[cfg(feature = "sqlite")]
 pub(crate) fn are_shown() -> bool {
     Path::new("/proc/locks").exists()
 }

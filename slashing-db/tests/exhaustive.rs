@@ -2,12 +2,12 @@
 //! messages up to a stated length with small slots, epochs and roots.
 //!
 //! Two things are shown for each step: what is approved is never slashable together with anything
-//! released before, and nothing is refused that EIP-3076's minimal strategy allows.
+//! released before, and nothing is refused that EIP-3076's minimal strategy allows. Through a store, each answer
+//! and the watermarks at the end are those of the rules alone. The counts are printed, past the capture of output.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
     clippy::indexing_slicing,
-    clippy::print_stdout,
     dead_code,
     unreachable_pub,
     missing_docs,
@@ -18,6 +18,7 @@
 mod oracle;
 mod support;
 
+use std::collections::HashMap;
 use std::num::NonZeroUsize;
 
 use holdfast_domain::{Epoch, PublicKey, SigningIntent, SigningRoot, Slot, Subject};
@@ -116,7 +117,7 @@ fn the_rules_over_all_sequences() {
     steps += walk(&Watermarks::default(), &mut Vec::new(), 9, &blocks);
     steps += walk(&Watermarks::default(), &mut Vec::new(), 8, &votes);
     steps += walk(&Watermarks::default(), &mut Vec::new(), 5, &mixed);
-    println!("{steps} judged steps ({} blocks, {} votes)", blocks.len(), votes.len());
+    say(&format!("rules and oracle agree on {steps} steps ({} blocks, {} votes)", blocks.len(), votes.len()));
     assert!(steps > 1_000_000, "only {steps} steps");
 }
 
@@ -151,7 +152,7 @@ fn a_floor_protects_against_everything_below_it() {
             steps += walk_above(&marks.raised_to(&floor), &before, &elsewhere, &mut Vec::new(), 2, &letters);
         }
     }
-    println!("{steps} judged steps above floors");
+    say(&format!("rules and oracle agree on {steps} steps above floors"));
     assert!(steps > 100_000, "only {steps} steps");
 }
 
@@ -209,8 +210,29 @@ enum Arrival {
     AtOnce,
 }
 
-/// Runs each sequence on a key of its own and returns the number of requests.
-async fn through(home: Home, sequences: &[Vec<Letter>], arrival: Arrival) -> usize {
+/// Histories and requests that went through a store.
+#[derive(Default)]
+struct Counts {
+    histories: usize,
+    requests: usize,
+}
+
+impl core::ops::AddAssign for Counts {
+    fn add_assign(&mut self, other: Self) {
+        self.histories += other.histories;
+        self.requests += other.requests;
+    }
+}
+
+/// Prints a line that shows although the test passes.
+fn say(line: &str) {
+    use std::io::Write as _;
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "exhaustive: {line}").unwrap();
+}
+
+/// Runs each sequence on a key of its own.
+async fn through(home: Home, sequences: &[Vec<Letter>], arrival: Arrival) -> Counts {
     let intents = Intents::new();
     let requests: usize = sequences.iter().map(Vec::len).sum();
     // A batch size that divides nothing: sequences straddle batches.
@@ -226,6 +248,7 @@ async fn through(home: Home, sequences: &[Vec<Letter>], arrival: Arrival) -> usi
         Arrival::AtOnce => std::iter::once(0..length).collect(),
     };
     let mut released: Vec<Vec<Said>> = vec![Vec::new(); sequences.len()];
+    let mut marks: HashMap<PublicKey, Watermarks> = keys.iter().map(|key| (*key, Watermarks::default())).collect();
     for round in rounds {
         let mut answers = Vec::with_capacity(sequences.len() * round.len());
         for (number, sequence) in sequences.iter().enumerate() {
@@ -237,8 +260,15 @@ async fn through(home: Home, sequences: &[Vec<Letter>], arrival: Arrival) -> usi
         for (number, letter, answer) in answers {
             let history = &mut released[number];
             let allowed = minimal_allows(history, &letter.said);
+            let marks = marks.get_mut(&keys[number]).unwrap();
+            let verdict = judge(marks, &letter.subject, &letter.root, HORIZON);
             match answer.await {
                 Ok(permit) => {
+                    let Verdict::Approve { approved, after } = verdict else {
+                        panic!("the rules refuse {:?}", letter.said)
+                    };
+                    assert_eq!(permit.approval(), approved.approval());
+                    *marks = after;
                     assert_eq!((permit.key(), permit.root()), (&keys[number], letter.root));
                     assert!(!must_not_be_released(history, &letter.said), "{history:?} then {:?}", letter.said);
                     assert!(allowed, "looser than the minimal strategy: {history:?} then {:?}", letter.said);
@@ -246,51 +276,58 @@ async fn through(home: Home, sequences: &[Vec<Letter>], arrival: Arrival) -> usi
                 }
                 Err(refusal) => {
                     assert_eq!(refusal.class(), Class::Refused, "{refusal}");
+                    let Verdict::Deny(denial) = verdict else { panic!("the rules allow {:?}", letter.said) };
+                    assert_eq!(refusal.reason(), denial.as_str());
                     assert!(!allowed, "stricter than the minimal strategy: {history:?} then {:?}", letter.said);
                 }
             }
         }
     }
+    for info in guard.list().await.unwrap() {
+        assert_eq!(info.watermarks, marks[&info.key], "{} is stored otherwise than judged", info.key);
+    }
     guard.shutdown().await;
-    requests
+    Counts { histories: sequences.len(), requests }
 }
 
-async fn all_sequences_in_turn(home: fn() -> Home) {
+async fn all_sequences_in_turn(store: &str, home: fn() -> Home) {
     let intents = Intents::new();
-    let mut requests = through(home(), &sequences(&blocks(&intents), 4), Arrival::InTurn).await;
-    requests += through(home(), &sequences(&votes(&intents, 3), 3), Arrival::InTurn).await;
-    println!("{requests} requests, each after the answer to the one before");
+    let mut counts = through(home(), &sequences(&blocks(&intents), 4), Arrival::InTurn).await;
+    counts += through(home(), &sequences(&votes(&intents, 3), 3), Arrival::InTurn).await;
+    let Counts { histories, requests } = counts;
+    say(&format!("{store}, rules and oracle agree on {histories} histories, {requests} requests one by one"));
     assert_eq!(requests, 8usize.pow(4) * 4 + 18usize.pow(3) * 3);
 }
 
-async fn all_sequences_at_once(home: fn() -> Home) {
+async fn all_sequences_at_once(store: &str, home: fn() -> Home) {
     let intents = Intents::new();
-    let mut requests = through(home(), &sequences(&blocks(&intents), 4), Arrival::AtOnce).await;
-    requests += through(home(), &sequences(&votes(&intents, NUMBERS), 3), Arrival::AtOnce).await;
-    println!("{requests} requests, many of one key within one batch");
+    let mut counts = through(home(), &sequences(&blocks(&intents), 4), Arrival::AtOnce).await;
+    counts += through(home(), &sequences(&votes(&intents, NUMBERS), 3), Arrival::AtOnce).await;
+    let Counts { histories, requests } = counts;
+    say(&format!("{store}, rules and oracle agree on {histories} histories, {requests} requests within batches"));
     assert_eq!(requests, 8usize.pow(4) * 4 + 32usize.pow(3) * 3);
 }
 
 #[tokio::test]
 async fn sqlite_over_all_sequences_in_turn() {
-    all_sequences_in_turn(|| Home::at_slot(1_000)).await;
+    all_sequences_in_turn("SQLite", || Home::at_slot(1_000)).await;
 }
 
 #[tokio::test]
 async fn sqlite_over_all_sequences_at_once() {
-    all_sequences_at_once(|| Home::at_slot(1_000)).await;
+    all_sequences_at_once("SQLite", || Home::at_slot(1_000)).await;
 }
 
 #[cfg(feature = "postgres")]
 #[tokio::test]
 async fn postgres_over_all_sequences_in_turn() {
-    all_sequences_in_turn(|| Home::on_postgres(1_000)).await;
+    all_sequences_in_turn("PostgreSQL", || Home::on_postgres(1_000)).await;
 }
 
 #[cfg(feature = "postgres")]
 #[tokio::test]
 async fn postgres_over_all_sequences_at_once() {
-    all_sequences_at_once(|| Home::on_postgres(1_000)).await;
+    all_sequences_at_once("PostgreSQL", || Home::on_postgres(1_000)).await;
 }
 
 #[test]

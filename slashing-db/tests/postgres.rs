@@ -210,6 +210,32 @@ fn of_many_signers_started_together_one_migrates() {
 }
 
 #[tokio::test]
+async fn a_running_signer_does_everything_under_the_next_schema() {
+    let home = Home::on_postgres(1_000);
+    let (guard, intents) = (home.open(), Intents::new());
+    // Everything is prepared on its connections before the change, and used after it.
+    for (round, slot) in [(0, 1), (1, 2)] {
+        register_fresh(&guard, [key(1 + 10 * round), key(2 + 10 * round)]).await;
+        until_served(&guard, &intents, slot).await;
+        guard.switch(&key(2 + 10 * round), Switch::Disable, &caller()).await.unwrap();
+        assert_eq!(guard.list().await.unwrap().len(), 2 + 2 * round as usize);
+        assert_eq!(guard.active_keys().await.unwrap().len(), 2 + 2 * round as usize);
+        assert_eq!(guard.instances().await.unwrap().len(), 1);
+        assert!(guard.fence(Some(vec![key(2)]), &caller()).await.is_ok());
+        if round == 0 {
+            let sql = "BEGIN; ALTER TABLE holdfast.validators ADD COLUMN later text; \
+                 ALTER TABLE holdfast.journal ADD COLUMN later bigint NOT NULL DEFAULT 7; \
+                 ALTER TABLE holdfast.sealed_keys ADD COLUMN later bytea; ALTER TABLE holdfast.instances ADD COLUMN later text; \
+                 ALTER TABLE holdfast.key_records ADD COLUMN later boolean NOT NULL DEFAULT false; \
+                 INSERT INTO holdfast.schema_version SELECT max(version) + 1, max(version) FROM holdfast.schema_version; COMMIT";
+            Cluster::shared().sql(&database(&home), sql).unwrap();
+        }
+    }
+    assert_eq!(guard.health(), GuardHealth::Serving);
+    guard.shutdown().await;
+}
+
+#[tokio::test]
 async fn lost_connections_are_replaced_without_a_restart() {
     let home = Home::on_postgres(1_000);
     let (guard, intents) = (home.open(), Intents::new());

@@ -56,7 +56,7 @@ pub(crate) fn measure(plan: &Plan) {
                 measured.per_second / alone.1,
                 measured.latencies.at(0.99) / alone.0
             );
-            measured.latencies.print(&name, &plain, 0.9);
+            measured.latencies.print(&name, &plain, 0.65);
         }
     }
     for server in servers {

@@ -1,6 +1,7 @@
 //! What an instance remembers of a database that it shares, besides the end of its own journal: enough to
 //! notice a server that lacks what *other* instances wrote.
 
+#[cfg(any(test, feature = "postgres"))]
 use super::RollbackKind;
 use crate::journal::{Head, InstanceId};
 
@@ -30,6 +31,7 @@ impl Landmarks {
 
     /// What shows that a server with `present` lacks what one with these landmarks had; `missing` is how many of
     /// the remembered batches of others it does not hold.
+    #[cfg(any(test, feature = "postgres"))]
     pub(crate) fn lacked_by(&self, present: &Self, missing: u64) -> Option<RollbackKind> {
         if missing > 0 {
             Some(RollbackKind::PeerLost)

@@ -43,7 +43,13 @@ pub(super) fn read(url: &str) -> Result<PgConnectOptions, String> {
             ));
         }
     }
-    let options: PgConnectOptions = url.parse().map_err(|error: sqlx::Error| error.to_string())?;
+    let parsed: sqlx::Result<PgConnectOptions> = url.parse();
+    let options = parsed.map_err(|error| match error.to_string() {
+        text if text.contains("ssl_mode") => {
+            "sslmode must be disable, prefer, require, verify-ca or verify-full".to_owned()
+        }
+        text => text,
+    })?;
     check_tls(&options)?;
     Ok(options)
 }
@@ -175,7 +181,7 @@ mod tests {
                 "/nowhere/ca x.crt cannot be read",
             ),
             ("postgres://u@h/db?sslcert=/etc/hosts", "together"),
-            ("postgres://u@h/db?sslmode=full", "sslmode"),
+            ("postgres://u@h/db?sslmode=full", "sslmode must be"),
             ("postgres://u:hunter2@h/db?passwort=hunter2", "no parameter \"passwort\""),
             ("postgres://u:hunter2@h/db?connect_timeout=5", "database.connect_timeout_ms"),
         ];
