@@ -45,7 +45,7 @@ async fn reads_pass_through_untouched_and_batches_keep_their_order() {
     let answers = answer.json();
     let codes: Vec<_> = answers.as_array().unwrap().iter().map(|one| one["error"]["code"].as_i64()).collect();
     assert_eq!(codes, [None, Some(-32601), None, Some(-32600)], "{text}");
-    let asked: Vec<String> = node.seen("POST /").iter().map(|seen| seen.text()).collect();
+    let asked: Vec<String> = node.seen("POST /").iter().map(scripted::Seen::text).collect();
     assert!(asked.iter().any(|text| text.contains(r#""params":[{"to":"0x1"},"latest"]"#)), "{asked:?}");
     assert!(asked.iter().all(|text| !text.contains("admin_peers")), "{asked:?}");
 }
@@ -58,7 +58,7 @@ async fn nodes_that_are_behind_syncing_or_elsewhere_are_not_read() {
     let elsewhere = http_node(|method| raw(if method == "eth_chainId" { "\"0x5\"" } else { "\"bad\"" })).await;
     let alone = http_node(|method| raw(if method == "net_peerCount" { "\"0x0\"" } else { "\"bad\"" })).await;
     let twin = http_node(|_| raw("\"good\"")).await;
-    let nodes = [&good, &behind, &syncing, &elsewhere, &alone, &twin].map(|node| node_config(node)).to_vec();
+    let nodes = [&good, &behind, &syncing, &elsewhere, &alone, &twin].map(node_config).to_vec();
     let pool = pool(nodes, Policy::RoundRobin).await;
     let health: Vec<&str> = pool.status().nodes.iter().map(|node| node.health).collect();
     assert_eq!(health, ["healthy", "lagging", "syncing", "other_chain", "no_peers", "healthy"]);

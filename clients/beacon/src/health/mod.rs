@@ -189,7 +189,7 @@ const fn liveness(tier: Liveness) -> HealthTier {
 
 const fn sync(tier: SyncTier) -> HealthTier {
     match tier {
-        SyncTier::Unknown | SyncTier::Syncing => HealthTier::LastResort,
+        SyncTier::Unknown | SyncTier::Syncing | SyncTier::Stalled => HealthTier::LastResort,
         SyncTier::FarBehind => HealthTier::FarBehind,
         SyncTier::Behind => HealthTier::Behind,
         SyncTier::Near => HealthTier::Impaired,
@@ -270,6 +270,8 @@ const fn sync_rule(tier: SyncTier, need: Need) -> Eligibility {
         (SyncTier::Unknown | SyncTier::Syncing, Need::Send | Need::Safety | Need::Head | Need::Read | Need::Stream) => {
             Eligibility::LastResort
         }
+        // Without anybody's duties a chain that stands still would do so for good.
+        (SyncTier::Stalled, _) => Eligibility::LastResort,
         (SyncTier::FarBehind | SyncTier::Behind | SyncTier::Near | SyncTier::AtHead, _) => Eligibility::Yes,
     }
 }

@@ -71,6 +71,8 @@ tiers! {
         Unknown = "head unknown",
         /// More than 16 slots.
         Syncing = "more than 16 slots behind",
+        /// It calls itself syncing and is more than 16 slots behind the clock, but nobody is further.
+        Stalled = "far behind the clock, as everybody",
         /// 9 to 16 slots.
         FarBehind = "9-16 slots behind",
         /// 5 to 8 slots.
@@ -149,12 +151,14 @@ impl SyncTier {
     /// How far a node's head is behind the pool's best verified head and behind the clock.
     ///
     /// A node that says it is in sync is not taken out for being behind the clock alone, because then
-    /// the whole network may stand still; behind the pool it is.
+    /// the whole network may stand still; behind the pool it is. One that calls itself syncing while nobody
+    /// is further is the last resort: implementations differ in what they say of a chain that stands still.
     pub fn of(head: Slot, pool_best: Option<Slot>, clock: Option<Slot>, sync: SyncClaim) -> Self {
         let behind = |other: Option<Slot>| other.map_or(0, |other| other.0.saturating_sub(head.0));
         let pool = Self::from_distance(behind(pool_best));
         let clock = Self::from_distance(behind(clock));
         match sync {
+            SyncClaim::Syncing if pool == Self::AtHead && clock == Self::Syncing => Self::Stalled,
             SyncClaim::Syncing => pool.min(clock).min(Self::Near),
             SyncClaim::Synced => pool.min(clock.max(Self::FarBehind)),
         }
@@ -300,7 +304,8 @@ mod tests {
         assert_eq!(of(100, Some(Slot(104)), None, Synced), SyncTier::Near);
         assert_eq!(of(100, Some(Slot(200)), Some(Slot(200)), Synced), SyncTier::Syncing, "stuck behind the others");
         assert_eq!(of(100, Some(Slot(100)), Some(Slot(200)), Synced), SyncTier::FarBehind, "the network stands still");
-        assert_eq!(of(100, Some(Slot(100)), Some(Slot(200)), Syncing), SyncTier::Syncing);
+        assert_eq!(of(100, Some(Slot(100)), Some(Slot(200)), Syncing), SyncTier::Stalled, "nobody is further");
+        assert_eq!(of(100, Some(Slot(102)), Some(Slot(200)), Syncing), SyncTier::Syncing, "somebody is");
         assert_eq!(of(100, Some(Slot(100)), Some(Slot(100)), Syncing), SyncTier::Near, "it says so itself");
         assert_eq!(of(100, Some(Slot(90)), Some(Slot(99)), Synced), SyncTier::AtHead, "ahead of the others");
         for (slots, tier) in [

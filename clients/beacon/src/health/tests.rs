@@ -79,7 +79,7 @@ fn a_worse_observation_never_gives_a_better_health_or_eligibility() {
             }
         }
     }
-    assert_eq!(combinations, 3 * 4 * 5 * 6 * 2 * 2 * 4 * 3 * 2 * 4);
+    assert_eq!(combinations, 3 * 4 * 5 * 7 * 2 * 2 * 4 * 3 * 2 * 4);
 }
 
 #[test]

@@ -41,7 +41,10 @@ impl Pool {
         let winner = elect(&self.lock(), self.config.expected.as_ref());
         // From here on the first node to answer decides, if none has.
         self.pinned.send_replace(true);
-        let Some((name, facts)) = winner else { return };
+        let Some((name, facts)) = winner else {
+            self.warn_of_strangers();
+            return;
+        };
         let network = match PinnedNetwork::new(facts) {
             Ok(network) => Arc::new(network),
             Err(error) => {
@@ -65,6 +68,21 @@ impl Pool {
             state.network = Some(network);
             state.settling_until = Some(Instant::now() + grace);
         });
+    }
+
+    /// Nodes have told their network, and none is on the expected one.
+    fn warn_of_strangers(&self) {
+        let Some(expected) = &self.config.expected else { return };
+        let state = self.lock();
+        for (member, told) in state.members.values().filter_map(|member| Some((member, member.told.as_ref()?))) {
+            tracing::warn!(
+                upstream = %member.upstream.name(),
+                genesis_validators_root = %told.genesis.genesis_validators_root,
+                expected = ?expected.genesis_validators_root,
+                expected_genesis_fork_version = ?expected.genesis_fork_version,
+                "this upstream is on another network than the expected one; without one on it nothing is served"
+            );
+        }
     }
 
     /// Says at start who is there and who is not.

@@ -15,12 +15,15 @@ use crate::class::EndpointClass;
 use crate::decision::{Decision, DecisionKind};
 use crate::health::{
     Admission, Agreement, BlockTree, ChainView, Compatibility, ExecutionTier, GroupId, Grouping, Health, HealthTier,
-    Hysteresis, HysteresisPolicy, Liveness, Move, NodeNetwork, Observation, PayloadTier, PeerTier, ProbeHistory,
-    StreamTier, SyncClaim, SyncTier, Verdict, compare,
+    Hysteresis, HysteresisPolicy, Liveness, Move, NodeNetwork, Observation, PayloadTier, PeerTier, PerformanceTier,
+    ProbeHistory, StreamTier, SyncClaim, SyncTier, Verdict, compare,
 };
 use crate::network::PinnedNetwork;
 use crate::upstream::{Upstream, UpstreamConfig, UpstreamId, UpstreamName};
 use crate::version::{NodeVersion, Vendor};
+
+/// Slots for which the head of a node that has gone proves that the chain goes on.
+const FRONT_SLOTS: u64 = 32;
 
 /// Now, in the words of the network.
 #[derive(Debug, Clone, Copy)]
@@ -254,12 +257,18 @@ impl State {
         }
         let groups = self.groups();
         let best = self.best_head(&groups, now);
+        let front = self.front(best, now);
         let newest_event = self.members.values().filter(|m| m.stream.is_some()).filter_map(|m| m.last_head_event).max();
         let settling = self.is_settling();
+        // Late is meant in comparison: with all of them late it is the machine or the network in between.
+        let mut usable = self.members.values().filter(|member| member.usable()).peekable();
+        let all_late = usable.peek().is_some() && usable.all(|m| m.upstream.performance() == PerformanceTier::Late);
         let mut nodes = Vec::with_capacity(self.members.len());
         for member in self.members.values_mut() {
             let grouping = groups.get(&member.upstream.id()).copied();
-            let seen = observe(member, grouping, best, newest_event, now);
+            let seen = observe(member, grouping, front, newest_event, now);
+            let performance = if all_late { PerformanceTier::OnTime } else { seen.performance };
+            let seen = Observation { performance, ..seen };
             let raw = Health::of(&seen);
             presence(member, raw, settling, config.replay, now, &mut out);
             let slot = now.map_or(Slot(0), |now| now.slot);
@@ -341,12 +350,22 @@ impl State {
             heads.filter(|head| head.payload == crate::chain::PayloadStatus::Verified && head.slot.0 <= newest);
         verified.max_by_key(|head| (head.slot, head.root))
     }
+
+    /// How far the chain is known to be. A node that has gone counts for an epoch of slots after its head:
+    /// the chain that it was on goes on without it, and is not taken for one that stands still.
+    fn front(&self, best: Option<HeadRef>, now: Option<Moment>) -> Option<Slot> {
+        let Some(Moment { slot: now, .. }) = now else { return best.map(|best| best.slot) };
+        let recent = |slot: &Slot| *slot <= now && now.0.saturating_sub(slot.0) <= FRONT_SLOTS;
+        let gone = self.members.values().filter(|m| !m.usable() && m.compatibility() > Compatibility::Unknown);
+        let known = gone.filter_map(|member| Some(member.head?.slot)).filter(recent).max();
+        best.map(|best| best.slot).max(known)
+    }
 }
 
 fn observe(
     member: &Member,
     grouping: Option<Grouping>,
-    best: Option<HeadRef>,
+    front: Option<Slot>,
     newest_event: Option<Slot>,
     now: Option<Moment>,
 ) -> Observation {
@@ -355,7 +374,7 @@ fn observe(
             // An event may be ahead of the last probe.
             let head = member.head.map_or(report.head_slot, |head| head.slot.max(report.head_slot));
             let clock = now.map(|now| now.slot);
-            let sync = SyncTier::of(head, best.map(|best| best.slot), clock, report.claim);
+            let sync = SyncTier::of(head, front, clock, report.claim);
             (sync, report.payload, report.execution)
         });
     let optimistic_head = member.head.is_some_and(|head| head.payload == crate::chain::PayloadStatus::Optimistic);

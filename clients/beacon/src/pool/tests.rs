@@ -1,7 +1,8 @@
 //! The pool's conclusions without a network: facts are told directly, the clock stands where a test puts it.
 //!
 //! Proves: a future fork warns and then gates; stale events, other checkpoints and heads from the future are
-//! noticed; addresses behind a name come at once and go slowly.
+//! noticed; addresses behind a name come at once and go slowly; a chain that stands still and a machine that is
+//! slow with everybody leave somebody to serve.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -63,13 +64,22 @@ impl Stand {
     }
 
     fn probe(&self, id: u16, head: u64) {
+        self.claim(id, head, SyncClaim::Synced);
+    }
+
+    fn claim(&self, id: u16, head: u64, claim: SyncClaim) {
         let report = SyncReport {
             head_slot: Slot(head),
-            claim: SyncClaim::Synced,
+            claim,
             payload: PayloadTier::Verified,
             execution: ExecutionTier::Online,
         };
         self.pool.probe_answered(UpstreamId(id), Duration::from_millis(1), report);
+    }
+
+    /// Who is asked for votes.
+    fn voters(&self) -> Vec<u16> {
+        self.pool.view().everyone(VOTE).iter().map(|node| node.id().0).collect()
     }
 
     fn tiers(&self) -> Vec<HealthTier> {
@@ -199,4 +209,50 @@ async fn addresses_come_at_once_and_go_after_three_look_ups_without_them() {
     }
     assert_eq!(stand.pool.reconcile(&name, &addresses(&[1, 2])), [UpstreamId(3)], "numbers are not used again");
     assert_eq!(stand.pool.view().nodes()[1].upstream.name().as_str(), "service/10.0.0.1:5052");
+}
+
+#[tokio::test]
+async fn when_the_chain_stands_still_the_foremost_nodes_serve_whatever_they_call_it() {
+    for (claim, tier) in [(SyncClaim::Syncing, HealthTier::LastResort), (SyncClaim::Synced, HealthTier::FarBehind)] {
+        let stand = Stand::told(3);
+        for (id, head) in [(0, 900), (1, 900), (2, 870)] {
+            stand.claim(id, head, claim);
+        }
+        assert_eq!(stand.voters(), [0, 1], "the third is behind the others");
+        assert_eq!(stand.tiers(), [tier, tier, HealthTier::LastResort]);
+    }
+}
+
+#[tokio::test]
+async fn a_syncing_node_serves_no_duty_while_somebody_is_or_just_was_ahead() {
+    let stand = Stand::told(2);
+    stand.claim(0, 900, SyncClaim::Syncing);
+    stand.probe(1, 1_000);
+    assert_eq!(stand.voters(), [1]);
+    for _ in 0..2 {
+        stand.pool.update(|state| {
+            if let Some(member) = state.members.get_mut(&UpstreamId(1)) {
+                member.probes.unanswered();
+            }
+        });
+    }
+    stand.claim(0, 901, SyncClaim::Syncing);
+    assert_eq!(stand.voters(), [1], "the chain is known to go on");
+    stand.at(1_033);
+    stand.claim(0, 901, SyncClaim::Syncing);
+    assert_eq!(stand.voters(), [0], "an epoch later nobody knows");
+}
+
+#[tokio::test]
+async fn late_is_who_is_later_than_others() {
+    let stand = Stand::told(2);
+    (0..2).for_each(|id| stand.probe(id, 1_000));
+    let late = |id: usize| {
+        stand.pool.view().nodes()[id].upstream.be_late();
+        (0..2).for_each(|id| stand.probe(id, 1_000));
+    };
+    late(0);
+    assert_eq!(stand.tiers(), [HealthTier::Impaired, HealthTier::Good]);
+    late(1);
+    assert_eq!(stand.tiers()[1], HealthTier::Good, "all are late: the machine is slow");
 }

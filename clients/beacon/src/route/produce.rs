@@ -65,7 +65,7 @@ impl Switcher {
             let until = if candidates.is_empty() { hard } else { soft };
             let Ok(Some((node, told))) = tokio::time::timeout_at(until, asked.next()).await else { break };
             match told {
-                Ok(answer) => match self.examine(slot, &node, answer) {
+                Ok(answer) => match self.examine(endpoint, slot, &node, answer) {
                     Ok(candidate) => candidates.push(candidate),
                     Err(reason) => {
                         self.discard(node.upstream.name(), &reason);
@@ -87,8 +87,17 @@ impl Switcher {
     }
 
     /// Reads a block and judges it by itself.
-    fn examine(&self, slot: Slot, node: &Arc<NodeView>, answer: CollectedAnswer) -> Result<Candidate, String> {
+    fn examine(
+        &self,
+        endpoint: Endpoint,
+        slot: Slot,
+        node: &Arc<NodeView>,
+        answer: CollectedAnswer,
+    ) -> Result<Candidate, String> {
         let headers = block_headers(&answer.headers);
+        // The route of before v3 says it itself.
+        let blinding = if endpoint == Endpoint::ProduceBlinded { Blinding::Blinded } else { headers.blinding };
+        let headers = BlockHeaders { blinding, ..headers };
         let fork =
             answer.headers.get("eth-consensus-version").and_then(|value| value.to_str().ok()).unwrap_or_default();
         let fork = fork.to_ascii_lowercase();

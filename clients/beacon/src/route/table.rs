@@ -161,6 +161,7 @@ rows! {
     SyncCommittees       GET  BigRead  HedgedLate No      ["/eth/v1/beacon/states/{state_id}/sync_committees"];
     Randao               GET  Read     Hedged     No      ["/eth/v1/beacon/states/{state_id}/randao"];
     ProposerLookahead    GET  BigRead  HedgedLate Answer  ["/eth/v1/beacon/states/{state_id}/proposer_lookahead"];
+    ExpectedWithdrawals  GET  Read     Hedged     Answer  ["/eth/v1/builder/states/{state_id}/expected_withdrawals"];
     PendingQueues        GET  BigRead  HedgedLate Answer  [
         "/eth/v1/beacon/states/{state_id}/pending_deposits",
         "/eth/v1/beacon/states/{state_id}/pending_partial_withdrawals",
@@ -210,6 +211,8 @@ rows! {
         "/eth/v1/beacon/pool/payload_attestations"
     ];
 
+    ProduceV2            GET  Produce  Produce    Answer  ["/eth/v2/validator/blocks/{slot}", "/eth/v1/validator/blocks/{slot}"];
+    ProduceBlinded       GET  Produce  Produce    Answer  ["/eth/v1/validator/blinded_blocks/{slot}"];
     ProduceV3            GET  Produce  Produce    Answer  ["/eth/v3/validator/blocks/{slot}"];
     ProduceV4            GET  Produce  Produce    Answer  ["/eth/v4/validator/blocks/{slot}"];
     PublishBlock         POST Publish  PublishBlock   Request ["/eth/v2/beacon/blocks", "/eth/v1/beacon/blocks"];
@@ -246,7 +249,7 @@ rows! {
     Blobs                GET  Bulk     Bulk       Answer  [
         "/eth/v1/beacon/blob_sidecars/{block_id}", "/eth/v1/beacon/blobs/{block_id}"
     ];
-    DebugState           GET  Bulk     Bulk       Answer  ["/eth/v2/debug/beacon/states/{state_id}"];
+    DebugState           GET  Bulk     Bulk       Answer  ["/eth/v2/debug/beacon/states/{state_id}", "/eth/v1/debug/beacon/states/{state_id}"];
     Debug                GET  Bulk     Bulk       Answer  [
         "/eth/v2/debug/beacon/heads", "/eth/v1/debug/beacon/heads", "/eth/v1/debug/fork_choice",
         "/eth/v1/debug/beacon/data_column_sidecars/{block_id}"

@@ -147,6 +147,13 @@ impl Upstream {
         self.lock().performance.tier(self.signal.slot())
     }
 
+    /// As if duties had been answered too late, often enough to count.
+    #[cfg(test)]
+    pub(crate) fn be_late(&self) {
+        let slot = self.signal.slot();
+        (0..10).for_each(|_| self.lock().performance.missed(EndpointClass::AttestationData, slot));
+    }
+
     /// Late calls of one class in the last slots.
     pub(crate) fn late(&self, class: EndpointClass) -> LateShare {
         self.lock().performance.late(class, self.signal.slot())

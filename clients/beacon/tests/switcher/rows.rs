@@ -23,7 +23,7 @@ pub fn example(endpoint: Endpoint, chain: &Chain, slot: u64) -> (String, &'stati
         Endpoint::AttestationData | Endpoint::PayloadAttestationData => format!("?slot={slot}&committee_index=0"),
         Endpoint::AggregateAttestation => format!("?slot={slot}&attestation_data_root={root}&committee_index=0"),
         Endpoint::SyncContribution => format!("?slot={slot}&subcommittee_index=2&beacon_block_root={root}"),
-        Endpoint::ProduceV3 => "?randao_reveal=0x00".to_owned(),
+        Endpoint::ProduceV2 | Endpoint::ProduceBlinded | Endpoint::ProduceV3 => "?randao_reveal=0x00".to_owned(),
         Endpoint::ProduceV4 => "?randao_reveal=0x00&include_payload=false".to_owned(),
         Endpoint::Events => "?topics=head".to_owned(),
         _ => String::new(),
@@ -52,7 +52,9 @@ fn good(endpoint: Endpoint, chain: &Chain, slot: u64) -> Answer {
         Endpoint::PayloadAttestationData => Answer::json(payload_json(&root, slot, true)),
         Endpoint::AggregateAttestation => Answer::json(crate::submit::aggregate_json(chain, slot, "0x0b")),
         Endpoint::SyncContribution => Answer::json(crate::submit::contribution_json(slot, &root, "0x01")),
-        Endpoint::ProduceV3 | Endpoint::ProduceV4 => block_json(chain, slot, "aa", 5),
+        Endpoint::ProduceV2 | Endpoint::ProduceBlinded | Endpoint::ProduceV3 | Endpoint::ProduceV4 => {
+            block_json(chain, slot, "aa", 5)
+        }
         Endpoint::Liveness => Answer::json(r#"{"data":[{"index":"1","is_live":false}]}"#),
         Endpoint::AttesterDuties | Endpoint::ProposerDutiesV1 | Endpoint::ProposerDutiesV2 | Endpoint::PtcDuties => {
             Answer::json(format!(r#"{{"dependent_root":"{root}","execution_optimistic":false,"data":[]}}"#))
