@@ -73,7 +73,7 @@ fn nodes_are_added_drained_preferred_and_removed_without_a_restart() {
     let mode = std::fs::metadata(data.join("admin.sock")).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
 
-    assert_eq!(names(&document(&data)), [name.clone()]);
+    assert_eq!(names(&document(&data)), std::slice::from_ref(&name));
     let added = switcher(&data, &["add", &second, "--name", "second", "--tier", "1", "--role", "submit"]);
     assert!(added.status.success(), "{}", String::from_utf8_lossy(&added.stderr));
     let status = document(&data);
@@ -98,7 +98,7 @@ fn nodes_are_added_drained_preferred_and_removed_without_a_restart() {
     assert!(metrics.contains(r#"holdfast_switcher_decisions_total{kind="drained"} 1"#), "{metrics}");
 
     assert!(switcher(&data, &["remove", "second"]).status.success());
-    assert_eq!(names(&document(&data)), [name.clone()]);
+    assert_eq!(names(&document(&data)), std::slice::from_ref(&name));
     for (arguments, code) in [
         (&["remove", "second"][..], 1),
         (&["remove", &name], 1),

@@ -53,8 +53,6 @@ impl Running {
             Front::Switcher => {
                 let builder =
                     network.beacons().iter().fold(builder, |builder, url| builder.global("--beacon").global(url));
-                // This Lodestar produces and publishes blocks by routes that the standard has dropped since.
-                let builder = builder.env("HOLDFAST_SWITCHER_UNKNOWN_ROUTES", "pass");
                 (builder.arg("--switcher-listen").arg("127.0.0.1:0"), None)
             }
             Front::OwnList => (builder, None),
@@ -182,10 +180,10 @@ impl Drop for Nginx {
 
 /// Round robin, the next node on errors and on silence, event streams unbuffered.
 fn configure(dir: &Path, port: u16, nodes: &[String]) {
-    let servers: String = nodes
-        .iter()
-        .map(|url| format!("    server {} max_fails=1 fail_timeout=5s;\n", url.trim_start_matches("http://")))
-        .collect();
+    let mut servers = String::new();
+    for url in nodes {
+        servers.push_str(&format!("    server {} max_fails=1 fail_timeout=5s;\n", url.trim_start_matches("http://")));
+    }
     let dir_text = text(dir);
     let config = format!(
         "daemon off;\npid {dir_text}/nginx.pid;\nerror_log {dir_text}/error.log;\nworker_processes 1;\n\
