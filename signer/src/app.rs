@@ -17,6 +17,7 @@ use holdfast_slashing_db::{CallerId, FreezeReason, Guard};
 use prometheus_client::metrics::gauge::Gauge;
 use tracing::{info, warn};
 
+use crate::admin;
 use crate::config::{Config, SignatureCheck};
 use crate::custody::{Custody, CustodyError};
 use crate::drain::{Tasks, Unfinished};
@@ -26,6 +27,7 @@ use crate::keymanager::{KeyManager, Token};
 use crate::loader::KeyLoader;
 use crate::metrics::Metrics;
 use crate::pipeline::{KeysReady, Signer};
+use crate::switcher::{CrossChecker, Running};
 
 /// Connections of the metrics listener: a few scrapers and probes.
 const METRICS_CONNECTIONS: usize = 64;
@@ -90,6 +92,8 @@ pub(crate) struct App {
     loader: Arc<KeyLoader>,
     guard: Guard,
     backend: LocalBackend,
+    /// The switcher, where it runs in this process.
+    running: Option<Arc<Running>>,
     tasks: Tasks,
     /// The metrics listener's, which is the last to stop: until then it says that the process is unready.
     probe_tasks: Tasks,
@@ -118,12 +122,16 @@ impl App {
         sockets: Sockets,
         clock: Arc<dyn Clock>,
         keymanager_token: Option<Token>,
+        running: Option<Arc<Running>>,
     ) -> Result<Self, SignError> {
         let backend = LocalBackend::start(local_options(config))?;
         let guard = custody.guard.clone();
         let genesis = custody.genesis_validators_root;
         let (tasks, probe_tasks) = (Tasks::new(), Tasks::new());
         let metrics = Arc::new(Metrics::new(|registry| {
+            if let Some(running) = &running {
+                running.register(registry);
+            }
             let registry = registry.sub_registry_with_prefix("holdfast");
             guard.metrics().register(registry);
             backend.metrics().register(registry);
@@ -134,6 +142,9 @@ impl App {
             keyring: ArcSwap::from_pointee(Keyring::new()),
             keys_ready: KeysReady::default(),
             metrics: Arc::clone(&metrics),
+            cross_check: running
+                .as_ref()
+                .map(|running| CrossChecker::new(Arc::clone(&running.pool), config.switcher.cross_check)),
             timeout: Duration::from_secs(config.http.request_timeout_seconds.get()),
             next_request: AtomicU64::new(1),
         });
@@ -181,7 +192,10 @@ impl App {
         tasks.spawn(crate::follow::watch(Arc::clone(&loader), tasks.stopping()));
         let shutdown_delay = Duration::from_secs(config.http.shutdown_delay_seconds);
         let drain_timeout = Duration::from_secs(config.http.drain_timeout_seconds.get());
-        Ok(Self { api, loader, guard, backend, tasks, probe_tasks, shutdown_delay, drain_timeout })
+        if let Some(running) = &running {
+            admin::live_control(config, running, &tasks);
+        }
+        Ok(Self { api, loader, guard, backend, running, tasks, probe_tasks, shutdown_delay, drain_timeout })
     }
 
     /// Opens the stored keys. Requests are answered 503 until this is done.
@@ -212,6 +226,9 @@ impl App {
         let cut_off = self.api.in_flight();
         if let Err(Unfinished { tasks }) = drained {
             warn!(tasks, cut_off, seconds = self.drain_timeout.as_secs(), "not everything finished in time");
+        }
+        if let Some(running) = &self.running {
+            running.stop().await;
         }
         self.guard.shutdown().await;
         self.backend.shutdown();

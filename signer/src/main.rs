@@ -4,6 +4,7 @@
 //! This file only starts the command line. [`app`] is where a server is put together,
 //! [`pipeline`] is the walk of a request, [`cli`] holds the commands.
 
+mod admin;
 mod app;
 mod cli;
 mod clock;
@@ -18,6 +19,7 @@ mod metrics;
 mod outcome;
 mod pipeline;
 mod rollback;
+mod switcher;
 mod telemetry;
 
 use std::process::ExitCode;

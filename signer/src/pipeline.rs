@@ -20,6 +20,7 @@ use tracing::{Instrument, Span, debug_span, info, warn};
 use crate::clock::Stopwatch;
 use crate::metrics::{Metrics, Outcome};
 use crate::outcome::chain;
+use crate::switcher::{CrossChecker, Unconfirmed};
 
 /// Why a request got no signature.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +34,9 @@ pub(crate) enum Rejection {
     /// No such key is loaded yet.
     #[error("keys are still loading; send the request again in a moment")]
     KeysLoading,
+    /// The consensus clients do not confirm the vote, and the configuration wants them to.
+    #[error(transparent)]
+    Unconfirmed(#[from] Unconfirmed),
     /// The guard gave no permit.
     #[error(transparent)]
     Refused(#[from] Refusal),
@@ -54,6 +58,7 @@ impl Rejection {
             Self::Intent(error) => error.reason(),
             Self::UnknownKey(_) => "unknown_key",
             Self::KeysLoading => "keys_loading",
+            Self::Unconfirmed(unconfirmed) => unconfirmed.reason(),
             Self::Refused(refusal) => refusal.reason(),
             Self::Backend(error) => error.reason(),
             Self::TimedOut { .. } => "timed_out",
@@ -64,7 +69,8 @@ impl Rejection {
     fn outcome(&self) -> Outcome {
         match self {
             Self::Intent(_) | Self::UnknownKey(_) => Outcome::Invalid,
-            Self::KeysLoading | Self::TimedOut { .. } => Outcome::Unavailable,
+            Self::KeysLoading | Self::TimedOut { .. } | Self::Unconfirmed(Unconfirmed::Unknown) => Outcome::Unavailable,
+            Self::Unconfirmed(Unconfirmed::Disagreed) => Outcome::Refused,
             Self::Refused(refusal) => match refusal.class() {
                 Class::Refused => Outcome::Refused,
                 Class::Overloaded | Class::Unavailable => Outcome::Unavailable,
@@ -105,6 +111,8 @@ pub(crate) struct Signer {
     pub(crate) keys_ready: KeysReady,
     /// Where everything is counted.
     pub(crate) metrics: Arc<Metrics>,
+    /// Asks the consensus clients about votes, where the switcher runs in this process.
+    pub(crate) cross_check: Option<CrossChecker>,
     /// Longest time for one signature.
     pub(crate) timeout: Duration,
     /// Numbers requests in logs.
@@ -149,6 +157,9 @@ impl Signer {
         let kind = intent.subject().kind();
         record_date(intent.subject());
         let active = self.keyring.load().get(&key).ok_or_else(|| self.absent(key))?;
+        if let Some(cross_check) = &self.cross_check {
+            cross_check.check(message).await?;
+        }
 
         let protection = Stopwatch::start();
         let permit = match self.guard.authorize(intent, caller.clone()).await {

@@ -13,15 +13,14 @@
 )]
 
 mod balancer;
-mod client;
-mod network;
+
 mod rolling;
 mod signer;
 mod single;
 
 use std::time::Instant;
 
-use network::{ChainStatus, Network};
+use holdfast_tests::devnet::{ChainStatus, Network};
 
 /// A fork in each of the first epochs, so that every fork's requests are signed.
 const FORKS: &str = "altair=1,bellatrix=2,capella=3";

@@ -15,11 +15,11 @@ use holdfast_tests::world::copy_private;
 use serde_json::json;
 
 use crate::balancer::{Balancer, LOAD_AGENT, Passed};
-use crate::client::{ClientLog, Published};
-use crate::network::Network;
 use crate::signer::{Answers, Signer, later};
 use crate::single::Left;
 use crate::{FINALITY_SECONDS, Phases, SLOTS_PER_EPOCH, assert_nothing_slashable};
+use holdfast_tests::client_log::{ClientLog, Published};
+use holdfast_tests::devnet::Network;
 
 /// Where in a slot each instance is restarted: while a block is proposed, while votes are signed, while they are
 /// aggregated, and between.

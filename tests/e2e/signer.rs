@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use holdfast_tests::harness::{Builder, Server, holdfast_ok};
 use serde_json::Value;
 
-use crate::network::Network;
+use holdfast_tests::devnet::Network;
 
 /// Block slot, source epoch and target epoch of a key; `None` before the first signature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,9 +8,9 @@ use holdfast_tests::harness::Server;
 use holdfast_tests::http::once;
 use serde_json::json;
 
-use crate::network::Network;
 use crate::signer::{Answers, Signer, Watermark, Watermarks, later};
 use crate::{FINALITY_SECONDS, Phases, SLOTS_PER_EPOCH, assert_nothing_slashable, assert_votes};
+use holdfast_tests::devnet::Network;
 
 /// First finalized epoch to reach: 32 slots of 2 s after genesis on a healthy chain.
 const FINALIZED_BEFORE_KILLS: u64 = 2;

@@ -17,6 +17,9 @@ use crate::http::{Client, Response, once};
 /// How long a server may take to say it is ready.
 const START_LIMIT: Duration = Duration::from_mins(1);
 
+/// Stands for a listener that a process does not have.
+const UNUSED: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 1);
+
 /// The binary under test: `HOLDFAST_BIN`, else the release build.
 pub fn binary() -> PathBuf {
     let path = std::env::var_os("HOLDFAST_BIN").map_or_else(
@@ -154,7 +157,10 @@ impl Builder {
         let address = |name: &str| -> Result<SocketAddr, String> {
             value[name].as_str().and_then(|text| text.parse().ok()).ok_or_else(|| format!("no {name} in {value}"))
         };
-        Ok(Server { http: address("http")?, metrics: address("metrics")?, child: Some(child), log })
+        let switcher = address("switcher").ok();
+        // Without a signer there is no signing API: any request to it fails.
+        let http = address("http").or_else(|missing| if switcher.is_some() { Ok(UNUSED) } else { Err(missing) })?;
+        Ok(Server { http, metrics: address("metrics")?, switcher, child: Some(child), log })
     }
 }
 
@@ -162,6 +168,7 @@ impl Builder {
 pub struct Server {
     http: SocketAddr,
     metrics: SocketAddr,
+    switcher: Option<SocketAddr>,
     child: Option<Child>,
     log: Arc<Mutex<String>>,
 }
@@ -178,6 +185,14 @@ impl Server {
     /// Where metrics and probes listen.
     pub fn metrics_addr(&self) -> SocketAddr {
         self.metrics
+    }
+    /// Where the switcher listens; panics if it does not run.
+    pub fn switcher_addr(&self) -> SocketAddr {
+        self.switcher.expect("the switcher runs in this process")
+    }
+    /// Whether the switcher runs in this process.
+    pub fn has_switcher(&self) -> bool {
+        self.switcher.is_some()
     }
     /// Process id.
     pub fn pid(&self) -> u32 {

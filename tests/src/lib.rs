@@ -1,6 +1,9 @@
 //! What every test on the real binary needs: starting and stopping it, talking HTTP to it, and
 //! finding test vectors. Nothing here ships, and nothing here reimplements the product.
 pub mod auditor;
+pub mod client_log;
+pub mod devnet;
+pub mod failover;
 pub mod finished;
 pub mod harness;
 pub mod http;

@@ -1,14 +1,20 @@
 //! `GET /eth/v1/beacon/genesis` (Beacon API): which chain a node is on.
 
+use std::time::Duration;
+
 use holdfast_domain::root::parse_hex;
 use holdfast_domain::{ForkVersion, GenesisValidatorsRoot};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
+use tokio::time::Instant;
 
 use crate::BeaconError;
-use crate::http::Endpoint;
+use crate::ask::{self, GENESIS};
+use crate::chain::decimal;
+use crate::upstream::{Upstream, UpstreamConfig};
 
-const PATH: &str = "/eth/v1/beacon/genesis";
+/// From connecting to the last byte of the answer.
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What identifies a chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -24,25 +30,16 @@ pub struct Genesis {
     pub genesis_fork_version: ForkVersion,
 }
 
-#[derive(Deserialize)]
-struct Answer {
-    data: Genesis,
-}
-
-/// Asks the beacon node at `url` (`http://host:port`, a path before `/eth` is kept) for its genesis.
+/// Asks the beacon node at `url` (`http[s]://[user:password@]host:port`, a path before `/eth` is kept)
+/// for its genesis.
 ///
 /// # Errors
 /// [`BeaconError`] if the address is unusable, the node does not answer within 5 seconds, or the
 /// answer is not a genesis. Asking again is safe.
 pub async fn fetch_genesis(url: &str) -> Result<Genesis, BeaconError> {
-    let body = Endpoint::parse(url)?.get(PATH).await?;
-    let answer: Answer = serde_json::from_slice(&body).map_err(|source| BeaconError::Content { path: PATH, source })?;
-    Ok(answer.data)
-}
-
-fn decimal<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    text.parse().map_err(|_| D::Error::custom("genesis_time: expected a decimal number in quotes"))
+    let config = UpstreamConfig::from_url(url).map_err(BeaconError::Config)?;
+    let upstream = Upstream::standalone(config).map_err(BeaconError::Config)?;
+    ask::data(&upstream, GENESIS, Instant::now() + TIMEOUT).await
 }
 
 fn root<'de, D: Deserializer<'de>>(deserializer: D) -> Result<GenesisValidatorsRoot, D::Error> {
@@ -65,6 +62,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
+    use crate::CallError;
 
     /// Answers one request with `reply` and returns what was asked.
     async fn node(reply: String) -> (String, tokio::task::JoinHandle<String>) {
@@ -108,10 +106,26 @@ mod tests {
         assert!(matches!(fetch_genesis(&url).await, Err(BeaconError::Status { status: 404, .. })));
         let (url, _served) = node(ok("<html>")).await;
         assert!(matches!(fetch_genesis(&url).await, Err(BeaconError::Content { .. })));
-        let (url, _served) = node(ok(&" ".repeat(100_000))).await;
-        assert!(matches!(fetch_genesis(&url).await, Err(BeaconError::TooLong { .. })));
+        let call = |error| match error {
+            Err(BeaconError::Call { source, .. }) => source,
+            other => panic!("{other:?}"),
+        };
+        let (url, _served) = node(ok(&" ".repeat(300_000))).await;
+        assert!(matches!(call(fetch_genesis(&url).await), CallError::TooLong { .. }));
         let (url, _served) = node("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{".to_owned()).await;
-        assert!(matches!(fetch_genesis(&url).await, Err(BeaconError::Exchange(_))));
+        assert!(matches!(call(fetch_genesis(&url).await), CallError::Exchange(_)));
+        let (url, _served) = node(format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\n", "x".repeat(300_000))).await;
+        assert!(matches!(call(fetch_genesis(&url).await), CallError::Exchange(_)), "an oversized head");
+    }
+
+    #[tokio::test]
+    async fn an_http_1_0_node_is_understood() {
+        let body = format!(
+            r#"{{"data":{{"genesis_time":"1","genesis_validators_root":"0x{}","genesis_fork_version":"0x00000000"}}}}"#,
+            "00".repeat(32)
+        );
+        let (url, _served) = node(format!("HTTP/1.0 200 OK\r\n\r\n{body}")).await;
+        assert_eq!(fetch_genesis(&url).await.unwrap().genesis_time_seconds, 1);
     }
 
     #[tokio::test]
@@ -119,14 +133,19 @@ mod tests {
         let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", free.local_addr().unwrap());
         drop(free);
-        assert!(matches!(fetch_genesis(&url).await, Err(BeaconError::Connect(_))));
+        let error = fetch_genesis(&url).await.unwrap_err();
+        assert!(matches!(error, BeaconError::Call { source: CallError::Connect(_), .. }), "{error:?}");
     }
 
     #[tokio::test]
-    async fn unusable_addresses_are_told_apart() {
-        assert!(matches!(fetch_genesis("https://node").await, Err(BeaconError::HttpsUnsupported)));
-        assert!(matches!(fetch_genesis("http://u:p@node").await, Err(BeaconError::CredentialsUnsupported)));
-        assert!(matches!(fetch_genesis("node:5052").await, Err(BeaconError::Address)));
-        assert!(matches!(fetch_genesis("http://").await, Err(BeaconError::Address)));
+    async fn unusable_addresses_are_refused_and_credentials_are_sent() {
+        for url in ["node:5052", "http://", "ftp://node"] {
+            assert!(matches!(fetch_genesis(url).await, Err(BeaconError::Config(_))), "{url}");
+        }
+        let (url, served) = node(ok("{}")).await;
+        let url = url.replace("http://", "http://user:planted@");
+        let error = fetch_genesis(&url).await.unwrap_err();
+        assert!(!format!("{error} {error:?}").contains("planted"));
+        assert!(served.await.unwrap().contains("Basic dXNlcjpwbGFudGVk"));
     }
 }

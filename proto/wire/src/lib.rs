@@ -3,8 +3,10 @@
 //! This crate is the only place that knows both the wire and the domain. What it guarantees: a body
 //! becomes a [`holdfast_domain::Message`] or an error that names the member and what was expected
 //! there; nothing is guessed, padded or rounded; no input makes it panic, recurse without bound or
-//! allocate more than a small multiple of the body. It signs nothing and judges nothing.
+//! allocate more than a small multiple of the body. It signs nothing and judges nothing. The admin API's
+//! generated code lives here, too.
 
+pub mod admin;
 mod error;
 mod json;
 mod members;

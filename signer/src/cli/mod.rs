@@ -1,6 +1,7 @@
 //! The commands. Each is one module; this one reads the command line and the configuration, runs
 //! the command and turns what came out into an exit code.
 
+mod alone;
 pub(crate) mod args;
 mod ask;
 mod completions;
@@ -16,6 +17,7 @@ mod quickstart;
 mod serve;
 mod slashing;
 mod status;
+mod switcher;
 mod version;
 
 use std::io::{IsTerminal as _, Write as _};
@@ -74,6 +76,7 @@ fn dispatch(cli: &Cli, output: Output) -> Result<Exit, Failure> {
         | Command::Keys(_)
         | Command::Slashing(_)
         | Command::Kek(_)
+        | Command::Switcher(_)
         | Command::Status
         | Command::Doctor
         | Command::Connect(_) => {}
@@ -82,6 +85,7 @@ fn dispatch(cli: &Cli, output: Output) -> Result<Exit, Failure> {
     let context = Context { config, output };
     match &cli.command {
         Command::Quickstart(_) => quickstart::run(&context),
+        Command::Serve(args) if args.no_signer => alone::run(&context),
         Command::Serve(_) => serve::run(&context),
         Command::Keys(command) => block_on(keys::run(command, &context)),
         Command::Slashing(args::SlashingCommand::Status(args)) => block_on(slashing::status(args, &context)),
@@ -90,6 +94,7 @@ fn dispatch(cli: &Cli, output: Output) -> Result<Exit, Failure> {
         Command::Slashing(args::SlashingCommand::Import(args)) => block_on(interchange::import(args, &context)),
         Command::Slashing(args::SlashingCommand::Export(args)) => block_on(interchange::export(args, &context)),
         Command::Kek(command) => block_on(kek::run(command, &context)),
+        Command::Switcher(command) => block_on(switcher::run(command, &context)),
         Command::Status => block_on(status::run(&context)),
         Command::Doctor => block_on(doctor::run(&context)),
         Command::Connect(args) => block_on(connect::run(args, &context)),

@@ -1,5 +1,6 @@
 //! `holdfast serve`: the service, from checked configuration to exit code.
 
+use std::fmt::Write as _;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ use crate::clock::SystemClock;
 use crate::custody::{self, Custody};
 use crate::http::server::BindError;
 use crate::keymanager::Token;
+use crate::switcher::{self, PoolAddresses, PoolSockets, Running};
 use crate::telemetry;
 
 /// Runs the server until it is told to stop.
@@ -23,9 +25,10 @@ pub(super) fn run(context: &Context) -> Result<Exit, Failure> {
     let runtime = start(context)?;
     let ended = runtime.block_on(async {
         let sockets = bind(context, PortTaken::GiveUp)?;
+        let pools = PoolSockets::bind(&context.config).map_err(bind_failure)?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let custody = custody::open_sealed(&context.config, Arc::clone(&clock)).await?;
-        serve(context, custody, sockets, clock, |_| Ok(())).await
+        serve(context, custody, (sockets, pools), clock, |_| Ok(())).await
     });
     // Nothing is left to do; a passphrase that is still being stretched need not be waited for.
     runtime.shutdown_background();
@@ -67,13 +70,7 @@ fn raise_open_files() {
 
 /// Takes the configured addresses.
 pub(super) fn bind(context: &Context, taken: PortTaken) -> Result<Sockets, Failure> {
-    let sockets = Sockets::bind(&context.config, taken).map_err(|error| {
-        let exit = match &error {
-            BindError::InUse { .. } => Exit::Unreachable,
-            BindError::Forbidden { .. } | BindError::Other { .. } => Exit::Usage,
-        };
-        Failure::new(exit, error)
-    })?;
+    let sockets = Sockets::bind(&context.config, taken).map_err(bind_failure)?;
     let Addresses { http, metrics } = sockets.addresses();
     if !metrics.ip().is_loopback() {
         warn!(%metrics, "metrics can be read by other machines; they hold no secrets and no keys");
@@ -82,24 +79,37 @@ pub(super) fn bind(context: &Context, taken: PortTaken) -> Result<Sockets, Failu
     Ok(sockets)
 }
 
+/// How a process ends that cannot have an address.
+pub(super) fn bind_failure(error: BindError) -> Failure {
+    let exit = match &error {
+        BindError::InUse { .. } => Exit::Unreachable,
+        BindError::Forbidden { .. } | BindError::Other { .. } => Exit::Usage,
+    };
+    Failure::new(exit, error)
+}
+
 /// Serves until told to stop. `greet` runs once requests can be signed, after the ready line.
 pub(super) async fn serve(
     context: &Context,
     custody: Custody,
-    sockets: Sockets,
+    (sockets, pools): (Sockets, PoolSockets),
     clock: Arc<dyn Clock>,
     greet: impl FnOnce(Addresses) -> Result<(), Failure>,
 ) -> Result<Exit, Failure> {
     let mut signals = StopSignals::new()?;
-    let addresses = sockets.addresses();
+    let (addresses, pool_addresses) = (sockets.addresses(), pools.addresses());
     let network = custody.network.name.clone();
+    let expected = Some(switcher::expected_by_signer(&custody.network));
+    let running = Running::start(&context.config, pools, expected, Arc::clone(&clock))
+        .await
+        .map_err(|error| Failure::new(Exit::Usage, error))?;
     let token = Token::open(&context.config).map_err(|error| Failure::new(Exit::Usage, error))?;
-    let app = App::start(&context.config, custody, sockets, clock, token)
+    let app = App::start(&context.config, custody, sockets, clock, token, running)
         .map_err(|error| Failure::new(Exit::Unreachable, error))?;
     let ended = tokio::select! {
         loaded = app.load_keys() => match loaded {
             Ok(keys) => {
-                ready(context, addresses, &network, keys)?;
+                ready(context, addresses, pool_addresses, &network, keys)?;
                 greet(addresses)?;
                 tokio::select! {
                     signal = signals.next() => Ended::Told(signal),
@@ -149,13 +159,28 @@ fn exit_when_frozen(reason: FreezeReason) -> Exit {
     }
 }
 
-fn ready(context: &Context, addresses: Addresses, network: &str, keys: usize) -> Result<(), Failure> {
+fn ready(
+    context: &Context,
+    addresses: Addresses,
+    pools: PoolAddresses,
+    network: &str,
+    keys: usize,
+) -> Result<(), Failure> {
     let Addresses { http, metrics } = addresses;
     info!(%http, %metrics, network, keys, "ready");
+    let shown = |address: Option<std::net::SocketAddr>| address.map(|address| address.to_string());
+    let (switcher, execution) = (shown(pools.switcher), shown(pools.execution));
+    let mut text = format!("ready: signing for {network} on http://{http}, keys: {keys}, metrics on http://{metrics}");
+    for (what, address) in [("Beacon API", &switcher), ("JSON-RPC", &execution)] {
+        if let Some(address) = address {
+            let _ = write!(text, ", {what} on http://{address}");
+        }
+    }
     context.output.result(
-        format!("ready: signing for {network} on http://{http}, keys: {keys}, metrics on http://{metrics}"),
+        text,
         &json!({
             "event": "ready", "http": http.to_string(), "metrics": metrics.to_string(), "network": network, "keys": keys,
+            "switcher": switcher, "execution": execution,
         }),
     )
 }
@@ -182,13 +207,14 @@ async fn finish(app: App, signals: &mut StopSignals) -> Stopped {
 }
 
 /// The signals that ask a process to end.
-struct StopSignals {
+pub(super) struct StopSignals {
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl StopSignals {
-    fn new() -> Result<Self, Failure> {
+    /// Listens from now on.
+    pub(super) fn new() -> Result<Self, Failure> {
         let listen = |kind| {
             signal(kind).map_err(|error| {
                 Failure::new(Exit::Bug, anyhow::Error::new(error).context("cannot listen for signals"))
@@ -198,7 +224,7 @@ impl StopSignals {
     }
 
     /// Waits for one and names it.
-    async fn next(&mut self) -> &'static str {
+    pub(super) async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",

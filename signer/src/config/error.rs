@@ -57,11 +57,11 @@ pub(crate) enum ConfigError {
         /// What is wrong with it.
         problem: String,
     },
-    /// The signing API would be open to the network without authentication.
+    /// An API would be open to the network without authentication.
     #[error(
-        "{key} is {address}, which other machines can reach, and the signing API has no authentication: anyone who \
-         reaches it could have messages signed. Listen on 127.0.0.1:{} and connect through an SSH tunnel or a reverse \
-         proxy that authenticates", address.port()
+        "{key} is {address}, which other machines can reach, and there is no authentication: anyone who reaches it \
+         could {}. Listen on 127.0.0.1:{} and connect through an SSH tunnel or a reverse \
+         proxy that authenticates", harm(key), address.port()
     )]
     NotLoopback {
         /// The setting.
@@ -125,6 +125,15 @@ pub(crate) enum ConfigError {
         #[source]
         source: holdfast_beacon::BeaconError,
     },
+}
+
+/// What a stranger could do at a listener.
+fn harm(key: &str) -> &'static str {
+    match key {
+        "switcher.listen" => "publish through your nodes and change fee recipients",
+        "execution.listen" => "use your execution clients",
+        _ => "have messages signed",
+    }
 }
 
 fn suggestion(near: Option<&str>) -> String {

@@ -13,6 +13,7 @@ mod error;
 mod example;
 mod layers;
 mod network;
+mod switcher;
 mod types;
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
@@ -30,6 +31,9 @@ pub(crate) use error::ConfigError;
 pub(crate) use example::{example_toml, schema_json};
 pub(crate) use layers::{Environment, FlagValue, Layers, load};
 pub(crate) use network::resolve_network;
+pub(crate) use switcher::{
+    Balance, CrossCheck, ExecutionConfig, NoQuorum, RoleName, SwitcherConfig, UnknownRoutes, UpstreamEntry,
+};
 pub(crate) use types::{
     BeaconUrl, Database, DatabaseUrl, GenesisRoot, JournalKeep, KeyProvider, LogFormat, NetworkChoice, OnRollback,
     SignatureCheck,
@@ -49,6 +53,8 @@ pub(crate) struct Config {
     pub(crate) data: DataConfig,
     /// The slashing protection database.
     pub(crate) database: DatabaseConfig,
+    /// The execution pool: one JSON-RPC address in front of several execution clients.
+    pub(crate) execution: ExecutionConfig,
     /// The signing API.
     pub(crate) http: HttpConfig,
     /// The record of every request and its answer.
@@ -65,6 +71,8 @@ pub(crate) struct Config {
     pub(crate) signing: SigningConfig,
     /// Bounds of slashing protection. There is no setting that turns it off.
     pub(crate) slashing: SlashingConfig,
+    /// The switcher: one Beacon API in front of several consensus clients.
+    pub(crate) switcher: SwitcherConfig,
     /// Logging.
     pub(crate) telemetry: TelemetryConfig,
 }
@@ -242,7 +250,7 @@ pub(crate) struct NetworkConfig {
     /// Genesis time in Unix seconds, where it differs from MIN_GENESIS_TIME + GENESIS_DELAY of a custom network.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) genesis_time: Option<u64>,
-    /// Beacon nodes (http://host:port). For a custom network, the first that answers tells what the file leaves out.
+    /// Beacon nodes (http://host:port). For a custom network, the first that answers tells what the file leaves out. The switcher stands in front of them, too.
     pub(crate) beacon: Vec<BeaconUrl>,
 }
 
@@ -364,7 +372,61 @@ impl Config {
                 "is empty, so every request would be refused; name the hosts, or \"*\"",
             );
         }
+        self.check_pools()?;
         self.database().map(|_| ())
+    }
+
+    /// The nodes the switcher stands in front of: its own, and those given for the network.
+    pub(crate) fn consensus_nodes(&self) -> Vec<UpstreamEntry> {
+        let mut nodes = self.switcher.upstream.clone();
+        let known = |nodes: &[UpstreamEntry], url: &BeaconUrl| nodes.iter().any(|node| node.url == *url);
+        for url in &self.network.beacon {
+            if !known(&nodes, url) {
+                nodes.push(UpstreamEntry::at(url.clone()));
+            }
+        }
+        nodes
+    }
+
+    fn check_pools(&self) -> Result<(), ConfigError> {
+        let setting = |key, problem: String| Err(ConfigError::Setting { key, problem });
+        let pools = [
+            ("switcher.listen", self.switcher.enabled, self.switcher.listen),
+            ("execution.listen", self.execution.enabled, self.execution.listen),
+        ];
+        let mut taken = vec![("http.listen", self.http.listen), ("metrics.listen", self.metrics.listen)];
+        for (key, _, address) in pools.into_iter().filter(|(_, enabled, _)| *enabled) {
+            if !address.ip().is_loopback() {
+                return Err(ConfigError::NotLoopback { key, address });
+            }
+            if let Some((other, _)) = taken.iter().find(|(_, other)| *other == address && address.port() != 0) {
+                return setting(key, format!("is the same address as {other}; give it a port of its own"));
+            }
+            taken.push((key, address));
+        }
+        for (key, nodes) in
+            [("switcher.upstream", &self.consensus_nodes()), ("execution.upstream", &self.execution.upstream)]
+        {
+            if let Err(problem) = switcher::check_nodes(nodes) {
+                return setting(key, problem);
+            }
+        }
+        if self.switcher.enabled && self.consensus_nodes().is_empty() {
+            return setting(
+                "switcher.upstream",
+                "names no consensus client; name at least one with --beacon URL or [[switcher.upstream]]".to_owned(),
+            );
+        }
+        if self.execution.enabled && !self.switcher.enabled {
+            return setting("execution.enabled", "needs the switcher, too; set switcher.enabled = true".to_owned());
+        }
+        if self.execution.enabled && self.execution.upstream.is_empty() {
+            return setting(
+                "execution.upstream",
+                "names no execution client; name at least one in [[execution.upstream]]".to_owned(),
+            );
+        }
+        Ok(())
     }
 }
 

@@ -181,6 +181,7 @@ async fn a_key_switched_off_is_known_and_refused_and_a_deleted_one_is_unknown() 
         keyring: ArcSwap::from_pointee(keyring),
         keys_ready: KeysReady::default(),
         metrics: Arc::new(Metrics::new(|_| ())),
+        cross_check: None,
         timeout: std::time::Duration::from_mins(1),
         next_request: 0.into(),
     };

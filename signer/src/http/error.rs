@@ -13,6 +13,7 @@ use hyper::header::{ALLOW, CONNECTION, HeaderValue, RETRY_AFTER};
 
 use crate::outcome::chain;
 use crate::pipeline::Rejection;
+use crate::switcher::Unconfirmed;
 
 use super::keymanager::KeymanagerError;
 use super::reply::{Reply, json};
@@ -176,7 +177,10 @@ fn rejection_verdict(rejection: &Rejection) -> Verdict {
     let (status, retry) = match rejection {
         Rejection::Intent(_) => (StatusCode::BAD_REQUEST, Retry::Pointless),
         Rejection::UnknownKey(_) => (StatusCode::NOT_FOUND, Retry::Pointless),
-        Rejection::KeysLoading | Rejection::TimedOut { .. } => (StatusCode::SERVICE_UNAVAILABLE, Retry::After(SOON)),
+        Rejection::KeysLoading | Rejection::TimedOut { .. } | Rejection::Unconfirmed(Unconfirmed::Unknown) => {
+            (StatusCode::SERVICE_UNAVAILABLE, Retry::After(SOON))
+        }
+        Rejection::Unconfirmed(Unconfirmed::Disagreed) => (StatusCode::PRECONDITION_FAILED, Retry::Pointless),
         Rejection::Refused(refusal) => match refusal.class() {
             Class::Refused => (StatusCode::PRECONDITION_FAILED, Retry::Pointless),
             Class::Overloaded | Class::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, Retry::After(SOON)),
@@ -205,11 +209,13 @@ mod tests {
     #[test]
     fn statuses_and_reasons() {
         let key = PublicKey::from_bytes([0xab; 48]);
-        let table: [(ApiError, u16, &str, Retry); 15] = [
+        let table: [(ApiError, u16, &str, Retry); 17] = [
             (ApiError::NotAKey(BadIdentifier(Excerpt::of("x"))), 404, "unknown_key", Retry::Pointless),
             (Rejection::UnknownKey(key).into(), 404, "unknown_key", Retry::Pointless),
             (Rejection::KeysLoading.into(), 503, "keys_loading", Retry::After("1")),
             (Rejection::TimedOut { seconds: 3 }.into(), 503, "timed_out", Retry::After("1")),
+            (Rejection::from(Unconfirmed::Unknown).into(), 503, "checkpoints_unknown", Retry::After("1")),
+            (Rejection::from(Unconfirmed::Disagreed).into(), 412, "checkpoints_disagreed", Retry::Pointless),
             (ApiError::BodyTooLarge { limit: 1 }, 413, "body_too_large", Retry::Pointless),
             (ApiError::BodyTimeout { seconds: 1 }, 408, "body_timeout", Retry::Pointless),
             (ApiError::BodyUnreadable, 400, "malformed_request", Retry::Pointless),

@@ -104,33 +104,39 @@ impl Probes {
             GuardHealth::Frozen { reason } => Some(format!("protection froze signing: {reason}")),
         }
     }
+}
 
-    fn route(&self, request: &Request<Incoming>) -> Result<Reply, ApiError> {
-        self.hosts.check(request.uri(), request.headers())?;
-        let path = request.uri().path();
-        if !matches!(path, "/metrics" | "/livez" | "/readyz") {
-            return Err(ApiError::NotFound);
-        }
-        if request.method() != Method::GET && request.method() != Method::HEAD {
-            return Err(ApiError::MethodNotAllowed { allow: "GET, HEAD" });
-        }
-        Ok(match path {
-            "/metrics" => {
-                let rendered = self.metrics.render().map_err(|_| ApiError::Internal)?;
-                reply::of(StatusCode::OK, HeaderValue::from_static(OPENMETRICS), rendered)
-            }
-            "/livez" => text(StatusCode::OK, &b"alive\n"[..]),
-            _ => match self.unready() {
-                None => text(StatusCode::OK, &b"ready\n"[..]),
-                Some(why) => text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")),
-            },
-        })
+/// Answers `/metrics`, `/livez` and `/readyz`, whatever it is that is measured and may be unready.
+pub(super) fn probe(
+    hosts: &HostPolicy,
+    request: &Request<Incoming>,
+    render: impl FnOnce() -> Result<String, std::fmt::Error>,
+    unready: impl FnOnce() -> Option<String>,
+) -> Result<Reply, ApiError> {
+    hosts.check(request.uri(), request.headers())?;
+    let path = request.uri().path();
+    if !matches!(path, "/metrics" | "/livez" | "/readyz") {
+        return Err(ApiError::NotFound);
     }
+    if request.method() != Method::GET && request.method() != Method::HEAD {
+        return Err(ApiError::MethodNotAllowed { allow: "GET, HEAD" });
+    }
+    Ok(match path {
+        "/metrics" => {
+            let rendered = render().map_err(|_| ApiError::Internal)?;
+            reply::of(StatusCode::OK, HeaderValue::from_static(OPENMETRICS), rendered)
+        }
+        "/livez" => text(StatusCode::OK, &b"alive\n"[..]),
+        _ => match unready() {
+            None => text(StatusCode::OK, &b"ready\n"[..]),
+            Some(why) => text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")),
+        },
+    })
 }
 
 impl server::Service for Probes {
     async fn answer(self: Arc<Self>, _peer: IpAddr, request: Request<Incoming>) -> Reply {
-        self.route(&request).unwrap_or_else(|error| error.reply())
+        probe(&self.hosts, &request, || self.metrics.render(), || self.unready()).unwrap_or_else(|error| error.reply())
     }
 }
 

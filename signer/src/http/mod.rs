@@ -5,6 +5,7 @@
 //! answered thousands of times in the first moments of a slot.
 
 mod accept;
+mod alone;
 mod batch;
 mod body;
 mod error;
@@ -28,6 +29,7 @@ use holdfast_slashing_db::CallerId;
 use hyper::body::{Body, Bytes};
 use hyper::{Method, Request};
 
+pub(crate) use alone::AloneProbes;
 pub(crate) use body::BodyBounds;
 pub(crate) use health::Probes;
 pub(crate) use host::HostPolicy;

@@ -105,6 +105,13 @@ pub(crate) struct Bound {
     pub(crate) address: SocketAddr,
 }
 
+impl Bound {
+    /// The socket, for a server of another crate.
+    pub(crate) fn into_listener(self) -> TcpListener {
+        self.listener
+    }
+}
+
 /// Takes an address. `flag` is the option named in errors. Must be called inside the runtime.
 ///
 /// # Errors

@@ -56,9 +56,8 @@ class Votes {
   }
 }
 
-/** Reads every block from the start of the last `epochs` epochs to the head. */
-export async function status(network, epochs) {
-  const url = network.beacons[0];
+/** Reads every block from the start of the last `epochs` epochs to the head, as the node at `url` has them. */
+export async function status(network, url, epochs) {
   const now = await head(url);
   const headEpoch = Math.floor(now.headSlot / network.slotsPerEpoch);
   const firstEpoch = Math.max(0, headEpoch - epochs + 1);

@@ -12,13 +12,13 @@ import { fileURLToPath, pathToFileURL } from "node:url";
 import { addresses, DevnetError, readOptions, required, timeoutSeconds, whole } from "./args.mjs";
 import { clockSlot, get, head, status, untilPartOfSlot } from "./chain.mjs";
 import { keystore } from "./keys.mjs";
+import { addressOf, connect, loadNetwork, networkFile, restart, signal, START_SECONDS } from "./nodes.mjs";
 import { endAll, forget, identify, launch, mustRun, processesOf, until } from "./processes.mjs";
 
 const HERE = path.dirname(fileURLToPath(import.meta.url));
 const FORKS = ["altair", "bellatrix", "capella"];
 const HOST = "127.0.0.1";
 const INSTALL_MS = 10 * 60 * 1000;
-const START_SECONDS = 60;
 const SLOTS_PER_EPOCH = 8; // minimal preset
 const BEACON_START_SECONDS = 5;
 const NPM_FILES = ["package.json", "package-lock.json"];
@@ -30,8 +30,10 @@ const HELP = `usage: node devnet.mjs COMMAND OPTIONS
      [--forks altair=0,bellatrix=0,capella=0] [--patient] [--owner PID] [--lifetime 3600]
   vc --dir RUN (--signer URL | --local) [--beacons URL,URL] [--name vc]
   end --dir RUN [--name vc]
-  wait --dir RUN [--head SLOT] [--finalized EPOCH] [--slot-part 0.0-1.0] [--timeout 120]
-  status --dir RUN [--epochs 4]
+  wait --dir RUN [--node 1] [--head SLOT] [--finalized EPOCH] [--slot-part 0.0-1.0] [--timeout 120]
+  status --dir RUN [--node 1] [--epochs 4]
+  signal --dir RUN --name NAME --do kill|pause|resume      NAME is beacon1, beacon2, ..., engine or a client's name
+  restart --dir RUN --node K [--fresh]                     a killed node again, on its address; --fresh empties its database
   down --dir RUN [--purge]
 --tools: default is HOLDFAST_DEVNET_TOOLS, else holdfast-devnet in the user's cache folder.
 --owner: all processes end when this process ends. --patient: nodes stay in service without blocks.`;
@@ -112,14 +114,6 @@ function networkYaml(forks, genesisTime, slotSeconds) {
   return Object.entries(values).map(([key, value]) => `${key}: ${value}\n`).join("");
 }
 
-const networkFile = (dir) => path.join(dir, "network.json");
-
-function loadNetwork(options) {
-  const dir = path.resolve(required(options, "dir"));
-  if (!fs.existsSync(networkFile(dir))) throw new DevnetError(`there is no network in ${dir}; start one with: devnet.mjs up --dir ${dir}`);
-  return { dir, ...JSON.parse(fs.readFileSync(networkFile(dir), "utf8")) };
-}
-
 /** What every process of a network needs in its environment; kept so that later clients get the same. */
 function commonEnvironment(options) {
   return {
@@ -167,13 +161,6 @@ async function up(argv) {
   }
 }
 
-/** Waits for a process to print `address=URL`: it chose the port itself, so no two runs can meet. */
-const addressOf = (record) =>
-  until(`address of ${record.name} in ${record.log}`, START_SECONDS, () => {
-    mustRun([record]);
-    return /address=(http:\/\/127\.0\.0\.1:\d+)/.exec(fs.readFileSync(record.log, "utf8"))?.[1];
-  });
-
 async function startChain(dir, { tools, nodes, validators, genesisTime, configFile, environment, patient }) {
   const engine = await addressOf(launch(dir, "engine", path.join(HERE, "engine.mjs"), [], environment));
   const syncModule = pathToFileURL(path.join(tools, "node_modules/@lodestar/beacon-node/lib/sync/index.js")).href;
@@ -190,22 +177,6 @@ async function startChain(dir, { tools, nodes, validators, genesisTime, configFi
   const beacons = await Promise.all(records.map(addressOf));
   await connect(beacons);
   return beacons;
-}
-
-/** Makes every later node dial every earlier one: there is no discovery on this network. */
-async function connect(beacons) {
-  const identities = await Promise.all(beacons.map((url) => get(url, "/eth/v1/node/identity")));
-  for (const [at, url] of beacons.entries()) {
-    const earlier = identities.slice(0, at);
-    for (const { peer_id: peerId, p2p_addresses: [multiaddr] } of earlier) {
-      const query = new URLSearchParams({ peerId, multiaddr: multiaddr.replace(/\/p2p\/.*/, "") });
-      await until(`connection of ${url} to ${multiaddr}`, START_SECONDS, async () => {
-        await fetch(`${url}/eth/v1/lodestar/connect_peer?${query}`, { method: "POST", signal: AbortSignal.timeout(5000) });
-        const peers = await get(url, "/eth/v1/node/peers");
-        return peers.some((peer) => peer.peer_id === peerId && peer.state === "connected");
-      });
-    }
-  }
 }
 
 /** Writes a keystore per validator; the public keys come from the genesis state itself. */
@@ -259,14 +230,15 @@ async function end(argv) {
 }
 
 async function wait(argv) {
-  const options = readOptions(argv, { dir: undefined, head: "0", finalized: "0", "slot-part": undefined, timeout: "120" });
+  const options = readOptions(argv, { dir: undefined, node: "1", head: "0", finalized: "0", "slot-part": undefined, timeout: "120" });
   const network = loadNetwork(options);
+  const beacon = network.beacons[whole(options, "node", 1, network.beacons.length) - 1];
   const slot = whole(options, "head", 0, 1e9);
   const epoch = whole(options, "finalized", 0, 1e9);
   let last = {};
   const reached = await until(`head ${slot} and finalized epoch ${epoch}`, timeoutSeconds(options), async () => {
     mustRun(processesOf(network.dir));
-    last = await head(network.beacons[0]);
+    last = await head(beacon);
     return last.headSlot >= slot && last.finalizedEpoch >= epoch && last;
   }).catch((error) => {
     throw error instanceof DevnetError ? new DevnetError(`${error.message}; at ${JSON.stringify(last)}`) : error;
@@ -280,8 +252,10 @@ async function wait(argv) {
 }
 
 async function showStatus(argv) {
-  const options = readOptions(argv, { dir: undefined, epochs: "4" });
-  print(await status(loadNetwork(options), whole(options, "epochs", 1, 1000)));
+  const options = readOptions(argv, { dir: undefined, node: "1", epochs: "4" });
+  const network = loadNetwork(options);
+  const beacon = network.beacons[whole(options, "node", 1, network.beacons.length) - 1];
+  print(await status(network, beacon, whole(options, "epochs", 1, 1000)));
 }
 
 async function down(argv) {
@@ -296,7 +270,11 @@ async function down(argv) {
   print(ended);
 }
 
-const commands = { install, up, vc, end, wait, status: showStatus, down };
+const commands = {
+  install, up, vc, end, wait, status: showStatus, down,
+  signal: (argv) => print(signal(argv)),
+  restart: async (argv) => print(await restart(argv)),
+};
 const [command, ...rest] = process.argv.slice(2);
 try {
   if (!Object.hasOwn(commands, command ?? "")) throw new DevnetError(HELP);

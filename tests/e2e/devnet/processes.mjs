@@ -44,30 +44,43 @@ export function processesOf(dir) {
   return fs.readdirSync(recordsDir(dir)).map((file) => JSON.parse(fs.readFileSync(path.join(recordsDir(dir), file), "utf8")));
 }
 
-/** Starts `node program args` in the background, its output in DIR/logs/NAME.log. */
+const save = (dir, record) => fs.writeFileSync(path.join(recordsDir(dir), `${record.name}.json`), JSON.stringify(record));
+
+/** Starts `node program args` in the background, its output at the end of DIR/logs/NAME.log. */
 export function launch(dir, name, program, args, env) {
   const cwd = path.join(dir, name);
   for (const folder of [cwd, recordsDir(dir), path.join(dir, "logs")]) fs.mkdirSync(folder, { recursive: true });
   const log = path.join(dir, "logs", `${name}.log`);
-  const out = fs.openSync(log, "w");
+  const out = fs.openSync(log, "a");
   const child = spawn(process.execPath, ["--import", pathToFileURL(GUARD).href, program, ...args], {
     cwd, detached: true, stdio: ["ignore", out, out], env: { ...process.env, ...env },
   });
   fs.closeSync(out);
   child.unref();
   if (child.pid === undefined) throw new DevnetError(`${name} cannot be started with ${process.execPath}`);
-  const record = { name, pid: child.pid, started: startOf(child.pid), log };
-  fs.writeFileSync(path.join(recordsDir(dir), `${name}.json`), JSON.stringify(record));
+  const record = { name, pid: child.pid, started: startOf(child.pid), log, cwd, program, args, env, state: "running" };
+  save(dir, record);
   return record;
+}
+
+const SIGNALS = { kill: ["SIGKILL", "killed"], pause: ["SIGSTOP", "paused"], resume: ["SIGCONT", "running"] };
+export const ACTIONS = Object.keys(SIGNALS);
+
+/** Sends a process what `action` stands for, and remembers that its state is meant. */
+export function act(dir, record, action) {
+  const [signal, state] = SIGNALS[action];
+  if (!isAlive(record)) throw new DevnetError(`${record.name} does not run`);
+  process.kill(record.pid, signal);
+  save(dir, { ...record, state });
 }
 
 /** From now on nobody minds that the process is gone. */
 export const forget = (dir, { name }) => fs.rmSync(path.join(recordsDir(dir), `${name}.json`));
 
-/** Throws, with the end of the log, when a process of the network has ended. */
+/** Throws, with the end of the log, when a process of the network has ended that nobody killed on purpose. */
 export function mustRun(records) {
   for (const record of records) {
-    if (isAlive(record)) continue;
+    if (record.state === "killed" || isAlive(record)) continue;
     const tail = fs.readFileSync(record.log, "utf8").slice(-LOG_TAIL_CHARS);
     throw new DevnetError(`${record.name} has ended; its log ${record.log} ends with:\n${tail}`);
   }
@@ -84,6 +97,8 @@ export async function endAll(records) {
   };
   const ended = Object.fromEntries(records.map((record) => [record.name, isAlive(record) ? "ended" : "had ended"]));
   for (const record of records) send(record, "SIGTERM");
+  // A paused process hears of its end only when it goes on.
+  for (const record of records) send(record, "SIGCONT");
   await until("", POLITE_MS / 1000, () => !records.some(isAlive)).catch(() => {});
   for (const record of records) {
     if (!isAlive(record)) continue;

@@ -8,6 +8,7 @@
 mod kek;
 mod keys;
 mod slashing;
+mod switcher;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -23,6 +24,7 @@ pub(crate) use keys::{
 pub(crate) use slashing::{
     FenceArgs, MigrateArgs, SlashingCommand, SlashingExportArgs, SlashingImportArgs, SlashingStatusArgs,
 };
+pub(crate) use switcher::{AddArgs, RoleArg, SwitcherCommand};
 
 /// Validator keys in custody: a remote signer for Ethereum that speaks Web3Signer's API and never signs anything slashable.
 #[derive(Debug, Parser)]
@@ -54,7 +56,7 @@ pub(crate) struct GlobalArgs {
     /// Genesis time of a custom network, where it is not MIN_GENESIS_TIME + GENESIS_DELAY
     #[arg(long, global = true, value_name = "UNIX SECONDS")]
     pub(crate) genesis_time: Option<u32>,
-    /// Beacon node to learn a custom network's genesis from; may be given several times
+    /// Beacon node: the switcher stands in front of it, and a custom network's genesis is learnt from it; may be given several times
     #[arg(long, global = true, value_name = "URL")]
     pub(crate) beacon: Vec<String>,
     /// Database [default: sqlite:<data-dir>/holdfast.db]
@@ -76,7 +78,7 @@ pub(crate) struct GlobalArgs {
 pub(crate) enum Command {
     /// Try it: data directory, protection, a throw-away key for development and a server, with no configuration
     Quickstart(QuickstartArgs),
-    /// Run the signer
+    /// Run the signer, the switcher, or both
     Serve(ServeArgs),
     /// Import, list, delete and generate keys
     #[command(subcommand)]
@@ -87,6 +89,9 @@ pub(crate) enum Command {
     /// The key-encryption key that protects all stored keys
     #[command(subcommand)]
     Kek(KekCommand),
+    /// Look at and change the switcher of the process that runs with this data directory
+    #[command(subcommand)]
+    Switcher(SwitcherCommand),
     /// Show the server, the database, its keys and every signer that shares it, at a glance
     Status,
     /// Check this installation and say how to mend what is wrong
@@ -116,6 +121,12 @@ pub(crate) struct ServeArgs {
     /// Where to listen.
     #[command(flatten)]
     pub(crate) listen: ListenArgs,
+    /// Address of the switcher, a Beacon API in front of the nodes given with --beacon; switches it on [default: 127.0.0.1:5052]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) switcher_listen: Option<SocketAddr>,
+    /// Run the switcher alone: no keys, no database, no data directory
+    #[arg(long)]
+    pub(crate) no_signer: bool,
 }
 
 /// Addresses the server listens on.
@@ -186,7 +197,7 @@ impl Cli {
         self.global.settings(&mut flags);
         match &self.command {
             Command::Quickstart(args) => args.listen.settings(&mut flags),
-            Command::Serve(args) => args.listen.settings(&mut flags),
+            Command::Serve(args) => args.settings(&mut flags),
             Command::Kek(KekCommand::Init(args)) => {
                 flags.text("--provider", "keys", "provider", args.provider.map(KeyProvider::as_str));
                 args.passphrase.settings(&mut flags);
@@ -194,6 +205,7 @@ impl Cli {
             Command::Kek(KekCommand::Status(args)) => args.passphrase.settings(&mut flags),
             Command::Keys(_)
             | Command::Slashing(_)
+            | Command::Switcher(_)
             | Command::Status
             | Command::Doctor
             | Command::Connect(_)
@@ -225,6 +237,16 @@ impl GlobalArgs {
             (false, 1) => flags.text("--verbose", "telemetry", "log", Some("info,holdfast=debug")),
             (false, _) => flags.text("--verbose", "telemetry", "log", Some("info,holdfast=trace")),
         }
+    }
+}
+
+impl ServeArgs {
+    fn settings(&self, flags: &mut Flags) {
+        self.listen.settings(flags);
+        let on = |given: bool| given.then_some(Value::Boolean(true));
+        flags.text("--switcher-listen", "switcher", "listen", self.switcher_listen);
+        flags.value("--switcher-listen", "switcher", "enabled", on(self.switcher_listen.is_some()));
+        flags.value("--no-signer", "switcher", "enabled", on(self.no_signer));
     }
 }
 

@@ -33,17 +33,23 @@ fn every_flag_sets_a_known_setting() {
         "127.0.0.1:7",
         "--metrics-listen",
         "127.0.0.1:8",
+        "--switcher-listen",
+        "127.0.0.1:9",
+        "--no-signer",
     ])
     .unwrap();
     let layers = cli.layers(Environment::default());
     let catalog = Catalog::new();
-    assert_eq!(layers.flags.len(), 8);
+    assert_eq!(layers.flags.len(), 11);
     for flag in &layers.flags {
         assert!(catalog.entries().any(|entry| entry.section == flag.section && entry.key == flag.key), "{flag:?}");
     }
     let config = load(&layers).unwrap();
     assert_eq!(config.http.listen.port(), 7);
     assert_eq!(config.network.beacon.len(), 2);
+    assert!(config.switcher.enabled);
+    assert_eq!(config.switcher.listen.port(), 9);
+    assert_eq!(config.consensus_nodes().len(), 2);
     assert_eq!(config.data_dir(), std::path::Path::new("/d"));
 }
 

@@ -5,6 +5,7 @@
 
 mod checks;
 mod machine;
+mod nodes;
 
 use serde_json::{Value, json};
 
@@ -78,6 +79,7 @@ pub(super) async fn run(context: &Context) -> Result<Exit, Failure> {
     let mut findings = Vec::new();
     let (finding, network) = checks::network(config).await;
     findings.push(finding);
+    findings.extend(nodes::consensus_nodes(config, network.as_ref()).await);
     findings.push(checks::data_dir(config));
     findings.push(machine::filesystem(config));
     findings.push(machine::disk_space(config));

@@ -19,6 +19,7 @@ use super::{Context, Exit, Failure};
 use crate::app::{Addresses, PortTaken};
 use crate::clock::SystemClock;
 use crate::custody::{self, Custody, CustodyError};
+use crate::switcher::PoolSockets;
 use paste::Vote;
 
 /// Label of the key made here, by which a later start knows it again.
@@ -40,7 +41,7 @@ pub(super) fn run(context: &Context) -> Result<Exit, Failure> {
         };
         let greeting_clock = Arc::clone(&clock);
         let greet = |addresses| guide.print(context, addresses, greeting_clock.as_ref());
-        serve(context, custody, sockets, clock, greet).await
+        serve(context, custody, (sockets, PoolSockets::none()), clock, greet).await
     });
     runtime.shutdown_background();
     ended

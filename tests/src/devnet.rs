@@ -1,4 +1,4 @@
-//! Runs the devnet tool beside this file and turns its answers into types. The network belongs to this test process:
+//! Runs the devnet tool of `tests/e2e` and turns its answers into types. The network belongs to this test process:
 //! it goes down when the handle is dropped, and by itself when the test process is killed.
 
 use std::collections::BTreeMap;
@@ -25,50 +25,50 @@ struct Facts {
 /// Head of the chain as `wait` reports it.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Head {
+pub struct Head {
     /// Slot of the clock.
-    pub(crate) clock_slot: u64,
+    pub clock_slot: u64,
     /// Slot of the head block.
-    pub(crate) head_slot: u64,
+    pub head_slot: u64,
 }
 
 /// Votes of one epoch that blocks carry.
 #[derive(Debug, Deserialize)]
-pub(crate) struct EpochVotes {
+pub struct EpochVotes {
     /// Epoch in which the votes were due.
-    pub(crate) epoch: u64,
+    pub epoch: u64,
     /// Validators whose vote is in a block.
-    pub(crate) included: u64,
+    pub included: u64,
     /// Active validators.
-    pub(crate) expected: u64,
+    pub expected: u64,
     /// Whether no further vote can be included.
-    pub(crate) complete: bool,
+    pub complete: bool,
 }
 
 /// What a scan of the chain's blocks found.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct ChainStatus {
+pub struct ChainStatus {
     /// Last finalized epoch.
-    pub(crate) finalized_epoch: u64,
+    pub finalized_epoch: u64,
     /// Slots before the head without a block.
-    pub(crate) missed_slots: Vec<u64>,
+    pub missed_slots: Vec<u64>,
     /// Blocks by fork name.
-    pub(crate) forks: BTreeMap<String, u64>,
+    pub forks: BTreeMap<String, u64>,
     /// Attestations by epoch.
-    pub(crate) attestations: Vec<EpochVotes>,
+    pub attestations: Vec<EpochVotes>,
     /// Sync committee votes in blocks.
-    pub(crate) sync_votes: u64,
+    pub sync_votes: u64,
     /// Sync committee votes there was room for.
-    pub(crate) sync_seats: u64,
+    pub sync_seats: u64,
     /// Voters with two different votes for one slot.
-    pub(crate) double_votes: u64,
+    pub double_votes: u64,
     /// Validators marked slashed in the head state.
-    pub(crate) slashed_validators: u64,
+    pub slashed_validators: u64,
     /// Proofs of double proposals in blocks.
-    pub(crate) proposer_slashings: u64,
+    pub proposer_slashings: u64,
     /// Proofs of attester offences in blocks.
-    pub(crate) attester_slashings: u64,
+    pub attester_slashings: u64,
 }
 
 #[derive(Deserialize)]
@@ -76,24 +76,65 @@ struct Client {
     log: PathBuf,
 }
 
+/// What a restarted node finds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NodeDatabase {
+    /// What it had.
+    Kept,
+    /// Nothing.
+    Emptied,
+}
+
 /// A running beacon chain.
-pub(crate) struct Network {
+pub struct Network {
     dir: PathBuf,
     facts: Facts,
 }
 
 impl Network {
-    /// Installs what is missing and starts a chain under `parent`. `forks` as the tool's `--forks`.
-    pub(crate) fn start(parent: &Path, forks: &str) -> Self {
+    /// Installs what is missing and starts a chain of one node under `parent`. `forks` as the tool's `--forks`.
+    /// The node never calls itself syncing for lack of blocks.
+    pub fn start(parent: &Path, forks: &str) -> Self {
+        Self::up(parent.join("network"), &["--forks", forks, "--patient"])
+    }
+
+    /// Starts a chain of several nodes, all forks from genesis, in `dir`. Its nodes are honest about being behind.
+    pub fn start_nodes(dir: PathBuf, nodes: usize) -> Self {
+        Self::up(dir, &["--nodes", &nodes.to_string()])
+    }
+
+    fn up(dir: PathBuf, options: &[&str]) -> Self {
         devnet::<serde_json::Value>(&["install"]);
-        let dir = parent.join("network");
         let owner = std::process::id().to_string();
-        let facts = devnet(&["up", "--dir", text(&dir), "--forks", forks, "--patient", "--owner", &owner]);
+        let mut arguments = vec!["up", "--dir", text(&dir), "--owner", &owner];
+        arguments.extend(options);
+        let facts = devnet(&arguments);
         Self { dir, facts }
     }
 
+    /// Addresses of the nodes' HTTP APIs, `http://…`.
+    pub fn beacons(&self) -> &[String] {
+        &self.facts.beacons
+    }
+
+    /// Does `action` (kill, pause or resume) to a process: `beacon1`, `beacon2` and so on.
+    pub fn signal(&self, name: &str, action: &str) {
+        devnet::<serde_json::Value>(&["signal", "--dir", text(&self.dir), "--name", name, "--do", action]);
+    }
+
+    /// Starts a killed node again, counted from 1, on its address; connects it to those that run.
+    pub fn restart(&self, node: usize, database: NodeDatabase) {
+        let node = node.to_string();
+        let mut arguments = vec!["restart", "--dir", text(&self.dir), "--node", &node];
+        match database {
+            NodeDatabase::Kept => {}
+            NodeDatabase::Emptied => arguments.push("--fresh"),
+        }
+        devnet::<serde_json::Value>(&arguments);
+    }
+
     /// Options of `holdfast` that describe this network.
-    pub(crate) fn holdfast_options(&self) -> Vec<String> {
+    pub fn holdfast_options(&self) -> Vec<String> {
         [
             "--network",
             text(&self.facts.config_file),
@@ -107,56 +148,75 @@ impl Network {
     }
 
     /// Folder with one keystore per validator.
-    pub(crate) fn keystores(&self) -> &Path {
+    pub fn keystores(&self) -> &Path {
         &self.facts.keystores_dir
     }
 
     /// File with the password of all keystores.
-    pub(crate) fn password_file(&self) -> &Path {
+    pub fn password_file(&self) -> &Path {
         &self.facts.password_file
     }
 
     /// Public keys by validator index, `0x` hex.
-    pub(crate) fn pubkeys(&self) -> &[String] {
+    pub fn pubkeys(&self) -> &[String] {
         &self.facts.pubkeys
     }
 
     /// Root of the genesis validator set, `0x` hex.
-    pub(crate) fn genesis_validators_root(&self) -> &str {
+    pub fn genesis_validators_root(&self) -> &str {
         &self.facts.genesis_validators_root
     }
 
     /// Address of the first beacon node's HTTP API.
-    pub(crate) fn beacon(&self) -> SocketAddr {
+    pub fn beacon(&self) -> SocketAddr {
         self.facts.beacons[0].trim_start_matches("http://").parse().expect("the tool prints an address")
     }
 
     /// Starts a validator client that has no key but those of the signer; returns its log file. `name` begins with vc.
-    pub(crate) fn start_validators(&self, name: &str, signer: SocketAddr) -> PathBuf {
+    pub fn start_validators(&self, name: &str, signer: SocketAddr) -> PathBuf {
+        self.start_validators_on(name, signer, &self.facts.beacons.join(","))
+    }
+
+    /// As [`Self::start_validators`], on these Beacon APIs, separated by commas.
+    pub fn start_validators_on(&self, name: &str, signer: SocketAddr, beacons: &str) -> PathBuf {
         let signer = format!("http://{signer}");
-        let client: Client = devnet(&["vc", "--dir", text(&self.dir), "--signer", &signer, "--name", name]);
+        let dir = text(&self.dir);
+        let client: Client = devnet(&["vc", "--dir", dir, "--signer", &signer, "--name", name, "--beacons", beacons]);
         client.log
     }
 
     /// Ends a validator client.
-    pub(crate) fn end_validators(&self, name: &str) {
+    pub fn end_validators(&self, name: &str) {
         devnet::<serde_json::Value>(&["end", "--dir", text(&self.dir), "--name", name]);
     }
 
+    /// As [`Self::wait_head`], as a certain node sees it, counted from 1.
+    pub fn wait_head_at(&self, node: usize, slot: u64, part: f64) -> Head {
+        let (node, slot, part) = (node.to_string(), slot.to_string(), part.to_string());
+        let dir = text(&self.dir);
+        devnet(&["wait", "--dir", dir, "--node", &node, "--head", &slot, "--slot-part", &part, "--timeout", "60"])
+    }
+
+    /// Scans the whole chain as a certain node has it, counted from 1.
+    pub fn status_at(&self, node: usize) -> ChainStatus {
+        let node = node.to_string();
+        devnet(&["status", "--dir", text(&self.dir), "--node", &node, "--epochs", "1000"])
+    }
+
     /// Waits for a finalized epoch, at most `seconds`.
-    pub(crate) fn wait_finalized(&self, epoch: u64, seconds: u64) -> Head {
+    pub fn wait_finalized(&self, epoch: u64, seconds: u64) -> Head {
         let (epoch, seconds) = (epoch.to_string(), seconds.to_string());
         devnet(&["wait", "--dir", text(&self.dir), "--finalized", &epoch, "--timeout", &seconds])
     }
 
     /// Waits for a block at `slot` or later, then for the clock to stand at `part` of a slot.
-    pub(crate) fn wait_head(&self, slot: u64, part: f64) -> Head {
+    pub fn wait_head(&self, slot: u64, part: f64) -> Head {
         let (slot, part) = (slot.to_string(), part.to_string());
         devnet(&["wait", "--dir", text(&self.dir), "--head", &slot, "--slot-part", &part, "--timeout", "30"])
     }
 
     /// Scans the whole chain.
-    pub(crate) fn status(&self) -> ChainStatus {
+    pub fn status(&self) -> ChainStatus {
         devnet(&["status", "--dir", text(&self.dir), "--epochs", "1000"])
     }
 }

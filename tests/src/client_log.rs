@@ -6,34 +6,39 @@ use std::path::{Path, PathBuf};
 
 /// What was published for one slot.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Published {
+pub struct Published {
     /// Blocks.
-    pub(crate) blocks: u64,
+    pub blocks: u64,
     /// Votes.
-    pub(crate) attestations: u64,
+    pub attestations: u64,
     /// Votes of the sync committee.
-    pub(crate) sync_votes: u64,
+    pub sync_votes: u64,
 }
 
 /// The log of a validator client from some moment on.
-pub(crate) struct ClientLog {
+pub struct ClientLog {
     path: PathBuf,
     begin: usize,
 }
 
 impl ClientLog {
     /// From now on.
-    pub(crate) fn from_now(path: &Path) -> Self {
+    pub fn from_now(path: &Path) -> Self {
         Self { path: path.to_owned(), begin: read(path).len() }
     }
 
+    /// Everything.
+    pub fn from_start(path: &Path) -> Self {
+        Self { path: path.to_owned(), begin: 0 }
+    }
+
     /// Errors: duties that failed are among them. Warnings are about the chain.
-    pub(crate) fn errors(&self) -> Vec<String> {
+    pub fn errors(&self) -> Vec<String> {
         self.lines().into_iter().filter(|line| line.contains(" error: ")).collect()
     }
 
     /// What was published for each of these slots.
-    pub(crate) fn published(&self, slots: RangeInclusive<u64>) -> BTreeMap<u64, Published> {
+    pub fn published(&self, slots: RangeInclusive<u64>) -> BTreeMap<u64, Published> {
         let mut by_slot: BTreeMap<u64, Published> = slots.map(|slot| (slot, Published::default())).collect();
         for line in self.lines() {
             let Some((_, what)) = line.split_once(" info: Published ") else { continue };

@@ -1,0 +1,94 @@
+//! Asking all nodes the same and taking the answers as they come, in a form that can be read.
+//!
+//! What it guarantees: a node that does not give the form asked for is asked again in JSON, and remembered
+//! for it.
+
+use std::sync::Arc;
+
+use futures_util::stream::FuturesUnordered;
+use hyper::StatusCode;
+use hyper::header::{self, HeaderValue};
+use tokio::time::Instant;
+
+use super::Switcher;
+use super::attestation::Form;
+use super::capability::Direction;
+use super::judge::{Bad, Good, Reading, ask};
+use super::request::ClientRequest;
+use super::table::Endpoint;
+use crate::NodeView;
+use crate::upstream::CollectedAnswer;
+
+/// What a node said, with the node.
+pub(super) type Told = (Arc<NodeView>, Result<CollectedAnswer, Bad>);
+
+impl Switcher {
+    /// Asks every node; each answer is whole.
+    pub(super) fn ask_all<'a>(
+        &'a self,
+        endpoint: Endpoint,
+        request: &'a ClientRequest,
+        nodes: &[Arc<NodeView>],
+        limit: usize,
+        deadline: Instant,
+    ) -> FuturesUnordered<impl Future<Output = Told> + 'a> {
+        nodes
+            .iter()
+            .map(|node| {
+                let node = Arc::clone(node);
+                async move {
+                    let told = self.ask_readable(endpoint, request, &node, limit, deadline).await;
+                    (node, told)
+                }
+            })
+            .collect()
+    }
+
+    async fn ask_readable(
+        &self,
+        endpoint: Endpoint,
+        request: &ClientRequest,
+        node: &Arc<NodeView>,
+        limit: usize,
+        deadline: Instant,
+    ) -> Result<CollectedAnswer, Bad> {
+        let class = endpoint.class();
+        let wants_ssz = endpoint.ssz().in_answer() && request.accepts(Form::Ssz) > 0;
+        let json_only = wants_ssz && self.capabilities.refuses(node, endpoint, Form::Ssz, Direction::Answer);
+        let mut upstream = request.to_upstream(class);
+        let json = HeaderValue::from_static(Form::Json.media_type());
+        if json_only {
+            upstream.headers.insert(header::ACCEPT, json.clone());
+        }
+        let first = whole(ask(node, upstream.clone(), Reading::Whole(limit), deadline).await);
+        match first {
+            Err(Bad::Unsupported(answer))
+                if wants_ssz
+                    && !json_only
+                    && matches!(answer.status, StatusCode::NOT_ACCEPTABLE | StatusCode::UNSUPPORTED_MEDIA_TYPE) =>
+            {
+                self.capabilities.refused(node, endpoint, Form::Ssz, Direction::Answer);
+                upstream.headers.insert(header::ACCEPT, json);
+                whole(ask(node, upstream, Reading::Whole(limit), deadline).await)
+            }
+            first => first,
+        }
+    }
+}
+
+fn whole(outcome: Result<Good, Bad>) -> Result<CollectedAnswer, Bad> {
+    match outcome? {
+        Good::Whole(answer) => Ok(answer),
+        Good::Streaming(..) => Err(Bad::Broken("not read whole".to_owned())),
+    }
+}
+
+/// The form of a whole answer.
+pub(super) fn form_of(answer: &CollectedAnswer) -> Form {
+    answer
+        .headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .and_then(Form::of_content_type)
+        .unwrap_or(Form::Json)
+}

@@ -1,0 +1,123 @@
+//! Hedged reads: the best node first, the next beside it when it is slow or refuses.
+//!
+//! Why it exists: a node that hangs must cost a fraction of a second, not a duty; and asking everybody
+//! always would double every node's load. What it guarantees: nodes are asked in the order given, each at most
+//! once; the first good answer wins and the others are cancelled, which counts against nobody; a node of
+//! last resort is asked only after the better ones have failed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use hyper::StatusCode;
+use tokio::time::Instant;
+
+use super::judge::{Bad, Good, Reading, ask, nobody, worst_case};
+use super::request::ClientAnswer;
+use crate::health::Eligibility;
+use crate::upstream::UpstreamRequest;
+use crate::{NodeView, UpstreamId};
+
+/// How eagerly further nodes are asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct HedgeRule {
+    /// The next node is asked this long after one that has not answered, if nothing is known of its speed.
+    pub(super) usual: Duration,
+    /// Never before this.
+    pub(super) least: Duration,
+    /// A refusal (400) is given to the client after so many nodes refused.
+    pub(super) refusals: usize,
+}
+
+/// Never ask the next node sooner than this: below it is noise.
+const LEAST: Duration = Duration::from_millis(50);
+
+impl HedgeRule {
+    /// For small answers.
+    pub(super) fn small(slot: Duration) -> Self {
+        Self { usual: (slot / 40).max(LEAST), least: LEAST, refusals: 2 }
+    }
+
+    /// For big answers: a second one costs as much as the first.
+    pub(super) fn big(slot: Duration) -> Self {
+        Self { usual: slot / 4, least: slot / 12, refusals: 2 }
+    }
+
+    fn delay(&self, node: &NodeView, request: &UpstreamRequest) -> Duration {
+        // A node's own 90th percentile, but a slow node does not earn more patience than a slow answer is worth.
+        let own = node.upstream.p90(request.class).unwrap_or(self.usual);
+        own.clamp(self.least, self.usual.max(self.least) * 2)
+    }
+}
+
+/// No node gave a good answer.
+pub(super) struct Exhausted(pub(super) Vec<(String, Bad)>);
+
+impl Exhausted {
+    pub(super) fn into_answer(self) -> ClientAnswer {
+        if self.0.is_empty() { nobody() } else { worst_case(self.0) }
+    }
+
+    /// Whether every node that answered at all said "not found".
+    pub(super) fn is_not_found(&self) -> bool {
+        self.0.iter().any(|(_, bad)| matches!(bad, Bad::NotFound(_)))
+    }
+}
+
+/// Asks `nodes` in order. Returns who answered, and the answer.
+pub(super) async fn hedged(
+    nodes: &[Arc<NodeView>],
+    request: &UpstreamRequest,
+    reading: Reading,
+    rule: HedgeRule,
+    deadline: Instant,
+) -> Result<(UpstreamId, Good), Exhausted> {
+    let mut waiting = nodes.iter();
+    let mut asked = FuturesUnordered::new();
+    let mut bad: Vec<(String, Bad)> = Vec::new();
+    let mut next_at = Instant::now();
+    loop {
+        let next_is_willing = waiting
+            .as_slice()
+            .first()
+            .is_some_and(|node| asked.is_empty() || node.eligibility(request.class) == Eligibility::Yes);
+        tokio::select! {
+            biased;
+            Some((node, outcome)) = asked.next(), if !asked.is_empty() => {
+                let node: &Arc<NodeView> = node;
+                match outcome {
+                    Ok(good) => return Ok((node.id(), good)),
+                    Err(reason) => bad.push((node.upstream.name().to_string(), reason)),
+                }
+                let refusals = bad.iter().filter(|(_, bad)| matches!(bad, Bad::Refused(_))).count();
+                if refusals >= rule.refusals {
+                    return Err(Exhausted(bad));
+                }
+                // One node fewer to wait for: the next is asked at once.
+                next_at = Instant::now();
+            }
+            () = tokio::time::sleep_until(next_at), if next_is_willing => {
+                if let Some(node) = waiting.next() {
+                    let delay = rule.delay(node, request);
+                    next_at = Instant::now() + delay;
+                    let request = request.clone();
+                    asked.push(async move { (node, ask(node, request, reading, deadline).await) });
+                }
+            }
+            () = tokio::time::sleep_until(deadline) => {
+                for node in nodes.iter().take(nodes.len().saturating_sub(waiting.len())) {
+                    let name = node.upstream.name().to_string();
+                    if !bad.iter().any(|(known, _)| *known == name) {
+                        bad.push((name, Bad::Trouble(StatusCode::GATEWAY_TIMEOUT)));
+                    }
+                }
+                return Err(Exhausted(bad));
+            }
+            else => return Err(Exhausted(bad)),
+        }
+        if asked.is_empty() && waiting.as_slice().is_empty() {
+            return Err(Exhausted(bad));
+        }
+    }
+}

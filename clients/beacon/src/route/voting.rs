@@ -1,0 +1,312 @@
+//! Attestation data and payload attestation data: asked of all nodes, given out when a quorum agrees.
+//!
+//! What it guarantees: a client never gets source and target that lack the quorum (unless the operator chose
+//! otherwise); all clients get one value per slot while the head stays the same; simultaneous requests share
+//! one vote; the winning node's bytes are given as they are where the client takes that form.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use holdfast_domain::Slot;
+use hyper::StatusCode;
+use tokio::sync::OnceCell;
+use tokio::time::Instant;
+
+use super::attestation::{AttestationData, Form, PayloadAttestationData};
+use super::fan::form_of;
+use super::judge::{Bad, nobody, worst_case};
+use super::path::query_number;
+use super::request::{ClientAnswer, ClientRequest};
+use super::table::Endpoint;
+use super::vote::{Ballot, Standing, Voter, majority, stand};
+use super::{NoQuorum, Switcher};
+use crate::decision::{Decision, DecisionKind};
+use crate::health::Eligibility;
+use crate::upstream::CollectedAnswer;
+use crate::{BlockRoot, NodeView, Vendor};
+
+/// Attestation data in JSON is under 1 kB.
+const MAX_BYTES: usize = 64 * 1024;
+/// Votes kept: some slots, heads and committees.
+const VOTES_KEPT: usize = 512;
+
+/// What a vote is about: everything on which the value may depend.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct VoteKey {
+    slot: Slot,
+    /// Before Electra the value depends on it; later it is not asked for or 0.
+    committee_index: Option<u64>,
+    /// The pool's head when asked.
+    head: Option<BlockRoot>,
+    /// Counts heads and, from Gloas, changes of their payload's status.
+    head_changes: u64,
+}
+
+/// A value that won.
+#[derive(Debug)]
+struct Voted {
+    data: AttestationData,
+    answer: CollectedAnswer,
+}
+
+/// Votes taken or being taken.
+#[derive(Debug, Default)]
+pub(super) struct VotedAnswers(Mutex<HashMap<VoteKey, Arc<OnceCell<Voted>>>>);
+
+impl VotedAnswers {
+    fn cell(&self, key: &VoteKey) -> Arc<OnceCell<Voted>> {
+        let mut votes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if votes.len() >= VOTES_KEPT {
+            let newest = votes.keys().map(|key| key.slot).max().unwrap_or(key.slot);
+            votes.retain(|key, _| key.slot.0.saturating_add(1) >= newest.0);
+            if votes.len() >= VOTES_KEPT {
+                votes.clear();
+            }
+        }
+        Arc::clone(votes.entry(key.clone()).or_default())
+    }
+}
+
+fn voter(node: &NodeView) -> Voter<Vendor> {
+    let vendor = Some(node.vendor()).filter(|vendor| *vendor != Vendor::Other);
+    Voter { upstream: node.id(), vendor }
+}
+
+impl Switcher {
+    pub(super) async fn vote_attestation(&self, endpoint: Endpoint, request: &ClientRequest) -> ClientAnswer {
+        let Ok(Some(slot)) = query_number(request.query(), "slot") else {
+            return ClientAnswer::error(StatusCode::BAD_REQUEST, "slot: give a number in the query");
+        };
+        let Ok(committee_index) = query_number(request.query(), "committee_index") else {
+            return ClientAnswer::error(StatusCode::BAD_REQUEST, "committee_index: not a number");
+        };
+        let key = VoteKey {
+            slot: Slot(slot),
+            committee_index,
+            head: self.pool.view().best_head().and_then(|head| head.root),
+            head_changes: self.events.head_changes(),
+        };
+        let cell = self.voted.cell(&key);
+        // Whoever comes first votes; if its client leaves, the next one waiting takes over.
+        match cell.get_or_try_init(|| self.hold_vote(endpoint, request, Slot(slot))).await {
+            Ok(voted) => in_accepted_form(request, voted),
+            Err(answer) => *answer,
+        }
+    }
+
+    async fn hold_vote(
+        &self,
+        endpoint: Endpoint,
+        request: &ClientRequest,
+        slot: Slot,
+    ) -> Result<Voted, Box<ClientAnswer>> {
+        let class = endpoint.class();
+        let view = self.pool.view();
+        let best_head = view.best_head().and_then(|head| head.root);
+        let nodes = fit_for_vote(&view.everyone(class), class);
+        if nodes.is_empty() {
+            return Err(Box::new(nobody()));
+        }
+        let (now, slot_length) = (Instant::now(), self.slot_length());
+        // From the cap on, nodes that have not answered are not waited for; if nothing is decided then,
+        // the first decision until the deadline is taken.
+        let deadline = self.pool.deadline(class);
+        let cap = (now + slot_length / 12).min(deadline);
+        let mut asked = self.ask_all(endpoint, request, &nodes, MAX_BYTES, deadline);
+        let mut outstanding: Vec<Voter<Vendor>> = nodes.iter().map(|node| voter(node)).collect();
+        let mut ballots: Vec<Ballot<Vendor>> = Vec::new();
+        let mut answers: Vec<CollectedAnswer> = Vec::new();
+        let mut bad: Vec<(String, Bad)> = Vec::new();
+        let mut until = cap;
+        let mut won = None;
+        loop {
+            tokio::select! {
+                biased;
+                next = asked.next() => {
+                    let Some((node, told)) = next else { break };
+                    outstanding.retain(|voter| voter.upstream != node.id());
+                    match told.and_then(|answer| self.ballot(&answer, slot).map(|data| (data, answer))) {
+                        Ok((data, answer)) => {
+                            ballots.push(Ballot { voter: voter(&node), data });
+                            answers.push(answer);
+                        }
+                        Err(reason) => bad.push((node.upstream.name().to_string(), reason)),
+                    }
+                }
+                () = tokio::time::sleep_until(until) => {
+                    if until >= deadline {
+                        break;
+                    }
+                    outstanding.clear();
+                    until = deadline;
+                }
+            }
+            won = None;
+            match stand(self.config.vote, &ballots, &outstanding, |root| self.events.slot_of(root)) {
+                Standing::Won(position) => {
+                    won = Some(position);
+                    let head = ballots.get(position).map(|ballot| ballot.data.beacon_block_root);
+                    if outstanding.is_empty() || (head.is_some() && head == best_head) {
+                        break;
+                    }
+                    // A moment for a fresher head.
+                    until = until.min(Instant::now() + slot_length / 80);
+                }
+                // What is still to come may be what a quorum lacks.
+                Standing::Open | Standing::Lost => {}
+            }
+        }
+        drop(asked);
+        let position = match won {
+            Some(position) => position,
+            None if ballots.is_empty() => return Err(Box::new(no_ballots(bad, now.elapsed()))),
+            None => match stand(self.config.vote, &ballots, &[], |root| self.events.slot_of(root)) {
+                Standing::Won(position) => position,
+                Standing::Open | Standing::Lost => self.without_quorum(slot, &nodes, &ballots)?,
+            },
+        };
+        match (ballots.get(position), answers.into_iter().nth(position)) {
+            (Some(ballot), Some(answer)) => Ok(Voted { data: ballot.data, answer }),
+            _ => Err(Box::new(nobody())),
+        }
+    }
+
+    /// Reads and checks one answer.
+    fn ballot(&self, answer: &CollectedAnswer, slot: Slot) -> Result<AttestationData, Bad> {
+        let wrong = |what: &str| Err(Bad::Broken(what.to_owned()));
+        let Some(data) = AttestationData::decode(form_of(answer), &answer.body) else {
+            return wrong("not attestation data");
+        };
+        if data.slot != slot {
+            return wrong("attestation data of another slot");
+        }
+        if let Some(network) = self.pool.network()
+            && data.target.epoch != slot.epoch(network.clock().slots_per_epoch)
+        {
+            return wrong("attestation data with a target of another epoch");
+        }
+        if data.source.epoch > data.target.epoch {
+            return wrong("attestation data whose source is after its target");
+        }
+        Ok(data)
+    }
+
+    /// What the policy says about disagreement: the position of a ballot, or a refusal.
+    fn without_quorum(
+        &self,
+        slot: Slot,
+        nodes: &[Arc<NodeView>],
+        ballots: &[Ballot<Vendor>],
+    ) -> Result<usize, Box<ClientAnswer>> {
+        let views: Vec<String> = ballots
+            .iter()
+            .map(|ballot| {
+                let name =
+                    nodes.iter().find(|node| node.id() == ballot.voter.upstream).map(|node| node.upstream.name());
+                let name = name.map_or_else(String::new, ToString::to_string);
+                format!("{name}: source {}, target {}", ballot.data.source, ballot.data.target)
+            })
+            .collect();
+        let reason = format!("no quorum on attestation data of slot {slot}: {}", views.join("; "));
+        let decision = Decision::general(DecisionKind::NoQuorum, reason).for_class(Endpoint::AttestationData.class());
+        self.pool.record_decision(decision);
+        match self.config.no_quorum {
+            NoQuorum::Refuse => {
+                let message = format!(
+                    "consensus clients do not agree on source and target for slot {slot}; not attesting is cheaper than a wrong target"
+                );
+                Err(Box::new(ClientAnswer::error(StatusCode::SERVICE_UNAVAILABLE, message)))
+            }
+            NoQuorum::BestNode => {
+                let best =
+                    nodes.iter().find_map(|node| ballots.iter().position(|ballot| ballot.voter.upstream == node.id()));
+                best.ok_or_else(|| Box::new(nobody()))
+            }
+        }
+    }
+
+    pub(super) async fn vote_payload(&self, endpoint: Endpoint, request: &ClientRequest) -> ClientAnswer {
+        let Ok(Some(slot)) = query_number(request.query(), "slot") else {
+            return ClientAnswer::error(StatusCode::BAD_REQUEST, "slot: give a number in the query");
+        };
+        let class = endpoint.class();
+        let nodes = fit_for_vote(&self.pool.view().everyone(class), class);
+        if nodes.is_empty() {
+            return nobody();
+        }
+        let deadline = self.pool.deadline(class);
+        let cap = (Instant::now() + self.slot_length() / 12).min(deadline);
+        let mut asked = self.ask_all(endpoint, request, &nodes, MAX_BYTES, deadline);
+        let mut ballots: Vec<Option<PayloadAttestationData>> = Vec::new();
+        let mut answers: Vec<CollectedAnswer> = Vec::new();
+        let mut bad: Vec<(String, Bad)> = Vec::new();
+        let mut outstanding = nodes.len();
+        loop {
+            let until = if ballots.is_empty() { deadline } else { cap };
+            let Ok(Some((node, told))) = tokio::time::timeout_at(until, asked.next()).await else { break };
+            outstanding = outstanding.saturating_sub(1);
+            match told.and_then(|answer| payload_ballot(&answer, Slot(slot)).map(|data| (data, answer))) {
+                Ok((data, answer)) => {
+                    ballots.push(data);
+                    answers.push(answer);
+                }
+                Err(reason) => bad.push((node.upstream.name().to_string(), reason)),
+            }
+            if majority(&ballots, ballots.len().saturating_add(outstanding)).is_some() {
+                break;
+            }
+        }
+        drop(asked);
+        // Nodes that did not answer neither agree nor disagree.
+        match majority(&ballots, ballots.len()).and_then(|position| answers.into_iter().nth(position)) {
+            Some(answer) => ClientAnswer::collected(answer),
+            None if ballots.is_empty() => no_ballots(bad, deadline.elapsed()),
+            None => {
+                let message = format!("consensus clients do not agree on the payload of slot {slot}");
+                self.pool.record_decision(Decision::general(DecisionKind::NoQuorum, message.as_str()).for_class(class));
+                ClientAnswer::error(StatusCode::SERVICE_UNAVAILABLE, message)
+            }
+        }
+    }
+}
+
+fn no_ballots(bad: Vec<(String, Bad)>, waited: Duration) -> ClientAnswer {
+    if bad.is_empty() {
+        let message = format!("no consensus client answered within {} ms; try again", waited.as_millis());
+        return ClientAnswer::error(StatusCode::SERVICE_UNAVAILABLE, message);
+    }
+    worst_case(bad)
+}
+
+/// 204 is a vote for "nothing seen".
+fn payload_ballot(answer: &CollectedAnswer, slot: Slot) -> Result<Option<PayloadAttestationData>, Bad> {
+    if answer.status == StatusCode::NO_CONTENT {
+        return Ok(None);
+    }
+    match PayloadAttestationData::decode(form_of(answer), &answer.body) {
+        Some(data) if data.slot == slot => Ok(Some(data)),
+        Some(_) => Err(Bad::Broken("payload attestation data of another slot".to_owned())),
+        None => Err(Bad::Broken("not payload attestation data".to_owned())),
+    }
+}
+
+/// Nodes of last resort vote only when there is nobody else.
+fn fit_for_vote(nodes: &[Arc<NodeView>], class: crate::EndpointClass) -> Vec<Arc<NodeView>> {
+    let fit: Vec<_> = nodes.iter().filter(|node| node.eligibility(class) == Eligibility::Yes).cloned().collect();
+    if fit.is_empty() { nodes.to_vec() } else { fit }
+}
+
+/// The winner's bytes, or the same value in the form the client takes.
+fn in_accepted_form(request: &ClientRequest, voted: &Voted) -> ClientAnswer {
+    let form = form_of(&voted.answer);
+    if request.accepts(form) > 0 {
+        return ClientAnswer::collected(voted.answer.clone());
+    }
+    let other = match form {
+        Form::Json => Form::Ssz,
+        Form::Ssz => Form::Json,
+    };
+    ClientAnswer::with_body(StatusCode::OK, other, voted.data.encode(other))
+}

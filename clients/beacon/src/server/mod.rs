@@ -1,0 +1,174 @@
+//! The switcher's listener: HTTP/1.1, bounded in connections, time and size.
+//!
+//! Why it exists: one validator client, or anything else that can reach the port, must not be able to exhaust it.
+//! What it guarantees: every request ends in an answer or a closed connection within bounded time; errors are
+//! the Beacon API's JSON; a client that left takes its reads with it, but not its submissions.
+
+mod io;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::{Body, Incoming};
+use hyper::http::uri::PathAndQuery;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+
+use self::io::ClientIo;
+use crate::route::Switcher;
+use crate::route::request::{ClientAnswer, ClientBody, ClientRequest};
+use crate::tasks::Tasks;
+
+/// Pause after a failed accept, as when file descriptors run out.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Bounds of the listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ServerBounds {
+    /// Most connections open at once; further ones wait to be accepted.
+    pub max_connections: usize,
+    /// Longest body of a request: a block with its blobs in JSON has tens of megabytes.
+    pub max_body_bytes: usize,
+    /// Longest time for a request's head, and for a connection to be idle.
+    pub head_timeout: Duration,
+    /// Longest time for a request's body.
+    pub body_timeout: Duration,
+    /// Longest time a client may not read its answer.
+    pub write_timeout: Duration,
+    /// Most bytes of a request's head.
+    pub max_head_bytes: usize,
+}
+
+impl Default for ServerBounds {
+    fn default() -> Self {
+        Self {
+            max_connections: 4_096,
+            max_body_bytes: 64 * 1024 * 1024,
+            head_timeout: Duration::from_mins(1),
+            body_timeout: Duration::from_secs(10),
+            write_timeout: Duration::from_secs(30),
+            max_head_bytes: 256 * 1024,
+        }
+    }
+}
+
+/// Accepts and serves connections until the tasks are stopped.
+pub fn serve(listener: TcpListener, switcher: Arc<Switcher>, bounds: ServerBounds, tasks: &Tasks) {
+    tasks.spawn(accept(listener, switcher, bounds, tasks.clone()));
+}
+
+async fn accept(listener: TcpListener, switcher: Arc<Switcher>, bounds: ServerBounds, tasks: Tasks) {
+    let places = Arc::new(Semaphore::new(bounds.max_connections.min(Semaphore::MAX_PERMITS)));
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new())
+        .header_read_timeout(bounds.head_timeout)
+        // Smaller is not possible with this library; the default is larger.
+        .max_buf_size(bounds.max_head_bytes.max(8192));
+    let server = Arc::new(Server { http, switcher, bounds });
+    let mut stopping = tasks.stopping();
+    loop {
+        let next = async {
+            // The semaphore is never closed, so this always gives a place.
+            let place = Arc::clone(&places).acquire_owned().await.ok();
+            (place, listener.accept().await)
+        };
+        let (place, accepted) = tokio::select! {
+            biased;
+            () = stopping.begun() => return,
+            next = next => next,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let (server, tasks_of_connection) = (Arc::clone(&server), tasks.clone());
+                tasks.spawn(async move {
+                    server.connection(stream, &tasks_of_connection).await;
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection; raise the limit of open files if this persists");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+struct Server {
+    http: http1::Builder,
+    switcher: Arc<Switcher>,
+    bounds: ServerBounds,
+}
+
+impl Server {
+    async fn connection(&self, stream: TcpStream, tasks: &Tasks) {
+        // Answers are one small packet, wanted now; without it they come a little later.
+        let _ = stream.set_nodelay(true);
+        let io = ClientIo::new(TokioIo::new(stream), self.bounds.write_timeout);
+        let service = service_fn(|request| async move { Ok::<_, Infallible>(self.respond(request).await) });
+        let mut connection = std::pin::pin!(self.http.serve_connection(io, service));
+        let mut stopping = tasks.stopping();
+        let result = tokio::select! {
+            result = connection.as_mut() => result,
+            () = stopping.begun() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = result {
+            // Clients come and go; an answer that broke off at a node ends here, too.
+            tracing::debug!(%error, "a client's connection ended early");
+        }
+    }
+
+    async fn respond(&self, request: Request<Incoming>) -> Response<ClientBody> {
+        let answer = match self.read(request).await {
+            Ok(request) => self.switcher.answer(request).await,
+            Err(answer) => *answer,
+        };
+        let mut response = Response::new(answer.body);
+        *response.status_mut() = answer.status;
+        *response.headers_mut() = answer.headers;
+        response
+    }
+
+    /// Reads the request whole.
+    async fn read(&self, request: Request<Incoming>) -> Result<ClientRequest, Box<ClientAnswer>> {
+        let (head, body) = request.into_parts();
+        let too_large = || {
+            let message = format!("the body is longer than {} bytes; send it in parts", self.bounds.max_body_bytes);
+            Box::new(ClientAnswer::error(StatusCode::PAYLOAD_TOO_LARGE, message))
+        };
+        let limit = self.bounds.max_body_bytes;
+        if body.size_hint().lower() > limit as u64 {
+            return Err(too_large());
+        }
+        let body = if body.is_end_stream() {
+            hyper::body::Bytes::new()
+        } else {
+            match tokio::time::timeout(self.bounds.body_timeout, Limited::new(body, limit).collect()).await {
+                Ok(Ok(body)) => body.to_bytes(),
+                Ok(Err(error)) if error.is::<LengthLimitError>() => return Err(too_large()),
+                Ok(Err(_)) => return Err(refuse(StatusCode::BAD_REQUEST, "the body broke off")),
+                Err(_late) => {
+                    return Err(refuse(StatusCode::REQUEST_TIMEOUT, "the body came too slowly; send it again"));
+                }
+            }
+        };
+        let target = match (head.uri.path_and_query(), &head.method) {
+            (Some(target), _) => target.clone(),
+            (None, &Method::OPTIONS) => PathAndQuery::from_static("/"),
+            (None, _) => return Err(refuse(StatusCode::BAD_REQUEST, "there is no path in the request")),
+        };
+        Ok(ClientRequest { method: head.method, target, headers: head.headers, body })
+    }
+}
+
+fn refuse(status: StatusCode, message: &str) -> Box<ClientAnswer> {
+    Box::new(ClientAnswer::error(status, message))
+}

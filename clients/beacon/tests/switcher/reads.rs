@@ -1,0 +1,148 @@
+//! Reads: fallback, hedging, freshness, what is kept, bytes that pass.
+
+use holdfast_beacon::{Eligibility, EndpointClass};
+
+use crate::scripted::{Answer, Chain, Gate, Sync};
+use crate::stage::{ALIKE, Setting, Stage, eventually, message};
+
+const FORK: &str = "GET /eth/v1/beacon/states/head/fork";
+const FORK_PATH: &str = "/eth/v1/beacon/states/head/fork";
+
+fn teach(stage: &Stage, route: &str, answer: &Answer) {
+    for node in &stage.nodes {
+        node.answer(route, answer.clone());
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_of_one_node_is_not_the_answer_while_another_may_know() {
+    for refusal in
+        [Answer::error(404, "unknown"), Answer::error(503, "syncing"), Answer::error(500, "?"), Answer::status(301)]
+    {
+        let stage = Setting::of(&ALIKE).stage().await;
+        teach(&stage, FORK, &Answer::json(r#"{"data":1}"#));
+        assert_eq!(stage.get(FORK_PATH).await.status, 200);
+        let best = stage.first_to_see(FORK).await;
+        best.answer(FORK, refusal);
+        let answer = stage.get(FORK_PATH).await;
+        assert_eq!((answer.status, answer.text().as_str()), (200, r#"{"data":1}"#));
+    }
+}
+
+#[tokio::test]
+async fn when_all_refuse_the_client_learns_the_most_telling_reason() {
+    let stage = Setting::of(&ALIKE).stage().await;
+    teach(&stage, FORK, &Answer::error(404, "state not found"));
+    let answer = stage.get(FORK_PATH).await;
+    assert_eq!((answer.status, message(&answer).as_str()), (404, "state not found"));
+    stage.node("b").answer(FORK, Answer::error(400, "invalid state id"));
+    stage.node("c").answer(FORK, Answer::error(503, "syncing"));
+    let answer = stage.get(FORK_PATH).await;
+    assert_eq!((answer.status, message(&answer).as_str()), (400, "invalid state id"));
+    teach(&stage, FORK, &Answer::error(503, "syncing"));
+    let answer = stage.get(FORK_PATH).await;
+    assert_eq!(answer.status, 503);
+    assert!(message(&answer).contains("a: 503"), "{}", answer.text());
+}
+
+#[tokio::test]
+async fn a_bad_request_is_tried_at_one_other_node_only() {
+    let stage = Setting::of(&ALIKE).stage().await;
+    teach(&stage, FORK, &Answer::error(400, "bad"));
+    assert_eq!(stage.get(FORK_PATH).await.status, 400);
+    assert_eq!(stage.counts(FORK).iter().sum::<usize>(), 2);
+}
+
+#[tokio::test]
+async fn a_slow_node_is_joined_by_the_next_and_loses() {
+    let stage = Setting::of(&ALIKE[..2]).stage().await;
+    teach(&stage, FORK, &Answer::json(r#"{"data":1}"#));
+    assert_eq!(stage.get(FORK_PATH).await.status, 200);
+    let best = stage.first_to_see(FORK).await;
+    best.answer(FORK, Answer::json(r#"{"data":"late"}"#).held_by(&Gate::closed()));
+    let answer = stage.get(FORK_PATH).await;
+    assert_eq!(answer.text(), r#"{"data":1}"#);
+    eventually("the loser is cancelled", || best.abandoned(FORK) == 1).await;
+}
+
+/// Whether an answer names the canonical head of a slot from `before` to now.
+fn is_head_since(chain: &Chain, before: u64, answer: &serde_json::Value) -> bool {
+    (before..=chain.slot()).any(|slot| answer["data"]["root"] == chain.block_root(slot, 0))
+}
+
+#[tokio::test]
+async fn the_head_is_the_freshest_and_never_of_an_optimistic_or_minority_node() {
+    let stage = Setting::of(&ALIKE).stage().await;
+    let chain = stage.nodes[0].chain().clone();
+    stage.node("a").set_sync(Sync { behind: 1, ..Sync::default() });
+    let before = chain.slot();
+    let answer = stage.get("/eth/v1/beacon/headers/head").await.json();
+    assert!(is_head_since(&chain, before, &answer), "{answer}");
+    stage.node("a").set_sync(Sync { is_optimistic: true, fork: 7, ..Sync::default() });
+    eventually("a leads no more", || stage.eligibility("a", EndpointClass::HotRead) != Eligibility::Yes).await;
+    for path in ["/eth/v1/beacon/headers/head", "/eth/v1/beacon/blocks/head/root"] {
+        for _ in 0..5 {
+            let before = chain.slot();
+            let answer = stage.get(path).await.json();
+            assert!(is_head_since(&chain, before, &answer), "{path}: {answer}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_never_changes_is_served_when_everybody_is_down() {
+    let mut stage = Setting::of(&ALIKE).stage().await;
+    let paths = [
+        "/eth/v1/beacon/genesis",
+        "/eth/v1/config/spec",
+        "/eth/v1/config/fork_schedule",
+        "/eth/v1/config/deposit_contract",
+    ];
+    let mut before = Vec::new();
+    for path in paths {
+        before.push(stage.get(path).await.text());
+    }
+    let direct = crate::scripted::get(stage.nodes[0].address(), paths[1]).await.text();
+    assert_eq!(before[1], direct, "byte for byte");
+    for node in &mut stage.nodes {
+        node.kill().await;
+    }
+    for (path, before) in paths.iter().zip(before) {
+        let answer = stage.get(path).await;
+        assert_eq!((answer.status, answer.text()), (200, before), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_list_too_long_for_a_url_is_sent_as_the_post_of_the_same_meaning() {
+    let stage = Setting::of(&ALIKE[..1]).stage().await;
+    let route = "/eth/v1/beacon/states/head/validators";
+    stage.node("a").answer(&format!("POST {route}"), Answer::json(r#"{"data":["post"]}"#));
+    stage.node("a").answer(&format!("GET {route}"), Answer::json(r#"{"data":["get"]}"#));
+    let few = stage.get(&format!("{route}?id=1,2")).await;
+    assert_eq!(few.text(), r#"{"data":["get"]}"#);
+    let keys: Vec<String> = (0..100).map(|n| format!("0x{n:096x}")).collect();
+    let many = stage.get(&format!("{route}?id={}&status=active", keys.join(","))).await;
+    assert_eq!((many.status, many.text().as_str()), (200, r#"{"data":["post"]}"#));
+    let body = stage.seen("a", &format!("POST {route}"))[0].json();
+    assert_eq!(body["ids"].as_array().unwrap().len(), 100);
+    assert_eq!((&body["ids"][99], &body["statuses"][0]), (&keys[99].clone().into(), &"active".into()));
+}
+
+#[tokio::test]
+async fn bytes_and_the_apis_headers_pass_unchanged() {
+    let stage = Setting::of(&ALIKE).stage().await;
+    let odd = "{ \"version\":\"fulu\",\n\"data\": {\"n\": 1.0e400, \"s\":\"\\u0041\"}, \"finalized\":false}\n";
+    teach(&stage, FORK, &Answer::json(odd).header("eth-consensus-version", "fulu"));
+    let answer = stage.get(FORK_PATH).await;
+    assert_eq!((answer.text().as_str(), answer.header("eth-consensus-version")), (odd, Some("fulu")));
+    let block = "GET /eth/v2/beacon/blocks/head";
+    let bytes: Vec<u8> = (0..200_000u32).map(|n| u8::try_from(n % 251).unwrap()).collect();
+    teach(&stage, block, &Answer::ssz(bytes.clone()).header("eth-consensus-version", "fulu"));
+    let answer = stage.get_as("/eth/v2/beacon/blocks/head", "application/octet-stream").await;
+    assert_eq!(answer.header("eth-consensus-version"), Some("fulu"));
+    assert_eq!((answer.status, answer.body), (200, bytes));
+    let node = stage.first_to_see(block).await;
+    let seen = &node.seen(block)[0];
+    assert_eq!(seen.header("accept"), Some("application/octet-stream"));
+}

@@ -1,0 +1,20 @@
+//! The admin API: gRPC messages and services, generated from `proto/wire/admin/`.
+//!
+//! Why it exists: commands change a running server through its Unix socket, and other programs may, too. The
+//! generated code is checked in, so that building needs no compiler for protocol buffers; a test of this
+//! crate generates it again and compares.
+
+/// Version 1.
+#[allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::all,
+    clippy::pedantic,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "generated"
+)]
+pub mod v1 {
+    include!("generated/holdfast.admin.v1.rs");
+}

@@ -1,0 +1,106 @@
+//! `holdfast serve --no-signer`: the switcher by itself, without keys, database or data directory.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use holdfast_domain::Clock;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::Registry;
+use serde_json::json;
+use tracing::{info, warn};
+
+use super::serve::{StopSignals, bind_failure, start};
+use super::{Context, Failure};
+use crate::admin;
+use crate::clock::SystemClock;
+use crate::drain::Tasks;
+use crate::http::server::{self, ServerBounds};
+use crate::http::{AloneProbes, HostPolicy};
+use crate::outcome::Exit;
+use crate::switcher::{self, PoolAddresses, PoolSockets, Running, SwitcherError};
+
+/// Connections of the metrics listener: a few scrapers and probes.
+const METRICS_CONNECTIONS: usize = 64;
+
+/// How long a scraper may take to finish when the process stops.
+const PROBE_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Runs the switcher until it is told to stop.
+pub(super) fn run(context: &Context) -> Result<Exit, Failure> {
+    let runtime = start(context)?;
+    let ended = runtime.block_on(serve(context));
+    runtime.shutdown_background();
+    ended
+}
+
+async fn serve(context: &Context) -> Result<Exit, Failure> {
+    let config = &context.config;
+    let mut signals = StopSignals::new()?;
+    let sockets = PoolSockets::bind(config).map_err(bind_failure)?;
+    let metrics_socket = server::bind(config.metrics.listen, "--metrics-listen").map_err(bind_failure)?;
+    let (addresses, metrics_address) = (sockets.addresses(), metrics_socket.address);
+    let mut registry = Registry::default();
+    registry.register("holdfast_build", "Version of this program", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let expected = switcher::expected_alone(config).map_err(failure)?;
+    let running = Running::start(config, sockets, expected, clock).await.map_err(failure)?;
+    // `--no-signer` switches it on.
+    let Some(running) = running else { return Err(Failure::message(Exit::Bug, "the switcher is off")) };
+    running.register(&mut registry);
+
+    let (tasks, probe_tasks) = (Tasks::new(), Tasks::new());
+    admin::live_control(config, &running, &tasks);
+    let hosts = if metrics_address.ip().is_loopback() {
+        HostPolicy::new(config.http.allowed_hosts.iter().map(String::as_str))
+    } else {
+        warn!(metrics = %metrics_address, "metrics can be read by other machines; they hold no secrets");
+        HostPolicy::Any
+    };
+    let probes = AloneProbes { running: Arc::clone(&running), registry, tasks: tasks.clone(), hosts };
+    let head_timeout = Duration::from_secs(config.http.header_timeout_seconds.get());
+    let bounds = ServerBounds { max_connections: METRICS_CONNECTIONS, head_timeout, last_word: Duration::ZERO };
+    server::start(metrics_socket, Arc::new(probes), bounds, Gauge::default(), &probe_tasks);
+    say_ready(context, addresses, metrics_address)?;
+
+    let signal = signals.next().await;
+    info!(signal, "told to stop; once more to end at once");
+    tasks.begin_leaving();
+    let stop = async {
+        tokio::join!(running.stop(), async {
+            // Commands in progress are short; one that is cut off says so at its other end.
+            let _ = tasks.stop(PROBE_TIMEOUT).await;
+        });
+        if probe_tasks.stop(PROBE_TIMEOUT).await.is_err() {
+            warn!("a connection to the metrics listener was cut off");
+        }
+    };
+    tokio::select! {
+        () = stop => {}
+        signal = signals.next() => warn!(signal, "told to stop again: ending at once"),
+    }
+    context.output.result("stopped".to_owned(), &json!({ "event": "stopped" }))?;
+    Ok(Exit::Done)
+}
+
+fn failure(error: SwitcherError) -> Failure {
+    Failure::new(Exit::Usage, error)
+}
+
+fn say_ready(context: &Context, addresses: PoolAddresses, metrics: std::net::SocketAddr) -> Result<(), Failure> {
+    let PoolAddresses { switcher, execution } = addresses;
+    let shown = |address: Option<std::net::SocketAddr>| address.map(|address| address.to_string());
+    let beacon = shown(switcher).unwrap_or_default();
+    let mut text = format!("ready: Beacon API on http://{beacon}, metrics on http://{metrics}");
+    if let Some(execution) = execution {
+        let _ = write!(text, ", JSON-RPC on http://{execution}");
+    }
+    info!(switcher = beacon, %metrics, "ready");
+    context.output.result(
+        text,
+        &json!({
+            "event": "ready", "switcher": shown(switcher), "execution": shown(execution), "metrics": metrics.to_string(),
+        }),
+    )
+}

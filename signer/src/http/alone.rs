@@ -1,0 +1,45 @@
+//! The metrics listener of a process without a signer: alive, ready, and the numbers of the pools.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use hyper::Request;
+use hyper::body::Incoming;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::registry::Registry;
+
+use super::health::probe;
+use super::host::HostPolicy;
+use super::reply::Reply;
+use super::server;
+use crate::drain::Tasks;
+use crate::switcher::Running;
+
+/// What is asked of a switcher that runs alone.
+pub(crate) struct AloneProbes {
+    /// The switcher.
+    pub(crate) running: Arc<Running>,
+    /// What is shown at `/metrics`.
+    pub(crate) registry: Registry,
+    /// Knows when the process is stopping.
+    pub(crate) tasks: Tasks,
+    /// Accepted `Host` headers.
+    pub(crate) hosts: HostPolicy,
+}
+
+impl AloneProbes {
+    fn unready(&self) -> Option<String> {
+        if self.tasks.is_leaving() { Some("shutting down".to_owned()) } else { self.running.unready() }
+    }
+
+    fn render(&self) -> Result<String, std::fmt::Error> {
+        let mut text = String::new();
+        encode(&mut text, &self.registry).map(|()| text)
+    }
+}
+
+impl server::Service for AloneProbes {
+    async fn answer(self: Arc<Self>, _peer: IpAddr, request: Request<Incoming>) -> Reply {
+        probe(&self.hosts, &request, || self.render(), || self.unready()).unwrap_or_else(|error| error.reply())
+    }
+}

@@ -1,0 +1,243 @@
+//! The switcher and the execution pool in this process: put together, started, stopped, asked.
+//!
+//! Why it exists: `holdfast_beacon` knows neither configuration nor sockets nor the signer. What it guarantees:
+//! the same parts whether the signer runs beside them or not; nothing listens before its nodes have been asked
+//! who they are.
+
+mod cross_check;
+mod nodes;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use holdfast_beacon::execution::{
+    BadPattern, ExecutionConfig, ExecutionMetrics, ExecutionPool, MethodPolicy, ServerBounds, serve,
+};
+use holdfast_beacon::route::{self, RoutingConfig, Switcher};
+use holdfast_beacon::{
+    Balancing, EndpointClass, Environment, ExpectedNetwork, Metrics, NoSink, Pool, PoolConfig, PoolError, ReplayGate,
+    Tasks, UpstreamConfigError,
+};
+use holdfast_domain::{Clock, Network};
+use prometheus_client::registry::Registry;
+use serde_json::{Value, json};
+
+use crate::config::{Config, NetworkChoice, NoQuorum, UnknownRoutes};
+use crate::http::server::{self, BindError, Bound};
+
+pub(crate) use cross_check::{CrossChecker, Unconfirmed};
+pub(crate) use nodes::{NodeError, consensus, execution};
+
+/// How long answers in progress may take when the process stops.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Classes without which a validator client cannot do its duties.
+const NEEDED: [EndpointClass; 4] =
+    [EndpointClass::Duty, EndpointClass::AttestationData, EndpointClass::Produce, EndpointClass::Submit];
+
+/// Why the switcher cannot start.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SwitcherError {
+    /// A node of the configuration cannot be used.
+    #[error(transparent)]
+    Node(#[from] NodeError),
+    /// The pool of consensus clients cannot start.
+    #[error("the switcher cannot start")]
+    Pool(#[from] PoolError),
+    /// The pool of execution clients cannot start.
+    #[error("the execution pool cannot start")]
+    Execution(#[from] UpstreamConfigError),
+    /// A method pattern is none.
+    #[error("execution.allowed_methods")]
+    Methods(#[from] BadPattern),
+    /// The network is not a usable one.
+    #[error("network.name is {name}, which cannot be used")]
+    Network {
+        /// As configured.
+        name: NetworkChoice,
+    },
+}
+
+/// Sockets of the switcher and of the execution pool, as far as they are switched on.
+pub(crate) struct PoolSockets {
+    switcher: Option<Bound>,
+    execution: Option<Bound>,
+}
+
+impl PoolSockets {
+    /// Takes the addresses. Must be called inside the runtime.
+    ///
+    /// # Errors
+    /// [`BindError`], which names the address and what changes it.
+    pub(crate) fn bind(config: &Config) -> Result<Self, BindError> {
+        let take = |enabled: bool, address, option| enabled.then(|| server::bind(address, option)).transpose();
+        Ok(Self {
+            switcher: take(config.switcher.enabled, config.switcher.listen, "--switcher-listen")?,
+            execution: take(config.execution.enabled, config.execution.listen, "execution.listen =")?,
+        })
+    }
+
+    /// None at all, for a server without pools.
+    pub(crate) const fn none() -> Self {
+        Self { switcher: None, execution: None }
+    }
+
+    /// Where they are, with the ports they really got.
+    pub(crate) fn addresses(&self) -> PoolAddresses {
+        let address = |bound: &Option<Bound>| bound.as_ref().map(|bound| bound.address);
+        PoolAddresses { switcher: address(&self.switcher), execution: address(&self.execution) }
+    }
+}
+
+/// Where the switcher and the execution pool listen, as far as they are switched on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct PoolAddresses {
+    /// The Beacon API.
+    pub(crate) switcher: Option<SocketAddr>,
+    /// The execution pool's JSON-RPC.
+    pub(crate) execution: Option<SocketAddr>,
+}
+
+/// A running switcher.
+pub(crate) struct Running {
+    /// The consensus clients.
+    pub(crate) pool: Arc<Pool>,
+    numbers: Metrics,
+    execution: Option<(Arc<ExecutionPool>, ExecutionMetrics)>,
+    tasks: Tasks,
+}
+
+impl Running {
+    /// Starts what the configuration switches on; `None` if that is nothing.
+    ///
+    /// # Errors
+    /// [`SwitcherError`], before anything is served.
+    pub(crate) async fn start(
+        config: &Config,
+        sockets: PoolSockets,
+        expected: Option<ExpectedNetwork>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Option<Arc<Self>>, SwitcherError> {
+        let PoolSockets { switcher, execution } = sockets;
+        let Some(switcher) = switcher else { return Ok(None) };
+        let tasks = Tasks::new();
+        let numbers = Metrics::default();
+        let environment = Environment { clock, sink: Arc::new(NoSink), metrics: numbers.clone(), tasks: tasks.clone() };
+        let execution = execution.map(|bound| start_execution(config, bound, &tasks)).transpose()?;
+        let pool = Pool::start(pool_config(config, expected)?, environment).await?;
+        let beacon_api = Switcher::start(&pool, routing(config));
+        let bounds = holdfast_beacon::server::ServerBounds::default();
+        holdfast_beacon::server::serve(switcher.into_listener(), beacon_api, bounds, &tasks);
+        Ok(Some(Arc::new(Self { pool, numbers, execution, tasks })))
+    }
+
+    /// Adds the numbers of what runs to the process's registry.
+    pub(crate) fn register(&self, registry: &mut Registry) {
+        self.numbers.register(registry);
+        if let Some((_, numbers)) = &self.execution {
+            numbers.register(registry);
+        }
+    }
+
+    /// Why validator clients should go elsewhere; `None` if they should come here.
+    pub(crate) fn unready(&self) -> Option<String> {
+        let view = self.pool.view();
+        if self.pool.network().is_none() {
+            return Some("no consensus client has answered yet".to_owned());
+        }
+        let missing: Vec<&str> =
+            NEEDED.into_iter().filter(|class| view.candidates(*class).is_empty()).map(EndpointClass::as_str).collect();
+        (!missing.is_empty()).then(|| format!("no consensus client can serve {}", missing.join(", ")))
+    }
+
+    /// Everything that is known, as a document.
+    pub(crate) fn status(&self) -> Value {
+        let execution = self.execution.as_ref().map(|(pool, _)| pool.status());
+        json!({ "switcher": self.pool.status(), "execution": execution })
+    }
+
+    /// Stops accepting and finishes what is in progress.
+    pub(crate) async fn stop(&self) {
+        let cut_off = self.tasks.stop(STOP_TIMEOUT).await;
+        if cut_off > 0 {
+            tracing::warn!(cut_off, "the switcher cut off what was in progress");
+        }
+    }
+}
+
+fn pool_config(config: &Config, expected: Option<ExpectedNetwork>) -> Result<PoolConfig, SwitcherError> {
+    let upstreams = config.consensus_nodes().iter().map(consensus).collect::<Result<_, _>>()?;
+    Ok(PoolConfig {
+        upstreams,
+        balancing: Balancing { default: nodes::policy(config.switcher.balance), ..Balancing::default() },
+        expected,
+        replay: ReplayGate::Wait,
+        ..PoolConfig::default()
+    })
+}
+
+fn routing(config: &Config) -> RoutingConfig {
+    RoutingConfig {
+        no_quorum: match config.switcher.no_quorum {
+            NoQuorum::Refuse => route::NoQuorum::Refuse,
+            NoQuorum::BestNode => route::NoQuorum::BestNode,
+        },
+        unknown: match config.switcher.unknown_routes {
+            UnknownRoutes::Refuse => route::UnknownRoutes::Refuse,
+            UnknownRoutes::Pass => route::UnknownRoutes::Pass,
+        },
+        ..RoutingConfig::default()
+    }
+}
+
+fn start_execution(
+    config: &Config,
+    bound: Bound,
+    tasks: &Tasks,
+) -> Result<(Arc<ExecutionPool>, ExecutionMetrics), SwitcherError> {
+    let numbers = ExecutionMetrics::default();
+    let section = &config.execution;
+    let pool = ExecutionPool::start(
+        ExecutionConfig {
+            nodes: section.upstream.iter().map(execution).collect::<Result<_, _>>()?,
+            methods: MethodPolicy::new(section.allowed_methods.iter().map(String::as_str))?,
+            balance: nodes::policy(section.balance),
+            max_lag: section.max_lag_blocks,
+            timeout: Duration::from_millis(section.timeout_ms.get().into()),
+            max_batch: section.max_batch.get(),
+            max_body: section.max_body_bytes.get(),
+        },
+        numbers.clone(),
+        tasks,
+    )?;
+    let bounds = ServerBounds { max_connections: section.max_connections.get() };
+    serve(bound.into_listener(), Arc::clone(&pool), bounds, tasks);
+    Ok((pool, numbers))
+}
+
+/// The network the signer signs for. The version of the first fork is left out: nodes of a network that begins with
+/// a later fork do not agree on what to call its first.
+pub(crate) fn expected_by_signer(network: &Network) -> ExpectedNetwork {
+    ExpectedNetwork { genesis_validators_root: network.genesis_validators_root, genesis_fork_version: None }
+}
+
+/// The network of a switcher that runs alone, as far as the configuration says. mainnet is what it says when it
+/// says nothing, so then the nodes decide, which cannot hurt: there is nothing here that signs.
+///
+/// # Errors
+/// [`SwitcherError::Network`] if the configured network is not a known one.
+pub(crate) fn expected_alone(config: &Config) -> Result<Option<ExpectedNetwork>, SwitcherError> {
+    let given = config.network.genesis_validators_root.map(|root| root.0);
+    let root = match &config.network.name {
+        name if *name == NetworkChoice::default() => given,
+        NetworkChoice::Builtin(name) => {
+            let network =
+                Network::builtin(name).ok_or_else(|| SwitcherError::Network { name: config.network.name.clone() })?;
+            given.or(network.genesis_validators_root)
+        }
+        // The file does not say which chain it is.
+        NetworkChoice::File(_) => given,
+    };
+    Ok(root.map(|root| ExpectedNetwork { genesis_validators_root: Some(root), genesis_fork_version: None }))
+}

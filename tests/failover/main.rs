@@ -1,0 +1,34 @@
+//! Compares what a validator client notices of failing beacon nodes behind the switcher, with its own list of nodes,
+//! and behind nginx. Real Lodestar processes; about twelve minutes. Needs what the end-to-end tests need, and nginx.
+//!
+//!     cargo run --release -p holdfast-tests --bin failover
+//!
+//! With the words `-- switcher` the other two are left out, and nginx is not needed.
+//!
+//! Ends with 1 if the client behind the switcher noticed anything: the aim is no failed duty while one node is healthy.
+
+use std::process::ExitCode;
+
+use holdfast_tests::failover::{Front, run, table};
+
+fn main() -> ExitCode {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let only_switcher = std::env::args().nth(1).is_some_and(|word| word == Front::Switcher.as_str());
+    let fronts =
+        if only_switcher { vec![Front::Switcher] } else { vec![Front::Switcher, Front::OwnList, Front::Nginx] };
+    let reports: Vec<_> =
+        fronts.into_iter().map(|front| run(&folder.path().join(front.as_str().replace(' ', "-")), front)).collect();
+    println!("{}", table(&reports));
+    for report in &reports {
+        for noticed in &report.noticed {
+            for error in &noticed.errors {
+                println!("{}, {}: {error}", report.front.as_str(), noticed.fault.as_str());
+            }
+        }
+    }
+    let noticed = reports
+        .iter()
+        .filter(|report| report.front == Front::Switcher)
+        .any(|report| report.double_votes > 0 || report.noticed.iter().any(|noticed| !noticed.errors.is_empty()));
+    if noticed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}

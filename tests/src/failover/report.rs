@@ -1,0 +1,52 @@
+//! What came out, side by side.
+
+use super::{Fault, Front, Noticed};
+
+/// What one run showed.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// What stood in front of the nodes.
+    pub front: Front,
+    /// By fault, in order.
+    pub noticed: Vec<Noticed>,
+    /// Slots without a block.
+    pub missed_slots: Vec<u64>,
+    /// Voters with two different votes in a slot.
+    pub double_votes: u64,
+    /// What Holdfast printed.
+    pub log: String,
+}
+
+impl Report {
+    /// Errors of one fault.
+    pub fn errors(&self, fault: Fault) -> &[String] {
+        self.noticed.iter().find(|noticed| noticed.fault == fault).map_or(&[], |noticed| &noticed.errors)
+    }
+}
+
+/// A table: a line per fault, a column per front.
+pub fn table(reports: &[Report]) -> String {
+    let mut text = format!("{:<30}", "errors in the client's log");
+    for report in reports {
+        text.push_str(&format!("{:>24}", report.front.as_str()));
+    }
+    text.push('\n');
+    for fault in Fault::ALL {
+        text.push_str(&format!("{:<30}", fault.as_str()));
+        for report in reports {
+            let cell =
+                report.noticed.iter().find(|noticed| noticed.fault == fault).map_or_else(String::new, |noticed| {
+                    let (published, due) = noticed.attestations;
+                    format!("{} ({published}/{due} votes)", noticed.errors.len())
+                });
+            text.push_str(&format!("{cell:>24}"));
+        }
+        text.push('\n');
+    }
+    text.push_str(&format!("{:<30}", "slots without a block"));
+    for report in reports {
+        text.push_str(&format!("{:>24}", report.missed_slots.len()));
+    }
+    text.push('\n');
+    text
+}

@@ -1,0 +1,13 @@
+//! The switcher in the real binary: by itself, with live control. With real nodes and a real validator client it runs
+//! in the comparison (`--bin failover`).
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "a test: a broken assumption must stop it with a message"
+)]
+
+mod alone;
