@@ -40,7 +40,7 @@ pub use health::{
     Agreement, Compatibility, Difference, Eligibility, GroupId, Health, HealthTier, HysteresisPolicy, Observation,
 };
 pub use metrics::Metrics;
-pub use network::{DutyPoint, ForkRow, PinnedNetwork, SlotTiming, SpecMap};
+pub use network::{DutyPoint, ForkRow, PinnedNetwork, SlotTiming, SpecError, SpecMap};
 pub use pool::{
     Change, ChangeKind, Environment, ExpectedNetwork, NodeView, Pool, PoolConfig, PoolView, Probing, Quorum,
     ReplayGate, StreamState,

@@ -21,7 +21,7 @@ pub struct PreferRequest {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AddRequest {
-    /// Address: http\[s\]://\[user:password@\]host[:port][/prefix].
+    /// Address of the node, as in the configuration; may carry a user name and a password.
     #[prost(string, tag = "1")]
     pub url: ::prost::alloc::string::String,
     /// Name; absent to have it called after host and port.
