@@ -7,12 +7,16 @@
 mod spec;
 mod timing;
 
+use std::time::Duration;
+
 use holdfast_domain::{Epoch, Slot, SlotClock, UnixMillis};
 
 pub use spec::{ForkRow, SpecMap};
 pub use timing::{DutyPoint, SlotTiming};
 
 use crate::Genesis;
+use crate::class::EndpointClass;
+use crate::deadline::Deadline;
 use crate::health::NodeNetwork;
 
 /// A network whose timing is understood.
@@ -102,12 +106,19 @@ impl PinnedNetwork {
         )
     }
 
-    /// How long an answer to a request of this class that arrives at `now` is still worth something.
-    pub fn time_left(&self, class: crate::EndpointClass, now: UnixMillis) -> std::time::Duration {
+    /// When the answer to a request of this class that arrives at `now` is due, and until when it is waited for.
+    pub fn deadline(&self, class: EndpointClass, now: UnixMillis) -> Deadline {
+        let (due, end) = self.time_left(class, now);
+        Deadline::after(due, end, self.timing.slot() / 24)
+    }
+
+    /// How long after `now` the answer to a request of this class is due, and how long it is waited for.
+    fn time_left(&self, class: EndpointClass, now: UnixMillis) -> (Duration, Duration) {
         let slot = self.slot_at(now);
-        let into = now.0.saturating_sub(self.start_of(slot).0);
+        let into = Duration::from_millis(now.0.saturating_sub(self.start_of(slot).0));
         let epoch = slot.epoch(self.clock.slots_per_epoch);
-        self.timing.time_left(class, std::time::Duration::from_millis(into), epoch)
+        let due = self.timing.due_in(class, into, epoch);
+        (due, self.timing.patience(class, into).max(due))
     }
 }
 

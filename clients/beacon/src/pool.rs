@@ -28,6 +28,7 @@ pub use view::{NodeView, PoolView};
 use crate::chain::HeadRef;
 use crate::class::EndpointClass;
 use crate::confirm::Rounds;
+use crate::deadline::Deadline;
 use crate::decision::{Decision, DecisionLog, DecisionSink};
 use crate::error::PoolError;
 use crate::metrics::Metrics;
@@ -192,10 +193,10 @@ impl Pool {
         self.network().map(|network| network.epoch_at(self.now()))
     }
 
-    /// Until when an answer to a request of this class that has just come is worth something.
-    pub fn deadline(&self, class: EndpointClass) -> Instant {
-        let left = self.network().map_or(WITHOUT_NETWORK, |network| network.time_left(class, self.now()));
-        Instant::now() + left
+    /// When the answer to a request of this class that has just come is due, and until when it is waited for.
+    pub fn deadline(&self, class: EndpointClass) -> Deadline {
+        self.network()
+            .map_or_else(|| (Instant::now() + WITHOUT_NETWORK).into(), |network| network.deadline(class, self.now()))
     }
 
     /// Background tasks of the switcher.

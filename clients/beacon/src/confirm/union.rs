@@ -10,10 +10,10 @@ use hyper::body::Bytes;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::http::uri::PathAndQuery;
 use serde::Deserialize;
-use tokio::time::Instant;
 
 use crate::chain::decimal;
 use crate::class::EndpointClass;
+use crate::deadline::Deadline;
 use crate::health::Eligibility;
 use crate::pool::{NodeView, Pool};
 use crate::upstream::{UpstreamName, UpstreamRequest};
@@ -90,7 +90,7 @@ async fn ask(
     epoch: Epoch,
     body: Bytes,
     indices: &[ValidatorIndex],
-    deadline: Instant,
+    deadline: Deadline,
 ) -> Option<Vec<ValidatorIndex>> {
     let path = PathAndQuery::try_from(format!("/eth/v1/validator/liveness/{epoch}")).ok()?;
     let mut request = UpstreamRequest::get_json(path, EndpointClass::Liveness);

@@ -89,6 +89,14 @@ impl Performance {
 
     /// A call of `class` was answered in `slot` after `elapsed`.
     pub fn answered(&mut self, class: EndpointClass, slot: Slot, elapsed: Duration) {
+        self.took(class, elapsed);
+        if let Some(window) = self.classes.get_mut(class.index()) {
+            window.count(slot, 0);
+        }
+    }
+
+    /// An answer of `class` that had been called missed came after `elapsed`: it counts for how long answers take.
+    pub fn took(&mut self, class: EndpointClass, elapsed: Duration) {
         blend(&mut self.overall_seconds, elapsed.as_secs_f64());
         let Some(window) = self.classes.get_mut(class.index()) else { return };
         blend(&mut window.average_seconds, elapsed.as_secs_f64());
@@ -96,7 +104,6 @@ impl Performance {
             window.recent_micros.pop_front();
         }
         window.recent_micros.push_back(u32::try_from(elapsed.as_micros()).unwrap_or(u32::MAX));
-        window.count(slot, 0);
     }
 
     /// A call of `class` in `slot` failed or missed its deadline.

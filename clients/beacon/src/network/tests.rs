@@ -72,7 +72,7 @@ fn duties_are_due_as_the_specification_says() {
 #[test]
 fn the_time_left_shrinks_within_the_slot_and_scales_with_it() {
     let network = pinned(&[]);
-    let left = |class, into: u64| network.time_left(class, UnixMillis(1_700_000_000_000 + into)).as_millis();
+    let left = |class, into: u64| network.time_left(class, UnixMillis(1_700_000_000_000 + into)).0.as_millis();
     assert_eq!(left(EndpointClass::AttestationData, 4_000), 3_000, "capped at a quarter of the slot");
     assert_eq!(left(EndpointClass::AttestationData, 6_000), 1_000);
     assert_eq!(left(EndpointClass::AttestationData, 11_000), 1_000, "an honest try");
@@ -82,11 +82,21 @@ fn the_time_left_shrinks_within_the_slot_and_scales_with_it() {
         for into in (0..6_000).step_by(250) {
             let at =
                 |network: &PinnedNetwork, into: u64| network.time_left(class, UnixMillis(1_700_000_000_000 + into));
-            assert!(at(&network, 2 * into) > Duration::ZERO);
-            let twice = at(&short, into).as_millis() * 2;
-            assert!(twice.abs_diff(at(&network, 2 * into).as_millis()) <= 4, "{class:?} at {into}");
+            let ((due, end), (short_due, short_end)) = (at(&network, 2 * into), at(&short, into));
+            assert!(due > Duration::ZERO && end >= due, "{class:?} at {into}: {due:?}, {end:?}");
+            assert!((short_due * 2).abs_diff(due).as_millis() <= 4, "{class:?} at {into}");
+            assert!((short_end * 2).abs_diff(end).as_millis() <= 4, "{class:?} at {into}");
         }
     }
+}
+
+#[test]
+fn late_answers_are_waited_for_while_they_help() {
+    let network = pinned(&[]);
+    let end = |class, into: u64| network.time_left(class, UnixMillis(1_700_000_000_000 + into)).1.as_millis();
+    assert_eq!(end(EndpointClass::Produce, 1_000), 11_000, "a late block may still be taken");
+    assert_eq!(end(EndpointClass::AttestationData, 11_000), 6_000, "its vote counts in later slots");
+    assert_eq!(end(EndpointClass::Submit, 11_500), 12_000, "what is not submitted is lost");
 }
 
 #[test]

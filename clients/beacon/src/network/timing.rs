@@ -104,11 +104,11 @@ impl SlotTiming {
         })
     }
 
-    /// How long an answer is worth waiting for, `into` a slot of `epoch`.
+    /// In what time a healthy node answers, `into` a slot of `epoch`: a node that takes longer is late.
     ///
-    /// Duties: until the moment after which their result helps nobody, with a least wait so that a late
-    /// request still gets an honest try. Everything else: a share of the slot.
-    pub fn time_left(&self, class: EndpointClass, into: Duration, epoch: Epoch) -> Duration {
+    /// Duties: so that their result still does all it can, with a least time so that a late request still gets an
+    /// honest try. Everything else: a share of the slot.
+    pub fn due_in(&self, class: EndpointClass, into: Duration, epoch: Epoch) -> Duration {
         let until = |point| self.offset(point, epoch).saturating_sub(into);
         let twelfth = self.slot() / 12;
         let twelfths = |count: u32| twelfth.saturating_mul(count);
@@ -133,6 +133,30 @@ impl SlotTiming {
             | EndpointClass::Events => twelfths(6),
             EndpointClass::BigRead => twelfths(24),
             EndpointClass::Bulk => twelfths(120),
+        }
+    }
+
+    /// How long an answer is waited for when no better one comes, `into` a slot. Giving up earlier than the answer
+    /// helps nobody would make a slow node worse than none: a late block is often still taken, a vote counts in any of
+    /// the next 32 slots, and what was not submitted is lost.
+    pub fn patience(&self, class: EndpointClass, into: Duration) -> Duration {
+        let slot = self.slot();
+        match class {
+            EndpointClass::AttestationData
+            | EndpointClass::Aggregate
+            | EndpointClass::Produce
+            | EndpointClass::Builder => slot.saturating_sub(into).max(slot / 2),
+            EndpointClass::HotRead | EndpointClass::NodeInfo => slot / 2,
+            EndpointClass::Publish
+            | EndpointClass::Submit
+            | EndpointClass::Duty
+            | EndpointClass::Static
+            | EndpointClass::Read
+            | EndpointClass::Liveness
+            | EndpointClass::Prepare
+            | EndpointClass::Events => slot,
+            EndpointClass::BigRead => slot.saturating_mul(2),
+            EndpointClass::Bulk => slot.saturating_mul(10),
         }
     }
 }

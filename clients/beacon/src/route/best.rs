@@ -73,7 +73,7 @@ impl Switcher {
         let mut asked = self.ask_all(endpoint, request, &nodes, MAX_BYTES, deadline);
         let mut best: Option<(Weight, CollectedAnswer)> = None;
         let mut bad: Vec<(String, Bad)> = Vec::new();
-        let mut until = deadline;
+        let mut until = deadline.end;
         while let Ok(Some((node, told))) = tokio::time::timeout_at(until, asked.next()).await {
             let weighed = told.and_then(|answer| match wanted.weigh(&answer) {
                 Some(weight) => Ok((weight, answer)),

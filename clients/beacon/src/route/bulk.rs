@@ -23,13 +23,13 @@ impl Switcher {
         }
         let class = endpoint.class();
         let deadline = self.pool.deadline(class);
-        let Ok(Ok(permit)) = tokio::time::timeout_at(deadline, Arc::clone(&self.bulk).acquire_owned()).await else {
+        let Ok(Ok(permit)) = tokio::time::timeout_at(deadline.due, Arc::clone(&self.bulk).acquire_owned()).await else {
             let message = "too many heavy requests at a time; try again later";
             return ClientAnswer::error(StatusCode::SERVICE_UNAVAILABLE, message);
         };
         let nodes = self.pool.view().candidates(class);
         let rule = HedgeRule {
-            usual: deadline.duration_since(tokio::time::Instant::now()),
+            usual: deadline.due.duration_since(tokio::time::Instant::now()),
             ..HedgeRule::big(self.slot_length())
         };
         match hedged(&nodes, &request.to_upstream(class), Reading::Streaming, rule, deadline).await {

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use futures_util::stream::FuturesUnordered;
 use hyper::StatusCode;
 use hyper::header::{self, HeaderValue};
-use tokio::time::Instant;
 
 use super::Switcher;
 use super::attestation::Form;
@@ -16,8 +15,8 @@ use super::capability::Direction;
 use super::judge::{Bad, Good, Reading, ask};
 use super::request::ClientRequest;
 use super::table::Endpoint;
-use crate::NodeView;
 use crate::upstream::CollectedAnswer;
+use crate::{Deadline, NodeView};
 
 /// What a node said, with the node.
 pub(super) type Told = (Arc<NodeView>, Result<CollectedAnswer, Bad>);
@@ -30,7 +29,7 @@ impl Switcher {
         request: &'a ClientRequest,
         nodes: &[Arc<NodeView>],
         limit: usize,
-        deadline: Instant,
+        deadline: Deadline,
     ) -> FuturesUnordered<impl Future<Output = Told> + 'a> {
         nodes
             .iter()
@@ -50,7 +49,7 @@ impl Switcher {
         request: &ClientRequest,
         node: &Arc<NodeView>,
         limit: usize,
-        deadline: Instant,
+        deadline: Deadline,
     ) -> Result<CollectedAnswer, Bad> {
         let class = endpoint.class();
         let wants_ssz = endpoint.ssz().in_answer() && request.accepts(Form::Ssz) > 0;

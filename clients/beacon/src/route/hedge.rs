@@ -17,7 +17,7 @@ use super::judge::{Bad, Good, Reading, ask, nobody, worst_case};
 use super::request::ClientAnswer;
 use crate::health::Eligibility;
 use crate::upstream::UpstreamRequest;
-use crate::{NodeView, UpstreamId};
+use crate::{Deadline, NodeView, UpstreamId};
 
 /// How eagerly further nodes are asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,7 +71,7 @@ pub(super) async fn hedged(
     request: &UpstreamRequest,
     reading: Reading,
     rule: HedgeRule,
-    deadline: Instant,
+    deadline: Deadline,
 ) -> Result<(UpstreamId, Good), Exhausted> {
     let mut waiting = nodes.iter();
     let mut asked = FuturesUnordered::new();
@@ -105,7 +105,7 @@ pub(super) async fn hedged(
                     asked.push(async move { (node, ask(node, request, reading, deadline).await) });
                 }
             }
-            () = tokio::time::sleep_until(deadline) => {
+            () = tokio::time::sleep_until(deadline.end) => {
                 for node in nodes.iter().take(nodes.len().saturating_sub(waiting.len())) {
                     let name = node.upstream.name().to_string();
                     if !bad.iter().any(|(known, _)| *known == name) {

@@ -11,13 +11,12 @@ use hyper::StatusCode;
 use hyper::body::Bytes;
 use hyper::header;
 use serde::de::IgnoredAny;
-use tokio::time::Instant;
 
 use super::attestation::Form;
 use super::request::ClientAnswer;
-use crate::NodeView;
 use crate::error::CallError;
 use crate::upstream::{CollectedAnswer, UpstreamAnswer, UpstreamRequest};
+use crate::{Deadline, NodeView};
 
 /// Longest error body kept.
 const MAX_ERROR_BYTES: usize = 256 * 1024;
@@ -80,7 +79,7 @@ pub(super) async fn ask(
     node: &Arc<NodeView>,
     request: UpstreamRequest,
     reading: Reading,
-    deadline: Instant,
+    deadline: Deadline,
 ) -> Result<Good, Bad> {
     let answer = node.upstream.call(request, deadline).await.map_err(|error| broken(&error))?;
     judge(answer, reading, deadline).await
@@ -90,7 +89,7 @@ fn broken(error: &CallError) -> Bad {
     Bad::Broken(error.to_string())
 }
 
-async fn judge(answer: UpstreamAnswer, reading: Reading, deadline: Instant) -> Result<Good, Bad> {
+async fn judge(answer: UpstreamAnswer, reading: Reading, deadline: Deadline) -> Result<Good, Bad> {
     let status = answer.status;
     if status == StatusCode::NO_CONTENT {
         return collect(answer, MAX_ERROR_BYTES, deadline).await.map(Good::Whole);
@@ -125,8 +124,8 @@ fn form_of(answer: &UpstreamAnswer) -> Result<Form, Bad> {
 }
 
 /// Waits for the first bytes of a body.
-async fn begin(mut answer: UpstreamAnswer, form: Form, deadline: Instant) -> Result<Good, Bad> {
-    let first = match tokio::time::timeout_at(deadline, answer.body.frame()).await {
+async fn begin(mut answer: UpstreamAnswer, form: Form, deadline: Deadline) -> Result<Good, Bad> {
+    let first = match tokio::time::timeout_at(deadline.end, answer.body.frame()).await {
         Err(_late) => return Err(Bad::Broken("the body did not begin in time".to_owned())),
         Ok(None) => None,
         Ok(Some(Err(error))) => return Err(broken(&error)),
@@ -144,12 +143,12 @@ async fn begin(mut answer: UpstreamAnswer, form: Form, deadline: Instant) -> Res
     }
 }
 
-pub(super) async fn collect(answer: UpstreamAnswer, limit: usize, deadline: Instant) -> Result<CollectedAnswer, Bad> {
+pub(super) async fn collect(answer: UpstreamAnswer, limit: usize, deadline: Deadline) -> Result<CollectedAnswer, Bad> {
     answer.collect(limit, deadline).await.map_err(|error| broken(&error))
 }
 
 /// Reads a refusal.
-pub(super) async fn refusal(answer: UpstreamAnswer, deadline: Instant) -> Bad {
+pub(super) async fn refusal(answer: UpstreamAnswer, deadline: Deadline) -> Bad {
     let status = answer.status;
     let kind: fn(Box<CollectedAnswer>) -> Bad = match status.as_u16() {
         404 => Bad::NotFound,

@@ -56,13 +56,13 @@ impl Switcher {
         let (began, slot_length) = (Instant::now(), self.slot_length());
         // The first is for the better block, the second for any: late is better than none while it can count.
         let soft = began + slot_length / 12;
-        let hard = self.pool.deadline(class).max(began + slot_length / 6);
-        let mut asked = self.ask_all(endpoint, &request, &nodes, MAX_BYTES, hard);
+        let deadline = self.pool.deadline(class);
+        let mut asked = self.ask_all(endpoint, &request, &nodes, MAX_BYTES, deadline);
         let mut candidates: Vec<Candidate> = Vec::new();
         let mut bad: Vec<(String, Bad)> = Vec::new();
         loop {
             // Past the soft deadline the first valid block is good enough.
-            let until = if candidates.is_empty() { hard } else { soft };
+            let until = if candidates.is_empty() { deadline.end } else { soft };
             let Ok(Some((node, told))) = tokio::time::timeout_at(until, asked.next()).await else { break };
             match told {
                 Ok(answer) => match self.examine(endpoint, slot, &node, answer) {

@@ -16,7 +16,7 @@ use super::judge::{Reading, nobody};
 use super::merge::{Verdict, merge};
 use super::producers::identity;
 use super::request::{ClientAnswer, ClientRequest};
-use super::submit::to_answer;
+use super::submit::{to_answer, until};
 use super::table::{Endpoint, Matched};
 use crate::health::HealthTier;
 use crate::upstream::Role;
@@ -61,7 +61,7 @@ impl Switcher {
             let verdict = tokio::select! {
                 Some((_, verdict)) = verdicts.recv() => verdict,
                 Some((_, verdict)) = more.recv() => verdict,
-                () = tokio::time::sleep_until(deadline) => break,
+                () = tokio::time::sleep_until(until(&known, deadline)) => break,
                 else => break,
             };
             let done = is_success(&verdict);

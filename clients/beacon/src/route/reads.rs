@@ -113,7 +113,7 @@ impl Switcher {
             .collect();
         let mut heads: Vec<(Told, Good)> = Vec::new();
         let mut bad: Vec<(String, Bad)> = Vec::new();
-        let mut until = deadline;
+        let mut until = deadline.end;
         loop {
             tokio::select! {
                 biased;

@@ -21,7 +21,7 @@ use super::table::Endpoint;
 use crate::decision::{Decision, DecisionKind};
 use crate::prepare::memory::Kind;
 use crate::upstream::UpstreamRequest;
-use crate::{EndpointClass, NodeView, UpstreamId};
+use crate::{Deadline, EndpointClass, NodeView, UpstreamId};
 
 /// Longest answer to a submission that is read: a failure for every item.
 const MAX_ANSWER_BYTES: usize = 4 * 1024 * 1024;
@@ -54,9 +54,12 @@ impl Switcher {
         if let Some(registrar) = self.preparations.registrar() {
             nodes.sort_by_key(|node| node.id() != registrar);
         }
-        let deadline = self.pool.deadline(EndpointClass::Submit);
         let mut verdicts = Vec::new();
-        for node in nodes {
+        let mut nodes = nodes.into_iter().peekable();
+        while let Some(node) = nodes.next() {
+            let deadline = self.pool.deadline(EndpointClass::Submit);
+            // Only the last one is worth more patience than the next one.
+            let deadline = if nodes.peek().is_some() { deadline.without_grace() } else { deadline };
             let verdict = self.send(endpoint, &node, request.to_upstream(class), deadline).await;
             let taken = matches!(verdict, Verdict::Accepted(_) | Verdict::Partial(_));
             verdicts.push(verdict);
@@ -77,7 +80,7 @@ impl Switcher {
         if takers.is_empty() { nodes } else { takers }
     }
 
-    /// Sends to all; answers at the first success or when all have answered.
+    /// Sends to all; answers at the first success, when all have answered, or with what is known when an answer is due.
     pub(super) async fn broadcast(
         self: &Arc<Self>,
         endpoint: Endpoint,
@@ -90,7 +93,7 @@ impl Switcher {
             return nobody();
         }
         let mut known: Vec<Verdict> = Vec::with_capacity(expected);
-        while let Ok(Some((_, verdict))) = tokio::time::timeout_at(deadline, verdicts.recv()).await {
+        while let Ok(Some((_, verdict))) = tokio::time::timeout_at(until(&known, deadline), verdicts.recv()).await {
             let done = matches!(verdict, Verdict::Accepted(_));
             known.push(verdict);
             if done {
@@ -108,7 +111,7 @@ impl Switcher {
         endpoint: Endpoint,
         request: &ClientRequest,
         nodes: Vec<Arc<NodeView>>,
-        deadline: Instant,
+        deadline: Deadline,
     ) -> (mpsc::Receiver<(UpstreamId, Verdict)>, usize) {
         let (told, verdicts) = mpsc::channel(nodes.len().max(1));
         let expected = nodes.len();
@@ -130,7 +133,7 @@ impl Switcher {
         endpoint: Endpoint,
         node: &NodeView,
         request: UpstreamRequest,
-        deadline: Instant,
+        deadline: Deadline,
     ) -> Verdict {
         let form = request
             .headers
@@ -177,6 +180,15 @@ impl Switcher {
     pub(super) fn impatience(&self) -> Duration {
         self.slot_length() / 40
     }
+}
+
+/// How long to wait for a success after these verdicts: until an answer is due if there is one to give, to the end if not.
+pub(super) fn until(known: &[Verdict], deadline: Deadline) -> Instant {
+    let says_something = |verdict: &Verdict| match verdict {
+        Verdict::Accepted(_) | Verdict::Partial(_) | Verdict::Items { .. } | Verdict::Refused { .. } => true,
+        Verdict::Unsupported(_) | Verdict::Unavailable => false,
+    };
+    if known.iter().any(says_something) { deadline.due } else { deadline.end }
 }
 
 fn kind_of(endpoint: Endpoint) -> Option<Kind> {

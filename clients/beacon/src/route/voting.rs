@@ -113,7 +113,7 @@ impl Switcher {
         // From the cap on, nodes that have not answered are not waited for; if nothing is decided then,
         // the first decision until the deadline is taken.
         let deadline = self.pool.deadline(class);
-        let cap = (now + slot_length / 12).min(deadline);
+        let cap = (now + slot_length / 12).min(deadline.due);
         let mut asked = self.ask_all(endpoint, request, &nodes, MAX_BYTES, deadline);
         let mut outstanding: Vec<Voter<Vendor>> = nodes.iter().map(|node| voter(node)).collect();
         let mut ballots: Vec<Ballot<Vendor>> = Vec::new();
@@ -136,11 +136,11 @@ impl Switcher {
                     }
                 }
                 () = tokio::time::sleep_until(until) => {
-                    if until >= deadline {
+                    if until >= deadline.end {
                         break;
                     }
                     outstanding.clear();
-                    until = deadline;
+                    until = deadline.end;
                 }
             }
             won = None;
@@ -237,14 +237,14 @@ impl Switcher {
             return nobody();
         }
         let deadline = self.pool.deadline(class);
-        let cap = (Instant::now() + self.slot_length() / 12).min(deadline);
+        let (now, cap) = (Instant::now(), (Instant::now() + self.slot_length() / 12).min(deadline.due));
         let mut asked = self.ask_all(endpoint, request, &nodes, MAX_BYTES, deadline);
         let mut ballots: Vec<Option<PayloadAttestationData>> = Vec::new();
         let mut answers: Vec<CollectedAnswer> = Vec::new();
         let mut bad: Vec<(String, Bad)> = Vec::new();
         let mut outstanding = nodes.len();
         loop {
-            let until = if ballots.is_empty() { deadline } else { cap };
+            let until = if ballots.is_empty() { deadline.end } else { cap };
             let Ok(Some((node, told))) = tokio::time::timeout_at(until, asked.next()).await else { break };
             outstanding = outstanding.saturating_sub(1);
             match told.and_then(|answer| payload_ballot(&answer, Slot(slot)).map(|data| (data, answer))) {
@@ -262,7 +262,7 @@ impl Switcher {
         // Nodes that did not answer neither agree nor disagree.
         match majority(&ballots, ballots.len()).and_then(|position| answers.into_iter().nth(position)) {
             Some(answer) => ClientAnswer::collected(answer),
-            None if ballots.is_empty() => no_ballots(bad, deadline.elapsed()),
+            None if ballots.is_empty() => no_ballots(bad, now.elapsed()),
             None => {
                 let message = format!("consensus clients do not agree on the payload of slot {slot}");
                 self.pool.record_decision(Decision::general(DecisionKind::NoQuorum, message.as_str()).for_class(class));

@@ -19,6 +19,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::{Upstream, UpstreamId};
 use crate::class::EndpointClass;
+use crate::deadline::Deadline;
 use crate::error::CallError;
 
 /// What is asked. Cheap to clone, so that several upstreams can be asked the same.
@@ -76,27 +77,35 @@ pub struct CollectedAnswer {
 }
 
 impl UpstreamAnswer {
-    /// Reads the whole body, at most `limit` bytes of it, until `deadline`.
+    /// Reads the whole body, at most `limit` bytes of it, until the end of `deadline`.
     ///
     /// # Errors
     /// [`CallError::TooLong`], [`CallError::Deadline`], or whatever broke the body.
-    pub async fn collect(self, limit: usize, deadline: Instant) -> Result<CollectedAnswer, CallError> {
+    pub async fn collect(self, limit: usize, deadline: impl Into<Deadline>) -> Result<CollectedAnswer, CallError> {
+        let deadline = deadline.into();
         let Self { upstream, status, headers, body, first_byte } = self;
         let owner = Arc::clone(&body.upstream);
         let class = body.class;
         let began = Instant::now();
-        let body = match tokio::time::timeout_at(deadline, Limited::new(body, limit).collect()).await {
+        let punctual = began <= deadline.due;
+        let waited = || first_byte.saturating_add(began.elapsed());
+        let mut reading = std::pin::pin!(Limited::new(body, limit).collect());
+        let mut outcome = tokio::time::timeout_at(deadline.due.max(began), &mut reading).await;
+        if outcome.is_err() {
+            if punctual {
+                owner.overdue(class, waited(), deadline.fair <= waited());
+            }
+            if deadline.end > deadline.due {
+                outcome = tokio::time::timeout_at(deadline.end, &mut reading).await;
+            }
+        }
+        let body = match outcome {
             Ok(Ok(body)) => body.to_bytes(),
             Ok(Err(error)) if error.is::<LengthLimitError>() => return Err(CallError::TooLong { limit }),
             Ok(Err(error)) => {
                 return Err(error.downcast::<CallError>().map_or_else(CallError::Exchange, |error| *error));
             }
-            Err(_late) => {
-                let waited = first_byte.saturating_add(began.elapsed());
-                let error = CallError::Deadline(waited);
-                owner.failed(class, &error, waited);
-                return Err(error);
-            }
+            Err(_late) => return Err(CallError::Deadline(waited())),
         };
         Ok(CollectedAnswer { upstream, status, headers, body, first_byte })
     }
@@ -158,7 +167,7 @@ impl AnswerBody {
     }
 
     fn broken(&self, error: CallError) -> CallError {
-        self.upstream.failed(self.class, &error, Duration::ZERO);
+        self.upstream.failed(self.class, &error);
         error
     }
 }

@@ -29,6 +29,7 @@ pub use config::{
 pub use url::Transport;
 
 use crate::class::EndpointClass;
+use crate::deadline::Deadline;
 use crate::error::{CallError, Fault, UpstreamConfigError};
 use crate::health::{Breaker, BreakerState, LateShare, Performance, PerformanceTier};
 use crate::metrics::UpstreamMetrics;
@@ -36,9 +37,6 @@ use crate::signal::Signal;
 
 /// A body that brings nothing for this long has stopped coming.
 const STALL: Duration = Duration::from_secs(10);
-
-/// A call that was given less than this before it ran out of time says nothing against the node.
-const FAIR_WAIT: Duration = Duration::from_millis(500);
 
 /// Headers that belong to one connection or one recipient (RFC 9110, section 7.6.1).
 const NOT_PASSED_ON: [HeaderName; 12] = [
@@ -180,14 +178,14 @@ impl Upstream {
     /// Asks this node. Completes with the head of the answer; the body streams. Any status is an answer.
     ///
     /// # Errors
-    /// [`CallError`]. Dropping the future cancels the call and records nothing.
+    /// [`CallError`]. Dropping the future cancels the call and records nothing but that it was late, if it was.
     pub async fn call(
         self: &Arc<Self>,
         request: UpstreamRequest,
-        deadline: Instant,
+        deadline: impl Into<Deadline>,
     ) -> Result<UpstreamAnswer, CallError> {
         let in_flight = answer::InFlight::new(&self.in_flight);
-        self.exchange(&self.traffic, request, deadline, in_flight).await
+        self.exchange(&self.traffic, request, deadline.into(), in_flight).await
     }
 
     /// As [`Self::call`], on the connection kept for probes.
@@ -196,7 +194,7 @@ impl Upstream {
         request: UpstreamRequest,
         deadline: Instant,
     ) -> Result<UpstreamAnswer, CallError> {
-        let answer = self.exchange(&self.probes, request, deadline, answer::InFlight::default()).await?;
+        let answer = self.exchange(&self.probes, request, deadline.into(), answer::InFlight::default()).await?;
         self.lock().probe_connection = answer.body.local_address();
         Ok(answer)
     }
@@ -205,27 +203,41 @@ impl Upstream {
         self: &Arc<Self>,
         client: &connect::HttpClient,
         request: UpstreamRequest,
-        deadline: Instant,
+        deadline: Deadline,
         in_flight: answer::InFlight,
     ) -> Result<UpstreamAnswer, CallError> {
         let class = request.class;
         let request = self.prepare(request)?;
         let began = Instant::now();
-        let outcome = tokio::time::timeout_at(deadline, client.request(request)).await;
+        let fair = began + deadline.fair <= deadline.due;
+        let mut calling = std::pin::pin!(client.request(request));
+        let mut outcome = tokio::time::timeout_at(deadline.due, &mut calling).await;
+        let punctual = outcome.is_ok();
+        if !punctual {
+            // Said at once, so that others are asked first from now on; the answer may still be of use.
+            self.overdue(class, began.elapsed(), fair);
+            if deadline.end > deadline.due {
+                outcome = tokio::time::timeout_at(deadline.end, &mut calling).await;
+            }
+        }
         let elapsed = began.elapsed();
         let failed = |error: CallError| {
-            self.failed(class, &error, elapsed);
+            self.failed(class, &error);
             error
         };
         let response = match outcome {
             Ok(Ok(response)) => response,
             Ok(Err(error)) if error.is_connect() => return Err(failed(CallError::Connect(Box::new(error)))),
             Ok(Err(error)) => return Err(failed(CallError::Exchange(Box::new(error)))),
-            Err(_late) => return Err(failed(CallError::Deadline(elapsed))),
+            Err(_late) => return Err(CallError::Deadline(elapsed)),
         };
         let connection = response.extensions().get::<HttpInfo>().map(HttpInfo::local_addr);
         let (head, body) = response.into_parts();
-        self.answered(class, head.status, elapsed);
+        if punctual {
+            self.answered(class, head.status, elapsed);
+        } else {
+            self.answered_late(class, head.status, elapsed);
+        }
         // Between two events nothing comes; whoever reads events has a watchdog of their own.
         let stall = (class != EndpointClass::Events).then_some(STALL);
         Ok(UpstreamAnswer {
@@ -277,26 +289,40 @@ impl Upstream {
         }
     }
 
-    /// Counts a failure that is the node's.
-    fn failed(&self, class: EndpointClass, error: &CallError, waited: Duration) {
+    /// Counts an answer that was called late before it came.
+    fn answered_late(&self, class: EndpointClass, status: StatusCode, elapsed: Duration) {
+        self.lock().performance.took(class, elapsed);
+        self.metrics.answered(class, status, elapsed);
+    }
+
+    /// Counts a failure of the connection or of what came over it.
+    fn failed(&self, class: EndpointClass, error: &CallError) {
         self.metrics.failed(class, error);
-        let slot = self.signal.slot();
-        let mut record = self.lock();
         match error.fault() {
-            Fault::None => return,
+            // Whoever waited has called it late when it was due.
+            Fault::None | Fault::Late => return,
             Fault::Transport => {
+                let slot = self.signal.slot();
+                let mut record = self.lock();
                 record.performance.missed(class, slot);
                 record.breaker.failed(Instant::now());
             }
-            Fault::Late => {
-                if waited < FAIR_WAIT {
-                    return;
-                }
-                record.performance.missed(class, slot);
-                if class.has_duty_deadline() {
-                    record.breaker.late();
-                }
-            }
+        }
+        self.signal.notify();
+    }
+
+    /// Counts an answer that is not there although it is due. It speaks against the node if the call was given a
+    /// `fair` time.
+    fn overdue(&self, class: EndpointClass, waited: Duration, fair: bool) {
+        self.metrics.failed(class, &CallError::Deadline(waited));
+        if !fair {
+            return;
+        }
+        let slot = self.signal.slot();
+        let mut record = self.lock();
+        record.performance.missed(class, slot);
+        if class.has_duty_deadline() {
+            record.breaker.late();
         }
         drop(record);
         self.signal.notify();

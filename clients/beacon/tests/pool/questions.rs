@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use holdfast_beacon::{BlockRoot, Checkpoint, Confirmation, EndpointClass, Hidden, PoolConfig, UpstreamRequest, Why};
+use holdfast_beacon::{
+    BlockRoot, Checkpoint, Confirmation, Deadline, EndpointClass, Hidden, PoolConfig, UpstreamRequest, Why,
+};
 use holdfast_domain::{Epoch, ValidatorIndex};
 use http_body_util::BodyExt as _;
 use tokio::time::Instant;
@@ -124,6 +126,32 @@ async fn a_cancelled_call_counts_for_nothing_and_a_late_one_against_the_node() {
     let error = upstream.call(get("/slow", EndpointClass::Duty), Instant::now() + Duration::from_millis(600)).await;
     assert!(matches!(error, Err(holdfast_beacon::CallError::Deadline(_))), "{error:?}");
     assert_eq!(late(&running.pool.status()), Some((1, 1)));
+}
+
+#[tokio::test]
+async fn a_late_answer_speaks_against_the_node_at_once_and_is_still_given() {
+    let (nodes, running, ..) = three().await;
+    let gate = Gate::closed();
+    nodes[0].answer("GET /slow", Answer::json("{}").held_by(&gate));
+    let upstream = Arc::clone(&running.pool.view().candidates(EndpointClass::Duty)[0].upstream);
+    let late = || running.pool.status().upstreams[0].performance.get("duty").map(|class| (class.late, class.calls));
+    let deadline = Deadline::after(Duration::from_millis(20), Duration::from_mins(1), Duration::ZERO);
+    let call = upstream.call(get("/slow", EndpointClass::Duty), deadline);
+    let judged = async {
+        while late().is_none() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!(late(), Some((1, 1)));
+        gate.open();
+    };
+    let (answer, ()) = tokio::join!(call, judged);
+    assert_eq!(answer.unwrap().status, 200);
+    assert_eq!(late(), Some((1, 1)), "it is not counted again, neither as late nor as on time");
+    // A call that was not given a fair time says nothing against anybody.
+    nodes[0].answer("GET /slow", Answer::never());
+    let unfair = Deadline { fair: Duration::from_mins(1), ..Deadline::from(Instant::now()) };
+    assert!(upstream.call(get("/slow", EndpointClass::Duty), unfair).await.is_err());
+    assert_eq!(late(), Some((1, 1)));
 }
 
 #[tokio::test]

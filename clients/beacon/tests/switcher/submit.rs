@@ -44,6 +44,36 @@ async fn the_first_success_answers_and_the_others_still_get_theirs() {
 }
 
 #[tokio::test]
+async fn what_is_taken_late_is_taken() {
+    let chain = Chain { seconds_per_slot: 1, ..Chain::aged(1000) };
+    let stage = Setting { chain, ..Setting::of(&ALIKE[..2]) }.stage().await;
+    let gate = Gate::closed();
+    stage.node("a").answer(ROUTE, Answer::ok().held_by(&gate));
+    stage.node("b").answer(ROUTE, Answer::error(503, "busy"));
+    let client = stage.background("POST", ATTESTATIONS, BODY);
+    eventually("the submission is overdue at a", || {
+        let status = stage.pool().status();
+        let overdue = |node: &holdfast_beacon::UpstreamStatus| node.performance.get("submit").map(|class| class.late);
+        status.upstreams.iter().any(|node| node.name == "a" && overdue(node) == Some(1))
+    })
+    .await;
+    gate.open();
+    assert_eq!(client.await.unwrap().status, 200);
+}
+
+#[tokio::test]
+async fn a_refusal_does_not_wait_for_a_node_that_hangs() {
+    let chain = Chain { seconds_per_slot: 1, ..Chain::aged(1000) };
+    let stage = Setting { chain, ..Setting::of(&ALIKE[..2]) }.stage().await;
+    let gate = Gate::closed();
+    stage.node("a").answer(ROUTE, Answer::ok().held_by(&gate));
+    stage.node("b").answer(ROUTE, Answer::failures(&[(1, "invalid signature")]));
+    assert_eq!(stage.post(ATTESTATIONS, BODY).await.status, 400);
+    assert_eq!(stage.node("a").abandoned(ROUTE), 0, "it may still take it");
+    gate.open();
+}
+
+#[tokio::test]
 async fn a_client_that_leaves_does_not_take_its_submission_along() {
     let stage = Setting::of(&ALIKE[..1]).stage().await;
     let gate = Gate::closed();
