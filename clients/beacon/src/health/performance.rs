@@ -90,6 +90,11 @@ impl Performance {
     /// A call of `class` was answered in `slot` after `elapsed`.
     pub fn answered(&mut self, class: EndpointClass, slot: Slot, elapsed: Duration) {
         self.took(class, elapsed);
+        self.counted(class, slot);
+    }
+
+    /// A call of `class` in `slot` was answered, and its time is known already.
+    pub fn counted(&mut self, class: EndpointClass, slot: Slot) {
         if let Some(window) = self.classes.get_mut(class.index()) {
             window.count(slot, 0);
         }

@@ -44,8 +44,8 @@ pub enum Verdict {
     },
     /// The node does not know the route or the media type: 404, 405, 406, 415, 501.
     Unsupported(StatusCode),
-    /// The node could not: 5xx, 429, no connection, no answer in time.
-    Unavailable,
+    /// The node could not: 5xx, 429, no connection, no answer in time. What it said.
+    Unavailable(String),
 }
 
 /// What the client is told.
@@ -67,8 +67,8 @@ pub enum Merged {
         /// A node's message.
         message: String,
     },
-    /// Nobody could: 503.
-    Unavailable,
+    /// Nobody could: 503. What they said.
+    Unavailable(String),
 }
 
 #[derive(Deserialize)]
@@ -99,7 +99,7 @@ pub fn read_verdict(status: StatusCode, body: &[u8]) -> Verdict {
         202 => Verdict::Partial(status),
         200..=299 => Verdict::Accepted(StatusCode::OK),
         404 | 405 | 406 | 415 | 501 => Verdict::Unsupported(status),
-        408 | 425 | 429 => Verdict::Unavailable,
+        408 | 425 | 429 => Verdict::Unavailable(status.to_string()),
         400..=499 => {
             let parsed = serde_json::from_slice::<ErrorBody>(body).ok();
             match parsed {
@@ -121,16 +121,34 @@ pub fn read_verdict(status: StatusCode, body: &[u8]) -> Verdict {
             // Some clients answer 500 for a block they have.
             match serde_json::from_slice::<ErrorBody>(body) {
                 Ok(error) if already_known(&error.message) => Verdict::Accepted(StatusCode::OK),
-                _ => Verdict::Unavailable,
+                Ok(error) if !error.message.is_empty() => Verdict::Unavailable(clean(&error.message)),
+                Ok(_) | Err(_) => Verdict::Unavailable(status.to_string()),
             }
         }
     }
 }
 
-/// Whether a message says that the node has the item already. Clients word it differently; letters
-/// only are compared.
+/// A node's words in an error of ours: one line, not too long.
+fn clean(message: &str) -> String {
+    message.chars().map(|c| if c.is_control() { ' ' } else { c }).take(200).collect()
+}
+
+/// Whether a message says that the node has the item already; of several messages, a line each under a heading, all
+/// must. Clients word it differently; letters only are compared.
 pub fn already_known(message: &str) -> bool {
-    const PHRASES: [&str; 7] = [
+    const HEADING: &str = "multipleerrors";
+    let mut lines =
+        message.lines().map(letters).filter(|line| !line.is_empty() && !line.starts_with(HEADING)).peekable();
+    lines.peek().is_some() && lines.all(|line| says_known(&line))
+}
+
+fn letters(message: &str) -> String {
+    message.chars().filter(char::is_ascii_alphabetic).map(|c| c.to_ascii_lowercase()).collect()
+}
+
+fn says_known(letters: &str) -> bool {
+    // The last one: what gossip has brought to a node before is not published again.
+    const PHRASES: [&str; 8] = [
         "alreadyknown",
         "alreadyseen",
         "alreadyexists",
@@ -138,8 +156,8 @@ pub fn already_known(message: &str) -> bool {
         "alreadyinpool",
         "priorattestationknown",
         "priorsynccommitteemessageknown",
+        "publisherrorduplicate",
     ];
-    let letters: String = message.chars().filter(char::is_ascii_alphabetic).map(|c| c.to_ascii_lowercase()).collect();
     PHRASES.iter().any(|phrase| letters.contains(phrase))
 }
 
@@ -159,7 +177,7 @@ pub fn merge(verdicts: &[Verdict]) -> Merged {
             | Verdict::Partial(_)
             | Verdict::Refused { .. }
             | Verdict::Unsupported(_)
-            | Verdict::Unavailable => None,
+            | Verdict::Unavailable(_) => None,
         })
         .collect();
     if let Some((first, message)) = lists.first() {
@@ -178,7 +196,7 @@ pub fn merge(verdicts: &[Verdict]) -> Merged {
         | Verdict::Partial(_)
         | Verdict::Items { .. }
         | Verdict::Unsupported(_)
-        | Verdict::Unavailable => None,
+        | Verdict::Unavailable(_) => None,
     });
     let unsupported = || {
         verdicts.iter().find_map(|verdict| match verdict {
@@ -190,13 +208,24 @@ pub fn merge(verdicts: &[Verdict]) -> Merged {
             | Verdict::Partial(_)
             | Verdict::Items { .. }
             | Verdict::Refused { .. }
-            | Verdict::Unavailable => None,
+            | Verdict::Unavailable(_) => None,
         })
     };
     // A node that could not be asked may have taken it: 503 lets the client try again, which a refusal
     // by some and silence by others must, too.
-    let silent = verdicts.iter().any(|verdict| matches!(verdict, Verdict::Unavailable));
-    refusal.or_else(|| if silent { None } else { unsupported() }).unwrap_or(Merged::Unavailable)
+    let reasons: Vec<&str> = verdicts
+        .iter()
+        .filter_map(|verdict| match verdict {
+            Verdict::Unavailable(reason) => Some(reason.as_str()),
+            Verdict::Accepted(_)
+            | Verdict::Partial(_)
+            | Verdict::Items { .. }
+            | Verdict::Refused { .. }
+            | Verdict::Unsupported(_) => None,
+        })
+        .collect();
+    let unsupported = if reasons.is_empty() { unsupported() } else { None };
+    refusal.or(unsupported).unwrap_or_else(|| Merged::Unavailable(reasons.join("; ")))
 }
 
 fn in_all(lists: &[(&Vec<ItemFailure>, &String)]) -> BTreeSet<usize> {
@@ -228,10 +257,14 @@ mod tests {
         Verdict::Items { failures, message: "some".to_owned() }
     }
 
+    fn silent() -> Verdict {
+        Verdict::Unavailable("503".to_owned())
+    }
+
     fn failing(merged: &Merged) -> Vec<usize> {
         match merged {
             Merged::Items { failures, .. } => failures.iter().map(|failure| failure.index).collect(),
-            Merged::Accepted(_) | Merged::Refused { .. } | Merged::Unavailable => Vec::new(),
+            Merged::Accepted(_) | Merged::Refused { .. } | Merged::Unavailable(_) => Vec::new(),
         }
     }
 
@@ -240,7 +273,7 @@ mod tests {
         assert_eq!(failing(&merge(&[items(&[0, 2]), items(&[2, 3])])), [2]);
         assert_eq!(merge(&[items(&[0]), items(&[1])]), Merged::Accepted(StatusCode::OK));
         assert_eq!(merge(&[items(&[0]), Verdict::Accepted(StatusCode::OK)]), Merged::Accepted(StatusCode::OK));
-        assert_eq!(failing(&merge(&[items(&[0]), Verdict::Unavailable])), [0]);
+        assert_eq!(failing(&merge(&[items(&[0]), silent()])), [0]);
     }
 
     #[test]
@@ -249,12 +282,12 @@ mod tests {
         let partial = Verdict::Partial(StatusCode::ACCEPTED);
         assert_eq!(merge(&[refused.clone(), partial.clone()]), Merged::Accepted(StatusCode::ACCEPTED));
         assert_eq!(merge(&[partial, Verdict::Accepted(StatusCode::OK)]), Merged::Accepted(StatusCode::OK));
-        assert!(matches!(merge(&[Verdict::Unavailable, refused]), Merged::Refused { .. }));
-        assert_eq!(merge(&[Verdict::Unavailable, Verdict::Unavailable]), Merged::Unavailable);
-        assert_eq!(merge(&[]), Merged::Unavailable);
+        assert!(matches!(merge(&[silent(), refused]), Merged::Refused { .. }));
+        assert_eq!(merge(&[silent(), silent()]), Merged::Unavailable("503; 503".to_owned()));
+        assert_eq!(merge(&[]), Merged::Unavailable(String::new()));
         let unsupported = Verdict::Unsupported(StatusCode::UNSUPPORTED_MEDIA_TYPE);
         assert!(matches!(merge(std::slice::from_ref(&unsupported)), Merged::Refused { .. }));
-        assert_eq!(merge(&[unsupported, Verdict::Unavailable]), Merged::Unavailable);
+        assert!(matches!(merge(&[unsupported, silent()]), Merged::Unavailable(_)));
     }
 
     #[test]
@@ -273,7 +306,12 @@ mod tests {
             Verdict::Accepted(StatusCode::OK)
         );
         assert!(matches!(read_verdict(bad, b"<html>"), Verdict::Refused { .. }));
-        assert_eq!(read_verdict(StatusCode::SERVICE_UNAVAILABLE, b""), Verdict::Unavailable);
+        assert!(matches!(read_verdict(StatusCode::SERVICE_UNAVAILABLE, b""), Verdict::Unavailable(_)));
+        let syncing = br#"{"code":503,"message":"node\nis syncing"}"#;
+        assert_eq!(
+            read_verdict(StatusCode::SERVICE_UNAVAILABLE, syncing),
+            Verdict::Unavailable("node is syncing".to_owned())
+        );
         assert_eq!(read_verdict(StatusCode::ACCEPTED, b""), Verdict::Partial(StatusCode::ACCEPTED));
         assert!(matches!(read_verdict(StatusCode::NOT_FOUND, b""), Verdict::Unsupported(_)));
     }
@@ -283,12 +321,24 @@ mod tests {
         assert!(!already_known("Validator has already voted in this epoch"));
         assert!(!already_known("block is an equivocation"));
         assert!(already_known("SYNC_COMMITTEE_ERROR: Already_Seen"));
+        assert!(!already_known(""));
+    }
+
+    #[test]
+    fn of_several_messages_all_must_say_so() {
+        assert!(already_known("Multiple errors on publishContributionAndProofs\nPublishError.Duplicate\nalready seen"));
+        assert!(!already_known(
+            "Multiple errors on publishAggregateAndProofs\nPublishError.Duplicate\ninvalid signature"
+        ));
+        assert!(!already_known("Multiple errors on publishAggregateAndProofs"));
+        let body = br#"{"statusCode":500,"error":"Internal Server Error","message":"PublishError.Duplicate"}"#;
+        assert_eq!(read_verdict(StatusCode::INTERNAL_SERVER_ERROR, body), Verdict::Accepted(StatusCode::OK));
     }
 
     fn verdict() -> impl Strategy<Value = Verdict> {
         prop_oneof![
             Just(Verdict::Accepted(StatusCode::OK)),
-            Just(Verdict::Unavailable),
+            Just(silent()),
             Just(Verdict::Unsupported(StatusCode::UNSUPPORTED_MEDIA_TYPE)),
             prop::collection::btree_set(0usize..4, 1..4).prop_map(|set| items(&set.into_iter().collect::<Vec<_>>())),
         ]
@@ -303,7 +353,7 @@ mod tests {
                     match verdict {
                         Verdict::Items { failures, .. } => prop_assert!(failures.iter().any(|f| f.index == index)),
                         Verdict::Accepted(_) | Verdict::Partial(_) => prop_assert!(false, "taken by a node"),
-                        Verdict::Refused { .. } | Verdict::Unsupported(_) | Verdict::Unavailable => {}
+                        Verdict::Refused { .. } | Verdict::Unsupported(_) | Verdict::Unavailable(_) => {}
                     }
                 }
             }

@@ -140,7 +140,10 @@ impl Switcher {
             .get(hyper::header::CONTENT_TYPE)
             .and_then(|value| value.to_str().ok())
             .and_then(super::attestation::Form::of_content_type);
-        let Ok(answer) = node.upstream.call(request, deadline).await else { return Verdict::Unavailable };
+        let answer = match node.upstream.call(request, deadline).await {
+            Ok(answer) => answer,
+            Err(error) => return Verdict::Unavailable(error.to_string()),
+        };
         let status = answer.status;
         if status == StatusCode::UNSUPPORTED_MEDIA_TYPE
             && let Some(form) = form
@@ -148,10 +151,15 @@ impl Switcher {
             self.capabilities.refused(node, endpoint, form, Direction::Request);
         }
         match answer.collect(MAX_ANSWER_BYTES, deadline).await {
-            Ok(answer) => read_verdict(status, &answer.body),
+            Ok(answer) => {
+                let verdict = read_verdict(status, &answer.body);
+                let taken = matches!(verdict, Verdict::Accepted(_));
+                node.upstream.submitted(endpoint.class(), status, taken);
+                verdict
+            }
             // A 2xx whose body broke was taken all the same.
             Err(_) if status.is_success() => read_verdict(status, b""),
-            Err(_) => Verdict::Unavailable,
+            Err(error) => Verdict::Unavailable(error.to_string()),
         }
     }
 
@@ -159,11 +167,11 @@ impl Switcher {
     fn note_common_refusal(&self, endpoint: Endpoint, verdicts: &[Verdict], merged: &Merged, expected: usize) {
         let refused = verdicts.iter().all(|verdict| match verdict {
             Verdict::Refused { .. } | Verdict::Items { .. } => true,
-            Verdict::Accepted(_) | Verdict::Partial(_) | Verdict::Unsupported(_) | Verdict::Unavailable => false,
+            Verdict::Accepted(_) | Verdict::Partial(_) | Verdict::Unsupported(_) | Verdict::Unavailable(_) => false,
         });
         let message = match merged {
             Merged::Refused { message, .. } | Merged::Items { message, .. } => message,
-            Merged::Accepted(_) | Merged::Unavailable => return,
+            Merged::Accepted(_) | Merged::Unavailable(_) => return,
         };
         if expected < 2 || !refused || verdicts.len() < expected {
             return;
@@ -186,7 +194,7 @@ impl Switcher {
 pub(super) fn until(known: &[Verdict], deadline: Deadline) -> Instant {
     let says_something = |verdict: &Verdict| match verdict {
         Verdict::Accepted(_) | Verdict::Partial(_) | Verdict::Items { .. } | Verdict::Refused { .. } => true,
-        Verdict::Unsupported(_) | Verdict::Unavailable => false,
+        Verdict::Unsupported(_) | Verdict::Unavailable(_) => false,
     };
     if known.iter().any(says_something) { deadline.due } else { deadline.end }
 }
@@ -210,8 +218,9 @@ pub(super) fn to_answer(merged: Merged) -> ClientAnswer {
         Merged::Accepted(status) => ClientAnswer::empty(status),
         Merged::Items { failures, message } => ClientAnswer::failures(&message, &failures),
         Merged::Refused { status, message } => ClientAnswer::error(status, message),
-        Merged::Unavailable => {
-            let message = "no consensus client took it in time; sending it again is safe";
+        Merged::Unavailable(said) => {
+            let said = if said.is_empty() { String::new() } else { format!(" (they said: {said})") };
+            let message = format!("no consensus client took it in time; sending it again is safe{said}");
             ClientAnswer::error(StatusCode::SERVICE_UNAVAILABLE, message)
         }
     }

@@ -276,17 +276,33 @@ impl Upstream {
         let mut record = self.lock();
         let was = record.breaker.state();
         record.breaker.succeeded();
-        match status {
-            StatusCode::INTERNAL_SERVER_ERROR | StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => {
-                record.performance.missed(class, slot);
-            }
-            _ => record.performance.answered(class, slot, elapsed),
+        match (own_trouble(status), class) {
+            // Some clients answer 500 for what gossip has brought them already: whoever reads it judges.
+            (true, EndpointClass::Submit | EndpointClass::Publish) => record.performance.took(class, elapsed),
+            (true, _) => record.performance.missed(class, slot),
+            (false, _) => record.performance.answered(class, slot, elapsed),
         }
         drop(record);
         self.metrics.answered(class, status, elapsed);
         if was != BreakerState::CLEAN {
             self.signal.notify();
         }
+    }
+
+    /// Counts a submission that the node answered with an error of its own: whether it has taken it all the same.
+    pub(crate) fn submitted(&self, class: EndpointClass, status: StatusCode, taken: bool) {
+        if !own_trouble(status) {
+            return;
+        }
+        let slot = self.signal.slot();
+        let mut record = self.lock();
+        if taken {
+            record.performance.counted(class, slot)
+        } else {
+            record.performance.missed(class, slot)
+        }
+        drop(record);
+        self.signal.notify();
     }
 
     /// Counts an answer that was called late before it came.
@@ -327,6 +343,11 @@ impl Upstream {
         drop(record);
         self.signal.notify();
     }
+}
+
+/// Statuses that say the node itself is broken, not the request.
+fn own_trouble(status: StatusCode) -> bool {
+    matches!(status, StatusCode::INTERNAL_SERVER_ERROR | StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT)
 }
 
 fn strip(headers: &mut HeaderMap) {

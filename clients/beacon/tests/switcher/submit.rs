@@ -103,6 +103,31 @@ async fn items_fail_only_if_every_node_refused_them() {
 }
 
 #[tokio::test]
+async fn lodestar_answers_500_for_what_gossip_was_faster_with_and_that_speaks_against_nobody() {
+    // Each node publishes what the client sends to all of them, so each is told of some item by the others first.
+    const CONTRIBUTIONS: &str = "/eth/v1/validator/contribution_and_proofs";
+    let stage = Setting::of(&ALIKE[..2]).stage().await;
+    let route = format!("POST {CONTRIBUTIONS}");
+    stage.node("a").answer(&route, Answer::error(500, "PublishError.Duplicate"));
+    let several = "Multiple errors on publishContributionAndProofs\nPublishError.Duplicate\nPublishError.Duplicate";
+    stage.node("b").answer(&route, Answer::error(500, several));
+    for _ in 0..12 {
+        assert_eq!(stage.post(CONTRIBUTIONS, BODY).await.status, 200);
+    }
+    for name in ["a", "b"] {
+        stage.node(name).wait_seen(&route, 12).await;
+    }
+    let late = |status: &holdfast_beacon::StatusDocument| {
+        let of = |node: &holdfast_beacon::UpstreamStatus| node.performance.get("submit").map(|class| class.late);
+        status.upstreams.iter().map(of).collect::<Vec<_>>()
+    };
+    eventually("both are counted", || late(&stage.pool().status()) == [Some(0), Some(0)]).await;
+    stage.node("a").answer(&route, Answer::error(500, "database is corrupt"));
+    stage.post(CONTRIBUTIONS, BODY).await;
+    eventually("a node in trouble is", || late(&stage.pool().status())[0] == Some(1)).await;
+}
+
+#[tokio::test]
 async fn what_is_known_already_is_a_success() {
     let stage = Setting::of(&ALIKE[..2]).stage().await;
     stage.node("a").answer(ROUTE, Answer::failures(&[(0, "PriorAttestationKnown { validator_index: 1 }")]));
