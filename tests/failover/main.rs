@@ -9,15 +9,23 @@
 
 use std::process::ExitCode;
 
-use holdfast_tests::failover::{Front, run, table};
+use holdfast_tests::failover::{Front, Report, run, table};
+
+/// At once: the next front takes minutes.
+fn show(report: &Report) {
+    println!("{}", table(std::slice::from_ref(report)));
+}
 
 fn main() -> ExitCode {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let only_switcher = std::env::args().nth(1).is_some_and(|word| word == Front::Switcher.as_str());
     let fronts =
         if only_switcher { vec![Front::Switcher] } else { vec![Front::Switcher, Front::OwnList, Front::Nginx] };
-    let reports: Vec<_> =
-        fronts.into_iter().map(|front| run(&folder.path().join(front.as_str().replace(' ', "-")), front)).collect();
+    let reports: Vec<_> = fronts
+        .into_iter()
+        .map(|front| run(&folder.path().join(front.as_str().replace(' ', "-")), front))
+        .inspect(show)
+        .collect();
     println!("{}", table(&reports));
     for report in &reports {
         for noticed in &report.noticed {

@@ -5,7 +5,7 @@
 //! shows the same beside the client's own list of nodes and nginx.
 #![allow(clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "a test: what is wrong must stop it")]
 
-use holdfast_tests::failover::{Fault, Front, run, table};
+use holdfast_tests::failover::{Chain, Fault, Front, run, table};
 
 #[test]
 fn a_client_behind_the_switcher_notices_no_fault_of_the_nodes() {
@@ -18,6 +18,7 @@ fn a_client_behind_the_switcher_notices_no_fault_of_the_nodes() {
     for noticed in &report.noticed {
         let fault = noticed.fault.as_str();
         assert!(noticed.errors.is_empty(), "{fault}: the client's log has {:#?}", noticed.errors);
+        assert_eq!(noticed.chain, Chain::WentOn, "{fault}");
         let (published, due) = noticed.attestations;
         assert_eq!(published, due, "{fault}: votes over {} slots", noticed.slots);
     }

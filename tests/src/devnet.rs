@@ -9,6 +9,9 @@ use std::process::{Command, Stdio};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+/// A chain that has not reached a slot so long after it was due stands still.
+const STALL_SECONDS: &str = "45";
+
 /// What `up` says about the network.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -195,6 +198,17 @@ impl Network {
         let (node, slot, part) = (node.to_string(), slot.to_string(), part.to_string());
         let dir = text(&self.dir);
         devnet(&["wait", "--dir", dir, "--node", &node, "--head", &slot, "--slot-part", &part, "--timeout", "60"])
+    }
+
+    /// As [`Self::wait_head_at`]; `None` if the chain does not get there in time.
+    pub fn try_wait_head_at(&self, node: usize, slot: u64, part: f64) -> Option<Head> {
+        let (node, slot, part) = (node.to_string(), slot.to_string(), part.to_string());
+        let dir = text(&self.dir);
+        let arguments =
+            ["wait", "--dir", dir, "--node", &node, "--head", &slot, "--slot-part", &part, "--timeout", STALL_SECONDS];
+        let output = tool(&arguments).output().expect("`node` (version 20 or 22) is installed and on the PATH");
+        let head = || serde_json::from_slice(&output.stdout).expect("the tool prints JSON of the expected shape");
+        output.status.success().then(head)
     }
 
     /// Scans the whole chain as a certain node has it, counted from 1.

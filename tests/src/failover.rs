@@ -60,6 +60,15 @@ impl Fault {
     }
 }
 
+/// What became of the chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Chain {
+    /// It went on.
+    WentOn,
+    /// It stood still, which ends the run: such a chain does not come back.
+    StoodStill,
+}
+
 /// What the client noticed of one fault.
 #[derive(Debug, Clone)]
 pub struct Noticed {
@@ -71,6 +80,8 @@ pub struct Noticed {
     pub errors: Vec<String>,
     /// Attestations the client published, and those that were due.
     pub attestations: (u64, u64),
+    /// Whether the chain went on.
+    pub chain: Chain,
 }
 
 /// Runs every fault behind one front.
@@ -87,14 +98,22 @@ pub fn run(folder: &Path, front: Front) -> Report {
     say("finalized");
     let mut stage = Stage { network, running, folder: folder.to_owned(), log, client: 0 };
     let mut noticed = Vec::new();
+    let mut chain = Chain::WentOn;
     for fault in Fault::ALL {
-        noticed.push(stage.suffer(fault));
+        let of_this = stage.suffer(fault);
+        chain = of_this.chain;
+        noticed.push(of_this);
         say(fault.as_str());
+        if chain == Chain::StoodStill {
+            say("the chain stands still");
+            break;
+        }
     }
     let status = stage.network.status_at(1);
-    let finalized = status.finalized_epoch;
-    stage.network.wait_finalized(finalized + 1, FINALITY_SECONDS);
-    say("finalized again");
+    if chain == Chain::WentOn {
+        stage.network.wait_finalized(status.finalized_epoch + 1, FINALITY_SECONDS);
+        say("finalized again");
+    }
     let Stage { running, network, .. } = stage;
     let log = running.stop();
     drop(network);
@@ -137,16 +156,19 @@ impl Stage {
         let begin = self.network.wait_head_at(healthy, 1, 0.9).clock_slot + 1;
         let mut log = ClientLog::from_now(&self.log);
         let stranger = self.begin(fault, target, other, &mut log);
-        self.network.wait_head_at(healthy, begin + FAULT_SLOTS, 0.9);
-        self.end(fault, target, other);
-        self.network.wait_head_at(healthy, begin + FAULT_SLOTS + REST_SLOTS, 0.9);
+        let mut went_on = self.network.try_wait_head_at(healthy, begin + FAULT_SLOTS, 0.9).is_some();
+        if went_on {
+            self.end(fault, target, other);
+            went_on = self.network.try_wait_head_at(healthy, begin + FAULT_SLOTS + REST_SLOTS, 0.9).is_some();
+        }
+        let chain = if went_on { Chain::WentOn } else { Chain::StoodStill };
         let last = begin + FAULT_SLOTS + REST_SLOTS - 1;
         let published: u64 = log.published(begin..=last).values().map(|slot| slot.attestations).sum();
         drop(stranger);
         let keys = u64::try_from(self.network.pubkeys().len()).expect("few keys");
         let due = keys * (last - begin + 1) / 8;
         let errors = log.errors();
-        Noticed { fault, slots: last - begin + 1, errors, attestations: (published, due) }
+        Noticed { fault, slots: last - begin + 1, errors, attestations: (published, due), chain }
     }
 
     fn begin(&mut self, fault: Fault, target: usize, other: usize, log: &mut ClientLog) -> Option<Network> {

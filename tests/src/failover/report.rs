@@ -1,6 +1,6 @@
 //! What came out, side by side.
 
-use super::{Fault, Front, Noticed};
+use super::{Chain, Fault, Front, Noticed};
 
 /// What one run showed.
 #[derive(Debug, Clone)]
@@ -28,24 +28,30 @@ impl Report {
 pub fn table(reports: &[Report]) -> String {
     let mut text = format!("{:<30}", "errors in the client's log");
     for report in reports {
-        text.push_str(&format!("{:>24}", report.front.as_str()));
+        text.push_str(&format!("{:>32}", report.front.as_str()));
     }
     text.push('\n');
     for fault in Fault::ALL {
         text.push_str(&format!("{:<30}", fault.as_str()));
         for report in reports {
-            let cell =
-                report.noticed.iter().find(|noticed| noticed.fault == fault).map_or_else(String::new, |noticed| {
+            let cell = report.noticed.iter().find(|noticed| noticed.fault == fault).map_or_else(
+                || "not reached".to_owned(),
+                |noticed| {
                     let (published, due) = noticed.attestations;
-                    format!("{} ({published}/{due} votes)", noticed.errors.len())
-                });
-            text.push_str(&format!("{cell:>24}"));
+                    let end = match noticed.chain {
+                        Chain::WentOn => "",
+                        Chain::StoodStill => ", chain stops",
+                    };
+                    format!("{} ({published}/{due} votes{end})", noticed.errors.len())
+                },
+            );
+            text.push_str(&format!("{cell:>32}"));
         }
         text.push('\n');
     }
     text.push_str(&format!("{:<30}", "slots without a block"));
     for report in reports {
-        text.push_str(&format!("{:>24}", report.missed_slots.len()));
+        text.push_str(&format!("{:>32}", report.missed_slots.len()));
     }
     text.push('\n');
     text
