@@ -20,7 +20,7 @@ use tracing::{Instrument, Span, debug_span, info, warn};
 use crate::clock::Stopwatch;
 use crate::metrics::{Metrics, Outcome};
 use crate::outcome::chain;
-use crate::switcher::{CrossChecker, Unconfirmed};
+use crate::switcher::CrossChecker;
 
 /// Why a request got no signature.
 #[derive(Debug, thiserror::Error)]
@@ -34,9 +34,6 @@ pub(crate) enum Rejection {
     /// No such key is loaded yet.
     #[error("keys are still loading; send the request again in a moment")]
     KeysLoading,
-    /// The consensus clients do not confirm the vote, and the configuration wants them to.
-    #[error(transparent)]
-    Unconfirmed(#[from] Unconfirmed),
     /// The guard gave no permit.
     #[error(transparent)]
     Refused(#[from] Refusal),
@@ -58,7 +55,6 @@ impl Rejection {
             Self::Intent(error) => error.reason(),
             Self::UnknownKey(_) => "unknown_key",
             Self::KeysLoading => "keys_loading",
-            Self::Unconfirmed(unconfirmed) => unconfirmed.reason(),
             Self::Refused(refusal) => refusal.reason(),
             Self::Backend(error) => error.reason(),
             Self::TimedOut { .. } => "timed_out",
@@ -69,8 +65,7 @@ impl Rejection {
     fn outcome(&self) -> Outcome {
         match self {
             Self::Intent(_) | Self::UnknownKey(_) => Outcome::Invalid,
-            Self::KeysLoading | Self::TimedOut { .. } | Self::Unconfirmed(Unconfirmed::Unknown) => Outcome::Unavailable,
-            Self::Unconfirmed(Unconfirmed::Disagreed) => Outcome::Refused,
+            Self::KeysLoading | Self::TimedOut { .. } => Outcome::Unavailable,
             Self::Refused(refusal) => match refusal.class() {
                 Class::Refused => Outcome::Refused,
                 Class::Overloaded | Class::Unavailable => Outcome::Unavailable,
@@ -157,16 +152,18 @@ impl Signer {
         let kind = intent.subject().kind();
         record_date(intent.subject());
         let active = self.keyring.load().get(&key).ok_or_else(|| self.absent(key))?;
-        if let Some(cross_check) = &self.cross_check {
-            cross_check.check(message).await?;
-        }
+        let objection = match &self.cross_check {
+            Some(cross_check) => cross_check.objection(message).await,
+            None => None,
+        };
 
         let protection = Stopwatch::start();
-        let permit = match self.guard.authorize(intent, caller.clone()).await {
+        let permit = match self.guard.authorize_unless(objection, intent, caller.clone()).await {
             Ok(permit) => permit,
             Err(refusal) => {
                 Span::current().record("verdict", refusal.reason());
-                if refusal.class() == Class::Refused {
+                // What somebody else objects to is no slashing that protection prevented.
+                if refusal.class() == Class::Refused && !matches!(refusal, Refusal::Objected(_)) {
                     self.metrics.prevented(kind, protection.seconds());
                 }
                 return Err(refusal.into());

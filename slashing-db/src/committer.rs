@@ -1,4 +1,4 @@
-//! Group commit: many intents, one durable transaction, one permit each.
+//! Group commit: many intents, one durable transaction, one permit each. Events go into the same batches.
 //!
 //! One thread owns the store. While it commits, requests queue; then it takes all of them (up to a named
 //! bound), drops those whose client has gone, and judges and records the rest in one transaction. There
@@ -7,31 +7,29 @@
 //! it touches the store never again and refuses everything. When the database may have lost writes, it is
 //! *suspect*: unslashable messages go on, slashable ones need a key fenced since (see `fence.rs`).
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use holdfast_domain::{PublicKey, SigningIntent, Subject, UnixMillis};
+use holdfast_domain::{PublicKey, UnixMillis};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::anchor::{Anchor, Suspicion};
 use crate::db::Settings;
 use crate::error::{AdminError, FreezeReason, OpenError, Refusal, StoreError};
-use crate::guard::{GuardHealth, release};
+use crate::guard::GuardHealth;
 use crate::identity::CallerId;
-use crate::journal::codec::Encoder;
-use crate::journal::merkle::Accumulator;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 use crate::journal::retention::Waker;
-use crate::journal::{BatchHeader, Entry, Head, InstanceId, Outcome, leaf};
+use crate::journal::{Head, InstanceId};
 use crate::metrics::{Metrics, ReasonLabel};
-use crate::permit::{PermitTimes, SigningPermit};
-use crate::registry::KeyState;
-use crate::rules::{Approved, Denial, Horizon, Verdict, Watermarks, judge, judge_chain};
-use crate::store::{Committed, Load, Planned, Pruned, ReadStore, Row, Store};
+use crate::rules::{Horizon, Watermarks};
+use crate::store::{Load, Pruned, ReadStore, Store};
+pub(crate) use batch::{Asked, Note, Request};
+use batch::{Span, deliver, distinct_keys, observe_waits, plan, refuse_all};
 use fence::Distrust;
 
+mod batch;
 mod fence;
 mod heartbeat;
 mod prune;
@@ -42,27 +40,13 @@ const LONGEST_WAIT_FOR_GENESIS_MILLIS: u64 = 30 * 24 * 60 * 60 * 1000;
 /// Bound of the queue of read-only questions.
 const READ_QUEUE_CAPACITY: usize = 64;
 
-/// One request for a permit.
-pub(crate) struct Request {
-    pub(crate) intent: SigningIntent,
-    pub(crate) caller: CallerId,
-    pub(crate) reply: oneshot::Sender<Result<SigningPermit, Refusal>>,
-    pub(crate) queued: Instant,
-}
-
-impl Request {
-    /// How long it has waited by `now`.
-    fn waited(&self, now: Instant) -> Duration {
-        now.saturating_duration_since(self.queued)
-    }
-}
-
 /// Administrative work on the store; returns a reason if protection must freeze because of it.
 pub(crate) type Job = Box<dyn FnOnce(Result<&mut dyn Store, FreezeReason>) -> Option<FreezeReason> + Send>;
 
 /// What the committer can be told.
 pub(crate) enum Command {
-    Authorize(Request),
+    /// Something for the next batch.
+    Ask(Asked),
     Admin(Job),
     Fence {
         keys: Option<Vec<PublicKey>>,
@@ -311,12 +295,6 @@ impl Drop for FreezeOnPanic {
     }
 }
 
-/// What one request gets once the commit is through.
-enum Due {
-    Permit(Approved),
-    Denial(Denial),
-}
-
 impl Committer {
     fn run(mut self, mut queue: mpsc::Receiver<Command>) {
         let limit = self.shared.settings.max_batch.get();
@@ -328,7 +306,7 @@ impl Committer {
         while queue.blocking_recv_many(&mut taken, limit) > 0 {
             for command in taken.drain(..) {
                 match command {
-                    Command::Authorize(request) => batch.push(request),
+                    Command::Ask(asked) => batch.push(asked),
                     Command::Admin(job) => {
                         self.commit(&mut batch);
                         self.administer(job);
@@ -393,18 +371,16 @@ impl Committer {
     }
 
     /// Judges, commits and answers everything in `batch`, and leaves it empty.
-    fn commit(&mut self, batch: &mut Vec<Request>) {
+    fn commit(&mut self, batch: &mut Vec<Asked>) {
         let taken = batch.len();
         // Before anything is recorded: a client that has gone cannot use a permit.
-        batch.retain(|request| !request.reply.is_closed());
+        batch.retain(|asked| !asked.is_abandoned());
         self.shared.metrics.abandoned.inc_by(taken.saturating_sub(batch.len()) as u64);
         if batch.is_empty() {
             return;
         }
         let started = Instant::now();
-        for request in batch.iter() {
-            self.shared.metrics.queue_wait.observe(request.waited(started).as_secs_f64());
-        }
+        observe_waits(&self.shared.metrics, batch, started);
         let Some(store) = &mut self.store else {
             let reason = self.shared.frozen().unwrap_or(FreezeReason::CommitterGone);
             refuse_all(batch, &Refusal::Frozen(reason));
@@ -441,7 +417,7 @@ impl Committer {
         }
     }
 
-    fn fail(&mut self, batch: &mut Vec<Request>, error: StoreError) {
+    fn fail(&mut self, batch: &mut Vec<Asked>, error: StoreError) {
         self.shared.metrics.failed_commits.inc();
         let freezes = error.freezes();
         tracing::error!(error = &error as &dyn std::error::Error, entries = batch.len(), "a batch was not committed");
@@ -451,132 +427,6 @@ impl Committer {
             Some(Distrust::Later) | None => Refusal::Unavailable(Arc::new(error)),
         };
         refuse_all(batch, &refusal);
-    }
-}
-
-/// The distinct keys of a batch, and for each request the position of its key among them.
-fn distinct_keys(batch: &[Request]) -> (Vec<PublicKey>, Vec<usize>) {
-    let mut keys = Vec::with_capacity(batch.len());
-    let mut seen = HashMap::with_capacity(batch.len());
-    let positions = batch
-        .iter()
-        .map(|request| {
-            let key = *request.intent.key();
-            *seen.entry(key).or_insert_with(|| {
-                keys.push(key);
-                keys.len().saturating_sub(1)
-            })
-        })
-        .collect();
-    (keys, positions)
-}
-
-/// Judges a batch in order against the rows, which change as it goes, and plans what to write.
-#[expect(clippy::too_many_arguments, reason = "one caller; a struct for it would only rename the fields")]
-fn plan(
-    shared: &Shared,
-    instance: InstanceId,
-    suspect: Option<Suspect>,
-    head: &Head,
-    rows: &mut [Option<Row>],
-    batch: &[Request],
-    positions: &[usize],
-    due: &mut Vec<Due>,
-) -> Planned {
-    let time = shared.settings.clock.now();
-    let horizon = shared.horizon(time);
-    let mut encoder = Encoder::new();
-    let mut tree = Accumulator::default();
-    let mut encoded = Vec::new();
-    due.clear();
-    for (request, position) in batch.iter().zip(positions) {
-        let row = rows.get_mut(*position).and_then(Option::as_mut);
-        let id = row.as_ref().map(|row| row.id);
-        let decided = decide(shared, horizon, suspect, row, &request.intent);
-        let entry = Entry {
-            caller: request.caller.clone(),
-            key: *request.intent.key(),
-            subject: *request.intent.subject(),
-            root: request.intent.root().into(),
-            outcome: match &decided {
-                Due::Permit(approved) => Outcome::Approved(approved.approval()),
-                Due::Denial(denial) => Outcome::Denied(*denial),
-            },
-        };
-        encoder.push(&entry, id);
-        encoded.clear();
-        leaf::write(&entry, time, &mut encoded);
-        tree.push(&encoded);
-        due.push(decided);
-    }
-    let header = BatchHeader::following(head, instance, time, tree.root(), tree.count());
-    Planned { header, entries: encoder.finish() }
-}
-
-/// Judges one intent and, if it is approved, moves its row on.
-fn decide(
-    shared: &Shared,
-    horizon: Horizon,
-    suspect: Option<Suspect>,
-    row: Option<&mut Row>,
-    intent: &SigningIntent,
-) -> Due {
-    let subject = intent.subject();
-    let named = intent.genesis_validators_root();
-    if let Err(denial) = judge_chain(subject, named, shared.settings.genesis_validators_root) {
-        return Due::Denial(denial);
-    }
-    let Some(row) = row else { return Due::Denial(Denial::KeyNotRegistered) };
-    match row.state {
-        KeyState::Enabled => {}
-        KeyState::Disabled | KeyState::Tombstoned => return Due::Denial(Denial::KeyDisabled),
-    }
-    let slashable = match subject {
-        Subject::Block { .. } | Subject::Attestation { .. } => true,
-        Subject::Unslashable { .. } => false,
-    };
-    match judge(&row.marks, subject, &intent.root(), horizon) {
-        Verdict::Approve { approved: _, after: _ } if slashable && suspect.is_some_and(|s| !s.allows(&row.marks)) => {
-            Due::Denial(Denial::ProtectionFrozen)
-        }
-        Verdict::Approve { approved, after } => {
-            row.changed |= row.marks != after;
-            row.marks = after;
-            Due::Permit(approved)
-        }
-        Verdict::Deny(denial) => Due::Denial(denial),
-    }
-}
-
-/// When a batch was taken up, and how long it took from there to be durable.
-#[derive(Clone, Copy)]
-struct Span {
-    started: Instant,
-    took: Duration,
-}
-
-fn deliver(metrics: &Metrics, batch: &mut Vec<Request>, due: Vec<Due>, committed: &Committed, span: Span) {
-    for (request, due) in batch.drain(..).zip(due) {
-        let kind = request.intent.subject().kind();
-        let answer = match due {
-            Due::Permit(approved) => {
-                metrics.observe_verdict(kind, Outcome::Approved(approved.approval()));
-                let times = PermitTimes { queue: request.waited(span.started), commit: span.took };
-                Ok(release(&request.intent, &approved, committed, times))
-            }
-            Due::Denial(denial) => {
-                metrics.observe_verdict(kind, Outcome::Denied(denial));
-                Err(Refusal::from(denial))
-            }
-        };
-        // A client that went after the commit loses its permit; asking again is safe.
-        drop(request.reply.send(answer));
-    }
-}
-
-fn refuse_all(batch: &mut Vec<Request>, refusal: &Refusal) {
-    for request in batch.drain(..) {
-        drop(request.reply.send(Err(refusal.clone())));
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use holdfast_domain::{GenesisValidatorsRoot, UnixMillis};
 
-use crate::rules::{Denial, SlashingReason};
+use crate::rules::{Denial, Objection, SlashingReason};
 
 /// A cause from a driver or the operating system.
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -429,6 +429,9 @@ pub enum Refusal {
     /// Protection is frozen.
     #[error("slashing protection is frozen and nothing can be signed: {0}")]
     Frozen(FreezeReason),
+    /// The rules allow it, and there was an objection.
+    #[error("{}", describe(Denial::Objected(*.0)))]
+    Objected(Objection),
 }
 
 impl Refusal {
@@ -445,6 +448,7 @@ impl Refusal {
             Self::Unavailable(_) | Self::ShuttingDown => "database_unavailable",
             Self::RollbackSuspected => Denial::ProtectionFrozen.as_str(),
             Self::Frozen(_) => "protection_frozen",
+            Self::Objected(objection) => objection.as_str(),
         }
     }
 
@@ -456,9 +460,16 @@ impl Refusal {
             | Self::FutureTarget
             | Self::WrongGenesisValidatorsRoot
             | Self::KeyDisabled
-            | Self::KeyNotRegistered => Class::Refused,
+            | Self::KeyNotRegistered
+            | Self::Objected(
+                Objection::CheckpointsDisagreed | Objection::DoppelgangerPending | Objection::DoppelgangerDetected,
+            ) => Class::Refused,
             Self::Overloaded => Class::Overloaded,
-            Self::Unavailable(_) | Self::ShuttingDown | Self::RollbackSuspected | Self::Frozen(_) => Class::Unavailable,
+            Self::Unavailable(_)
+            | Self::ShuttingDown
+            | Self::RollbackSuspected
+            | Self::Frozen(_)
+            | Self::Objected(Objection::CheckpointsUnknown) => Class::Unavailable,
         }
     }
 }
@@ -473,6 +484,7 @@ impl From<Denial> for Refusal {
             Denial::KeyDisabled => Self::KeyDisabled,
             Denial::KeyNotRegistered => Self::KeyNotRegistered,
             Denial::ProtectionFrozen => Self::RollbackSuspected,
+            Denial::Objected(objection) => Self::Objected(objection),
         }
     }
 }
@@ -511,5 +523,21 @@ fn describe(denial: Denial) -> &'static str {
             "slashing protection is frozen: the database may have lost acknowledged writes; see `holdfast slashing status`, \
              then stop the signer and run `holdfast slashing fence`"
         }
+        Denial::Objected(objection) => match objection {
+            Objection::CheckpointsDisagreed => {
+                "refused: the consensus clients agree on another source or target than this attestation has; \
+                 `holdfast switcher status` shows which"
+            }
+            Objection::CheckpointsUnknown => {
+                "the consensus clients did not confirm this attestation's source and target in time"
+            }
+            Objection::DoppelgangerPending => {
+                "refused: the key was enabled a short while ago, and the consensus clients are being asked whether \
+                 somebody else signs with it"
+            }
+            Objection::DoppelgangerDetected => {
+                "refused: somebody else signs with this key; stop that signer, then disable the key here and enable it again"
+            }
+        },
     }
 }

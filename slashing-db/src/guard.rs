@@ -12,17 +12,17 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::oneshot;
 
 use crate::anchor::Suspicion;
-use crate::committer::{Command, Core, Request};
+use crate::committer::{Asked, Command, Core, Note, Request};
 use crate::error::{AdminError, FreezeReason, Refusal, RegisterError, StoreError};
 use crate::identity::CallerId;
-use crate::journal::Head;
+use crate::journal::{Event, Head};
 use crate::metrics::Metrics;
 use crate::permit::{PermitTimes, SigningPermit};
 use crate::registry::{
     DataKeyRecord, EntryWatermark, HighWatermarks, InstanceInfo, KeyChanges, KeyInfo, KeyState, NewKey, Registered,
     ServerInfo, StoredKey, Switch, Tombstone, decide_entry,
 };
-use crate::rules::{Approved, Watermarks};
+use crate::rules::{Approved, Objection, Watermarks};
 use crate::store::{Committed, ReadStore, Store};
 
 mod transfer;
@@ -52,6 +52,13 @@ pub struct Guard {
     core: Arc<Core>,
 }
 
+/// Where a recorded event stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Recorded {
+    /// Sequence number of the journal batch that holds it.
+    pub commit_seq: u64,
+}
+
 /// Turns a committed approval into the permit it earned. Called by the committer, after the commit.
 pub(crate) fn release(
     intent: &SigningIntent,
@@ -79,20 +86,58 @@ impl Guard {
         &self,
         intent: SigningIntent,
         caller: CallerId,
-    ) -> impl Future<Output = Result<SigningPermit, Refusal>> + Send + 'static {
+    ) -> impl Future<Output = Result<SigningPermit, Refusal>> + Send + use<> {
+        self.authorize_unless(None, intent, caller)
+    }
+
+    /// As [`Self::authorize`], for a caller who may know a reason against it that the rules do not know. The rules
+    /// judge first. If they deny, that is the answer; if they approve and there is an objection, the answer is the
+    /// objection: it is in the journal, the watermarks stay and there is no permit.
+    ///
+    /// # Errors
+    /// [`Refusal`]: a denial is in the journal; an overload or unavailability is not.
+    pub fn authorize_unless(
+        &self,
+        objection: Option<Objection>,
+        intent: SigningIntent,
+        caller: CallerId,
+    ) -> impl Future<Output = Result<SigningPermit, Refusal>> + Send + use<> {
         let (reply, answer) = oneshot::channel();
-        let request = Request { intent, caller, reply, queued: Instant::now() };
-        let queued = self.core.commands().try_send(Command::Authorize(request));
-        if let Err(TrySendError::Full(_)) = &queued {
-            self.core.shared.metrics.overloaded.inc();
-        }
+        self.ask(Asked::Permit(Request { intent, caller, objection, reply, queued: Instant::now() }), answer)
+    }
+
+    /// Writes an event into the journal. Returns after the durable commit, so that an act can be journaled before it
+    /// takes effect, and not happen if it cannot be. Events share batches with whatever is queued at the same time.
+    ///
+    /// The event is queued before this returns; the queue is the one of requests, and bounded like it. Dropping the
+    /// future before the committer takes the event withdraws it.
+    ///
+    /// # Errors
+    /// [`Refusal`] of the classes [`Overloaded`](crate::Class::Overloaded) and
+    /// [`Unavailable`](crate::Class::Unavailable): the event is then not in the journal, or, if it was a commit whose
+    /// outcome is unknown, it may be.
+    pub fn record(&self, event: Event) -> impl Future<Output = Result<Recorded, Refusal>> + Send + use<> {
+        let (reply, answer) = oneshot::channel();
+        self.ask(Asked::Note(Note { event, reply }), answer)
+    }
+
+    /// Queues something for the next batch.
+    fn ask<T: Send + 'static>(
+        &self,
+        asked: Asked,
+        answer: oneshot::Receiver<Result<T, Refusal>>,
+    ) -> impl Future<Output = Result<T, Refusal>> + Send + use<T> {
+        let queued = self.core.commands().try_send(Command::Ask(asked)).map_err(|error| match error {
+            TrySendError::Full(_) => {
+                self.core.shared.metrics.overloaded.inc();
+                Refusal::Overloaded
+            }
+            TrySendError::Closed(_) => self.core.shared.gone(),
+        });
         let shared = Arc::clone(&self.core.shared);
         async move {
-            match queued {
-                Ok(()) => answer.await.unwrap_or_else(|_| Err(shared.gone())),
-                Err(TrySendError::Full(_)) => Err(Refusal::Overloaded),
-                Err(TrySendError::Closed(_)) => Err(shared.gone()),
-            }
+            queued?;
+            answer.await.unwrap_or_else(|_| Err(shared.gone()))
         }
     }
 

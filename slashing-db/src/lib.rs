@@ -71,7 +71,7 @@ pub use db::{BindOptions, DEFAULT_FUTURE_TOLERANCE_SLOTS, DEFAULT_MAX_BATCH, DEF
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub use error::ArchiveError;
 pub use error::{AdminError, Class, FreezeReason, OpenError, Refusal, RegisterError, StoreError};
-pub use guard::{Guard, GuardHealth, ImportMode, Then};
+pub use guard::{Guard, GuardHealth, ImportMode, Recorded, Then};
 pub use identity::CallerId;
 pub use metrics::Metrics;
 pub use overview::{AnchorRecord, AnchorView, Durability, InstanceView, KeyCounts, Overview, Presence};
@@ -81,7 +81,7 @@ pub use registry::{
     KeyState, NewKey, Registered, Registration, SealedKey, ServerInfo, StoredKey, Switch, Tombstone, Withdraw,
     Withdrawn,
 };
-pub use rules::{Approval, AttestationMark, BlockMark, Denial, SlashingReason, Watermarks};
+pub use rules::{Approval, AttestationMark, BlockMark, Denial, Objection, SlashingReason, Watermarks};
 #[cfg(feature = "fault-injection")]
 pub use store::faulty::{Fault, FaultPlan};
 #[cfg(feature = "postgres")]

@@ -20,6 +20,7 @@ pub struct Metrics {
     pub(crate) batch_entries: Histogram,
     pub(crate) verdicts: Family<VerdictLabels, Counter>,
     pub(crate) journal_entries: Counter,
+    pub(crate) journal_events: Counter,
     pub(crate) journal_bytes: Counter,
     pub(crate) abandoned: Counter,
     pub(crate) overloaded: Counter,
@@ -67,6 +68,7 @@ impl Metrics {
             batch_entries: Histogram::new(exponential_buckets(1.0, 2.0, 14)),
             verdicts: Family::default(),
             journal_entries: Counter::default(),
+            journal_events: Counter::default(),
             journal_bytes: Counter::default(),
             abandoned: Counter::default(),
             overloaded: Counter::default(),
@@ -87,9 +89,11 @@ impl Metrics {
         area.register_with_unit("queue_wait", wait, Unit::Seconds, self.queue_wait.clone());
         let commit = "Time to judge and durably commit one batch";
         area.register_with_unit("commit", commit, Unit::Seconds, self.commit.clone());
-        area.register("batch_entries", "Requests committed together", self.batch_entries.clone());
+        area.register("batch_entries", "Requests and events committed together", self.batch_entries.clone());
         area.register("verdicts", "Committed verdicts by message kind, result and reason", self.verdicts.clone());
-        area.register("journal_entries", "Entries appended to the journal", self.journal_entries.clone());
+        let entries = "Records appended to the journal: requests and events";
+        area.register("journal_entries", entries, self.journal_entries.clone());
+        area.register("journal_events", "Events among the records of the journal", self.journal_events.clone());
         let bytes = "Encoded entries appended to the journal";
         area.register_with_unit("journal", bytes, Unit::Bytes, self.journal_bytes.clone());
         let abandoned = "Requests dropped unrecorded because their client had gone";

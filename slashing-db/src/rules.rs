@@ -142,6 +142,36 @@ pub enum SlashingReason {
     DoubleVote,
 }
 
+/// Why somebody who knows more than the rules wants a request refused that they allow. It can only refuse: a denial of
+/// the rules stands, and nothing is approved because there is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Objection {
+    /// The consensus clients agree on another source or target.
+    CheckpointsDisagreed,
+    /// The consensus clients did not confirm source and target in time.
+    CheckpointsUnknown,
+    /// The key was enabled a short while ago, and it is not known yet that nobody else signs with it.
+    DoppelgangerPending,
+    /// Somebody else signs with the key.
+    DoppelgangerDetected,
+}
+
+impl Objection {
+    /// Every objection.
+    pub const ALL: [Self; 4] =
+        [Self::CheckpointsDisagreed, Self::CheckpointsUnknown, Self::DoppelgangerPending, Self::DoppelgangerDetected];
+
+    /// Stable word for responses, metric labels and the journal.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::CheckpointsDisagreed => "checkpoints_disagreed",
+            Self::CheckpointsUnknown => "checkpoints_unknown",
+            Self::DoppelgangerPending => "doppelganger_pending",
+            Self::DoppelgangerDetected => "doppelganger_detected",
+        }
+    }
+}
+
 /// Why a request was denied; everything of this type is journaled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Denial {
@@ -159,11 +189,13 @@ pub enum Denial {
     KeyNotRegistered,
     /// The database is suspected of having lost writes, and the key has not been fenced since.
     ProtectionFrozen,
+    /// The rules allow it, and there is an objection.
+    Objected(Objection),
 }
 
 impl Denial {
     /// Every denial.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 17] = [
         Self::Slashable(SlashingReason::BlockSlotBelowWatermark),
         Self::Slashable(SlashingReason::DoubleBlock),
         Self::Slashable(SlashingReason::SourceAfterTarget),
@@ -177,6 +209,10 @@ impl Denial {
         Self::KeyDisabled,
         Self::KeyNotRegistered,
         Self::ProtectionFrozen,
+        Self::Objected(Objection::CheckpointsDisagreed),
+        Self::Objected(Objection::CheckpointsUnknown),
+        Self::Objected(Objection::DoppelgangerPending),
+        Self::Objected(Objection::DoppelgangerDetected),
     ];
 
     /// Stable word for responses, metric labels and the journal.
@@ -197,6 +233,7 @@ impl Denial {
             Self::KeyDisabled => "key_disabled",
             Self::KeyNotRegistered => "key_not_registered",
             Self::ProtectionFrozen => "protection_frozen",
+            Self::Objected(objection) => objection.as_str(),
         }
     }
 }

@@ -47,14 +47,14 @@ async fn everything_is_recorded_and_the_chain_continues_after_a_restart() {
     fill(&home).await;
     let batches = read_all(&home).unwrap();
     assert_eq!(batches.iter().map(|batch| batch.header.seq).collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6]);
-    let outcomes: Vec<_> = batches.iter().flat_map(|batch| &batch.entries).map(|entry| entry.outcome).collect();
+    let outcomes: Vec<_> = batches.iter().flat_map(Batch::entries).map(|entry| entry.outcome).collect();
     let run = [
         Outcome::Approved(Approval::NewData),
         Outcome::Denied(Denial::Slashable(SlashingReason::DoubleBlock)),
         Outcome::Approved(Approval::NotSlashable),
     ];
     assert_eq!(outcomes, [run, run].concat());
-    let refused = &batches[1].entries[0];
+    let refused = batches[1].entries().next().unwrap();
     assert_eq!((refused.caller.as_str(), refused.key), ("b", key(1)));
     assert_eq!(refused.subject, Subject::Block { slot: Slot(50) });
     assert_eq!(batches[1].header.time, start_of(1_000));
@@ -73,7 +73,7 @@ async fn a_reader_works_beside_a_running_guard() {
     assert_eq!(reader.next().unwrap().unwrap().header.seq, permit.commit_seq());
     // A key without a row is journaled by its own bytes.
     assert!(guard.authorize(intents.block(key(9), 5, 1), caller()).await.is_err());
-    assert_eq!(reader.next().unwrap().unwrap().entries[0].key, key(9));
+    assert_eq!(reader.next().unwrap().unwrap().entries().next().unwrap().key, key(9));
     assert_eq!(reader.head().seq, 2);
     guard.shutdown().await;
 }
@@ -186,7 +186,8 @@ async fn a_client_that_left_is_not_recorded_and_the_queue_is_bounded() {
     assert!(stays.await.is_ok());
     guard.shutdown().await;
 
-    let entries = read_all(&home).unwrap().into_iter().flat_map(|batch| batch.entries);
+    let batches = read_all(&home).unwrap();
+    let entries = batches.iter().flat_map(Batch::entries);
     let slots: Vec<_> = entries
         .map(|entry| match entry.subject {
             Subject::Block { slot } => slot.0,

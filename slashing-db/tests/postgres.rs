@@ -64,7 +64,7 @@ async fn an_instance_keeps_its_identity_and_its_journal() {
     drop(guard);
 
     let mut journal = Reader::open_postgres(&home.postgres_options(), before[0].id).unwrap();
-    assert_eq!(journal.by_ref().map(|batch| batch.unwrap().entries.len()).sum::<usize>(), 2);
+    assert_eq!(journal.by_ref().map(|batch| batch.unwrap().records.len()).sum::<usize>(), 2);
     assert_eq!(journal.head(), before[0].head);
     let db = open(&home).unwrap();
     assert_eq!((db.instance_id(), db.journal_head().seq), (before[0].id, 2));

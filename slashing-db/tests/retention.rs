@@ -484,5 +484,5 @@ async fn ten_thousand_epochs_leave_the_database_as_large_as_it_was() {
     assert!(later_rows <= rows + rows / 4, "{rows} rows became {later_rows}");
     assert!(later_pages <= pages + pages / 4, "{pages} pages became {later_pages}");
     let all = whole(&home, instance(&home)).unwrap();
-    assert_eq!(all.iter().map(|batch| batch.entries.len()).sum::<usize>(), 10_000 * KEYS as usize);
+    assert_eq!(all.iter().map(|batch| batch.records.len()).sum::<usize>(), 10_000 * KEYS as usize);
 }

@@ -69,7 +69,7 @@ impl Chains {
                 let known = follows && chain.hashes.get(hashes.len()) == Some(&hash);
                 follows = known;
                 hashes.push(hash);
-                for entry in batch.entries.iter().filter(|_| !known) {
+                for entry in batch.entries().filter(|_| !known) {
                     let key = entry.key.to_string();
                     let Some(key) = self.numbers.get(&key) else {
                         return Err(format!("the journal of {name} names {key}"));

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use holdfast_slashing_db::journal::{Outcome, Reader};
+use holdfast_slashing_db::journal::{Event, Outcome, Reader};
 
 use crate::auditor::Root;
 
@@ -12,7 +12,11 @@ use crate::auditor::Root;
 pub struct Journal {
     /// Public key (`0x` hex) and signing root of every entry that was approved.
     pub permitted: HashSet<(String, Root)>,
-    /// Number of entries.
+    /// Public key (`0x` hex) and word of every refusal, in order.
+    pub refused: Vec<(String, &'static str)>,
+    /// Every event, in order.
+    pub events: Vec<Event>,
+    /// Number of requests, fences included.
     pub entries: u64,
     /// Number of batches.
     pub batches: u64,
@@ -43,19 +47,22 @@ pub fn read(data_dir: &Path) -> Journal {
         let batch = batch.unwrap_or_else(|error| panic!("the journal does not verify: {error:?}"));
         journal.batches += 1;
         journal.bytes += batch.stored_bytes as u64;
-        if batch.entries.len() >= MANY {
-            let roots: HashSet<Root> = batch.entries.iter().map(|entry| *entry.root.as_bytes()).collect();
+        let entries: Vec<_> = batch.entries().collect();
+        if entries.len() >= MANY {
+            let roots: HashSet<Root> = entries.iter().map(|entry| *entry.root.as_bytes()).collect();
             let part = if roots.len() == 1 { &mut journal.one_root } else { &mut journal.many_roots };
-            part.entries += batch.entries.len() as u64;
+            part.entries += entries.len() as u64;
             part.bytes += batch.stored_bytes as u64;
         }
-        for entry in batch.entries {
+        journal.events.extend(batch.events().cloned());
+        for entry in entries {
             journal.entries += 1;
             match entry.outcome {
                 Outcome::Approved(_) => {
                     journal.permitted.insert((entry.key.to_string(), *entry.root.as_bytes()));
                 }
-                Outcome::Denied(_) | Outcome::Fenced => {}
+                Outcome::Denied(denial) => journal.refused.push((entry.key.to_string(), denial.as_str())),
+                Outcome::Fenced => {}
             }
         }
     }

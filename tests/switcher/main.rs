@@ -1,5 +1,5 @@
-//! The switcher in the real binary: by itself, with live control. With real nodes and a real validator client it runs
-//! in the comparison (`--bin failover`).
+//! The switcher in the real binary: by itself, with live control, and beside the signer, with scripted nodes. With real
+//! nodes and a real validator client it runs in the comparison (`--bin failover`).
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -10,4 +10,8 @@
     reason = "a test: a broken assumption must stop it with a message"
 )]
 
+#[path = "../../clients/beacon/tests/scripted/mod.rs"]
+mod scripted;
+
 mod alone;
+mod journal;

@@ -45,7 +45,8 @@ async fn serve(context: &Context) -> Result<Exit, Failure> {
     registry.register("holdfast_build", "Version of this program", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let expected = switcher::expected_alone(config).map_err(failure)?;
-    let running = Running::start(config, sockets, expected, clock).await.map_err(failure)?;
+    // There is no database, so there is no journal: decisions are logged and counted.
+    let running = Running::start(config, sockets, expected, clock, None).await.map_err(failure)?;
     // `--no-signer` switches it on.
     let Some(running) = running else { return Err(Failure::message(Exit::Bug, "the switcher is off")) };
     running.register(&mut registry);

@@ -100,7 +100,8 @@ pub(super) async fn serve(
     let (addresses, pool_addresses) = (sockets.addresses(), pools.addresses());
     let network = custody.network.name.clone();
     let expected = Some(switcher::expected_by_signer(&custody.network));
-    let running = Running::start(&context.config, pools, expected, Arc::clone(&clock))
+    let guard = Some(custody.guard.clone());
+    let running = Running::start(&context.config, pools, expected, Arc::clone(&clock), guard)
         .await
         .map_err(|error| Failure::new(Exit::Usage, error))?;
     let token = Token::open(&context.config).map_err(|error| Failure::new(Exit::Usage, error))?;

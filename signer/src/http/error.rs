@@ -13,7 +13,6 @@ use hyper::header::{ALLOW, CONNECTION, HeaderValue, RETRY_AFTER};
 
 use crate::outcome::chain;
 use crate::pipeline::Rejection;
-use crate::switcher::Unconfirmed;
 
 use super::keymanager::KeymanagerError;
 use super::reply::{Reply, json};
@@ -177,10 +176,7 @@ fn rejection_verdict(rejection: &Rejection) -> Verdict {
     let (status, retry) = match rejection {
         Rejection::Intent(_) => (StatusCode::BAD_REQUEST, Retry::Pointless),
         Rejection::UnknownKey(_) => (StatusCode::NOT_FOUND, Retry::Pointless),
-        Rejection::KeysLoading | Rejection::TimedOut { .. } | Rejection::Unconfirmed(Unconfirmed::Unknown) => {
-            (StatusCode::SERVICE_UNAVAILABLE, Retry::After(SOON))
-        }
-        Rejection::Unconfirmed(Unconfirmed::Disagreed) => (StatusCode::PRECONDITION_FAILED, Retry::Pointless),
+        Rejection::KeysLoading | Rejection::TimedOut { .. } => (StatusCode::SERVICE_UNAVAILABLE, Retry::After(SOON)),
         Rejection::Refused(refusal) => match refusal.class() {
             Class::Refused => (StatusCode::PRECONDITION_FAILED, Retry::Pointless),
             Class::Overloaded | Class::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, Retry::After(SOON)),
@@ -200,7 +196,7 @@ mod tests {
     //! Proves: statuses, reason words and headers of the errors that need no other crate to make.
     use holdfast_domain::{IntentError, MessageKind, PublicKey, SlashableKind};
     use holdfast_enclave::SignError;
-    use holdfast_slashing_db::{FreezeReason, Refusal, SlashingReason};
+    use holdfast_slashing_db::{FreezeReason, Objection, Refusal, SlashingReason};
     use holdfast_wire::Excerpt;
     use http_body_util::BodyExt;
 
@@ -209,13 +205,11 @@ mod tests {
     #[test]
     fn statuses_and_reasons() {
         let key = PublicKey::from_bytes([0xab; 48]);
-        let table: [(ApiError, u16, &str, Retry); 17] = [
+        let table: [(ApiError, u16, &str, Retry); 15] = [
             (ApiError::NotAKey(BadIdentifier(Excerpt::of("x"))), 404, "unknown_key", Retry::Pointless),
             (Rejection::UnknownKey(key).into(), 404, "unknown_key", Retry::Pointless),
             (Rejection::KeysLoading.into(), 503, "keys_loading", Retry::After("1")),
             (Rejection::TimedOut { seconds: 3 }.into(), 503, "timed_out", Retry::After("1")),
-            (Rejection::from(Unconfirmed::Unknown).into(), 503, "checkpoints_unknown", Retry::After("1")),
-            (Rejection::from(Unconfirmed::Disagreed).into(), 412, "checkpoints_disagreed", Retry::Pointless),
             (ApiError::BodyTooLarge { limit: 1 }, 413, "body_too_large", Retry::Pointless),
             (ApiError::BodyTimeout { seconds: 1 }, 408, "body_timeout", Retry::Pointless),
             (ApiError::BodyUnreadable, 400, "malformed_request", Retry::Pointless),
@@ -239,13 +233,17 @@ mod tests {
         let key = PublicKey::from_bytes([0xab; 48]);
         let block = MessageKind::Slashable(SlashableKind::Block);
         let soon = Retry::After("1");
-        let table: [(Rejection, u16, &str, Retry); 11] = [
+        let table: [(Rejection, u16, &str, Retry); 15] = [
             (IntentError::MissingForkInfo(block).into(), 400, "missing_fork_info", Retry::Pointless),
             (Refusal::Slashable(SlashingReason::DoubleBlock).into(), 412, "double_block", Retry::Pointless),
             (Refusal::FutureSlot.into(), 412, "slot_in_future", Retry::Pointless),
             (Refusal::WrongGenesisValidatorsRoot.into(), 412, "wrong_genesis_validators_root", Retry::Pointless),
             (Refusal::KeyDisabled.into(), 412, "key_disabled", Retry::Pointless),
             (Refusal::KeyNotRegistered.into(), 412, "key_not_registered", Retry::Pointless),
+            (Refusal::Objected(Objection::CheckpointsDisagreed).into(), 412, "checkpoints_disagreed", Retry::Pointless),
+            (Refusal::Objected(Objection::CheckpointsUnknown).into(), 503, "checkpoints_unknown", soon),
+            (Refusal::Objected(Objection::DoppelgangerPending).into(), 412, "doppelganger_pending", Retry::Pointless),
+            (Refusal::Objected(Objection::DoppelgangerDetected).into(), 412, "doppelganger_detected", Retry::Pointless),
             (Refusal::Overloaded.into(), 503, "overloaded", soon),
             (Refusal::ShuttingDown.into(), 503, "database_unavailable", soon),
             (Refusal::Frozen(FreezeReason::StorageFailed).into(), 503, "protection_frozen", soon),

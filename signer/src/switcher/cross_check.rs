@@ -1,41 +1,18 @@
 //! Asks the consensus clients about a vote before it is signed.
 //!
 //! Why it exists: slashing protection lets a first vote for a wrong chain pass, and such a vote cannot be taken
-//! back. What it guarantees: under `enforce` an attestation goes on to protection only if the quorum of distinct
-//! implementations has the same source and target; under `observe` nothing waits and nothing is refused. It can
-//! only add refusals: permits still come from slashing protection alone.
+//! back. What it guarantees: under `enforce` an attestation goes to protection with an objection unless the quorum of
+//! distinct implementations has the same source and target, and is then refused and in the journal; under `observe`
+//! nothing waits and nothing is refused. It can only add refusals: permits still come from slashing protection alone.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use holdfast_beacon::{BlockRoot, Checkpoint, Confirmation, Pool};
 use holdfast_domain::message::Checkpoint as Signed;
 use holdfast_domain::{Message, Slashable};
+use holdfast_slashing_db::Objection;
 
 use crate::config::CrossCheck;
-
-/// Why a vote is not signed although protection might permit it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Unconfirmed {
-    /// The nodes agree on something else.
-    #[error(
-        "the consensus clients agree on another source or target than this attestation has; `holdfast switcher status` \
-         shows which"
-    )]
-    Disagreed,
-    /// Nobody knows.
-    #[error("the consensus clients did not confirm this attestation's source and target in time")]
-    Unknown,
-}
-
-impl Unconfirmed {
-    /// Stable word for responses, logs and metrics.
-    pub(crate) const fn reason(self) -> &'static str {
-        match self {
-            Self::Disagreed => "checkpoints_disagreed",
-            Self::Unknown => "checkpoints_unknown",
-        }
-    }
-}
 
 /// Checks votes against a pool.
 pub(crate) struct CrossChecker {
@@ -51,15 +28,12 @@ impl CrossChecker {
         Self { pool, policy, last: Mutex::default() }
     }
 
-    /// Whether protection may be asked to permit `message`. Takes at most the quorum's time, and under `observe` none.
-    ///
-    /// # Errors
-    /// [`Unconfirmed`], under `enforce` only.
-    pub(crate) async fn check(&self, message: &Message) -> Result<(), Unconfirmed> {
-        let Message::Slashable(Slashable::Attestation(vote)) = message else { return Ok(()) };
+    /// What speaks against `message`, under `enforce` only. Takes at most the quorum's time, and under `observe` none.
+    pub(crate) async fn objection(&self, message: &Message) -> Option<Objection> {
+        let Message::Slashable(Slashable::Attestation(vote)) = message else { return None };
         let (source, target) = (named(&vote.source), named(&vote.target));
         match self.policy {
-            CrossCheck::Off => Ok(()),
+            CrossCheck::Off => None,
             CrossCheck::Observe => {
                 if self.is_news(source, target) {
                     let pool = Arc::clone(&self.pool);
@@ -68,12 +42,12 @@ impl CrossChecker {
                         pool.confirm_checkpoints(source, target).await;
                     });
                 }
-                Ok(())
+                None
             }
             CrossCheck::Enforce => match self.pool.confirm_checkpoints(source, target).await {
-                Confirmation::Confirmed { .. } => Ok(()),
-                Confirmation::Disagreed { .. } => Err(Unconfirmed::Disagreed),
-                Confirmation::Unknown(_) => Err(Unconfirmed::Unknown),
+                Confirmation::Confirmed { .. } => None,
+                Confirmation::Disagreed { .. } => Some(Objection::CheckpointsDisagreed),
+                Confirmation::Unknown(_) => Some(Objection::CheckpointsUnknown),
             },
         }
     }

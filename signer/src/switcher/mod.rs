@@ -5,6 +5,7 @@
 //! who they are.
 
 mod cross_check;
+mod journal;
 mod nodes;
 
 use std::net::SocketAddr;
@@ -16,17 +17,19 @@ use holdfast_beacon::execution::{
 };
 use holdfast_beacon::route::{self, RoutingConfig, Switcher};
 use holdfast_beacon::{
-    Balancing, EndpointClass, Environment, ExpectedNetwork, Metrics, NoSink, Pool, PoolConfig, PoolError, ReplayGate,
-    Tasks, UpstreamConfigError,
+    Balancing, DecisionSink, EndpointClass, Environment, ExpectedNetwork, Metrics, NoSink, Pool, PoolConfig, PoolError,
+    ReplayGate, Tasks, UpstreamConfigError,
 };
 use holdfast_domain::{Clock, Network};
+use holdfast_slashing_db::Guard;
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 
 use crate::config::{Config, NetworkChoice, NoQuorum, UnknownRoutes};
 use crate::http::server::{self, BindError, Bound};
 
-pub(crate) use cross_check::{CrossChecker, Unconfirmed};
+pub(crate) use cross_check::CrossChecker;
 pub(crate) use nodes::{NodeError, consensus, execution};
 
 /// How long answers in progress may take when the process stops.
@@ -105,11 +108,16 @@ pub(crate) struct Running {
     pub(crate) pool: Arc<Pool>,
     numbers: Metrics,
     execution: Option<(Arc<ExecutionPool>, ExecutionMetrics)>,
+    /// Decisions that did not come into the journal, where there is one.
+    lost: Option<Counter>,
     tasks: Tasks,
+    /// Writes the journal, and stops after all else.
+    writing: Tasks,
 }
 
 impl Running {
-    /// Starts what the configuration switches on; `None` if that is nothing.
+    /// Starts what the configuration switches on; `None` if that is nothing. Decisions go into the journal of `guard`;
+    /// without one there is none, and they are only logged and counted.
     ///
     /// # Errors
     /// [`SwitcherError`], before anything is served.
@@ -118,18 +126,20 @@ impl Running {
         sockets: PoolSockets,
         expected: Option<ExpectedNetwork>,
         clock: Arc<dyn Clock>,
+        guard: Option<Guard>,
     ) -> Result<Option<Arc<Self>>, SwitcherError> {
         let PoolSockets { switcher, execution } = sockets;
         let Some(switcher) = switcher else { return Ok(None) };
-        let tasks = Tasks::new();
+        let (tasks, writing) = (Tasks::new(), Tasks::new());
         let numbers = Metrics::default();
-        let environment = Environment { clock, sink: Arc::new(NoSink), metrics: numbers.clone(), tasks: tasks.clone() };
+        let (sink, lost) = journaling(guard, Arc::clone(&clock), &writing);
+        let environment = Environment { clock, sink, metrics: numbers.clone(), tasks: tasks.clone() };
         let execution = execution.map(|bound| start_execution(config, bound, &tasks)).transpose()?;
         let pool = Pool::start(pool_config(config, expected)?, environment).await?;
         let beacon_api = Switcher::start(&pool, routing(config));
         let bounds = holdfast_beacon::server::ServerBounds::default();
         holdfast_beacon::server::serve(switcher.into_listener(), beacon_api, bounds, &tasks);
-        Ok(Some(Arc::new(Self { pool, numbers, execution, tasks })))
+        Ok(Some(Arc::new(Self { pool, numbers, execution, lost, tasks, writing })))
     }
 
     /// Adds the numbers of what runs to the process's registry.
@@ -137,6 +147,10 @@ impl Running {
         self.numbers.register(registry);
         if let Some((_, numbers)) = &self.execution {
             numbers.register(registry);
+        }
+        if let Some(lost) = &self.lost {
+            let help = "Decisions of the switcher that could not be written into the journal";
+            registry.register("holdfast_switcher_decisions_not_journaled", help, lost.clone());
         }
     }
 
@@ -157,13 +171,30 @@ impl Running {
         json!({ "switcher": self.pool.status(), "execution": execution })
     }
 
-    /// Stops accepting and finishes what is in progress.
+    /// Stops accepting, finishes what is in progress, and writes the last decisions down.
     pub(crate) async fn stop(&self) {
         let cut_off = self.tasks.stop(STOP_TIMEOUT).await;
         if cut_off > 0 {
             tracing::warn!(cut_off, "the switcher cut off what was in progress");
         }
+        if self.writing.stop(STOP_TIMEOUT).await > 0 {
+            tracing::warn!("the last decisions of the switcher are not in the journal: the database does not answer");
+        }
     }
+}
+
+/// Where decisions go, and the count of those that did not get there.
+fn journaling(
+    guard: Option<Guard>,
+    clock: Arc<dyn Clock>,
+    writing: &Tasks,
+) -> (Arc<dyn DecisionSink>, Option<Counter>) {
+    let Some(guard) = guard else { return (Arc::new(NoSink), None) };
+    let (sink, writer) = journal::pair(clock);
+    let lost = writer.lost();
+    let record = move |event| guard.record(event);
+    writing.spawn(writer.run(record, writing.stopping()));
+    (Arc::new(sink), Some(lost))
 }
 
 fn pool_config(config: &Config, expected: Option<ExpectedNetwork>) -> Result<PoolConfig, SwitcherError> {

@@ -124,8 +124,9 @@ async fn lost_writes_freeze_what_is_slashable_until_the_fence() {
     stage.sign(&guard, 1_003).await;
     guard.shutdown().await;
     assert_eq!(kind(&stage.open()), None);
-    let entries: Vec<_> = Reader::open(&stage.home.path()).unwrap().flat_map(|batch| batch.unwrap().entries).collect();
-    let fenced: Vec<_> = entries.iter().filter(|entry| entry.outcome == Outcome::Fenced).collect();
+    let batches: Vec<_> = Reader::open(&stage.home.path()).unwrap().map(Result::unwrap).collect();
+    let entries = batches.iter().flat_map(crate::journal::Batch::entries);
+    let fenced: Vec<_> = entries.filter(|entry| entry.outcome == Outcome::Fenced).collect();
     assert_eq!(fenced.len(), 2);
     assert!(fenced.iter().all(|entry| entry.caller.as_str() == "operator"));
 }

@@ -5,11 +5,16 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc as blocking;
+use std::time::Duration;
+
+use holdfast_domain::UnixMillis;
 
 use super::*;
 use crate::db::BindOptions;
 use crate::error::Class;
-use crate::guard::Guard;
+use crate::guard::{Guard, Recorded};
+use crate::journal::{Batch, Event, EventKind, Reader};
+use crate::permit::SigningPermit;
 use crate::registry::Switch;
 use crate::rules::Approval;
 use crate::store::faulty::{Fault, FaultPlan, FaultyStore};
@@ -23,6 +28,10 @@ const NO_LIMIT: u32 = u32::MAX;
 struct Gate {
     reached: blocking::Sender<()>,
     opened: blocking::Receiver<()>,
+}
+
+fn event(detail: &str) -> Event {
+    Event::new(UnixMillis(7), &caller(), EventKind::new("test.happened")).detail(detail)
 }
 
 struct Rig {
@@ -70,6 +79,10 @@ impl Rig {
 
     async fn block(&self, slot: u64, content: u8) -> Result<SigningPermit, Refusal> {
         self.guard.authorize(self.intents.block(key(1), slot, content), caller()).await
+    }
+
+    async fn event(&self, detail: &str) -> Result<Recorded, Refusal> {
+        self.guard.record(event(detail)).await
     }
 
     fn next_commit(&self, fault: Fault) {
@@ -222,6 +235,100 @@ async fn a_permit_tells_its_wait_from_its_commit() {
     assert!(second.commit > Duration::ZERO, "{second:?}");
     for times in [first, second] {
         assert!(times.queue + times.commit <= all, "{times:?} of {all:?}");
+    }
+    rig.guard.shutdown().await;
+}
+
+#[tokio::test]
+async fn an_event_that_cannot_be_written_is_an_error() {
+    let rig = Rig::new().await;
+    assert_eq!(rig.event("one").await.unwrap(), Recorded { commit_seq: 1 });
+    rig.next_commit(Fault::NotWritten);
+    let refusal = rig.event("two").await.unwrap_err();
+    assert_eq!((refusal.class(), refusal.reason()), (Class::Unavailable, "database_unavailable"));
+    assert_eq!(rig.event("three").await.unwrap(), Recorded { commit_seq: 2 }, "the next one gets through");
+    rig.next_commit(Fault::UnknownNotKept);
+    assert_eq!(rig.event("four").await.unwrap_err().reason(), "protection_frozen");
+    assert_eq!(rig.event("five").await.unwrap_err().reason(), "protection_frozen");
+    rig.guard.shutdown().await;
+    assert!(matches!(rig.event("six").await, Err(Refusal::Frozen(_) | Refusal::ShuttingDown)));
+    let batches: Vec<Batch> = Reader::open(&rig.home.path()).unwrap().map(Result::unwrap).collect();
+    let details: Vec<&str> = batches.iter().flat_map(Batch::events).map(Event::why).collect();
+    assert_eq!(details, ["one", "three"]);
+}
+
+#[tokio::test]
+async fn a_guard_that_was_shut_down_records_nothing() {
+    let rig = Rig::new().await;
+    rig.guard.shutdown().await;
+    assert!(matches!(rig.event("late").await, Err(Refusal::ShuttingDown)));
+}
+
+#[tokio::test]
+async fn events_are_recorded_under_suspicion() {
+    let rig = Rig::new().await;
+    let _permit = rig.block(1_000, 1).await.unwrap();
+    rig.guard.shutdown().await;
+    std::fs::remove_file(anchor(&rig.home)).unwrap();
+    let rig = Rig::on(rig.home);
+    assert!(matches!(rig.guard.health(), GuardHealth::Suspect(_)));
+    assert_eq!(rig.event("noticed").await.unwrap(), Recorded { commit_seq: 2 });
+    assert_eq!(rig.block(1_001, 1).await.unwrap_err().reason(), "protection_frozen");
+    rig.guard.shutdown().await;
+}
+
+/// While a commit is held up, what comes meanwhile shares the next one.
+#[tokio::test]
+async fn events_and_requests_queued_together_share_one_commit() {
+    let rig = Rig::new().await;
+    let (reached, is_reached) = blocking::channel();
+    let (open, opened) = blocking::channel();
+    *rig.gate.lock().unwrap() = Some(Gate { reached, opened });
+    let first = rig.guard.record(event("first"));
+    is_reached.recv().unwrap();
+    let permits: Vec<_> =
+        (1..=5).map(|slot| rig.guard.authorize(rig.intents.block(key(1), slot, 1), caller())).collect();
+    let withdrawn = rig.guard.record(event("withdrawn"));
+    let events: Vec<_> = (1..=5).map(|number| rig.guard.record(event(&number.to_string()))).collect();
+    drop(withdrawn);
+    open.send(()).unwrap();
+    assert_eq!(first.await.unwrap().commit_seq, 1);
+    for permit in permits {
+        assert_eq!(permit.await.unwrap().commit_seq(), 2);
+    }
+    for event in events {
+        assert_eq!(event.await.unwrap().commit_seq, 2);
+    }
+    rig.guard.shutdown().await;
+    let batches: Vec<Batch> = Reader::open(&rig.home.path()).unwrap().map(Result::unwrap).collect();
+    assert_eq!(batches.iter().map(|batch| batch.records.len()).collect::<Vec<_>>(), [1, 10]);
+}
+
+/// The queue is bounded for events as for requests.
+#[tokio::test]
+async fn a_full_queue_refuses_events() {
+    let home = Home::at_slot(1_000);
+    let rig = Rig::on(home);
+    let (reached, is_reached) = blocking::channel();
+    let (open, opened) = blocking::channel();
+    *rig.gate.lock().unwrap() = Some(Gate { reached, opened });
+    let first = rig.guard.record(event("first"));
+    is_reached.recv().unwrap();
+    let mut waiting = Vec::new();
+    let refusal = loop {
+        let mut next = Box::pin(rig.guard.record(event("next")));
+        tokio::select! {
+            biased;
+            answer = &mut next => break answer.unwrap_err(),
+            () = std::future::ready(()) => waiting.push(next),
+        }
+        assert!(waiting.len() < 1_000_000, "the queue has no end");
+    };
+    assert!(matches!(refusal, Refusal::Overloaded));
+    open.send(()).unwrap();
+    assert!(first.await.is_ok());
+    for waiting in waiting {
+        assert!(waiting.await.is_ok());
     }
     rig.guard.shutdown().await;
 }

@@ -1,10 +1,14 @@
-//! The compact encoding of a batch's entries, as stored.
+//! The compact encoding of a batch's records, as stored.
 //!
-//! What entries share is written once: a thousand attestations over one `AttestationData` by one caller
+//! What requests share is written once: a thousand attestations over one `AttestationData` by one caller
 //! cost three bytes each. Layout, all numbers unsigned LEB128: version byte; then four dictionaries, each
 //! a count and its items: *callers* (length, UTF-8), *strangers* (48-byte keys that have no row),
 //! *statements* (kind code, numbers, 32-byte root), *contexts* (statement, caller, outcome code); then the
-//! entries: key reference (row id shifted left, or stranger index shifted left plus one), context.
+//! requests: key reference (row id shifted left, or stranger index shifted left plus one), context.
+//!
+//! Version 1 ends here. Version 2 is written if there are events, and goes on with them: a count, and for each its
+//! place among all records of the batch, counted from 0 and rising; who (caller); when it happened; key (0 for none,
+//! else stranger index plus one); kind, what it is about and detail (length, UTF-8). Requests take the places left.
 //!
 //! The chain does not depend on these bytes: readers decode them and hash the [leaves](super::leaf) again.
 
@@ -12,14 +16,18 @@ use std::collections::HashMap;
 use std::hash::Hash as StdHash;
 
 use holdfast_domain::message::Dating;
-use holdfast_domain::{Epoch, MessageKind, ObservedRoot, PublicKey, SlashableKind, Slot, Subject, UnslashableKind};
+use holdfast_domain::{
+    Epoch, MessageKind, ObservedRoot, PublicKey, SlashableKind, Slot, Subject, UnixMillis, UnslashableKind,
+};
 
-use super::{Entry, Outcome};
+use super::{Entry, Event, EventKind, Outcome, Record};
 use crate::identity::CallerId;
 use crate::store::RowId;
 
-/// First byte of every encoding.
+/// First byte of a batch of requests alone.
 const VERSION: u8 = 1;
+/// First byte of a batch with events.
+const VERSION_WITH_EVENTS: u8 = 2;
 
 /// Why stored entries cannot be decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -58,7 +66,7 @@ impl<T: Eq + StdHash> Dictionary<T> {
     }
 }
 
-/// Collects the entries of one batch.
+/// Collects the records of one batch.
 #[derive(Debug)]
 pub(crate) struct Encoder {
     callers: Dictionary<CallerId>,
@@ -67,6 +75,8 @@ pub(crate) struct Encoder {
     contexts: Dictionary<(u64, u64, u8)>,
     entries: Vec<u8>,
     count: u64,
+    events: Vec<u8>,
+    event_count: u64,
 }
 
 /// A subject as hashable numbers: kind code, dating tag, three numbers.
@@ -81,15 +91,22 @@ impl Encoder {
             contexts: Dictionary::new(),
             entries: Vec::new(),
             count: 0,
+            events: Vec::new(),
+            event_count: 0,
         }
     }
 
-    /// Adds an entry; `row` is the key's row, if it has one.
+    fn caller(&mut self, caller: &CallerId) -> u64 {
+        self.callers.intern(caller.clone(), |caller, out| put_text(out, caller.as_str()))
+    }
+
+    fn stranger(&mut self, key: PublicKey) -> u64 {
+        self.strangers.intern(key, |key, out| out.extend_from_slice(key.as_bytes()))
+    }
+
+    /// Adds a request; `row` is the key's row, if it has one.
     pub(crate) fn push(&mut self, entry: &Entry, row: Option<RowId>) {
-        let caller = self.callers.intern(entry.caller.clone(), |caller, out| {
-            put_number(out, caller.as_str().len() as u64);
-            out.extend_from_slice(caller.as_str().as_bytes());
-        });
+        let caller = self.caller(&entry.caller);
         let statement = (subject_key(&entry.subject), *entry.root.as_bytes());
         let statement = self.statements.intern(statement, |(subject, root), out| {
             put_subject(out, *subject);
@@ -103,42 +120,55 @@ impl Encoder {
         let key = if let Some(RowId(id)) = row {
             u128::from(id) << 1
         } else {
-            let stranger = self.strangers.intern(entry.key, |key, out| out.extend_from_slice(key.as_bytes()));
-            (u128::from(stranger) << 1) | 1
+            (u128::from(self.stranger(entry.key)) << 1) | 1
         };
         put_wide(&mut self.entries, key);
         put_number(&mut self.entries, context);
         self.count = self.count.saturating_add(1);
     }
 
+    /// Adds an event.
+    pub(crate) fn push_event(&mut self, event: &Event) {
+        let caller = self.caller(event.caller());
+        let key = event.key().map_or(0, |key| self.stranger(*key).saturating_add(1));
+        let place = self.count.saturating_add(self.event_count);
+        for number in [place, caller, event.happened_at().0, key] {
+            put_number(&mut self.events, number);
+        }
+        for text in [event.kind().as_str(), event.what(), event.why()] {
+            put_text(&mut self.events, text);
+        }
+        self.event_count = self.event_count.saturating_add(1);
+    }
+
     /// The encoding of everything pushed.
     pub(crate) fn finish(self) -> Vec<u8> {
-        let mut out = vec![VERSION];
+        let mut out = vec![if self.event_count == 0 { VERSION } else { VERSION_WITH_EVENTS }];
         self.callers.write(&mut out);
         self.strangers.write(&mut out);
         self.statements.write(&mut out);
         self.contexts.write(&mut out);
         put_number(&mut out, self.count);
         out.extend_from_slice(&self.entries);
+        if self.event_count > 0 {
+            put_number(&mut out, self.event_count);
+            out.extend_from_slice(&self.events);
+        }
         out
     }
 }
 
-/// Decodes entries; `resolve` names the key of a row.
+/// Decodes a batch of either version; `resolve` names the key of a row.
 pub(crate) fn decode(
     bytes: &[u8],
     mut resolve: impl FnMut(RowId) -> Option<PublicKey>,
-) -> Result<Vec<Entry>, CodecError> {
+) -> Result<Vec<Record>, CodecError> {
     let mut input = Input { bytes, offset: 0 };
-    if input.byte()? != VERSION {
+    let version = input.byte()?;
+    if version != VERSION && version != VERSION_WITH_EVENTS {
         return Err(input.bad("an unknown version"));
     }
-    let callers = input.list(|input| {
-        let length = input.number()?;
-        let name = input.take(usize::try_from(length).unwrap_or(usize::MAX))?;
-        let name = core::str::from_utf8(name).map_err(|_| input.bad("a caller that is not text"))?;
-        Ok(CallerId::new(name))
-    })?;
+    let callers = input.list(|input| input.text().map(CallerId::new))?;
     let strangers = input.list(|input| Ok(PublicKey::from_bytes(input.array()?)))?;
     let statements = input.list(|input| Ok((input.subject()?, ObservedRoot::new(input.array()?))))?;
     let contexts = input.list(|input| Ok((input.number()?, input.number()?, input.byte()?)))?;
@@ -156,9 +186,31 @@ pub(crate) fn decode(
         let (subject, root) = *lookup(&statements, statement).ok_or_else(|| input.bad("a statement out of range"))?;
         let caller = lookup(&callers, caller).ok_or_else(|| input.bad("a caller out of range"))?.clone();
         let outcome = Outcome::from_code(code).ok_or_else(|| input.bad("an unknown outcome"))?;
-        Ok(Entry { caller, key, subject, root, outcome })
+        Ok(Record::Request(Entry { caller, key, subject, root, outcome }))
     })?;
-    if input.offset == bytes.len() { Ok(entries) } else { Err(input.bad("trailing bytes")) }
+    let records = if version == VERSION {
+        entries
+    } else {
+        let events = input.list(|input| input.event(&callers, &strangers))?;
+        in_order(entries, events).ok_or_else(|| input.bad("an event out of place"))?
+    };
+    if input.offset == bytes.len() { Ok(records) } else { Err(input.bad("trailing bytes")) }
+}
+
+/// Requests and events as they came; `None` if the places of events do not rise, or leave a gap.
+fn in_order(requests: Vec<Record>, events: Vec<(u64, Event)>) -> Option<Vec<Record>> {
+    let mut records = Vec::with_capacity(requests.len().saturating_add(events.len()));
+    let mut requests = requests.into_iter();
+    for (place, event) in events {
+        let missing = usize::try_from(place).ok()?.checked_sub(records.len())?;
+        records.extend(requests.by_ref().take(missing));
+        if records.len() as u64 != place {
+            return None;
+        }
+        records.push(Record::Event(event));
+    }
+    records.extend(requests);
+    Some(records)
 }
 
 fn lookup<T>(items: &[T], position: u64) -> Option<&T> {
@@ -214,6 +266,11 @@ fn put_wide(out: &mut Vec<u8>, mut number: u128) {
     }
 }
 
+fn put_text(out: &mut Vec<u8>, text: &str) {
+    put_number(out, text.len() as u64);
+    out.extend_from_slice(text.as_bytes());
+}
+
 /// A cursor that never reads past the end.
 struct Input<'a> {
     bytes: &'a [u8],
@@ -259,6 +316,29 @@ impl<'a> Input<'a> {
         u64::try_from(self.wide()?).map_err(|_| self.bad("a number that is too large"))
     }
 
+    fn text(&mut self) -> Result<&'a str, CodecError> {
+        let length = self.number()?;
+        let text = self.take(usize::try_from(length).unwrap_or(usize::MAX))?;
+        core::str::from_utf8(text).map_err(|_| self.bad("a name that is not text"))
+    }
+
+    /// An event and its place.
+    fn event(&mut self, callers: &[CallerId], strangers: &[PublicKey]) -> Result<(u64, Event), CodecError> {
+        let place = self.number()?;
+        let caller = self.number()?;
+        let caller = lookup(callers, caller).ok_or_else(|| self.bad("a caller out of range"))?;
+        let at = UnixMillis(self.number()?);
+        let key = match self.number()?.checked_sub(1) {
+            None => None,
+            Some(index) => Some(*lookup(strangers, index).ok_or_else(|| self.bad("a key reference out of range"))?),
+        };
+        let kind = self.text()?;
+        let kind = EventKind::stored(kind).ok_or_else(|| self.bad("a kind of event that is not a word"))?;
+        let (about, detail) = (self.text()?, self.text()?);
+        let event = Event::stored(at, caller.as_str(), kind, key, about, detail);
+        event.map(|event| (place, event)).ok_or_else(|| self.bad("an event's text that this program does not write"))
+    }
+
     fn list<T>(&mut self, mut item: impl FnMut(&mut Self) -> Result<T, CodecError>) -> Result<Vec<T>, CodecError> {
         let count = self.number()?;
         // Every item takes at least one byte, so a count beyond the rest is a lie; nothing is reserved for it.
@@ -293,131 +373,4 @@ impl<'a> Input<'a> {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::rules::{Approval, Denial};
-
-    fn subjects() -> impl Strategy<Value = Subject> {
-        let number = prop_oneof![0u64..300, any::<u64>()];
-        (0usize..MessageKind::ALL.len(), 0u8..3, number.clone(), number.clone(), number).prop_map(
-            |(kind, dating, first, source, target)| match MessageKind::ALL[kind] {
-                MessageKind::Slashable(SlashableKind::Block) => Subject::Block { slot: Slot(first) },
-                MessageKind::Slashable(SlashableKind::Attestation) => {
-                    Subject::Attestation { slot: Slot(first), source: Epoch(source), target: Epoch(target) }
-                }
-                MessageKind::Unslashable(kind) => {
-                    let dating = match dating {
-                        0 => Dating::Undated,
-                        1 => Dating::Slot(Slot(first)),
-                        _ => Dating::Epoch(Epoch(first)),
-                    };
-                    Subject::Unslashable { kind, dating }
-                }
-            },
-        )
-    }
-
-    fn outcomes() -> impl Strategy<Value = Outcome> {
-        let codes: Vec<Outcome> = (0..=u8::MAX).filter_map(Outcome::from_code).collect();
-        proptest::sample::select(codes)
-    }
-
-    prop_compose! {
-        fn entries()(
-            caller in "[a-zé]{0,12}",
-            key in 0u8..4,
-            subject in subjects(),
-            root in 0u8..4,
-            outcome in outcomes(),
-            row in prop_oneof![Just(None), (0u64..4).prop_map(Some), Just(Some(u64::MAX))],
-        ) -> (Entry, Option<RowId>) {
-            // The key of a row is a function of the row, as in the database.
-            let key = match row {
-                Some(id) => key_of(RowId(id)),
-                None => PublicKey::from_bytes([key; 48]),
-            };
-            let caller = CallerId::new(&caller);
-            (Entry { caller, key, subject, root: ObservedRoot::new([root; 32]), outcome }, row.map(RowId))
-        }
-    }
-
-    fn key_of(RowId(id): RowId) -> PublicKey {
-        let mut bytes = [0xaa; 48];
-        bytes[..8].copy_from_slice(&id.to_be_bytes());
-        PublicKey::from_bytes(bytes)
-    }
-
-    fn encode(entries: &[(Entry, Option<RowId>)]) -> Vec<u8> {
-        let mut encoder = Encoder::new();
-        for (entry, row) in entries {
-            encoder.push(entry, *row);
-        }
-        encoder.finish()
-    }
-
-    proptest! {
-        #[test]
-        fn what_goes_in_comes_out(batch in proptest::collection::vec(entries(), 0..40)) {
-            let decoded = decode(&encode(&batch), |row| Some(key_of(row)));
-            let expected: Vec<Entry> = batch.into_iter().map(|(entry, _)| entry).collect();
-            prop_assert_eq!(decoded, Ok(expected));
-        }
-
-        #[test]
-        fn every_proper_prefix_is_refused(batch in proptest::collection::vec(entries(), 1..8), cut in any::<proptest::sample::Index>()) {
-            let bytes = encode(&batch);
-            let cut = cut.index(bytes.len());
-            prop_assert!(decode(&bytes[..cut], |row| Some(key_of(row))).is_err());
-        }
-
-        #[test]
-        fn any_bytes_are_decoded_or_refused_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let mut bytes = bytes;
-            if let Some(first) = bytes.first_mut() { *first = VERSION; }
-            let _outcome_does_not_matter = decode(&bytes, |row| Some(key_of(row)));
-        }
-
-        #[test]
-        fn leaves_of_different_entries_differ(a in entries(), b in entries()) {
-            let (mut left, mut right) = (Vec::new(), Vec::new());
-            super::super::leaf::write(&a.0, holdfast_domain::UnixMillis(1), &mut left);
-            super::super::leaf::write(&b.0, holdfast_domain::UnixMillis(1), &mut right);
-            prop_assert_eq!(left == right, a.0 == b.0);
-        }
-    }
-
-    #[test]
-    fn shared_attestations_cost_a_few_bytes_each() {
-        let subject = Subject::Attestation { slot: Slot(9_000_000), source: Epoch(281_249), target: Epoch(281_250) };
-        let batch: Vec<_> = (1..=1000)
-            .map(|id| {
-                let entry = Entry {
-                    caller: CallerId::new("validator-client"),
-                    key: key_of(RowId(id)),
-                    subject,
-                    root: ObservedRoot::new([7; 32]),
-                    outcome: Outcome::Approved(Approval::NewData),
-                };
-                (entry, Some(RowId(id)))
-            })
-            .collect();
-        assert!(encode(&batch).len() < 3 * 1000 + 100);
-    }
-
-    #[test]
-    fn a_missing_row_and_trailing_bytes_are_refused() {
-        let entry = Entry {
-            caller: CallerId::new("c"),
-            key: key_of(RowId(1)),
-            subject: Subject::Block { slot: Slot(1) },
-            root: ObservedRoot::new([0; 32]),
-            outcome: Outcome::Denied(Denial::KeyDisabled),
-        };
-        let mut bytes = encode(&[(entry, Some(RowId(1)))]);
-        assert!(decode(&bytes, |_| None).is_err());
-        bytes.push(0);
-        assert!(decode(&bytes, |row| Some(key_of(row))).is_err());
-    }
-}
+mod tests;

@@ -1,7 +1,8 @@
-//! The canonical encoding of one journal entry, which is what the Merkle root proves.
+//! The canonical encodings of journal records, which are what the Merkle root proves.
 //!
-//! Self-contained and injective: it needs no dictionary, no other entry and no database to be understood,
-//! so a single leaf can be shown to a third party. Layout, integers big-endian:
+//! Self-contained and injective: a leaf needs no dictionary, no other record and no database to be understood, so a
+//! single one can be shown to a third party, and different records have different leaves. Integers are big-endian. A
+//! request, layout 1:
 //!
 //! | bytes | what |
 //! |---|---|
@@ -14,14 +15,38 @@
 //! | 32 | signing root |
 //! | 1 | outcome code |
 //! | 2 + n | caller, length first |
+//!
+//! An event, layout 2:
+//!
+//! | bytes | what |
+//! |---|---|
+//! | 1 | layout version, 2 |
+//! | 8 | batch time, Unix milliseconds |
+//! | 8 | when it happened, Unix milliseconds |
+//! | 1 | 1 if it is about a key, else 0 |
+//! | 48 | public key; zero where absent |
+//! | 2 + n | who, length first |
+//! | 2 + n | kind, length first |
+//! | 2 + n | what it is about, length first |
+//! | 2 + n | detail, length first |
 
 use holdfast_domain::message::Dating;
 use holdfast_domain::{Subject, UnixMillis};
 
-use super::Entry;
+use super::{Entry, Event, Record};
 
-/// Layout version, first byte of every leaf.
+/// Layout version of a request, first byte of its leaf.
 pub const LEAF_VERSION: u8 = 1;
+/// Layout version of an event, first byte of its leaf.
+pub const EVENT_LEAF_VERSION: u8 = 2;
+
+/// Appends the leaf of a record, written down at `time`, to `out`.
+pub fn write_record(record: &Record, time: UnixMillis, out: &mut Vec<u8>) {
+    match record {
+        Record::Request(entry) => write(entry, time, out),
+        Record::Event(event) => write_event(event, time, out),
+    }
+}
 
 /// Appends the leaf of `entry`, judged at `time`, to `out`.
 pub fn write(entry: &Entry, time: UnixMillis, out: &mut Vec<u8>) {
@@ -44,8 +69,23 @@ pub fn write(entry: &Entry, time: UnixMillis, out: &mut Vec<u8>) {
     }
     out.extend_from_slice(entry.root.as_bytes());
     out.push(entry.outcome.code());
-    let caller = entry.caller.as_str().as_bytes();
-    // `CallerId` holds at most 255 bytes, so the length always fits.
-    out.extend_from_slice(&u16::try_from(caller.len()).unwrap_or(u16::MAX).to_be_bytes());
-    out.extend_from_slice(caller);
+    text(entry.caller.as_str(), out);
+}
+
+/// Appends the leaf of `event`, written down at `time`, to `out`.
+pub fn write_event(event: &Event, time: UnixMillis, out: &mut Vec<u8>) {
+    out.push(EVENT_LEAF_VERSION);
+    out.extend_from_slice(&time.0.to_be_bytes());
+    out.extend_from_slice(&event.happened_at().0.to_be_bytes());
+    out.push(u8::from(event.key().is_some()));
+    out.extend_from_slice(event.key().map_or(&[0; 48], |key| key.as_bytes()));
+    for part in [event.caller().as_str(), event.kind().as_str(), event.what(), event.why()] {
+        text(part, out);
+    }
+}
+
+/// Length and bytes. All texts of a record are far shorter than 64 KiB, so the length always fits.
+fn text(text: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(&u16::try_from(text.len()).unwrap_or(u16::MAX).to_be_bytes());
+    out.extend_from_slice(text.as_bytes());
 }

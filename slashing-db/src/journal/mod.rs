@@ -1,6 +1,7 @@
-//! The journal: what was asked, by whom, and what was answered, as a chain of batches.
+//! The journal: what was asked, by whom, and what was answered, and what else happened, as a chain of batches.
 //!
-//! Everything one commit decided is one [`Batch`]. Its entries are stored compactly; what is
+//! Everything one commit wrote down is one [`Batch`] of [records](Record): requests and their answers, and
+//! [events](Event). They are stored compactly; what is
 //! *proved* is independent of that: a Merkle root over self-contained leaf encodings ([`leaf`]), and a
 //! batch hash over that root, the previous batch's hash, the instance, the number, the count and the
 //! time. Changing, inserting or removing a batch anywhere but at the end breaks the chain. A chain alone
@@ -11,6 +12,7 @@
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub mod archive;
 pub(crate) mod codec;
+mod event;
 pub mod leaf;
 pub mod merkle;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
@@ -24,9 +26,10 @@ use holdfast_domain::{ObservedRoot, PublicKey, Subject, UnixMillis};
 use sha2::{Digest, Sha256};
 
 use crate::identity::CallerId;
-use crate::rules::{Approval, Denial};
+use crate::rules::{Approval, Denial, Objection};
 
 pub use codec::CodecError;
+pub use event::{Event, EventKind, MAX_ABOUT_BYTES, MAX_DETAIL_BYTES, MAX_KIND_BYTES};
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub use reader::{JournalError, Reader};
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
@@ -115,6 +118,12 @@ impl Outcome {
                 Denial::KeyDisabled => 35,
                 Denial::KeyNotRegistered => 36,
                 Denial::ProtectionFrozen => 37,
+                Denial::Objected(objection) => match objection {
+                    Objection::CheckpointsDisagreed => 56,
+                    Objection::CheckpointsUnknown => 57,
+                    Objection::DoppelgangerPending => 58,
+                    Objection::DoppelgangerDetected => 59,
+                },
             },
             Self::Fenced => 48,
         }
@@ -165,28 +174,55 @@ pub struct Entry {
     pub outcome: Outcome,
 }
 
-/// A batch as read back: verified header and decoded entries.
+/// What a batch holds, each with its own leaf in the Merkle tree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Record {
+    /// A request for a permit, and the answer to it; or a fence.
+    Request(Entry),
+    /// Something else that happened.
+    Event(Event),
+}
+
+/// A batch as read back: verified header and decoded records.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch {
     /// The chained part.
     pub header: BatchHeader,
-    /// The entries, in the order they were judged.
-    pub entries: Vec<Entry>,
+    /// Requests and events, in the order they were taken up.
+    pub records: Vec<Record>,
     /// Size of the stored encoding in bytes.
     pub stored_bytes: usize,
 }
 
-/// A batch's row: its header and its encoded entries.
+impl Batch {
+    /// The requests, in the order they were judged.
+    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.records.iter().filter_map(|record| match record {
+            Record::Request(entry) => Some(entry),
+            Record::Event(_) => None,
+        })
+    }
+
+    /// The events, in the order they were taken up.
+    pub fn events(&self) -> impl Iterator<Item = &Event> {
+        self.records.iter().filter_map(|record| match record {
+            Record::Event(event) => Some(event),
+            Record::Request(_) => None,
+        })
+    }
+}
+
+/// A batch's row: its header and its encoded records.
 pub(crate) type StoredBatch = (BatchHeader, Vec<u8>);
 
-/// The Merkle tree over the leaves of a batch's entries.
+/// The Merkle tree over the leaves of a batch's records.
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
-fn tree_of(entries: &[Entry], time: UnixMillis) -> merkle::Accumulator {
+fn tree_of(records: &[Record], time: UnixMillis) -> merkle::Accumulator {
     let mut tree = merkle::Accumulator::default();
     let mut encoded = Vec::new();
-    for entry in entries {
+    for record in records {
         encoded.clear();
-        leaf::write(entry, time, &mut encoded);
+        leaf::write_record(record, time, &mut encoded);
         tree.push(&encoded);
     }
     tree
@@ -203,9 +239,9 @@ pub struct BatchHeader {
     pub time: UnixMillis,
     /// Hash of the batch before.
     pub prev_hash: Hash,
-    /// Merkle root over the leaf encodings of the entries.
+    /// Merkle root over the leaf encodings of the records.
     pub merkle_root: Hash,
-    /// Number of entries.
+    /// Number of records.
     pub count: u64,
     /// Hash of this batch: see [`BatchHeader::compute_hash`].
     pub hash: Hash,

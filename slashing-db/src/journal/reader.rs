@@ -12,7 +12,7 @@ use holdfast_domain::PublicKey;
 
 use super::archive::{self, ArchiveFile, Leg};
 use super::codec::{CodecError, decode};
-use super::{Batch, BatchHeader, Entry, Head, InstanceId, StoredBatch, tree_of};
+use super::{Batch, BatchHeader, Head, InstanceId, Record, StoredBatch, tree_of};
 #[cfg(feature = "postgres")]
 use crate::PostgresOptions;
 use crate::error::{BoxError, StoreError};
@@ -229,9 +229,9 @@ impl Reader {
             }
         }
         let (store, keys) = (self.store.as_mut(), &mut self.keys);
-        let entries = verify(&self.head, &header, &stored, |id| key_of(store, keys, id))?;
+        let records = verify(&self.head, &header, &stored, |id| key_of(store, keys, id))?;
         self.head = header.as_head();
-        Ok(Some(Batch { header, entries, stored_bytes: stored.len() }))
+        Ok(Some(Batch { header, records, stored_bytes: stored.len() }))
     }
 
     fn advance(&mut self) -> Result<Option<Batch>, JournalError> {
@@ -260,7 +260,7 @@ pub(super) fn verify(
     header: &BatchHeader,
     stored: &[u8],
     mut resolve: impl FnMut(RowId) -> Result<Option<PublicKey>, StoreError>,
-) -> Result<Vec<Entry>, JournalError> {
+) -> Result<Vec<Record>, JournalError> {
     let seq = header.seq;
     let expected = head.seq.saturating_add(1);
     if seq != expected {
@@ -283,12 +283,12 @@ pub(super) fn verify(
     if let Some(error) = failure {
         return Err(JournalError::Read { seq, source: error.into() });
     }
-    let entries = decoded.map_err(|source| JournalError::Undecodable { seq, source })?;
-    let tree = tree_of(&entries, header.time);
+    let records = decoded.map_err(|source| JournalError::Undecodable { seq, source })?;
+    let tree = tree_of(&records, header.time);
     if tree.root() != header.merkle_root || tree.count() != header.count {
         return Err(JournalError::RootMismatch { seq });
     }
-    Ok(entries)
+    Ok(records)
 }
 
 /// The key of a row. Those of the rows after it are likely to be asked for next, and are fetched with it.

@@ -1,5 +1,6 @@
 //! Asking the nodes what they would vote for: one round per slot, shared by everyone who signs in it.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -43,14 +44,20 @@ struct Round {
 #[derive(Debug, Default)]
 pub(crate) struct Rounds {
     newest: Mutex<Option<Round>>,
-    reported: Mutex<Option<(Checkpoint, &'static str)>>,
+    reported: Mutex<Option<(Checkpoint, BTreeSet<&'static str>)>>,
 }
 
 impl Rounds {
-    /// A thousand keys that sign the same bring one line in the journal.
+    /// A thousand keys that vote for the same bring one line in the journal for each result.
     fn is_news(&self, target: Checkpoint, result: &'static str) -> bool {
         let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
-        reported.replace((target, result)) != Some((target, result))
+        match &mut *reported {
+            Some((known, results)) if *known == target => results.insert(result),
+            other => {
+                *other = Some((target, BTreeSet::from([result])));
+                true
+            }
+        }
     }
 }
 
@@ -71,13 +78,17 @@ impl Pool {
     pub async fn confirm_checkpoints(self: &Arc<Self>, source: Checkpoint, target: Checkpoint) -> Confirmation {
         let result = self.confirmation(source, target).await;
         self.metrics().checked(result.as_str());
-        let (kind, count) = match result {
-            Confirmation::Confirmed { .. } => return result,
-            Confirmation::Disagreed { implementations } => (DecisionKind::CheckpointsDisagreed, implementations),
-            Confirmation::Unknown(_) => (DecisionKind::CheckpointsUnknown, 0),
-        };
-        let reason = format!("source {source}, target {target}: {result:?}, {count} implementations against");
         if self.rounds().is_news(target, result.as_str()) {
+            let (kind, said) = match result {
+                Confirmation::Confirmed { implementations } => {
+                    (DecisionKind::CheckpointsConfirmed, format!("{implementations} implementations agree"))
+                }
+                Confirmation::Disagreed { implementations } => {
+                    (DecisionKind::CheckpointsDisagreed, format!("{implementations} implementations say otherwise"))
+                }
+                Confirmation::Unknown(why) => (DecisionKind::CheckpointsUnknown, format!("not confirmed: {why:?}")),
+            };
+            let reason = format!("source {source}, target {target}: {said}");
             self.record_decision(Decision::general(kind, reason).for_class(EndpointClass::AttestationData));
         }
         result

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use holdfast_beacon::{
-    BlockRoot, Checkpoint, Confirmation, Deadline, EndpointClass, Hidden, PoolConfig, UpstreamRequest, Why,
+    BlockRoot, Checkpoint, Confirmation, Deadline, DecisionKind, EndpointClass, Hidden, PoolConfig, UpstreamRequest,
+    Why,
 };
 use holdfast_domain::{Epoch, ValidatorIndex};
 use http_body_util::BodyExt as _;
@@ -62,6 +63,12 @@ async fn checkpoints_are_confirmed_by_distinct_clients_with_one_question_each() 
     let wrong = Checkpoint { root: root(99), ..target };
     let result = running.pool.confirm_checkpoints(source, wrong).await;
     assert!(matches!(result, Confirmation::Disagreed { implementations: 2.. }), "{result:?}");
+    for (kind, word) in
+        [(DecisionKind::CheckpointsConfirmed, "agree"), (DecisionKind::CheckpointsDisagreed, "say otherwise")]
+    {
+        let told = running.journal.of(kind);
+        assert!(matches!(told.as_slice(), [one] if one.contains(word)), "one line for fifty keys: {told:?}");
+    }
     let far = Checkpoint { epoch: Epoch(7), ..target };
     assert_eq!(running.pool.confirm_checkpoints(source, far).await, Confirmation::Unknown(Why::OtherEpoch));
 }

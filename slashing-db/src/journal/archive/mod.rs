@@ -7,7 +7,7 @@
 //!
 //! Content (gzip; integers big-endian): the line `holdfast journal 1`, the instance, the number and the hash of
 //! the batch before the first one; then records: `1` row id and public key, before the first batch that refers to
-//! the row; `2` time, hash, length and the encoded entries (`codec.rs`) of the next batch; last `3` with number
+//! the row; `2` time, hash, length and the encoded records (`codec.rs`) of the next batch; last `3` with number
 //! and hash of the last batch. All else that a batch hash covers follows from these.
 
 mod read;

@@ -118,14 +118,14 @@ impl ArchiveFile {
         }
         let keys = &self.keys;
         let decoded = decode(&stored, |id| keys.get(&id).copied());
-        let entries = decoded.map_err(|_| self.damaged("the next batch cannot be decoded"))?;
-        let tree = tree_of(&entries, time);
+        let records = decoded.map_err(|_| self.damaged("the next batch cannot be decoded"))?;
+        let tree = tree_of(&records, time);
         let header = BatchHeader::following(&self.head, self.instance, time, tree.root(), tree.count());
         if header.hash != hash {
             return Err(self.damaged("the next batch does not match its hash; it was changed"));
         }
         self.head = header.as_head();
-        Ok(Batch { header, entries, stored_bytes: stored.len() })
+        Ok(Batch { header, records, stored_bytes: stored.len() })
     }
 
     fn end(&mut self) -> Result<(), JournalError> {
