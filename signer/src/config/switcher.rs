@@ -32,6 +32,8 @@ pub(crate) struct SwitcherConfig {
     pub(crate) no_quorum: NoQuorum,
     /// What happens to requests the switcher has no rule for: "refuse" (404) or "pass" (to the best node).
     pub(crate) unknown_routes: UnknownRoutes,
+    /// What happens to heavy requests (whole states, blobs, rewards, light client, debug), which can exhaust a node: "refuse" (403) or "allow" (from the best node, streamed, two at a time).
+    pub(crate) heavy_routes: HeavyRoutes,
     /// Whether the signer asks the nodes if an attestation's source and target are theirs: "off", "observe" (count and log) or "enforce" (do not sign unless they confirm). Needs the switcher in the same process.
     pub(crate) cross_check: CrossCheck,
     /// Consensus clients: a list of addresses, or [[switcher.upstream]] tables with url and, as wanted, name, weight, tier, roles, headers, username, password_file, token_file, ca_file.
@@ -48,6 +50,7 @@ impl Default for SwitcherConfig {
             balance: Balance::BestFirst,
             no_quorum: NoQuorum::Refuse,
             unknown_routes: UnknownRoutes::Refuse,
+            heavy_routes: HeavyRoutes::Refuse,
             cross_check: CrossCheck::Observe,
             upstream: Vec::new(),
         }
@@ -135,6 +138,17 @@ pub(crate) enum UnknownRoutes {
     Refuse,
     /// To the best node.
     Pass,
+}
+
+/// What happens to whole states, blobs, rewards and the like.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum HeavyRoutes {
+    /// 403.
+    #[default]
+    Refuse,
+    /// From the best node, few at a time.
+    Allow,
 }
 
 /// Whether the nodes are asked about a vote before it is signed.

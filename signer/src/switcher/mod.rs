@@ -26,7 +26,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 
-use crate::config::{Config, NetworkChoice, NoQuorum, UnknownRoutes};
+use crate::config::{Config, HeavyRoutes, NetworkChoice, NoQuorum, UnknownRoutes};
 use crate::http::server::{self, BindError, Bound};
 
 pub(crate) use cross_check::CrossChecker;
@@ -217,6 +217,10 @@ fn routing(config: &Config) -> RoutingConfig {
         unknown: match config.switcher.unknown_routes {
             UnknownRoutes::Refuse => route::UnknownRoutes::Refuse,
             UnknownRoutes::Pass => route::UnknownRoutes::Pass,
+        },
+        bulk: match config.switcher.heavy_routes {
+            HeavyRoutes::Refuse => route::BulkAccess::Refuse,
+            HeavyRoutes::Allow => route::BulkAccess::Allow,
         },
         ..RoutingConfig::default()
     }

@@ -18,7 +18,7 @@ use crate::EndpointClass;
 impl Switcher {
     pub(super) async fn bulk(&self, endpoint: Endpoint, request: &ClientRequest) -> ClientAnswer {
         if self.config.bulk == BulkAccess::Refuse {
-            let message = "heavy routes (states, blobs, rewards, light client, debug) are switched off here; allow them in the switcher's configuration, or ask a node";
+            let message = "heavy routes (states, blobs, rewards, light client, debug) are switched off here; allow them with `heavy_routes` in the switcher's configuration, or ask a node";
             return ClientAnswer::error(StatusCode::FORBIDDEN, message);
         }
         let class = endpoint.class();

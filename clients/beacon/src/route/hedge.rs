@@ -82,6 +82,16 @@ pub(super) async fn hedged(
             .as_slice()
             .first()
             .is_some_and(|node| asked.is_empty() || node.eligibility(request.class) == Eligibility::Yes);
+        // Not by a timer: timers fire a millisecond late, and the first node is always due.
+        if next_is_willing
+            && next_at <= Instant::now()
+            && let Some(node) = waiting.next()
+        {
+            next_at = Instant::now() + rule.delay(node, request);
+            let request = request.clone();
+            asked.push(async move { (node, ask(node, request, reading, deadline).await) });
+            continue;
+        }
         tokio::select! {
             biased;
             Some((node, outcome)) = asked.next(), if !asked.is_empty() => {
@@ -97,14 +107,7 @@ pub(super) async fn hedged(
                 // One node fewer to wait for: the next is asked at once.
                 next_at = Instant::now();
             }
-            () = tokio::time::sleep_until(next_at), if next_is_willing => {
-                if let Some(node) = waiting.next() {
-                    let delay = rule.delay(node, request);
-                    next_at = Instant::now() + delay;
-                    let request = request.clone();
-                    asked.push(async move { (node, ask(node, request, reading, deadline).await) });
-                }
-            }
+            () = tokio::time::sleep_until(next_at), if next_is_willing => {}
             () = tokio::time::sleep_until(deadline.end) => {
                 for node in nodes.iter().take(nodes.len().saturating_sub(waiting.len())) {
                     let name = node.upstream.name().to_string();

@@ -1,10 +1,10 @@
 //! A client's request and what it gets: the vocabulary between the server and the routes.
 //!
 //! What it guarantees: an error is always the Beacon API's JSON with a message that says what to do; a
-//! streamed body ends with an error, never silently short.
+//! streamed body ends with an error, never silently short, and gives way to other requests after each piece.
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use hyper::body::{Body, Bytes, Frame, SizeHint};
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -128,8 +128,47 @@ pub struct Streamed {
     /// Frames read while judging the answer.
     first: Option<Bytes>,
     body: AnswerBody,
+    pace: Pace,
     /// Held until the body ends.
     _permit: Option<OwnedSemaphorePermit>,
+}
+
+/// After so many bytes a streamed body gives way. A state whose bytes are always there would otherwise keep its thread
+/// from looking for duties' requests and answers for many milliseconds at a time.
+const PIECE: usize = 64 * 1024;
+
+/// Bytes passed on since a body last gave way.
+#[derive(Default)]
+struct Pace(usize);
+
+impl Pace {
+    fn passed(&mut self, bytes: usize) {
+        self.0 = self.0.saturating_add(bytes);
+    }
+
+    /// Pending after each piece, until others have had their turn.
+    fn poll_turn(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if self.0 < PIECE {
+            return Poll::Ready(());
+        }
+        self.0 = 0;
+        // Polled once, it has the task woken after the runtime has looked at all sockets.
+        std::pin::pin!(tokio::task::yield_now()).poll(context)
+    }
+}
+
+impl Streamed {
+    fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, CallError>>> {
+        if let Some(first) = self.first.take() {
+            return Poll::Ready(Some(Ok(Frame::data(first))));
+        }
+        ready!(self.pace.poll_turn(context));
+        let polled = Pin::new(&mut self.body).poll_frame(context);
+        if let Poll::Ready(Some(Ok(frame))) = &polled {
+            self.pace.passed(frame.data_ref().map_or(0, Bytes::len));
+        }
+        polled
+    }
 }
 
 impl Body for ClientBody {
@@ -142,10 +181,7 @@ impl Body for ClientBody {
     ) -> Poll<Option<Result<Frame<Bytes>, CallError>>> {
         match &mut *self {
             Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Self::Stream(streamed) => match streamed.first.take() {
-                Some(first) => Poll::Ready(Some(Ok(Frame::data(first)))),
-                None => Pin::new(&mut streamed.body).poll_frame(context),
-            },
+            Self::Stream(streamed) => streamed.poll_piece(context),
             Self::Events(stream) => stream.poll_next(context).map(|next| next.map(|bytes| Ok(Frame::data(bytes)))),
         }
     }
@@ -244,7 +280,7 @@ impl ClientAnswer {
 
     /// A node's answer as it comes; `first` was read of its body already, `permit` is held until its end.
     pub fn streamed(answer: UpstreamAnswer, first: Option<Bytes>, permit: Option<OwnedSemaphorePermit>) -> Self {
-        let streamed = Streamed { first, body: answer.body, _permit: permit };
+        let streamed = Streamed { first, body: answer.body, pace: Pace::default(), _permit: permit };
         Self {
             status: answer.status,
             headers: without_length(answer.headers),
@@ -278,6 +314,26 @@ mod tests {
             target: PathAndQuery::from_static("/eth/v1/x?slot=1"),
             headers,
             body: Bytes::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_gives_way_after_each_piece_and_only_then() {
+        use std::sync::atomic::{AtomicUsize, Ordering};
+        let (mut pace, tasks, turns) = (Pace::default(), crate::Tasks::new(), std::sync::Arc::new(AtomicUsize::new(0)));
+        for turn in 0..3 {
+            for _ in 0..4 {
+                let now = std::future::poll_fn(|context| Poll::Ready(pace.poll_turn(context))).await;
+                assert!(now.is_ready(), "less than a piece has passed");
+                pace.passed(PIECE / 4);
+            }
+            let counted = std::sync::Arc::clone(&turns);
+            tasks.spawn(async move {
+                counted.fetch_add(1, Ordering::Relaxed);
+            });
+            assert_eq!(turns.load(Ordering::Relaxed), turn);
+            std::future::poll_fn(|context| pace.poll_turn(context)).await;
+            assert_eq!(turns.load(Ordering::Relaxed), turn + 1, "the other task had its turn");
         }
     }
 
