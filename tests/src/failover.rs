@@ -96,7 +96,7 @@ pub fn run(folder: &Path, front: Front) -> Report {
     let log = network.start_validators_on("vc", running.signer(), &running.beacons(&network));
     network.wait_finalized(FINALIZED_BEFORE, FINALITY_SECONDS);
     say("finalized");
-    let mut stage = Stage { network, running, folder: folder.to_owned(), log, client: 0 };
+    let mut stage = Stage { network, running, folder: folder.to_owned(), log, healthy: 1, client: 0 };
     let mut noticed = Vec::new();
     let mut chain = Chain::WentOn;
     for fault in Fault::ALL {
@@ -109,7 +109,7 @@ pub fn run(folder: &Path, front: Front) -> Report {
             break;
         }
     }
-    let status = stage.network.status_at(1);
+    let status = stage.network.status_at(stage.healthy);
     if chain == Chain::WentOn {
         stage.network.wait_finalized(status.finalized_epoch + 1, FINALITY_SECONDS);
         say("finalized again");
@@ -144,6 +144,8 @@ struct Stage {
     running: Running,
     folder: std::path::PathBuf,
     log: std::path::PathBuf,
+    /// A node that the last fault left alone, counted from 1.
+    healthy: usize,
     /// Number of the validator client that runs.
     client: u32,
 }
@@ -152,6 +154,7 @@ impl Stage {
     fn suffer(&mut self, fault: Fault) -> Noticed {
         let target = self.running.node_in_use(&self.network);
         let healthy = target % NODES + 1;
+        self.healthy = healthy;
         let other = healthy % NODES + 1;
         let begin = self.network.wait_head_at(healthy, 1, 0.9).clock_slot + 1;
         let mut log = ClientLog::from_now(&self.log);
