@@ -149,7 +149,7 @@ fn vote(source: u64, target: u64, root_of_target: u64) -> Answer {
     let root = |number: u64| {
         let mut bytes = [0; 32];
         bytes[..8].copy_from_slice(&number.to_le_bytes());
-        format!("0x{}", bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+        format!("0x{}", hex::encode(bytes))
     };
     Answer::json(format!(
         r#"{{"data":{{"slot":"1","index":"0","beacon_block_root":"{}","source":{{"epoch":"{source}","root":"{}"}},"target":{{"epoch":"{target}","root":"{}"}}}}}}"#,

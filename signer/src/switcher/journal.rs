@@ -3,7 +3,8 @@
 //! Why it exists: "why did duties move at 03:12" needs an answer that nobody can change afterwards. What it
 //! guarantees: the switcher never waits for a database; what is waiting is bounded; what did not get through is
 //! counted, and the number is in the journal with the next event that does. After a failure whose outcome is unknown
-//! a decision may be in the journal twice, but not in two versions.
+//! a decision may be in the journal twice; if some of those queued together were refused, they come after the others.
+//! When a decision was taken is part of it in any case.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -285,7 +286,13 @@ mod tests {
         let (sink, writer) = pair(Arc::new(Still));
         let lost = writer.lost();
         let book = Arc::new(Book::default());
-        book.script.lock().unwrap().extend([Refusal::Overloaded, Refusal::RollbackSuspected, Refusal::Overloaded]);
+        book.script.lock().unwrap().extend([
+            // Two attempts at two decisions.
+            Refusal::Overloaded,
+            Refusal::RollbackSuspected,
+            Refusal::Overloaded,
+            Refusal::Overloaded,
+        ]);
         let watched = Arc::clone(&book);
         run(writer, &book, async move || {
             for number in 0..2 {
