@@ -13,11 +13,14 @@ mod measure;
 mod scale;
 mod slots;
 mod start;
+mod switcher;
 
 const USAGE: &str = "bench [slots] [--keys N] [--bursts N] [--start-keys N]   slot bursts on SQLite, and a start\n\
     bench instances [--keys N] [--bursts N] [--seconds N] [--instances N]     signers on one PostgreSQL, at 0, 1 and 5 ms\n\
     bench scale [--keys N]                              100,000 keys in one database, SQLite and PostgreSQL\n\
-    bench epochs [--keys N] [--epochs N]                size of the database, with journal retention, on both";
+    bench epochs [--keys N] [--epochs N]                size of the database, with journal retention, on both\n\
+    bench switcher [--rounds N] [--requests N] [--rate N] [--megabytes N] [--streams N] [--events N] [--nodes N] [--seconds N]\n\
+    \u{20}                                                   latency, CPU, big answers, event streams, probes, against nginx and HAProxy";
 
 /// Numbers given on the command line, by name.
 struct Options(std::collections::BTreeMap<String, u64>);
@@ -36,6 +39,22 @@ impl Options {
 
     fn get(&self, name: &str, default: u64) -> u64 {
         self.0.get(name).copied().unwrap_or(default)
+    }
+}
+
+fn switcher_plan(arguments: impl Iterator<Item = String>) -> switcher::Plan {
+    let names = ["rounds", "requests", "rate", "megabytes", "streams", "events", "nodes", "seconds"];
+    let options = Options::parse(arguments, &names);
+    let count = |name, default| usize::try_from(options.get(name, default)).expect("a small number");
+    switcher::Plan {
+        rounds: options.get("rounds", 10),
+        requests: options.get("requests", 400),
+        rate: options.get("rate", 500),
+        megabytes: options.get("megabytes", 100),
+        streams: count("streams", 1_000),
+        events: options.get("events", 20),
+        nodes: count("nodes", 24),
+        seconds: options.get("seconds", 36),
     }
 }
 
@@ -63,6 +82,7 @@ fn main() {
             let options = Options::parse(arguments, &["keys", "epochs"]);
             epochs::measure(options.get("keys", 64), options.get("epochs", 10_000));
         }
+        "switcher" => switcher::measure(&switcher_plan(arguments)),
         _ => panic!("unknown measurement {command}\n{USAGE}"),
     }
 }

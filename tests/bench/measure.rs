@@ -23,10 +23,18 @@ pub(crate) fn cpu_of(pid: u32) -> Duration {
 
 /// The most memory a process has used so far, in MiB; `None` once it has ended.
 pub(crate) fn peak_memory(pid: u32) -> Option<f64> {
+    memory_line(pid, "VmHWM:").map(|kibibytes| kibibytes as f64 / 1024.0)
+}
+
+/// The memory a process has resident now, in KiB; `None` once it has ended.
+pub(crate) fn memory_now(pid: u32) -> Option<u64> {
+    memory_line(pid, "VmRSS:")
+}
+
+fn memory_line(pid: u32, name: &str) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kibibytes: f64 = line.trim().trim_end_matches(" kB").parse().ok()?;
-    Some(kibibytes / 1024.0)
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+    line.trim().trim_end_matches(" kB").parse().ok()
 }
 
 fn thread_cpu() -> Duration {

@@ -39,3 +39,63 @@ fn epochs() {
     let text = bench(&["epochs", "--keys", "2", "--epochs", "3000"]);
     assert_eq!(text.matches("verify as one chain of 6000 entries").count(), 2, "{text}");
 }
+
+#[test]
+fn switcher() {
+    let text = bench(&[
+        "switcher",
+        "--rounds",
+        "1",
+        "--requests",
+        "24",
+        "--rate",
+        "400",
+        "--megabytes",
+        "3",
+        "--streams",
+        "20",
+        "--events",
+        "2",
+        "--nodes",
+        "3",
+        "--seconds",
+        "2",
+    ]);
+    for front in ["direct", "switcher", "nginx", "HAProxy"] {
+        for kind in
+            ["pass-through read", "attestation data, new vote", "attestation data, same slot", "POST attestations"]
+        {
+            let line = line_with(&text, &[kind, &format!(" {front} "), "p50"]);
+            let (p50, p99) = (number_after(line, "p50 "), number_after(line, "p99 "));
+            assert!(p50 > 0.0 && p50 <= p99, "{line}");
+            assert!(
+                front == "direct" || number_after(line, "p99 ") > 0.0 && line.contains("us CPU per request"),
+                "{line}"
+            );
+        }
+        for limit in ["1 Gbit/s", "no limit"] {
+            let states = line_with(&text, &["duties beside states", &format!(" {front} "), limit]);
+            assert!(number_after(states, front) >= 1.0, "at least one state came through: {states}");
+        }
+        let streams = line_with(&text, &["event streams", &format!(" {front} "), "20 streams, 2 heads"]);
+        assert!(number_after(streams, "p50 ") > 0.0, "{streams}");
+    }
+    assert!(text.contains("switcher - nginx"), "{text}");
+    let probing = line_with(&text, &["probing", "3 nodes"]);
+    assert!((0.2..5.0).contains(&number_after(probing, "3 nodes, ")), "probed about once a second: {probing}");
+    assert!(number_after(probing, "to each: ") > 0.0, "{probing}");
+}
+
+/// The line that has all of these in it.
+fn line_with<'a>(text: &'a str, words: &[&str]) -> &'a str {
+    text.lines()
+        .find(|line| words.iter().all(|word| line.contains(word)))
+        .unwrap_or_else(|| panic!("{words:?} in\n{text}"))
+}
+
+/// The number that follows `name`.
+fn number_after(line: &str, name: &str) -> f64 {
+    let rest = line.split(name).nth(1).unwrap_or_else(|| panic!("{name} in {line}")).trim_start();
+    let number: String = rest.chars().take_while(|c| c.is_ascii_digit() || *c == '.').collect();
+    number.parse().unwrap_or_else(|_| panic!("a number after {name} in {line}"))
+}

@@ -1,6 +1,7 @@
 //! What every test on the real binary needs: starting and stopping it, talking HTTP to it, and
 //! finding test vectors. Nothing here ships, and nothing here reimplements the product.
 pub mod auditor;
+pub mod beacon_nodes;
 pub mod client_log;
 pub mod devnet;
 pub mod failover;
