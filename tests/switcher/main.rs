@@ -11,3 +11,4 @@
 )]
 
 mod alone;
+mod execution;

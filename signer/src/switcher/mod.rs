@@ -12,22 +12,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use holdfast_beacon::execution::{
-    BadPattern, ExecutionConfig, ExecutionMetrics, ExecutionPool, MethodPolicy, ServerBounds, serve,
+    BadPattern, ExecutionConfig, ExecutionEnvironment, ExecutionMetrics, ExecutionPool, MethodPolicy, ServerBounds,
+    serve,
 };
-use holdfast_beacon::route::{self, RoutingConfig, Switcher};
+use holdfast_beacon::route::vote::{Quorum, VoteRule};
+use holdfast_beacon::route::{self, BulkAccess, RoutingConfig, Switcher};
 use holdfast_beacon::{
     Balancing, EndpointClass, Environment, ExpectedNetwork, Metrics, NoSink, Pool, PoolConfig, PoolError, ReplayGate,
-    Tasks, UpstreamConfigError,
+    Tasks,
 };
 use holdfast_domain::{Clock, Network};
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 
-use crate::config::{Config, NetworkChoice, NoQuorum, UnknownRoutes};
+use crate::config::{BulkRoutes, Config, NetworkChoice, NoQuorum, UnknownRoutes};
 use crate::http::server::{self, BindError, Bound};
 
 pub(crate) use cross_check::{CrossChecker, Unconfirmed};
-pub(crate) use nodes::{NodeError, consensus, execution};
+pub(crate) use nodes::{NodeError, consensus, execution, without_line_break};
 
 /// How long answers in progress may take when the process stops.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -47,7 +49,7 @@ pub(crate) enum SwitcherError {
     Pool(#[from] PoolError),
     /// The pool of execution clients cannot start.
     #[error("the execution pool cannot start")]
-    Execution(#[from] UpstreamConfigError),
+    Execution(#[source] PoolError),
     /// A method pattern is none.
     #[error("execution.allowed_methods")]
     Methods(#[from] BadPattern),
@@ -124,12 +126,17 @@ impl Running {
         let tasks = Tasks::new();
         let numbers = Metrics::default();
         let environment = Environment { clock, sink: Arc::new(NoSink), metrics: numbers.clone(), tasks: tasks.clone() };
-        let execution = execution.map(|bound| start_execution(config, bound, &tasks)).transpose()?;
+        let execution = execution.map(|bound| start_execution(config, bound, &environment)).transpose()?;
         let pool = Pool::start(pool_config(config, expected)?, environment).await?;
         let beacon_api = Switcher::start(&pool, routing(config));
         let bounds = holdfast_beacon::server::ServerBounds::default();
         holdfast_beacon::server::serve(switcher.into_listener(), beacon_api, bounds, &tasks);
         Ok(Some(Arc::new(Self { pool, numbers, execution, tasks })))
+    }
+
+    /// The execution clients, if that pool is switched on.
+    pub(crate) fn execution(&self) -> Option<&Arc<ExecutionPool>> {
+        self.execution.as_ref().map(|(pool, _)| pool)
     }
 
     /// Adds the numbers of what runs to the process's registry.
@@ -178,7 +185,13 @@ fn pool_config(config: &Config, expected: Option<ExpectedNetwork>) -> Result<Poo
 }
 
 fn routing(config: &Config) -> RoutingConfig {
+    let quorum = config.switcher.quorum.map_or(Quorum::Majority, |count| Quorum::AtLeast(count.get()));
     RoutingConfig {
+        vote: VoteRule { quorum, ..VoteRule::default() },
+        bulk: match config.switcher.bulk_routes {
+            BulkRoutes::Refuse => BulkAccess::Refuse,
+            BulkRoutes::Allow => BulkAccess::Allow,
+        },
         no_quorum: match config.switcher.no_quorum {
             NoQuorum::Refuse => route::NoQuorum::Refuse,
             NoQuorum::BestNode => route::NoQuorum::BestNode,
@@ -194,7 +207,7 @@ fn routing(config: &Config) -> RoutingConfig {
 fn start_execution(
     config: &Config,
     bound: Bound,
-    tasks: &Tasks,
+    surroundings: &Environment,
 ) -> Result<(Arc<ExecutionPool>, ExecutionMetrics), SwitcherError> {
     let numbers = ExecutionMetrics::default();
     let section = &config.execution;
@@ -208,11 +221,16 @@ fn start_execution(
             max_batch: section.max_batch.get(),
             max_body: section.max_body_bytes.get(),
         },
-        numbers.clone(),
-        tasks,
-    )?;
+        ExecutionEnvironment {
+            clock: Arc::clone(&surroundings.clock),
+            sink: Arc::clone(&surroundings.sink),
+            metrics: numbers.clone(),
+            tasks: surroundings.tasks.clone(),
+        },
+    )
+    .map_err(SwitcherError::Execution)?;
     let bounds = ServerBounds { max_connections: section.max_connections.get() };
-    serve(bound.into_listener(), Arc::clone(&pool), bounds, tasks);
+    serve(bound.into_listener(), Arc::clone(&pool), bounds, &surroundings.tasks);
     Ok((pool, numbers))
 }
 
