@@ -8,6 +8,7 @@ use std::sync::Arc;
 use futures_util::stream::FuturesUnordered;
 use hyper::StatusCode;
 use hyper::header::{self, HeaderValue};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::Switcher;
@@ -17,7 +18,7 @@ use super::judge::{Bad, Good, Reading, ask};
 use super::request::ClientRequest;
 use super::table::Endpoint;
 use crate::NodeView;
-use crate::upstream::CollectedAnswer;
+use crate::upstream::{CollectedAnswer, UpstreamRequest};
 
 /// What a node said, with the node.
 pub(super) type Told = (Arc<NodeView>, Result<CollectedAnswer, Bad>);
@@ -60,7 +61,7 @@ impl Switcher {
         if json_only {
             upstream.headers.insert(header::ACCEPT, json.clone());
         }
-        let first = whole(ask(node, upstream.clone(), Reading::Whole(limit), deadline).await);
+        let first = whole(self.ask_to_the_end(node, upstream.clone(), limit, deadline).await);
         match first {
             Err(Bad::Unsupported(answer))
                 if wants_ssz
@@ -69,10 +70,28 @@ impl Switcher {
             {
                 self.capabilities.refused(node, endpoint, Form::Ssz, Direction::Answer);
                 upstream.headers.insert(header::ACCEPT, json);
-                whole(ask(node, upstream, Reading::Whole(limit), deadline).await)
+                whole(self.ask_to_the_end(node, upstream, limit, deadline).await)
             }
             first => first,
         }
+    }
+
+    /// Asks in a task of its own. Whoever has enough answers goes on without the rest, but the node is heard to the
+    /// end or the deadline: one that is fast at probes and late at duties would otherwise never be found out.
+    async fn ask_to_the_end(
+        &self,
+        node: &Arc<NodeView>,
+        request: UpstreamRequest,
+        limit: usize,
+        deadline: Instant,
+    ) -> Result<Good, Bad> {
+        let (tell, told) = oneshot::channel();
+        let node = Arc::clone(node);
+        self.pool.tasks().spawn(async move {
+            // Nobody may be waiting for it any more.
+            let _ = tell.send(ask(&node, request, Reading::Whole(limit), deadline).await);
+        });
+        told.await.unwrap_or_else(|_| Err(Bad::Broken("the switcher stops".to_owned())))
     }
 }
 
