@@ -10,24 +10,24 @@ use holdfast_tests::http::once;
 use serde_json::Value;
 
 /// An address at which nobody listens.
-fn nobody() -> String {
+pub(crate) fn nobody() -> String {
     let free = TcpListener::bind("127.0.0.1:0").unwrap();
     format!("http://{}", free.local_addr().unwrap())
 }
 
-fn alone(data: &Path, nodes: &[&str]) -> Builder {
+pub(crate) fn alone(data: &Path, nodes: &[&str]) -> Builder {
     let builder = Server::builder().data_dir(data);
     let builder = nodes.iter().fold(builder, |builder, url| builder.global("--beacon").global(*url));
     builder.arg("--no-signer").arg("--switcher-listen").arg("127.0.0.1:0")
 }
 
-fn switcher(data: &Path, arguments: &[&str]) -> Output {
+pub(crate) fn switcher(data: &Path, arguments: &[&str]) -> Output {
     let mut all = vec!["--data-dir", data.to_str().unwrap(), "--json", "switcher"];
     all.extend(arguments);
     holdfast(&all)
 }
 
-fn document(data: &Path) -> Value {
+pub(crate) fn document(data: &Path) -> Value {
     let output = switcher(data, &["status"]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).unwrap()

@@ -170,3 +170,15 @@ pub enum PoolError {
     #[error("{0} is the last upstream; add another before removing it")]
     Last(UpstreamName),
 }
+
+/// An error with its causes, in one line. None of them carries an address or credentials.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

@@ -5,9 +5,11 @@
 
 use std::collections::BTreeMap;
 
+use holdfast_domain::UnixMillis;
 use serde::Serialize;
 
 use crate::class::EndpointClass;
+use crate::decision::Decision;
 use crate::health::Eligibility;
 use crate::pool::Pool;
 use crate::upstream::Role;
@@ -113,6 +115,20 @@ pub struct DecisionStatus {
     pub reason: String,
 }
 
+impl DecisionStatus {
+    /// From decisions that are oldest first.
+    pub(crate) fn newest_first(decisions: Vec<(UnixMillis, Decision)>) -> Vec<Self> {
+        let status = |(at, decision): (UnixMillis, Decision)| Self {
+            at_unix_millis: at.0,
+            kind: decision.kind.as_str(),
+            upstream: decision.upstream.map(|name| name.to_string()),
+            class: decision.class.map(EndpointClass::as_str),
+            reason: decision.reason,
+        };
+        decisions.into_iter().rev().map(status).collect()
+    }
+}
+
 impl Pool {
     /// The state of now.
     pub fn status(&self) -> StatusDocument {
@@ -128,18 +144,11 @@ impl Pool {
             let names = view.ranked(class).iter().map(|node| node.upstream.name().to_string()).collect();
             (class.as_str(), names)
         });
-        let decisions = self.last_decisions().into_iter().rev().map(|(at, decision)| DecisionStatus {
-            at_unix_millis: at.0,
-            kind: decision.kind.as_str(),
-            upstream: decision.upstream.map(|name| name.to_string()),
-            class: decision.class.map(EndpointClass::as_str),
-            reason: decision.reason,
-        });
         StatusDocument {
             network,
             upstreams: self.upstream_status(),
             serving: serving.into(),
-            decisions: decisions.collect(),
+            decisions: DecisionStatus::newest_first(self.last_decisions()),
         }
     }
 

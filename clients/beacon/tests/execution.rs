@@ -14,12 +14,11 @@ mod scripted;
 use std::sync::Arc;
 use std::time::Duration;
 
-use execution_nodes::{EventNode, ask, http_node, node_config, pool, raw, serving};
-use futures_util::{SinkExt as _, StreamExt as _};
+use execution_nodes::{EventNode, ask, exchange, http_node, node_config, pool, raw, serving};
+use futures_util::StreamExt as _;
 use holdfast_beacon::Policy;
 use scripted::{Answer, request};
 use serde_json::{Value, json};
-use tokio_tungstenite::tungstenite::Message;
 
 fn call(method: &str) -> Value {
     json!({ "jsonrpc": "2.0", "id": 7, "method": method, "params": [] })
@@ -66,9 +65,7 @@ async fn nodes_that_are_behind_syncing_or_elsewhere_are_not_read() {
     for _ in 0..8 {
         assert_eq!(ask(server.address, &call("eth_call")).await["result"], "good");
     }
-    let asked = |node: &scripted::ScriptedNode| {
-        node.seen("POST /").iter().filter(|seen| seen.text().contains("eth_call")).count()
-    };
+    let asked = |node| execution_nodes::times_called(node, "eth_call");
     assert_eq!((asked(&good), asked(&twin)), (4, 4));
 }
 
@@ -170,26 +167,13 @@ async fn what_is_not_for_it_is_refused() {
     assert_eq!(request(server.address, "GET", "/", &[], b"").await.status, 200);
 }
 
-/// Sends a text and reads texts until one has this id.
-async fn exchange(socket: &mut tokio_tungstenite::WebSocketStream<tokio::net::TcpStream>, text: &Value) -> Value {
-    socket.send(Message::text(text.to_string())).await.unwrap();
-    loop {
-        let answer = execution_nodes::next_text(socket).await;
-        if answer["id"] == text["id"] {
-            return answer;
-        }
-    }
-}
-
 #[tokio::test]
 async fn subscriptions_keep_their_id_when_their_node_is_lost() {
     let (first, second) = (http_node(|_| raw("\"0x1\"")).await, http_node(|_| raw("\"0x1\"")).await);
     let (first_events, second_events) = (EventNode::start().await, EventNode::start().await);
     let nodes = vec![first_events.beside(&first), second_events.beside(&second)];
     let server = serving(pool(nodes, Policy::BestFirst).await).await;
-    let stream = tokio::net::TcpStream::connect(server.address).await.unwrap();
-    let url = format!("ws://{}/", server.address);
-    let (mut socket, _) = tokio_tungstenite::client_async(url, stream).await.unwrap();
+    let mut socket = execution_nodes::client(server.address).await;
 
     assert_eq!(exchange(&mut socket, &call("eth_call")).await["result"], "0x1", "calls work here, too");
     assert_eq!(exchange(&mut socket, &call("engine_x")).await["error"]["code"], -32601);

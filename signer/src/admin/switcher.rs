@@ -1,12 +1,17 @@
-//! `holdfast.admin.v1.Switcher`: live control of the switcher.
+//! `holdfast.admin.v1.Switcher`: live control of the switcher and of the execution pool.
 
 use std::num::NonZeroU16;
 use std::sync::Arc;
 
-use holdfast_beacon::{PoolError, PriorityTier, Role as NodeRole, Roles, UpstreamConfig, UpstreamName, Weight};
+use holdfast_beacon::execution::{BadWebSocketUrl, ExecutionNodeConfig, ExecutionPool};
+use holdfast_beacon::{
+    Auth, Hidden, PoolError, PriorityTier, Resolve, Role as NodeRole, Roles, TlsOptions, UpstreamConfig, UpstreamName,
+    Weight,
+};
 use holdfast_wire::admin::v1::switcher_server::Switcher;
 use holdfast_wire::admin::v1::{
-    AddRequest, ChangeResponse, PreferRequest, Role, StatusRequest, StatusResponse, UpstreamRequest,
+    AddExecutionRequest, AddRequest, BasicAuth, ChangeResponse, PreferRequest, Role, StatusRequest, StatusResponse,
+    UpstreamRequest,
 };
 use tonic::{Request, Response, Status};
 
@@ -72,6 +77,60 @@ impl Switcher for SwitcherService {
             None => "no node is preferred".to_owned(),
         }))
     }
+
+    async fn add_execution(&self, request: Request<AddExecutionRequest>) -> Changed {
+        let config = execution(request.into_inner())?;
+        let name = config.upstream.name.clone();
+        self.pool()?.add(config).map_err(|error| refused(&error))?;
+        Ok(changed(format!("added {name} to the execution pool; it serves once it has answered and is fit")))
+    }
+
+    async fn remove_execution(&self, request: Request<UpstreamRequest>) -> Changed {
+        let UpstreamRequest { name } = request.into_inner();
+        self.pool()?.remove(&name).map_err(|error| refused(&error))?;
+        Ok(changed(format!("removed {name} from the execution pool; requests in progress are finished")))
+    }
+
+    async fn drain_execution(&self, request: Request<UpstreamRequest>) -> Changed {
+        let UpstreamRequest { name } = request.into_inner();
+        self.pool()?.drain(&name).map_err(|error| refused(&error))?;
+        Ok(changed(format!("draining {name}: it is asked nothing new")))
+    }
+
+    async fn undrain_execution(&self, request: Request<UpstreamRequest>) -> Changed {
+        let UpstreamRequest { name } = request.into_inner();
+        self.pool()?.undrain(&name).map_err(|error| refused(&error))?;
+        Ok(changed(format!("{name} is used again")))
+    }
+
+    async fn prefer_execution(&self, request: Request<PreferRequest>) -> Changed {
+        let PreferRequest { name } = request.into_inner();
+        self.pool()?.prefer(name.as_deref()).map_err(|error| refused(&error))?;
+        Ok(changed(match name {
+            Some(name) => format!("{name} comes first among execution clients as healthy as it is"),
+            None => "no execution client is preferred".to_owned(),
+        }))
+    }
+}
+
+impl SwitcherService {
+    fn pool(&self) -> Result<&Arc<ExecutionPool>, Status> {
+        self.0.execution().ok_or_else(|| {
+            Status::failed_precondition("the execution pool is off; set execution.enabled = true and start again")
+        })
+    }
+}
+
+/// A further execution client.
+fn execution(request: AddExecutionRequest) -> Result<ExecutionNodeConfig, Status> {
+    let AddExecutionRequest { node, websocket_url } = request;
+    let node = node.ok_or_else(|| Status::invalid_argument("the node is missing"))?;
+    if !node.roles.is_empty() || node.each_address {
+        return Err(Status::invalid_argument("roles and each_address are not for execution clients"));
+    }
+    let websocket = websocket_url.map(|url| url.parse()).transpose();
+    let websocket = websocket.map_err(|error: BadWebSocketUrl| Status::invalid_argument(error.to_string()))?;
+    Ok(ExecutionNodeConfig { upstream: upstream(&node)?, websocket })
 }
 
 /// A further node.
@@ -90,6 +149,20 @@ fn upstream(request: &AddRequest) -> Result<UpstreamConfig, Status> {
     if !request.roles.is_empty() {
         let roles: Option<Roles> = request.roles().map(role).collect();
         config.roles = roles.ok_or_else(|| Status::invalid_argument("a role is missing its name"))?;
+    }
+    config.auth = match (&request.basic_auth, &request.bearer_token) {
+        (Some(_), Some(_)) => return Err(Status::invalid_argument("give a password or a token, not both")),
+        (Some(BasicAuth { user, password }), None) => {
+            Some(Auth::Basic { user: user.clone(), password: Hidden::new(password.clone()) })
+        }
+        (None, Some(token)) => Some(Auth::Bearer(Hidden::new(token.clone()))),
+        (None, None) => None,
+    };
+    if let Some(pem) = &request.ca_pem {
+        config.tls = TlsOptions { own_ca_pem: pem.clone().into_bytes(), ..TlsOptions::default() };
+    }
+    if request.each_address {
+        config.resolve = Resolve::EachAddress;
     }
     Ok(config)
 }
@@ -126,9 +199,45 @@ mod tests {
             AddRequest { name: Some("a b".to_owned()), ..good.clone() },
             AddRequest { weight: Some(0), ..good.clone() },
             AddRequest { tier: 256, ..good.clone() },
-            AddRequest { roles: vec![Role::Unspecified.into()], ..good },
+            AddRequest { roles: vec![Role::Unspecified.into()], ..good.clone() },
+            AddRequest { basic_auth: Some(basic("u")), bearer_token: Some("hunter2".to_owned()), ..good },
         ] {
             let refused = upstream(&bad).unwrap_err();
+            assert!(!refused.message().contains("hunter2"), "{refused:?}");
+        }
+    }
+
+    fn basic(user: &str) -> BasicAuth {
+        BasicAuth { user: user.to_owned(), password: "hunter2".to_owned() }
+    }
+
+    #[test]
+    fn credentials_certificates_and_names_with_several_addresses_arrive() {
+        let request = AddRequest { url: "https://node".to_owned(), ..AddRequest::default() };
+        let config =
+            upstream(&AddRequest { basic_auth: Some(basic("u")), each_address: true, ..request.clone() }).unwrap();
+        assert!(matches!(&config.auth, Some(Auth::Basic { user, .. }) if user == "u"));
+        assert_eq!(config.resolve, Resolve::EachAddress);
+        let ca_pem = Some("certificate".to_owned());
+        let config = upstream(&AddRequest { bearer_token: Some("t".to_owned()), ca_pem, ..request }).unwrap();
+        assert!(matches!(config.auth, Some(Auth::Bearer(_))));
+        assert_eq!(config.tls.own_ca_pem, b"certificate");
+    }
+
+    #[test]
+    fn an_execution_client_to_add_is_checked() {
+        let node = AddRequest { url: "http://node:8545".to_owned(), ..AddRequest::default() };
+        let good = AddExecutionRequest { node: Some(node.clone()), websocket_url: Some("wss://node:8546".to_owned()) };
+        let config = execution(good.clone()).unwrap();
+        assert_eq!(config.upstream.name.as_str(), "node:8545");
+        assert_eq!(config.websocket.unwrap().to_string(), "wss://node:8546/");
+        for bad in [
+            AddExecutionRequest { node: None, ..good.clone() },
+            AddExecutionRequest { websocket_url: Some("http://u:hunter2@node".to_owned()), ..good.clone() },
+            AddExecutionRequest { node: Some(AddRequest { each_address: true, ..node.clone() }), ..good.clone() },
+            AddExecutionRequest { node: Some(AddRequest { roles: vec![Role::Submit.into()], ..node }), ..good },
+        ] {
+            let refused = execution(bad).unwrap_err();
             assert!(!refused.message().contains("hunter2"), "{refused:?}");
         }
     }

@@ -1,8 +1,11 @@
 //! `holdfast switcher`: live control, through the admin socket of the process that runs with the data directory.
 
 use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
 
-use holdfast_wire::admin::v1::{AddRequest, PreferRequest, Role, StatusRequest, UpstreamRequest};
+use holdfast_wire::admin::v1::{
+    AddExecutionRequest, AddRequest, BasicAuth, PreferRequest, Role, StatusRequest, UpstreamRequest,
+};
 use serde_json::{Value, json};
 
 use super::args::{AddArgs, RoleArg, SwitcherCommand};
@@ -10,6 +13,7 @@ use super::{Context, Failure};
 use crate::admin::{AdminClient, ClientError, socket_path};
 use crate::clock::rfc3339;
 use crate::outcome::Exit;
+use crate::switcher::without_line_break;
 use holdfast_domain::UnixMillis;
 
 /// Decisions shown by `status` on a terminal; `--json` has all that are kept.
@@ -21,25 +25,46 @@ pub(super) async fn run(command: &SwitcherCommand, context: &Context) -> Result<
     let named = |name: &str| UpstreamRequest { name: name.to_owned() };
     let done = match command {
         SwitcherCommand::Status => return status(context).await,
+        SwitcherCommand::Add(args) if args.execution => {
+            let node = Some(add_request(args)?);
+            let request = AddExecutionRequest { node, websocket_url: args.websocket_url.clone() };
+            AdminClient::run(&path, async |mut client| client.switcher.add_execution(request).await).await
+        }
         SwitcherCommand::Add(args) => {
-            let request = add_request(args);
+            let request = add_request(args)?;
             AdminClient::run(&path, async |mut client| client.switcher.add(request).await).await
         }
         SwitcherCommand::Remove(args) => {
             let request = named(&args.name);
-            AdminClient::run(&path, async |mut client| client.switcher.remove(request).await).await
+            AdminClient::run(&path, async |mut client| {
+                let client = &mut client.switcher;
+                if args.execution { client.remove_execution(request).await } else { client.remove(request).await }
+            })
+            .await
         }
         SwitcherCommand::Drain(args) => {
             let request = named(&args.name);
-            AdminClient::run(&path, async |mut client| client.switcher.drain(request).await).await
+            AdminClient::run(&path, async |mut client| {
+                let client = &mut client.switcher;
+                if args.execution { client.drain_execution(request).await } else { client.drain(request).await }
+            })
+            .await
         }
         SwitcherCommand::Undrain(args) => {
             let request = named(&args.name);
-            AdminClient::run(&path, async |mut client| client.switcher.undrain(request).await).await
+            AdminClient::run(&path, async |mut client| {
+                let client = &mut client.switcher;
+                if args.execution { client.undrain_execution(request).await } else { client.undrain(request).await }
+            })
+            .await
         }
         SwitcherCommand::Prefer(args) => {
             let request = PreferRequest { name: args.name.clone() };
-            AdminClient::run(&path, async |mut client| client.switcher.prefer(request).await).await
+            AdminClient::run(&path, async |mut client| {
+                let client = &mut client.switcher;
+                if args.execution { client.prefer_execution(request).await } else { client.prefer(request).await }
+            })
+            .await
         }
     };
     let message = done.map_err(failure)?.message;
@@ -55,7 +80,7 @@ fn failure(error: ClientError) -> Failure {
     Failure::new(exit, error)
 }
 
-fn add_request(args: &AddArgs) -> AddRequest {
+fn add_request(args: &AddArgs) -> Result<AddRequest, Failure> {
     let role = |role: &RoleArg| match role {
         RoleArg::Attestation => Role::Attestation,
         RoleArg::Proposal => Role::Proposal,
@@ -63,13 +88,30 @@ fn add_request(args: &AddArgs) -> AddRequest {
         RoleArg::Submit => Role::Submit,
         RoleArg::Builder => Role::Builder,
     };
-    AddRequest {
+    // The files are this command's to read: the process that runs may not even see them.
+    let read = |path: &Option<PathBuf>| path.as_deref().map(file_text).transpose();
+    let secret = |path| read(path).map(|text| text.map(|text| without_line_break(&text).to_owned()));
+    let basic_auth = match (&args.username, secret(&args.password_file)?) {
+        (Some(user), Some(password)) => Some(BasicAuth { user: user.clone(), password }),
+        _ => None,
+    };
+    Ok(AddRequest {
         url: args.url.clone(),
         name: args.name.clone(),
         weight: args.weight,
         tier: args.tier,
         roles: args.roles.iter().map(|name| role(name).into()).collect(),
-    }
+        basic_auth,
+        bearer_token: secret(&args.token_file)?,
+        ca_pem: read(&args.ca_file)?,
+        each_address: args.each_address,
+    })
+}
+
+fn file_text(path: &Path) -> Result<String, Failure> {
+    std::fs::read_to_string(path).map_err(|error| {
+        Failure::new(Exit::Usage, anyhow::Error::new(error).context(format!("cannot read {}", path.display())))
+    })
 }
 
 async fn status(context: &Context) -> Result<Exit, Failure> {
@@ -99,8 +141,7 @@ fn told(document: &Value) -> String {
         None => text.push_str("no node has told its network yet\n"),
     }
     for node in switcher["upstreams"].as_array().into_iter().flatten() {
-        let mark = |member: &str, shown: &'static str| if node[member] == true { shown } else { "" };
-        let marks = [mark("drained", ", drained"), mark("preferred", ", preferred")].concat();
+        let marks = marks(node);
         let _ = writeln!(
             text,
             "{}  {}{marks}, head {}, {}",
@@ -109,33 +150,51 @@ fn told(document: &Value) -> String {
             word(&node["head_slot"]),
             word(&node["client"])
         );
-        for member in ["because", "waiting_for", "last_error"] {
-            let why = word(&node[member]);
-            if !why.is_empty() && why != "-" {
-                let _ = writeln!(text, "    {}: {why}", member.replace('_', " "));
-            }
-        }
+        text.push_str(&reasons(node, &["because", "waiting_for", "last_error"]));
     }
     for node in document.pointer("/execution/nodes").and_then(Value::as_array).into_iter().flatten() {
         let _ = writeln!(
             text,
-            "{}  execution, {}, block {}",
+            "{}  execution, {}{}, block {}",
             word(&node["name"]),
             word(&node["health"]),
+            marks(node),
             word(&node["head_block"])
         );
+        text.push_str(&reasons(node, &["last_error", "websocket_error"]));
     }
-    for decision in switcher["decisions"].as_array().into_iter().flatten().take(SHOWN_DECISIONS) {
-        let _ = writeln!(
-            text,
-            "{}  {} {}: {}",
-            decision["at_unix_millis"].as_u64().map_or_else(String::new, |at| rfc3339(UnixMillis(at))),
-            word(&decision["kind"]),
-            word(&decision["upstream"]),
-            word(&decision["reason"])
-        );
+    for pool in ["/switcher/decisions", "/execution/decisions"] {
+        let decisions = document.pointer(pool).and_then(Value::as_array);
+        for decision in decisions.into_iter().flatten().take(SHOWN_DECISIONS) {
+            let _ = writeln!(
+                text,
+                "{}  {} {}: {}",
+                decision["at_unix_millis"].as_u64().map_or_else(String::new, |at| rfc3339(UnixMillis(at))),
+                word(&decision["kind"]),
+                word(&decision["upstream"]),
+                word(&decision["reason"])
+            );
+        }
     }
     text.truncate(text.trim_end().len());
+    text
+}
+
+/// What the operator said of a node.
+fn marks(node: &Value) -> String {
+    let mark = |member: &str, shown: &'static str| if node[member] == true { shown } else { "" };
+    [mark("drained", ", drained"), mark("preferred", ", preferred")].concat()
+}
+
+/// What is wrong with a node, a line each.
+fn reasons(node: &Value, members: &[&str]) -> String {
+    let mut text = String::new();
+    for member in members {
+        let why = word(&node[*member]);
+        if !why.is_empty() && why != "-" {
+            let _ = writeln!(text, "    {}: {why}", member.replace('_', " "));
+        }
+    }
     text
 }
 
@@ -163,7 +222,13 @@ mod tests {
                 }],
                 "decisions": [{ "at_unix_millis": 0, "kind": "left", "upstream": "a", "reason": "no connection" }],
             },
-            "execution": { "nodes": [{ "name": "e", "health": "healthy", "head_block": 5, "latency_ms": 1 }] },
+            "execution": {
+                "nodes": [
+                    { "name": "e", "health": "healthy", "head_block": 5, "latency_ms": 1, "drained": true },
+                    { "name": "f", "health": "down", "head_block": null, "websocket_error": "no such certificate" },
+                ],
+                "decisions": [{ "at_unix_millis": 0, "kind": "drained", "upstream": "e", "reason": "operator" }],
+            },
         });
         let text = told(&document);
         for part in [
@@ -171,7 +236,10 @@ mod tests {
             "a  down, drained, head 7, lodestar",
             "because: no connection",
             "last error: refused",
-            "e  execution, healthy, block 5",
+            "e  execution, healthy, drained, block 5",
+            "f  execution, down, block -",
+            "websocket error: no such certificate",
+            "drained e: operator",
             "1970-01-01T00:00:00",
             "left a: no connection",
         ] {

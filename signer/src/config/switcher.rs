@@ -30,13 +30,16 @@ pub(crate) struct SwitcherConfig {
     pub(crate) balance: Balance,
     /// What a validator client gets when the nodes do not agree on what to attest to: "refuse" (503, the attestation is missed) or "best-node".
     pub(crate) no_quorum: NoQuorum,
+    /// How many must agree on an attestation's source and target: distinct implementations where at least three answer, otherwise nodes. Default: more than half of those that answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) quorum: Option<NonZeroU16>,
     /// What happens to requests the switcher has no rule for: "refuse" (404) or "pass" (to the best node).
     pub(crate) unknown_routes: UnknownRoutes,
     /// What happens to heavy requests (whole states, blobs, rewards, light client, debug), which can exhaust a node: "refuse" (403) or "allow" (from the best node, streamed, two at a time).
     pub(crate) heavy_routes: HeavyRoutes,
     /// Whether the signer asks the nodes if an attestation's source and target are theirs: "off", "observe" (count and log) or "enforce" (do not sign unless they confirm). Needs the switcher in the same process.
     pub(crate) cross_check: CrossCheck,
-    /// Consensus clients: a list of addresses, or [[switcher.upstream]] tables with url and, as wanted, name, weight, tier, roles, headers, username, password_file, token_file, ca_file.
+    /// Consensus clients: a list of addresses, or [[switcher.upstream]] tables with url and, as wanted, name, weight, tier, roles, headers, username, password_file, token_file, ca_file, each_address.
     #[serde(deserialize_with = "entries")]
     #[schemars(with = "Vec<AddressOrTable>")]
     pub(crate) upstream: Vec<UpstreamEntry>,
@@ -49,6 +52,7 @@ impl Default for SwitcherConfig {
             listen: loopback(5052),
             balance: Balance::BestFirst,
             no_quorum: NoQuorum::Refuse,
+            quorum: None,
             unknown_routes: UnknownRoutes::Refuse,
             heavy_routes: HeavyRoutes::Refuse,
             cross_check: CrossCheck::Observe,
@@ -189,7 +193,7 @@ pub(crate) struct UpstreamEntry {
     /// Name in logs, metrics and commands. Default: host and port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) name: Option<String>,
-    /// Address of its WebSocket API (ws://host:port), execution clients only; without it the node serves no subscriptions.
+    /// Address of its WebSocket API (ws://host:port or wss://host:port), execution clients only; without it the node serves no subscriptions. Headers, credentials and ca_file are those of the node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) websocket_url: Option<String>,
     /// Share of the requests when balancing is "weighted".
@@ -216,6 +220,9 @@ pub(crate) struct UpstreamEntry {
     /// File with the certificate of the authority that signed the node's, PEM.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) ca_file: Option<PathBuf>,
+    /// Whether each address of the host name is a node of its own, as for a headless service; the name is looked up again while it runs. Consensus clients only. Otherwise the name is one node, looked up for each new connection.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) each_address: bool,
 }
 
 impl UpstreamEntry {
@@ -233,6 +240,7 @@ impl UpstreamEntry {
             password_file: None,
             token_file: None,
             ca_file: None,
+            each_address: false,
         }
     }
 }

@@ -13,12 +13,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use holdfast_beacon::execution::{
-    BadPattern, ExecutionConfig, ExecutionMetrics, ExecutionPool, MethodPolicy, ServerBounds, serve,
+    BadPattern, ExecutionConfig, ExecutionEnvironment, ExecutionMetrics, ExecutionPool, MethodPolicy, ServerBounds,
+    serve,
 };
+use holdfast_beacon::route::vote::{Quorum, VoteRule};
 use holdfast_beacon::route::{self, RoutingConfig, Switcher};
 use holdfast_beacon::{
     Balancing, DecisionSink, EndpointClass, Environment, ExpectedNetwork, Metrics, NoSink, Pool, PoolConfig, PoolError,
-    ReplayGate, Tasks, UpstreamConfigError,
+    ReplayGate, Tasks,
 };
 use holdfast_domain::{Clock, Network};
 use holdfast_slashing_db::Guard;
@@ -30,7 +32,7 @@ use crate::config::{Config, HeavyRoutes, NetworkChoice, NoQuorum, UnknownRoutes}
 use crate::http::server::{self, BindError, Bound};
 
 pub(crate) use cross_check::CrossChecker;
-pub(crate) use nodes::{NodeError, consensus, execution};
+pub(crate) use nodes::{NodeError, consensus, execution, without_line_break};
 
 /// How long answers in progress may take when the process stops.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -50,7 +52,7 @@ pub(crate) enum SwitcherError {
     Pool(#[from] PoolError),
     /// The pool of execution clients cannot start.
     #[error("the execution pool cannot start")]
-    Execution(#[from] UpstreamConfigError),
+    Execution(#[source] PoolError),
     /// A method pattern is none.
     #[error("execution.allowed_methods")]
     Methods(#[from] BadPattern),
@@ -134,12 +136,17 @@ impl Running {
         let numbers = Metrics::default();
         let (sink, lost) = journaling(guard, Arc::clone(&clock), &writing);
         let environment = Environment { clock, sink, metrics: numbers.clone(), tasks: tasks.clone() };
-        let execution = execution.map(|bound| start_execution(config, bound, &tasks)).transpose()?;
+        let execution = execution.map(|bound| start_execution(config, bound, &environment)).transpose()?;
         let pool = Pool::start(pool_config(config, expected)?, environment).await?;
         let beacon_api = Switcher::start(&pool, routing(config));
         let bounds = holdfast_beacon::server::ServerBounds::default();
         holdfast_beacon::server::serve(switcher.into_listener(), beacon_api, bounds, &tasks);
         Ok(Some(Arc::new(Self { pool, numbers, execution, lost, tasks, writing })))
+    }
+
+    /// The execution clients, if that pool is switched on.
+    pub(crate) fn execution(&self) -> Option<&Arc<ExecutionPool>> {
+        self.execution.as_ref().map(|(pool, _)| pool)
     }
 
     /// Adds the numbers of what runs to the process's registry.
@@ -209,7 +216,9 @@ fn pool_config(config: &Config, expected: Option<ExpectedNetwork>) -> Result<Poo
 }
 
 fn routing(config: &Config) -> RoutingConfig {
+    let quorum = config.switcher.quorum.map_or(Quorum::Majority, |count| Quorum::AtLeast(count.get()));
     RoutingConfig {
+        vote: VoteRule { quorum, ..VoteRule::default() },
         no_quorum: match config.switcher.no_quorum {
             NoQuorum::Refuse => route::NoQuorum::Refuse,
             NoQuorum::BestNode => route::NoQuorum::BestNode,
@@ -229,7 +238,7 @@ fn routing(config: &Config) -> RoutingConfig {
 fn start_execution(
     config: &Config,
     bound: Bound,
-    tasks: &Tasks,
+    surroundings: &Environment,
 ) -> Result<(Arc<ExecutionPool>, ExecutionMetrics), SwitcherError> {
     let numbers = ExecutionMetrics::default();
     let section = &config.execution;
@@ -243,11 +252,16 @@ fn start_execution(
             max_batch: section.max_batch.get(),
             max_body: section.max_body_bytes.get(),
         },
-        numbers.clone(),
-        tasks,
-    )?;
+        ExecutionEnvironment {
+            clock: Arc::clone(&surroundings.clock),
+            sink: Arc::clone(&surroundings.sink),
+            metrics: numbers.clone(),
+            tasks: surroundings.tasks.clone(),
+        },
+    )
+    .map_err(SwitcherError::Execution)?;
     let bounds = ServerBounds { max_connections: section.max_connections.get() };
-    serve(bound.into_listener(), Arc::clone(&pool), bounds, tasks);
+    serve(bound.into_listener(), Arc::clone(&pool), bounds, &surroundings.tasks);
     Ok((pool, numbers))
 }
 

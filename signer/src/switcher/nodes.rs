@@ -4,8 +4,8 @@ use std::path::Path;
 
 use holdfast_beacon::execution::{ExecutionNodeConfig, WebSocketUrl};
 use holdfast_beacon::{
-    Auth, Hidden, Policy, PriorityTier, Role, Roles, TlsOptions, UpstreamConfig, UpstreamConfigError, UpstreamName,
-    UpstreamUrl, Weight,
+    Auth, Hidden, Policy, PriorityTier, Resolve, Role, Roles, TlsOptions, UpstreamConfig, UpstreamConfigError,
+    UpstreamName, UpstreamUrl, Weight,
 };
 
 use crate::config::{Balance, RoleName, UpstreamEntry};
@@ -42,6 +42,12 @@ pub(crate) enum NodeError {
         #[source]
         source: holdfast_beacon::execution::BadWebSocketUrl,
     },
+    /// A name with several addresses, in the execution pool.
+    #[error("node {node}: each_address is for consensus clients; list the execution clients one by one")]
+    EachAddress {
+        /// Its name, or its address without credentials.
+        node: String,
+    },
 }
 
 /// A consensus client.
@@ -73,6 +79,9 @@ pub(crate) fn consensus(entry: &UpstreamEntry) -> Result<UpstreamConfig, NodeErr
     if let Some(path) = &entry.ca_file {
         config.tls = TlsOptions { own_ca_pem: read(path)?, ..TlsOptions::default() };
     }
+    if entry.each_address {
+        config.resolve = Resolve::EachAddress;
+    }
     Ok(config)
 }
 
@@ -83,6 +92,9 @@ pub(crate) fn consensus(entry: &UpstreamEntry) -> Result<UpstreamConfig, NodeErr
 pub(crate) fn execution(entry: &UpstreamEntry) -> Result<ExecutionNodeConfig, NodeError> {
     let upstream = consensus(entry)?;
     let node = upstream.name.as_str().to_owned();
+    if entry.each_address {
+        return Err(NodeError::EachAddress { node });
+    }
     let websocket: Option<WebSocketUrl> = match &entry.websocket_url {
         Some(url) => Some(url.parse().map_err(|source| NodeError::WebSocket { node, source })?),
         None => None,
@@ -111,12 +123,15 @@ pub(crate) const fn role(name: RoleName) -> Role {
     }
 }
 
-/// A file's text without one trailing line break. Bytes that are no text make a header that cannot be sent,
-/// which is an error of its own later.
+/// The secret in a file. Bytes that are no text make a header that cannot be sent, which is an error of its own later.
 fn secret(bytes: &[u8]) -> Hidden {
-    let text = String::from_utf8_lossy(bytes).into_owned();
-    let text = text.strip_suffix('\n').unwrap_or(&text);
-    Hidden::new(text.strip_suffix('\r').unwrap_or(text).to_owned())
+    Hidden::new(without_line_break(&String::from_utf8_lossy(bytes)).to_owned())
+}
+
+/// A file's text without one trailing line break.
+pub(crate) fn without_line_break(text: &str) -> &str {
+    let text = text.strip_suffix('\n').unwrap_or(text);
+    text.strip_suffix('\r').unwrap_or(text)
 }
 
 #[cfg(test)]
@@ -138,12 +153,12 @@ mod tests {
         let path = file.path().display();
         let config = consensus(&entry(&format!(
             "url = \"http://node:5052/base\"\nname = \"a\"\nweight = 3\ntier = 2\nroles = [\"submit\", \"builder\"]\n\
-             headers = {{ x-a = \"b\" }}\nusername = \"u\"\npassword_file = \"{path}\"\n"
+             headers = {{ x-a = \"b\" }}\neach_address = true\nusername = \"u\"\npassword_file = \"{path}\"\n"
         )))
         .unwrap();
         assert_eq!((config.name.as_str(), config.weight.0.get(), config.tier.0), ("a", 3, 2));
         assert!(config.roles.contains(Role::Builder) && !config.roles.contains(Role::Proposal));
-        assert_eq!(config.headers.len(), 1);
+        assert_eq!((config.headers.len(), config.resolve), (1, Resolve::EachAddress));
         assert!(matches!(&config.auth, Some(Auth::Basic { user, .. }) if user == "u"));
         let config = consensus(&entry("url = \"http://node:5052\"")).unwrap();
         assert_eq!(config.name.as_str(), "node:5052");
@@ -159,6 +174,8 @@ mod tests {
             let error = crate::outcome::chain(&consensus(&entry(text)).unwrap_err());
             assert!(error.contains(word) && !error.contains("hunter2"), "{error}");
         }
+        let error = execution(&entry("url = \"http://node:1\"\neach_address = true")).unwrap_err();
+        assert!(crate::outcome::chain(&error).contains("one by one"), "{error}");
         let error = execution(&entry("url = \"http://node:1\"\nwebsocket_url = \"node\"")).unwrap_err();
         assert!(crate::outcome::chain(&error).contains("ws://"), "{error}");
     }

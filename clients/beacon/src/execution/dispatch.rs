@@ -10,10 +10,11 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::HEDGE_AFTER;
-use super::filters::{NodeIndex, fresh_id};
+use super::filters::fresh_id;
 use super::jsonrpc::{Call, Fault, Incoming, Reply};
 use super::method::MethodKind;
 use super::metrics::CallEnd;
+use super::node::Node;
 use super::pool::ExecutionPool;
 
 /// Errors after which another node may do better: unknown method, limit exceeded (EIP-1474).
@@ -133,26 +134,37 @@ impl ExecutionPool {
     }
 
     /// Asks the nodes in turn, the next one as soon as one fails or takes long; takes them from `left`.
-    async fn first_answer(&self, left: &mut VecDeque<NodeIndex>, calls: &[Call]) -> Option<Vec<Reply>> {
+    async fn first_answer(&self, left: &mut VecDeque<Arc<Node>>, calls: &[Call]) -> Option<Vec<Reply>> {
         let mut asked = FuturesUnordered::new();
-        while let Some(next) = left.pop_front() {
-            asked.push(self.ask(next, calls));
-            let patience = tokio::time::sleep(HEDGE_AFTER);
+        // Who has not answered yet, and since when.
+        let mut running: Vec<(Arc<Node>, Instant)> = Vec::new();
+        loop {
+            let next = left.pop_front();
+            if next.is_none() && asked.is_empty() {
+                return None;
+            }
+            let patience = match next {
+                Some(node) => {
+                    running.push((Arc::clone(&node), Instant::now()));
+                    asked.push(async move { (node.id(), self.ask(&node, calls).await) });
+                    Instant::now() + HEDGE_AFTER
+                }
+                // Each has its own timeout.
+                None => Instant::now() + self.config.timeout.saturating_mul(2),
+            };
             tokio::select! {
-                () = patience => {}
-                Some(replies) = asked.next() => {
+                () = tokio::time::sleep_until(patience) => {}
+                Some((id, replies)) = asked.next() => {
+                    running.retain(|(node, _)| node.id() != id);
                     if replies.is_some() {
+                        for (loser, since) in running {
+                            loser.outpaced(since.elapsed());
+                        }
                         return replies;
                     }
                 }
             }
         }
-        while let Some(replies) = asked.next().await {
-            if replies.is_some() {
-                return replies;
-            }
-        }
-        None
     }
 
     /// Sends a transaction to every node. The first that accepts it answers; the others still get it.
@@ -162,7 +174,7 @@ impl ExecutionPool {
         for (rank, node) in nodes.into_iter().enumerate() {
             let (pool, call, sender) = (Arc::clone(self), call.clone(), sender.clone());
             self.tasks.spawn(async move {
-                let reply = pool.ask(node, std::slice::from_ref(&call)).await.and_then(|mut replies| replies.pop());
+                let reply = pool.ask(&node, std::slice::from_ref(&call)).await.and_then(|mut replies| replies.pop());
                 // Nobody listens any more once a node has accepted it.
                 let _ = sender.send((rank, reply)).await;
             });
@@ -183,12 +195,12 @@ impl ExecutionPool {
     /// Has one node make a filter, and gives it an id of this pool's.
     async fn new_filter(&self, call: &Call) -> Outcome {
         for node in self.readers() {
-            let Some(reply) = self.ask(node, std::slice::from_ref(call)).await.and_then(|mut all| all.pop()) else {
+            let Some(reply) = self.ask(&node, std::slice::from_ref(call)).await.and_then(|mut all| all.pop()) else {
                 continue;
             };
             let Reply::Result(id) = reply else { return Ok(reply) };
             let own = fresh_id().ok_or_else(|| Fault::unavailable("no random numbers; try again"))?;
-            let inserted = self.filters().insert(own.clone(), node, id.get().to_owned(), Instant::now());
+            let inserted = self.filters().insert(own.clone(), node.id(), id.get().to_owned(), Instant::now());
             return match inserted {
                 Ok(()) => text(&own).map(Reply::Result),
                 Err(super::filters::Full) => {
@@ -205,9 +217,11 @@ impl ExecutionPool {
         let gone = || Fault::new(-32000, "filter not found");
         let own = call.first_text().ok_or_else(|| Fault::new(-32602, "the first parameter must be a filter's id"))?;
         let (node, id) = self.filters().find(&own, Instant::now()).ok_or_else(gone)?;
+        // It may have been drained while the filter was made.
+        let node = self.admitted(node).ok_or_else(gone)?;
         let params = RawValue::from_string(format!("[{id}]")).map_err(|_| gone())?;
         let call = Call { id: None, method: call.method.clone(), params: Some(params) };
-        let reply = self.ask(node, std::slice::from_ref(&call)).await.and_then(|mut replies| replies.pop());
+        let reply = self.ask(&node, std::slice::from_ref(&call)).await.and_then(|mut replies| replies.pop());
         if call.method == "eth_uninstallFilter" || reply.is_none() {
             self.filters().remove(&own);
         }

@@ -9,19 +9,17 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::upstream::UpstreamId;
+
 /// Filters remembered at once.
 const MOST: usize = 10_000;
 
 /// Nodes forget a filter after five minutes without a question (Geth's default).
 const IDLE: Duration = Duration::from_mins(5);
 
-/// Position of a node in the pool's list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct NodeIndex(pub(crate) usize);
-
 #[derive(Debug, Clone)]
 struct Filter {
-    node: NodeIndex,
+    node: UpstreamId,
     /// The node's id, as JSON.
     id: String,
     used: Instant,
@@ -45,7 +43,7 @@ pub(crate) fn fresh_id() -> Option<String> {
 
 impl Filters {
     /// Remembers a filter that `node` calls `id` under a client's id.
-    pub(crate) fn insert(&mut self, own: String, node: NodeIndex, id: String, now: Instant) -> Result<(), Full> {
+    pub(crate) fn insert(&mut self, own: String, node: UpstreamId, id: String, now: Instant) -> Result<(), Full> {
         if self.0.len() >= MOST {
             self.0.retain(|_, filter| now.saturating_duration_since(filter.used) < IDLE);
         }
@@ -57,7 +55,7 @@ impl Filters {
     }
 
     /// The node that has a filter, and the id it has there.
-    pub(crate) fn find(&mut self, own: &str, now: Instant) -> Option<(NodeIndex, String)> {
+    pub(crate) fn find(&mut self, own: &str, now: Instant) -> Option<(UpstreamId, String)> {
         let filter = self.0.get_mut(own)?;
         if now.saturating_duration_since(filter.used) >= IDLE {
             self.0.remove(own);
@@ -71,6 +69,11 @@ impl Filters {
     pub(crate) fn remove(&mut self, own: &str) {
         self.0.remove(own);
     }
+
+    /// Forgets every filter of a node that is not to be asked any more.
+    pub(crate) fn forget(&mut self, node: UpstreamId) {
+        self.0.retain(|_, filter| filter.node != node);
+    }
 }
 
 #[cfg(test)]
@@ -81,9 +84,9 @@ mod tests {
     fn a_filter_is_found_until_nobody_asks_for_it() {
         let mut filters = Filters::default();
         let now = Instant::now();
-        filters.insert("0xa".to_owned(), NodeIndex(1), "\"0x1\"".to_owned(), now).unwrap();
+        filters.insert("0xa".to_owned(), UpstreamId(1), "\"0x1\"".to_owned(), now).unwrap();
         let later = now + IDLE - Duration::from_secs(1);
-        assert_eq!(filters.find("0xa", later), Some((NodeIndex(1), "\"0x1\"".to_owned())));
+        assert_eq!(filters.find("0xa", later), Some((UpstreamId(1), "\"0x1\"".to_owned())));
         assert_eq!(filters.find("0xb", later), None);
         assert!(filters.find("0xa", later + IDLE - Duration::from_secs(1)).is_some(), "asking keeps it");
         assert_eq!(filters.find("0xa", later + IDLE * 3), None);
@@ -94,11 +97,23 @@ mod tests {
         let mut filters = Filters::default();
         let now = Instant::now();
         for number in 0..MOST {
-            filters.insert(number.to_string(), NodeIndex(0), String::new(), now).unwrap();
+            filters.insert(number.to_string(), UpstreamId(0), String::new(), now).unwrap();
         }
-        assert_eq!(filters.insert("x".to_owned(), NodeIndex(0), String::new(), now), Err(Full));
-        assert_eq!(filters.insert("x".to_owned(), NodeIndex(0), String::new(), now + IDLE), Ok(()));
+        assert_eq!(filters.insert("x".to_owned(), UpstreamId(0), String::new(), now), Err(Full));
+        assert_eq!(filters.insert("x".to_owned(), UpstreamId(0), String::new(), now + IDLE), Ok(()));
         assert_eq!(filters.0.len(), 1);
+    }
+
+    #[test]
+    fn a_node_s_filters_are_forgotten_together() {
+        let mut filters = Filters::default();
+        let now = Instant::now();
+        for (own, node) in [("0xa", 1), ("0xb", 2), ("0xc", 1)] {
+            filters.insert(own.to_owned(), UpstreamId(node), "\"0x1\"".to_owned(), now).unwrap();
+        }
+        filters.forget(UpstreamId(1));
+        assert_eq!((filters.find("0xa", now), filters.find("0xc", now)), (None, None));
+        assert!(filters.find("0xb", now).is_some());
     }
 
     #[test]

@@ -6,24 +6,32 @@
 //! node that has it; methods that administer a node or make it sign are refused; results pass through byte
 //! for byte, and a failing node never becomes a wrong answer.
 
+mod control;
 mod dispatch;
 mod filters;
 mod health;
 mod jsonrpc;
+mod link;
 mod method;
 mod metrics;
+mod node;
 mod pool;
+mod probe;
 mod server;
+mod status;
 mod subscriptions;
 mod websocket;
+mod websocket_url;
 
 use std::time::Duration;
 
 pub use health::{BlockNumber, Health, Observation, SyncState};
 pub use method::{BadPattern, MethodKind, MethodPolicy};
 pub use metrics::ExecutionMetrics;
-pub use pool::{ExecutionPool, ExecutionStatus, NodeStatus};
+pub use pool::{ExecutionEnvironment, ExecutionPool};
 pub use server::{ServerBounds, serve};
+pub use status::{ExecutionStatus, NodeStatus};
+pub use websocket_url::{BadWebSocketUrl, WebSocketUrl};
 
 use crate::balance::Policy;
 use crate::upstream::UpstreamConfig;
@@ -37,47 +45,14 @@ pub struct ChainId(pub u64);
 pub struct ExecutionNodeConfig {
     /// Its HTTP API.
     pub upstream: UpstreamConfig,
-    /// Its WebSocket API (`ws://…`); without it the node serves no subscriptions.
+    /// Its WebSocket API (`ws://…` or `wss://…`); without it the node serves no subscriptions.
     pub websocket: Option<WebSocketUrl>,
-}
-
-/// Address of a WebSocket API. Plain `ws` only.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WebSocketUrl {
-    /// `host:port`, as in the `Host` header.
-    pub(crate) authority: String,
-    /// Where to connect to.
-    pub(crate) host: String,
-    /// Where to connect to.
-    pub(crate) port: u16,
-    /// Path and query.
-    pub(crate) path: String,
-}
-
-/// An address that is none of a WebSocket API.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("not an address of a WebSocket API; write it like ws://127.0.0.1:8546 (wss is not supported)")]
-pub struct BadWebSocketUrl;
-
-impl std::str::FromStr for WebSocketUrl {
-    type Err = BadWebSocketUrl;
-
-    fn from_str(text: &str) -> Result<Self, BadWebSocketUrl> {
-        let uri: hyper::Uri = text.parse().map_err(|_| BadWebSocketUrl)?;
-        let authority = uri.authority().ok_or(BadWebSocketUrl)?;
-        if uri.scheme_str() != Some("ws") || authority.as_str().contains('@') || authority.host().is_empty() {
-            return Err(BadWebSocketUrl);
-        }
-        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
-        let path = uri.path_and_query().map_or("/", hyper::http::uri::PathAndQuery::as_str).to_owned();
-        Ok(Self { authority: authority.as_str().to_owned(), host, port: authority.port_u16().unwrap_or(80), path })
-    }
 }
 
 /// A pool's settings.
 #[derive(Debug, Clone)]
 pub struct ExecutionConfig {
-    /// The nodes, in the order in which the best is chosen from equals.
+    /// The nodes to begin with, in the order in which the best is chosen from equals.
     pub nodes: Vec<ExecutionNodeConfig>,
     /// What is passed on.
     pub methods: MethodPolicy,
@@ -107,19 +82,3 @@ const PROMOTE_AFTER: u32 = 3;
 
 /// After this long without an answer to a read, the next node is asked, too.
 const HEDGE_AFTER: Duration = Duration::from_millis(750);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses_of_websockets() {
-        let url: WebSocketUrl = "ws://node:8546/x?y=1".parse().unwrap();
-        assert_eq!((url.host.as_str(), url.port, url.path.as_str()), ("node", 8546, "/x?y=1"));
-        let url: WebSocketUrl = "ws://[::1]:8546".parse().unwrap();
-        assert_eq!((url.host.as_str(), url.authority.as_str(), url.path.as_str()), ("::1", "[::1]:8546", "/"));
-        for text in ["wss://node", "http://node", "node:8546", "ws://u:p@node", "ws://"] {
-            assert_eq!(text.parse::<WebSocketUrl>(), Err(BadWebSocketUrl), "{text}");
-        }
-    }
-}

@@ -1,158 +1,173 @@
-//! The nodes, what is known of them, and who is asked next.
+//! The nodes, what is held of them, and who is asked next.
+//!
+//! What it guarantees: a choice is made from one snapshot; each change of the snapshot that moves reads or leaves
+//! them with nobody is recorded with its reason; nothing new is sent to a node that is drained or was removed.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use hyper::Method;
-use hyper::body::Bytes;
-use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
-use hyper::http::uri::PathAndQuery;
-use serde::Serialize;
-use tokio::sync::watch;
-use tokio::time::{Instant, MissedTickBehavior};
+use holdfast_domain::Clock;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 
-use super::filters::{Filters, NodeIndex};
-use super::health::{BlockNumber, Health, Observation, SyncState, highest_head, judge, majority_chain};
+use super::filters::Filters;
+use super::health::{BlockNumber, Health};
 use super::jsonrpc::{Call, Reply};
 use super::metrics::ExecutionMetrics;
-use super::{ChainId, ExecutionConfig, MAX_ANSWER_BYTES, PROBE_INTERVAL, PROBE_TIMEOUT, PROMOTE_AFTER, WebSocketUrl};
+use super::node::Node;
+use super::{ChainId, ExecutionConfig, PROMOTE_AFTER};
 use crate::balance::{Policy, SmoothWeights, dynamic_weight};
 use crate::class::EndpointClass;
-use crate::error::UpstreamConfigError;
-use crate::tasks::{Stopping, Tasks};
-use crate::upstream::{Upstream, UpstreamId, UpstreamRequest};
-
-/// One node.
-pub(crate) struct Node {
-    pub(crate) upstream: Arc<Upstream>,
-    pub(crate) websocket: Option<WebSocketUrl>,
-}
-
-impl Node {
-    pub(crate) fn name(&self) -> &str {
-        self.upstream.name().as_str()
-    }
-}
+use crate::decision::{Decision, DecisionKind, DecisionLog, DecisionSink};
+use crate::error::PoolError;
+use crate::tasks::Tasks;
+use crate::upstream::UpstreamId;
 
 /// What is held of a node: it falls at once, and rises after several good probes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Standing {
-    pub(crate) health: Health,
-    pub(crate) head: Option<BlockNumber>,
+pub(super) struct Standing {
+    pub(super) health: Health,
+    pub(super) head: Option<BlockNumber>,
+    /// Whether it has been probed at all.
+    pub(super) known: bool,
     better: u32,
 }
 
 impl Standing {
-    const UNKNOWN: Self = Self { health: Health::Down, head: None, better: 0 };
+    pub(super) const UNKNOWN: Self = Self { health: Health::Down, head: None, known: false, better: 0 };
 
-    /// The standing after a probe that was judged `now`. The first round counts at once.
-    fn after(self, now: Health, head: Option<BlockNumber>, first: bool) -> Self {
-        if first || now >= self.health {
-            return Self { health: now, head, better: 0 };
-        }
+    /// The standing after a probe that was judged `now`. The first one counts at once.
+    pub(super) fn after(self, now: Health, head: Option<BlockNumber>) -> Self {
         let better = self.better.saturating_add(1);
-        if better >= PROMOTE_AFTER {
-            return Self { health: now, head, better: 0 };
+        if !self.known || now >= self.health || better >= PROMOTE_AFTER {
+            return Self { health: now, head, known: true, better: 0 };
         }
-        Self { health: self.health, head, better }
+        Self { health: self.health, head, known: true, better }
     }
 }
 
-/// What is held of all nodes, in the order of the pool's list.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The operator's word on a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Admission {
+    /// It is used.
+    Serving,
+    /// It is asked nothing new.
+    Drained,
+}
+
+/// A node and what is held of it.
+#[derive(Clone)]
+pub(super) struct Member {
+    pub(super) node: Arc<Node>,
+    pub(super) standing: Standing,
+    pub(super) admission: Admission,
+}
+
+impl Member {
+    fn may_read(&self) -> bool {
+        self.admission == Admission::Serving && self.standing.health.may_read()
+    }
+}
+
+/// Everything a choice is made from.
+#[derive(Clone, Default)]
 pub(crate) struct View {
-    pub(crate) standings: Vec<Standing>,
-    pub(crate) chain: Option<ChainId>,
-    pub(crate) rounds: u64,
+    /// In the order in which the best is chosen from equals.
+    pub(super) members: Vec<Member>,
+    pub(super) preferred: Option<UpstreamId>,
+    pub(super) chain: Option<ChainId>,
+    pub(super) rounds: u64,
+    /// Nodes ever taken in: the next one's id.
+    pub(super) added: u32,
+}
+
+impl View {
+    pub(super) fn member(&self, id: UpstreamId) -> Option<&Member> {
+        self.members.iter().find(|member| member.node.id() == id)
+    }
+
+    /// Those who may be read from, best first, and how many of the first are equals.
+    fn readers(&self) -> (Vec<&Member>, usize) {
+        let rank = |member: &Member| {
+            let usual = self.preferred != Some(member.node.id());
+            (member.standing.health, usual, member.node.upstream().config().tier)
+        };
+        let mut readers: Vec<&Member> = self.members.iter().filter(|member| member.may_read()).collect();
+        // Stable, so equals keep the order of the list.
+        readers.sort_by_key(|member| rank(member));
+        let best = readers.first().map(|first| rank(first));
+        let equals = readers.iter().take_while(|member| Some(rank(member)) == best).count();
+        (readers, equals)
+    }
+
+    /// Who answers reads when turns are not taken.
+    fn first(&self) -> Option<Arc<Node>> {
+        self.readers().0.first().map(|member| Arc::clone(&member.node))
+    }
+}
+
+/// What the pool is given by its surroundings.
+#[derive(Clone)]
+pub struct ExecutionEnvironment {
+    /// Time of day.
+    pub clock: Arc<dyn Clock>,
+    /// Where decisions are written down.
+    pub sink: Arc<dyn DecisionSink>,
+    /// Numbers.
+    pub metrics: ExecutionMetrics,
+    /// Background tasks; whoever made the group stops it.
+    pub tasks: Tasks,
 }
 
 /// Execution clients behind one address.
 pub struct ExecutionPool {
-    pub(crate) config: ExecutionConfig,
-    pub(crate) nodes: Vec<Node>,
-    pub(crate) view: watch::Sender<Arc<View>>,
-    pub(crate) filters: Mutex<Filters>,
-    pub(crate) metrics: ExecutionMetrics,
-    pub(crate) tasks: Tasks,
+    pub(super) config: ExecutionConfig,
+    pub(super) view: watch::Sender<Arc<View>>,
+    pub(super) metrics: ExecutionMetrics,
+    pub(super) tasks: Tasks,
+    pub(super) decisions: DecisionLog,
+    /// A node was added: it should be asked how it is now.
+    pub(super) look_at_nodes: Notify,
+    /// A node was added: its WebSocket API should be tried now.
+    pub(super) look_at_links: Notify,
+    /// Held from reading the snapshot to replacing it.
+    changing: Mutex<()>,
+    filters: Mutex<Filters>,
     turns: Mutex<SmoothWeights>,
-}
-
-/// State of the pool, for `status`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct ExecutionStatus {
-    /// Chain id of the pool; absent until a node has answered.
-    pub chain_id: Option<u64>,
-    /// Each node.
-    pub nodes: Vec<NodeStatus>,
-}
-
-/// State of one node.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct NodeStatus {
-    /// Its name.
-    pub name: String,
-    /// A word from [`Health::as_str`].
-    pub health: &'static str,
-    /// Its highest block.
-    pub head_block: Option<u64>,
-    /// Average time of its answers in milliseconds.
-    pub latency_ms: Option<u64>,
+    clock: Arc<dyn Clock>,
 }
 
 impl ExecutionPool {
     /// Makes the pool and starts asking its nodes how they are.
     ///
     /// # Errors
-    /// [`UpstreamConfigError`] if a node cannot be used as configured.
-    pub fn start(
-        config: ExecutionConfig,
-        metrics: ExecutionMetrics,
-        tasks: &Tasks,
-    ) -> Result<Arc<Self>, UpstreamConfigError> {
-        let mut nodes = Vec::with_capacity(config.nodes.len());
-        for node in &config.nodes {
-            let upstream = Upstream::standalone(node.upstream.clone())?;
-            nodes.push(Node { upstream, websocket: node.websocket.clone() });
-        }
-        let standings = vec![Standing::UNKNOWN; nodes.len()];
+    /// [`PoolError::Upstream`] if a node cannot be used as configured.
+    pub fn start(mut config: ExecutionConfig, environment: ExecutionEnvironment) -> Result<Arc<Self>, PoolError> {
+        let ExecutionEnvironment { clock, sink, metrics, tasks } = environment;
+        let nodes = std::mem::take(&mut config.nodes);
         let pool = Arc::new(Self {
-            turns: Mutex::default(),
             config,
-            nodes,
-            view: watch::Sender::new(Arc::new(View { standings, chain: None, rounds: 0 })),
-            filters: Mutex::default(),
+            view: watch::Sender::default(),
             metrics,
-            tasks: tasks.clone(),
+            tasks,
+            decisions: DecisionLog::new(sink),
+            look_at_nodes: Notify::new(),
+            look_at_links: Notify::new(),
+            changing: Mutex::default(),
+            filters: Mutex::default(),
+            turns: Mutex::default(),
+            clock,
         });
-        tasks.spawn(Arc::clone(&pool).watch_nodes(tasks.stopping()));
+        for node in nodes {
+            pool.insert(node)?;
+        }
+        pool.tasks.spawn(Arc::clone(&pool).watch_nodes(pool.tasks.stopping()));
+        pool.tasks.spawn(Arc::clone(&pool).watch_links(pool.tasks.stopping()));
         Ok(pool)
-    }
-
-    /// State as of the last round of probes.
-    pub fn status(&self) -> ExecutionStatus {
-        let view = self.view();
-        let nodes = self.nodes.iter().zip(&view.standings).map(|(node, standing)| NodeStatus {
-            name: node.name().to_owned(),
-            health: standing.health.as_str(),
-            head_block: standing.head.map(|head| head.0),
-            latency_ms: node
-                .upstream
-                .mean(EndpointClass::Read)
-                .map(|mean| u64::try_from(mean.as_millis()).unwrap_or(u64::MAX)),
-        });
-        ExecutionStatus { chain_id: view.chain.map(|chain| chain.0), nodes: nodes.collect() }
     }
 
     /// Whether reads can be answered now.
     pub fn is_ready(&self) -> bool {
-        self.view().standings.iter().any(|standing| standing.health.may_read())
-    }
-
-    pub(crate) fn view(&self) -> Arc<View> {
-        Arc::clone(&self.view.borrow())
-    }
-
-    pub(crate) fn filters(&self) -> std::sync::MutexGuard<'_, Filters> {
-        self.filters.lock().unwrap_or_else(PoisonError::into_inner)
+        self.view().first().is_some()
     }
 
     /// Completes when the nodes have been asked once.
@@ -162,23 +177,61 @@ impl ExecutionPool {
         let _ = changes.wait_for(|view| view.rounds > 0).await;
     }
 
+    pub(super) fn view(&self) -> Arc<View> {
+        Arc::clone(&self.view.borrow())
+    }
+
+    pub(super) fn filters(&self) -> std::sync::MutexGuard<'_, Filters> {
+        self.filters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Logs, counts and keeps a decision.
+    pub(super) fn decide(&self, decision: Decision) {
+        self.metrics.decided(decision.kind);
+        self.decisions.record(self.clock.now(), decision);
+    }
+
+    /// Changes the snapshot, and records where reads go from then on.
+    pub(super) fn update<R>(&self, change: impl FnOnce(&mut View) -> R) -> R {
+        let changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = self.view();
+        let mut after = View::clone(&before);
+        let result = change(&mut after);
+        let after = Arc::new(after);
+        self.view.send_replace(Arc::clone(&after));
+        drop(changing);
+        if let Some(decision) = self.moved(&before, &after) {
+            self.decide(decision);
+        }
+        result
+    }
+
+    fn moved(&self, before: &View, after: &View) -> Option<Decision> {
+        match (before.first(), after.first()) {
+            (Some(_), None) => {
+                Some(Decision::general(DecisionKind::NobodyLeft, "no execution client can answer reads"))
+            }
+            // With turns there is no single node that reads go to.
+            (Some(old), Some(new)) if old.id() != new.id() && self.config.balance == Policy::BestFirst => {
+                let why = match after.member(old.id()) {
+                    None => "which was removed",
+                    Some(member) if member.admission == Admission::Drained => "which is drained",
+                    Some(member) if member.standing.health != Health::Healthy => member.standing.health.as_str(),
+                    Some(_) => "which comes after it",
+                };
+                let reason = format!("reads went to {}, {why}", old.name());
+                Some(Decision::about(DecisionKind::Switched, new.name(), reason).for_class(EndpointClass::Read))
+            }
+            _ => None,
+        }
+    }
+
     /// The nodes for a read: the balancer's choice of the best first, the others by their health.
-    pub(crate) fn readers(&self) -> Vec<NodeIndex> {
+    pub(super) fn readers(&self) -> Vec<Arc<Node>> {
         let view = self.view();
-        let mut readers: Vec<(Health, u8, usize)> = view
-            .standings
-            .iter()
-            .zip(&self.nodes)
-            .enumerate()
-            .filter(|(_, (standing, _))| standing.health.may_read())
-            .map(|(index, (standing, node))| (standing.health, node.upstream.config().tier.0, index))
-            .collect();
-        readers.sort_unstable();
-        let best = readers.first().map(|(health, tier, _)| (*health, *tier));
-        let equals = readers.iter().take_while(|(health, tier, _)| Some((*health, *tier)) == best).count();
-        let mut order: Vec<NodeIndex> = readers.iter().map(|(_, _, index)| NodeIndex(*index)).collect();
-        let equals = order.get(..equals).unwrap_or_default();
-        if let Some(chosen) = self.turn_of(equals)
+        let (readers, equals) = view.readers();
+        let mut order: Vec<Arc<Node>> = readers.into_iter().map(|member| Arc::clone(&member.node)).collect();
+        if let Some(chosen) = order.get(..equals).and_then(|equals| self.turn_of(equals))
             && let Some(head) = order.get_mut(..=chosen)
         {
             head.rotate_right(1);
@@ -187,175 +240,69 @@ impl ExecutionPool {
     }
 
     /// The position of the node whose turn it is.
-    fn turn_of(&self, equals: &[NodeIndex]) -> Option<usize> {
-        let weight = |index: &NodeIndex| {
-            let Some(node) = self.node(*index) else { return 1 };
-            match self.config.balance {
-                Policy::BestFirst | Policy::RoundRobin => 1,
-                Policy::Weighted => u64::from(node.upstream.config().weight.0.get()),
-                Policy::Dynamic => dynamic_weight(node.upstream.mean(EndpointClass::Read)),
-            }
+    fn turn_of(&self, equals: &[Arc<Node>]) -> Option<usize> {
+        let weight = |node: &Arc<Node>| match self.config.balance {
+            Policy::BestFirst | Policy::RoundRobin => 1,
+            Policy::Weighted => u64::from(node.upstream().config().weight.0.get()),
+            Policy::Dynamic => dynamic_weight(node.upstream().mean(EndpointClass::Read)),
         };
         if self.config.balance == Policy::BestFirst {
             return (!equals.is_empty()).then_some(0);
         }
-        let id = |index: &NodeIndex| UpstreamId(u16::try_from(index.0).unwrap_or(u16::MAX));
-        let weights: Vec<(UpstreamId, u64)> = equals.iter().map(|index| (id(index), weight(index))).collect();
+        let weights: Vec<(UpstreamId, u64)> = equals.iter().map(|node| (node.id(), weight(node))).collect();
         let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
         let chosen = turns.next(weights.iter().copied())?;
-        equals.iter().position(|index| id(index) == chosen)
+        equals.iter().position(|node| node.id() == chosen)
+    }
+
+    /// Whether a node's subscriptions may stay with it: it is good, or it is there and nobody can take them over.
+    pub(super) fn keeps_link(&self, id: UpstreamId) -> bool {
+        let view = self.view();
+        let takes_over = |other: &Member| {
+            let works = other.node.link().is_some_and(|link| link.last_error().is_none());
+            works && other.may_read() && other.node.id() != id
+        };
+        view.member(id).is_some_and(|member| member.may_read() || !view.members.iter().any(takes_over))
     }
 
     /// The nodes a transaction goes to, best first.
-    pub(crate) fn submitters(&self) -> Vec<NodeIndex> {
+    pub(super) fn submitters(&self) -> Vec<Arc<Node>> {
         let view = self.view();
-        let mut nodes: Vec<(Health, usize)> = view
-            .standings
-            .iter()
-            .enumerate()
-            .filter(|(_, standing)| standing.health.may_submit())
-            .map(|(index, standing)| (standing.health, index))
-            .collect();
-        nodes.sort_unstable();
-        nodes.into_iter().map(|(_, index)| NodeIndex(index)).collect()
+        let able = |member: &&Member| member.admission == Admission::Serving && member.standing.health.may_submit();
+        let mut members: Vec<&Member> = view.members.iter().filter(able).collect();
+        members.sort_by_key(|member| member.standing.health);
+        members.into_iter().map(|member| Arc::clone(&member.node)).collect()
     }
 
-    pub(crate) fn node(&self, index: NodeIndex) -> Option<&Node> {
-        self.nodes.get(index.0)
+    /// A node that may be asked something new, whatever its health; `None` if it is drained or gone.
+    pub(super) fn admitted(&self, id: UpstreamId) -> Option<Arc<Node>> {
+        let view = self.view();
+        let member = view.member(id).filter(|member| member.admission == Admission::Serving)?;
+        Some(Arc::clone(&member.node))
     }
 
     /// Sends calls to a node as one request; `None` unless it answers each of them.
-    pub(crate) async fn ask(&self, index: NodeIndex, calls: &[Call]) -> Option<Vec<Reply>> {
-        let node = self.node(index)?;
-        self.metrics.asked(node.name());
-        let deadline = Instant::now() + self.config.timeout;
-        let replies = exchange(node, calls, deadline).await;
-        if replies.is_none() {
-            self.metrics.failed(node.name());
-        }
-        replies
+    pub(super) async fn ask(&self, node: &Node, calls: &[Call]) -> Option<Vec<Reply>> {
+        node.ask(calls, Instant::now() + self.config.timeout).await
     }
-
-    async fn watch_nodes(self: Arc<Self>, mut stopping: Stopping) {
-        let mut ticks = tokio::time::interval(PROBE_INTERVAL);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                () = stopping.begun() => return,
-                _ = ticks.tick() => {}
-            }
-            tokio::select! {
-                () = stopping.begun() => return,
-                () = self.round() => {}
-            }
-        }
-    }
-
-    /// Asks every node how it is, and judges all of them together.
-    async fn round(&self) {
-        let observed = futures_util::future::join_all(self.nodes.iter().map(observe)).await;
-        let before = self.view();
-        let chains: Vec<ChainId> = observed.iter().flatten().map(|node| node.chain).collect();
-        // The first majority is the pool's chain for good: a pool that changes chains under its clients is worse
-        // than one that is down.
-        let chain = before.chain.or_else(|| majority_chain(&chains));
-        let highest = highest_head(observed.iter().flatten(), chain);
-        let first = before.rounds == 0;
-        let standings: Vec<Standing> = before
-            .standings
-            .iter()
-            .zip(&observed)
-            .map(|(old, observed)| {
-                let health = judge(observed.as_ref(), chain, highest, self.config.max_lag);
-                old.after(health, observed.map(|node| node.head), first)
-            })
-            .collect();
-        for ((node, old), new) in self.nodes.iter().zip(&before.standings).zip(&standings) {
-            self.metrics.standing(node.name(), new.health, new.head.map(|head| head.0));
-            if first || old.health != new.health {
-                let (name, health) = (node.name(), new.health.as_str());
-                tracing::info!(upstream = name, health, was = old.health.as_str(), "execution client changed");
-            }
-        }
-        self.view.send_replace(Arc::new(View { standings, chain, rounds: before.rounds.saturating_add(1) }));
-    }
-}
-
-/// Sends calls to a node as one request.
-async fn exchange(node: &Node, calls: &[Call], deadline: Instant) -> Option<Vec<Reply>> {
-    let texts: Vec<String> = calls.iter().enumerate().map(|(id, call)| call.to_node(id)).collect();
-    let body = match texts.as_slice() {
-        [single] => single.clone(),
-        several => format!("[{}]", several.join(",")),
-    };
-    let mut headers = HeaderMap::new();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-    let request = UpstreamRequest {
-        method: Method::POST,
-        path_and_query: PathAndQuery::from_static("/"),
-        headers,
-        body: Bytes::from(body),
-        class: EndpointClass::Read,
-    };
-    let answer = node.upstream.call(request, deadline).await.ok()?;
-    if !answer.status.is_success() {
-        return None;
-    }
-    let answer = answer.collect(MAX_ANSWER_BYTES, deadline).await.ok()?;
-    Reply::read(&answer.body, calls.len())
-}
-
-/// One probe.
-async fn observe(node: &Node) -> Option<Observation> {
-    let calls = ["eth_chainId", "eth_syncing", "eth_blockNumber", "net_peerCount"].map(Call::own);
-    let replies = exchange(node, &calls, Instant::now() + PROBE_TIMEOUT).await?;
-    let [chain, syncing, head, peers] = replies.as_slice() else { return None };
-    let text = |reply: &Reply| match reply {
-        Reply::Result(raw) => Some(raw.get().to_owned()),
-        Reply::Error { .. } => None,
-    };
-    let sync = match text(syncing)?.as_str() {
-        "false" => SyncState::Done,
-        _ => SyncState::InProgress,
-    };
-    Some(Observation {
-        chain: ChainId(quantity(&text(chain)?)?),
-        sync,
-        head: BlockNumber(quantity(&text(head)?)?),
-        peers: text(peers).and_then(|text| quantity(&text)),
-    })
-}
-
-/// A JSON-RPC quantity: `"0x…"`.
-fn quantity(json: &str) -> Option<u64> {
-    u64::from_str_radix(json.strip_prefix("\"0x")?.strip_suffix('"')?, 16).ok()
 }
 
 #[cfg(test)]
 mod tests {
-    //! Proves: falling is immediate, rising takes several good probes, and quantities are read strictly.
+    //! Proves: falling is immediate, rising takes several good probes, the first probe counts at once.
     use super::*;
 
     #[test]
     fn a_node_falls_at_once_and_rises_slowly() {
-        let good = Standing::UNKNOWN.after(Health::Healthy, None, true);
+        let good = Standing::UNKNOWN.after(Health::Healthy, None);
         assert_eq!(good.health, Health::Healthy);
-        let mut standing = good.after(Health::Syncing, None, false);
+        let mut standing = good.after(Health::Syncing, None);
         assert_eq!(standing.health, Health::Syncing);
         for _ in 1..PROMOTE_AFTER {
-            standing = standing.after(Health::Healthy, None, false);
+            standing = standing.after(Health::Healthy, None);
             assert_eq!(standing.health, Health::Syncing);
         }
-        assert_eq!(standing.after(Health::Down, None, false).health, Health::Down);
-        assert_eq!(standing.after(Health::Healthy, None, false).health, Health::Healthy);
-    }
-
-    #[test]
-    fn quantities() {
-        assert_eq!(quantity("\"0x1f\""), Some(31));
-        for bad in ["31", "\"31\"", "\"0x\"", "null", "\"0x1g\"", "\"0x10000000000000000\""] {
-            assert_eq!(quantity(bad), None, "{bad}");
-        }
+        assert_eq!(standing.after(Health::Down, None).health, Health::Down);
+        assert_eq!(standing.after(Health::Healthy, None).health, Health::Healthy);
     }
 }

@@ -12,21 +12,17 @@ use std::time::Duration;
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use tokio::net::TcpStream;
 use tokio::sync::mpsc;
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
 use super::dispatch::text;
-use super::filters::{NodeIndex, fresh_id};
+use super::filters::fresh_id;
 use super::jsonrpc::{Fault, Reply};
+use super::link::{CONNECT, NodeSocket};
 use super::method::MethodKind;
-use super::pool::{ExecutionPool, Node};
-use super::{MAX_ANSWER_BYTES, websocket};
+use super::node::Node;
+use super::pool::ExecutionPool;
 
-/// Longest time to connect to a node.
-const CONNECT: Duration = Duration::from_secs(2);
 /// Wait before the nodes are tried again after none would do.
 const RETRY: Duration = Duration::from_secs(1);
 /// Subscriptions of one connection.
@@ -70,8 +66,8 @@ impl ClientCall {
 
 /// A connection to a node.
 struct Link {
-    node: NodeIndex,
-    socket: WebSocketStream<TcpStream>,
+    node: Arc<Node>,
+    socket: NodeSocket,
     next_id: u64,
     /// Calls on their way, by id, with the subscription they are for.
     pending: HashMap<u64, String>,
@@ -168,10 +164,9 @@ impl Worker {
 
     /// Connects to the best node that can be connected to, and subscribes to everything wanted.
     async fn connect(&self) -> Option<Link> {
-        for index in self.pool.readers() {
-            let Some(node) = self.pool.node(index) else { continue };
-            let Ok(Some(socket)) = tokio::time::timeout(CONNECT, open(node)).await else { continue };
-            let mut link = Link { node: index, socket, next_id: 0, pending: HashMap::new(), names: HashMap::new() };
+        for node in self.pool.readers() {
+            let Some(socket) = node.open().await else { continue };
+            let mut link = Link { node, socket, next_id: 0, pending: HashMap::new(), names: HashMap::new() };
             let mut whole = true;
             for wanted in &self.wanted {
                 whole = whole && link.subscribe(wanted).await.is_some();
@@ -202,12 +197,10 @@ impl Worker {
         }
     }
 
-    /// Leaves a node that may not be read from any more, if another one is there.
+    /// Leaves a node that was removed, or that may not be read from any more if another one is there.
     fn leave_a_bad_node(&mut self) {
         let Some(link) = &self.link else { return };
-        let readers = self.pool.readers();
-        let other = |index: &NodeIndex| self.pool.node(*index).is_some_and(|node| node.websocket.is_some());
-        if !readers.contains(&link.node) && readers.iter().any(other) {
+        if !self.pool.keeps_link(link.node.id()) {
             self.lose_link();
         }
     }
@@ -223,6 +216,13 @@ impl Worker {
                     let fault = Fault::unavailable("no random numbers; try again");
                     return self.answer(id.as_deref(), MethodKind::Subscribe, Err(fault));
                 };
+                // The news may not have come here yet.
+                self.leave_a_bad_node();
+                if self.link.as_ref().is_some_and(|link| self.pool.admitted(link.node.id()).is_none()) {
+                    // What runs there runs on until another node can take over; nothing is added.
+                    let fault = Fault::unavailable("the execution client with a WebSocket API is drained");
+                    return self.answer(id.as_deref(), MethodKind::Subscribe, Err(fault));
+                }
                 let wanted = Wanted { own, params, call: ClientCall::Open(id) };
                 let sent = match &mut self.link {
                     Some(link) => link.subscribe(&wanted).await,
@@ -330,25 +330,5 @@ impl Link {
         let Some(name) = name else { return Some(()) };
         self.names.remove(&name);
         self.call("eth_unsubscribe", &format!("[{name}]")).await.map(|_| ())
-    }
-}
-
-/// Opens a WebSocket connection to a node that offers it.
-async fn open(node: &Node) -> Option<WebSocketStream<TcpStream>> {
-    let url = node.websocket.as_ref()?;
-    let mut request = format!("ws://{}{}", url.authority, url.path).into_client_request().ok()?;
-    for (name, value) in node.upstream.config().fixed_headers().ok()? {
-        request.headers_mut().insert(name, value);
-    }
-    let stream = TcpStream::connect((url.host.as_str(), url.port)).await.ok()?;
-    // A notification is one small packet, wanted now; without it they come a little later.
-    let _ = stream.set_nodelay(true);
-    let config = websocket::config(MAX_ANSWER_BYTES);
-    match tokio_tungstenite::client_async_with_config(request, stream, Some(config)).await {
-        Ok((socket, _)) => Some(socket),
-        Err(error) => {
-            tracing::debug!(upstream = node.name(), %error, "no WebSocket connection");
-            None
-        }
     }
 }

@@ -111,6 +111,16 @@ impl Performance {
         window.recent_micros.push_back(u32::try_from(elapsed.as_micros()).unwrap_or(u32::MAX));
     }
 
+    /// A call of `class` was given up after `elapsed`, because another node had answered: it would have taken at
+    /// least so long. This speaks neither for nor against the node, but a node that always loses is not a fast one.
+    pub fn outpaced(&mut self, class: EndpointClass, elapsed: Duration) {
+        let Some(window) = self.classes.get_mut(class.index()) else { return };
+        let known = window.average_seconds.or(self.overall_seconds).unwrap_or_default();
+        if elapsed.as_secs_f64() > known {
+            blend(&mut window.average_seconds, elapsed.as_secs_f64());
+        }
+    }
+
     /// A call of `class` in `slot` failed or missed its deadline.
     pub fn missed(&mut self, class: EndpointClass, slot: Slot) {
         if let Some(window) = self.classes.get_mut(class.index()) {
@@ -156,6 +166,18 @@ mod tests {
     use super::*;
 
     const CLASS: EndpointClass = EndpointClass::AttestationData;
+
+    #[test]
+    fn a_node_that_always_loses_is_known_to_be_slow_and_not_to_be_late() {
+        let mut performance = Performance::default();
+        performance.answered(EndpointClass::NodeInfo, Slot(1), Duration::from_millis(1));
+        performance.outpaced(CLASS, Duration::from_millis(300));
+        assert_eq!(performance.mean(CLASS), Some(Duration::from_millis(300)));
+        performance.outpaced(CLASS, Duration::from_millis(2));
+        assert_eq!(performance.mean(CLASS), Some(Duration::from_millis(300)), "losing quickly tells nothing");
+        assert_eq!((performance.late(CLASS, Slot(1)).calls, performance.p90(CLASS)), (0, None));
+        assert_eq!(performance.mean(EndpointClass::NodeInfo), Some(Duration::from_millis(1)));
+    }
 
     #[test]
     fn more_than_a_fifth_late_is_late_and_it_passes() {

@@ -10,7 +10,7 @@ use super::state::{Member, SyncReport};
 use super::{Change, ChangeKind, Pool};
 use crate::ask::{Checkpoints, Header};
 use crate::decision::{Decision, DecisionKind};
-use crate::error::BeaconError;
+use crate::error::{BeaconError, chain};
 use crate::health::PeerTier;
 use crate::signal::Signal;
 use crate::upstream::{Upstream, UpstreamId};
@@ -186,16 +186,4 @@ impl Pool {
         };
         state.members.iter().map(|(id, member)| (*id, note(member))).collect()
     }
-}
-
-/// An error with its causes, in one line. None of them carries an address or credentials.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

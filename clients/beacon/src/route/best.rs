@@ -17,7 +17,7 @@ use super::request::{ClientAnswer, ClientRequest};
 use super::table::Endpoint;
 use super::weigh::{Weight, aggregate, contribution};
 use crate::BlockRoot;
-use crate::upstream::CollectedAnswer;
+use crate::upstream::{CollectedAnswer, Role};
 
 /// An aggregate with the bits of a whole slot's committees is under 20 kB.
 const MAX_BYTES: usize = 256 * 1024;
@@ -42,6 +42,13 @@ impl Wanted {
         Ok(Self::Contribution { slot, subcommittee, root })
     }
 
+    const fn role(self) -> Role {
+        match self {
+            Self::Aggregate { .. } => Role::Attestation,
+            Self::Contribution { .. } => Role::Sync,
+        }
+    }
+
     fn weigh(self, answer: &CollectedAnswer) -> Option<Weight> {
         match self {
             Self::Aggregate { slot } => aggregate(form_of(answer), &answer.body, slot),
@@ -58,6 +65,8 @@ impl Switcher {
         };
         let class = endpoint.class();
         let mut nodes = self.pool.view().everyone(class);
+        // Both are of one class, as health goes, but not of one role.
+        nodes.retain(|node| node.upstream.config().roles.contains(wanted.role()));
         if let Wanted::Contribution { root, .. } = wanted {
             // A node that lacks the block has nothing to say; if nobody is known to hold it, all are asked.
             let holders: Vec<_> =

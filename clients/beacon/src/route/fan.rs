@@ -8,6 +8,8 @@ use std::sync::Arc;
 use futures_util::stream::FuturesUnordered;
 use hyper::StatusCode;
 use hyper::header::{self, HeaderValue};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::Switcher;
 use super::attestation::Form;
@@ -15,7 +17,7 @@ use super::capability::Direction;
 use super::judge::{Bad, Good, Reading, ask};
 use super::request::ClientRequest;
 use super::table::Endpoint;
-use crate::upstream::CollectedAnswer;
+use crate::upstream::{CollectedAnswer, UpstreamRequest};
 use crate::{Deadline, NodeView};
 
 /// What a node said, with the node.
@@ -59,7 +61,7 @@ impl Switcher {
         if json_only {
             upstream.headers.insert(header::ACCEPT, json.clone());
         }
-        let first = whole(ask(node, upstream.clone(), Reading::Whole(limit), deadline).await);
+        let first = whole(self.ask_to_the_end(node, upstream.clone(), limit, deadline).await);
         match first {
             Err(Bad::Unsupported(answer))
                 if wants_ssz
@@ -68,11 +70,41 @@ impl Switcher {
             {
                 self.capabilities.refused(node, endpoint, Form::Ssz, Direction::Answer);
                 upstream.headers.insert(header::ACCEPT, json);
-                whole(ask(node, upstream, Reading::Whole(limit), deadline).await)
+                whole(self.ask_to_the_end(node, upstream, limit, deadline).await)
             }
             first => first,
         }
     }
+
+    /// Asks in a task of its own. Whoever has enough answers goes on without the rest, but the node is heard until its
+    /// answer is due: one that is fast at probes and late at duties would otherwise never be found out.
+    async fn ask_to_the_end(
+        &self,
+        node: &Arc<NodeView>,
+        request: UpstreamRequest,
+        limit: usize,
+        deadline: Deadline,
+    ) -> Result<Good, Bad> {
+        let (mut tell, told) = oneshot::channel();
+        let node = Arc::clone(node);
+        self.pool.tasks().spawn(async move {
+            let heard = tokio::select! {
+                // First, so that a node is called late before it is given up on.
+                biased;
+                answer = ask(&node, request, Reading::Whole(limit), deadline) => answer,
+                () = unwanted(&mut tell, deadline.due) => return,
+            };
+            // Nobody may be waiting for it any more.
+            let _ = tell.send(heard);
+        });
+        told.await.unwrap_or_else(|_| Err(Bad::Broken("the switcher stops".to_owned())))
+    }
+}
+
+/// Completes when nobody waits for an answer any more, and not before it is due.
+async fn unwanted<T>(tell: &mut oneshot::Sender<T>, due: Instant) {
+    tell.closed().await;
+    tokio::time::sleep_until(due).await;
 }
 
 fn whole(outcome: Result<Good, Bad>) -> Result<CollectedAnswer, Bad> {

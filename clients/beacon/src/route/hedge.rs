@@ -77,6 +77,8 @@ pub(super) async fn hedged(
     let mut asked = FuturesUnordered::new();
     let mut bad: Vec<(String, Bad)> = Vec::new();
     let mut next_at = Instant::now();
+    // Who has not answered yet, and since when.
+    let mut running: Vec<(&Arc<NodeView>, Instant)> = Vec::new();
     loop {
         let next_is_willing = waiting
             .as_slice()
@@ -88,6 +90,7 @@ pub(super) async fn hedged(
             && let Some(node) = waiting.next()
         {
             next_at = Instant::now() + rule.delay(node, request);
+            running.push((node, Instant::now()));
             let request = request.clone();
             asked.push(async move { (node, ask(node, request, reading, deadline).await) });
             continue;
@@ -96,8 +99,14 @@ pub(super) async fn hedged(
             biased;
             Some((node, outcome)) = asked.next(), if !asked.is_empty() => {
                 let node: &Arc<NodeView> = node;
+                running.retain(|(other, _)| other.id() != node.id());
                 match outcome {
-                    Ok(good) => return Ok((node.id(), good)),
+                    Ok(good) => {
+                        for (loser, since) in running {
+                            loser.upstream.outpaced(request.class, since.elapsed());
+                        }
+                        return Ok((node.id(), good));
+                    }
                     Err(reason) => bad.push((node.upstream.name().to_string(), reason)),
                 }
                 let refusals = bad.iter().filter(|(_, bad)| matches!(bad, Bad::Refused(_))).count();

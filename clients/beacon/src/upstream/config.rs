@@ -274,6 +274,14 @@ impl UpstreamConfig {
 
     /// The headers every request carries, parsed and marked sensitive.
     pub(crate) fn fixed_headers(&self) -> Result<Vec<(HeaderName, HeaderValue)>, UpstreamConfigError> {
+        self.fixed_headers_at(None)
+    }
+
+    /// As [`Self::fixed_headers`], for a second address of the node that may hold user and password of its own.
+    pub(crate) fn fixed_headers_at(
+        &self,
+        address: Option<&Auth>,
+    ) -> Result<Vec<(HeaderName, HeaderValue)>, UpstreamConfigError> {
         let sensitive = |text: &str| {
             let mut value = HeaderValue::from_str(text).ok()?;
             value.set_sensitive(true);
@@ -285,7 +293,7 @@ impl UpstreamConfig {
             let header: HeaderName = name.parse().map_err(|_| bad())?;
             headers.push((header, sensitive(value.expose()).ok_or_else(bad)?));
         }
-        if let Some(auth) = self.auth.as_ref().or(self.url.auth()) {
+        if let Some(auth) = self.auth.as_ref().or(address).or(self.url.auth()) {
             let text = match auth {
                 Auth::Basic { user, password } => {
                     use base64::Engine as _;
@@ -300,6 +308,13 @@ impl UpstreamConfig {
             headers.push((hyper::header::AUTHORIZATION, sensitive(&text).ok_or(UpstreamConfigError::Token)?));
         }
         Ok(headers)
+    }
+}
+
+impl UpstreamConfig {
+    /// TLS towards this node, for connections that are not HTTP.
+    pub(crate) fn tls_client(&self) -> Result<rustls::ClientConfig, UpstreamConfigError> {
+        super::tls::client_config(&self.tls)
     }
 }
 

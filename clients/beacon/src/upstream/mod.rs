@@ -2,7 +2,8 @@
 //!
 //! Why it exists: every call goes through [`Upstream::call`], so every call is bounded in time, carries
 //! the upstream's own credentials and nobody else's, and is counted for or against the node. What it
-//! guarantees: a call whose future is dropped (a lost race) is counted neither way.
+//! guarantees: a call whose future is dropped (a lost race) is counted neither way; whoever drops it may tell how
+//! long it had taken, which balancing by response time goes by.
 
 mod answer;
 mod config;
@@ -27,6 +28,7 @@ pub use config::{
     UpstreamUrl, Weight,
 };
 pub use url::Transport;
+pub(crate) use url::without_credentials;
 
 use crate::class::EndpointClass;
 use crate::deadline::Deadline;
@@ -138,6 +140,11 @@ impl Upstream {
     /// Average time of this class's recent answers, of all classes' if this one has none.
     pub fn mean(&self, class: EndpointClass) -> Option<Duration> {
         self.lock().performance.mean(class)
+    }
+
+    /// A call was given up after `elapsed`, because another node had answered.
+    pub(crate) fn outpaced(&self, class: EndpointClass, elapsed: Duration) {
+        self.lock().performance.outpaced(class, elapsed);
     }
 
     /// Whether duties' answers came too late too often.

@@ -60,12 +60,13 @@ impl UpstreamUrl {
         self.auth.as_ref()
     }
 
-    /// The whole address of a path; `None` if both together are not one.
+    /// The whole address of a path; `None` if both together are not one. The path `/` is the address itself:
+    /// JSON-RPC has no paths, and `/key/` is not what `/key` is.
     pub(crate) fn with_path(&self, path: &PathAndQuery) -> Option<Uri> {
-        let path = if self.prefix.is_empty() {
-            path.clone()
-        } else {
-            PathAndQuery::try_from(format!("{}{path}", self.prefix)).ok()?
+        let path = match (self.prefix.as_str(), path.as_str()) {
+            ("", _) => path.clone(),
+            (prefix, "/") => PathAndQuery::try_from(prefix).ok()?,
+            (prefix, path) => PathAndQuery::try_from(format!("{prefix}{path}")).ok()?,
         };
         let scheme = match self.transport {
             Transport::Plain => Scheme::HTTP,
@@ -88,23 +89,25 @@ impl FromStr for UpstreamUrl {
         if uri.query().is_some() {
             return Err(UpstreamConfigError::Address);
         }
-        let authority = uri.authority().ok_or(UpstreamConfigError::Address)?;
-        let (user, host) = match authority.as_str().rsplit_once('@') {
-            Some((user, host)) => (Some(user), host),
-            None => (None, authority.as_str()),
-        };
-        let authority: Authority = host.parse().map_err(|_| UpstreamConfigError::Address)?;
-        if authority.host().is_empty() || (host.contains(':') && !host.ends_with(']') && authority.port_u16().is_none())
-        {
-            return Err(UpstreamConfigError::Address);
-        }
-        Ok(Self {
-            transport,
-            authority,
-            prefix: uri.path().trim_end_matches('/').to_owned(),
-            auth: user.map(credentials).transpose()?,
-        })
+        let (authority, auth) = without_credentials(uri.authority().ok_or(UpstreamConfigError::Address)?)?;
+        Ok(Self { transport, authority, prefix: uri.path().trim_end_matches('/').to_owned(), auth })
     }
+}
+
+/// Splits `[user[:password]@]host[:port]`.
+///
+/// # Errors
+/// [`UpstreamConfigError::Address`] if either half is none.
+pub(crate) fn without_credentials(authority: &Authority) -> Result<(Authority, Option<Auth>), UpstreamConfigError> {
+    let (user, host) = match authority.as_str().rsplit_once('@') {
+        Some((user, host)) => (Some(user), host),
+        None => (None, authority.as_str()),
+    };
+    let authority: Authority = host.parse().map_err(|_| UpstreamConfigError::Address)?;
+    if authority.host().is_empty() || (host.contains(':') && !host.ends_with(']') && authority.port_u16().is_none()) {
+        return Err(UpstreamConfigError::Address);
+    }
+    Ok((authority, user.map(credentials).transpose()?))
 }
 
 fn credentials(text: &str) -> Result<Auth, UpstreamConfigError> {
@@ -157,9 +160,12 @@ mod tests {
         assert_eq!((user.as_str(), password.expose()), ("u", "p@/"));
         let uri = url.with_path(&PathAndQuery::from_static("/eth/v1/node/syncing?x=1")).unwrap();
         assert_eq!(uri.to_string(), "https://node.example/base/eth/v1/node/syncing?x=1");
+        let root = PathAndQuery::from_static("/");
+        assert_eq!(url.with_path(&root).unwrap().to_string(), "https://node.example/base");
         let url: UpstreamUrl = "http://[::1]:5052".parse().unwrap();
         assert_eq!((url.host(), url.port(), url.host_and_port()), ("::1", 5052, "[::1]:5052".to_owned()));
-        assert_eq!("http://node".parse::<UpstreamUrl>().unwrap().port(), 80);
+        let url: UpstreamUrl = "http://node".parse().unwrap();
+        assert_eq!((url.port(), url.with_path(&root).unwrap().to_string().as_str()), (80, "http://node/"));
     }
 
     #[test]

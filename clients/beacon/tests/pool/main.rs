@@ -6,6 +6,8 @@
 #![allow(clippy::disallowed_methods, reason = "tests read the clock and own their tasks")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of a test program fail the test")]
 
+#[path = "../certificates/mod.rs"]
+mod certificates;
 #[path = "../scripted/mod.rs"]
 mod scripted;
 

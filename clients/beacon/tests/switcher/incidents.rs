@@ -159,3 +159,49 @@ async fn nethermind_2024_a_node_on_another_branch_tells_no_heads() {
     stage.node("a").event("head", &event);
     assert_eq!(client.next().await.unwrap().1, event);
 }
+
+#[tokio::test]
+async fn prysm_2025_a_node_that_calls_itself_healthy_and_is_late_loses_its_duties() {
+    // Regenerating states, nodes were in sync by their own word and too late for their duties, for 42 epochs.
+    let stage = Setting::of(&ALIKE).stage().await;
+    let slot = stage.nodes[0].chain().slot();
+    teach_data(&stage, slot, &[]);
+    let duty_first = || stage.pool().view().ranked(EndpointClass::Duty)[0].upstream.name().to_string();
+    let late = duty_first();
+    stage.node(&late).answer(DATA, Answer::never());
+    for index in 0..6 {
+        // Each is a vote of its own; the others decide it, and nobody waits for the late one.
+        let path = format!("/eth/v1/validator/attestation_data?slot={slot}&committee_index={index}");
+        assert_eq!(stage.get(&path).await.status, 200);
+    }
+    eventually("it is known to be late", || {
+        stage.view(&late).observation.performance == holdfast_beacon::health::PerformanceTier::Late
+    })
+    .await;
+    eventually("another node has its duties", || duty_first() != late).await;
+    let told = stage.decided(DecisionKind::Demoted);
+    assert!(told.iter().any(|reason| reason.contains("late")), "{told:?}");
+}
+
+#[tokio::test]
+async fn lighthouse_3002_a_node_without_peers_is_nobodys_first_choice() {
+    // After a restart it knew nobody: what it was given to publish went nowhere.
+    let stage = Setting::of(&ALIKE[..2]).stage().await;
+    let first = |class| stage.pool().view().ranked(class)[0].upstream.name().to_string();
+    let lonely = first(EndpointClass::Duty);
+    stage.node(&lonely).set_peers(0);
+    eventually("the other one is asked first", || {
+        [EndpointClass::Duty, EndpointClass::AttestationData, EndpointClass::Produce]
+            .into_iter()
+            .all(|class| first(class) != lonely)
+    })
+    .await;
+    let submit = "POST /eth/v2/beacon/pool/attestations";
+    for node in &stage.nodes {
+        node.answer(submit, Answer::ok());
+    }
+    assert_eq!(stage.post("/eth/v2/beacon/pool/attestations", "[]").await.status, 200);
+    for node in &stage.nodes {
+        node.wait_seen(submit, 1).await;
+    }
+}

@@ -20,6 +20,7 @@ mod scripted;
 
 mod attestation;
 mod bad_input;
+mod balance;
 mod duties;
 mod events;
 mod incidents;

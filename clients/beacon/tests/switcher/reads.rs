@@ -1,5 +1,7 @@
 //! Reads: fallback, hedging, freshness, what is kept, bytes that pass.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use holdfast_beacon::{Eligibility, EndpointClass};
 
 use crate::scripted::{Answer, Chain, Gate, Sync};
@@ -145,4 +147,72 @@ async fn bytes_and_the_apis_headers_pass_unchanged() {
     let node = stage.first_to_see(block).await;
     let seen = &node.seen(block)[0];
     assert_eq!(seen.header("accept"), Some("application/octet-stream"));
+}
+
+#[tokio::test]
+async fn a_block_just_told_of_is_waited_for_a_moment() {
+    let stage = Setting::of(&ALIKE[..2]).stage().await;
+    let chain = stage.nodes[0].chain().clone();
+    let slot = chain.slot() + 1;
+    let (new, old) = (chain.block_root(slot, 0), chain.block_root(slot - 500, 0));
+    stage.node("a").event("head", &crate::stage::head_event(&chain, slot, 0));
+    let known = holdfast_beacon::BlockRoot::parse(&new).unwrap();
+    eventually("the block is known", || stage.switcher.events().slot_of(&known).is_some()).await;
+    for node in &stage.nodes {
+        let asked = AtomicBool::new(false);
+        node.script(&format!("GET /eth/v1/beacon/headers/{new}"), move |_| {
+            // It is still being imported when it is first asked for.
+            if asked.swap(true, Ordering::SeqCst) {
+                Answer::json(r#"{"data":"imported"}"#)
+            } else {
+                Answer::error(404, "unknown block")
+            }
+        });
+        node.answer(&format!("GET /eth/v1/beacon/headers/{old}"), Answer::error(404, "unknown block"));
+    }
+    let answer = stage.get(&format!("/eth/v1/beacon/headers/{new}")).await;
+    assert_eq!((answer.status, answer.text().as_str()), (200, r#"{"data":"imported"}"#));
+    assert_eq!(stage.get(&format!("/eth/v1/beacon/headers/{old}")).await.status, 404);
+    assert_eq!(stage.counts(&format!("GET /eth/v1/beacon/headers/{old}")), [1, 1], "asked once each");
+}
+
+#[tokio::test]
+async fn big_reads_are_joined_by_another_node_too_also_when_they_are_posts() {
+    let chain = Chain { seconds_per_slot: 4, ..Chain::aged(4000) };
+    let stage = Setting { chain, ..Setting::of(&ALIKE[..2]) }.stage().await;
+    let path = "/eth/v1/beacon/states/head/validators";
+    for method in ["GET", "POST"] {
+        let route = format!("{method} {path}");
+        for node in &stage.nodes {
+            node.answer(&route, Answer::json(r#"{"data":["all"]}"#));
+        }
+        let ask = || stage.background(method, path, if method == "POST" { r#"{"ids":["1"]}"# } else { "" });
+        assert_eq!(ask().await.unwrap().status, 200);
+        let best = stage.first_to_see(&route).await;
+        best.answer(&route, Answer::never());
+        let answer = ask().await.unwrap();
+        assert_eq!((answer.status, answer.text().as_str()), (200, r#"{"data":["all"]}"#), "{method}");
+        eventually("the loser is cancelled", || best.abandoned(&route) == 1).await;
+        best.answer(&route, Answer::json(r#"{"data":["all"]}"#));
+    }
+}
+
+#[tokio::test]
+async fn errors_are_json_when_ssz_was_asked_for() {
+    let stage = Setting::of(&ALIKE[..2]).stage().await;
+    let path = "/eth/v2/beacon/blocks/head";
+    for (refusal, status) in [
+        (Answer::error(404, "not here"), 404),
+        (Answer::status(404), 404),
+        (Answer::error(503, "syncing"), 503),
+        (Answer::hang_up(), 503),
+    ] {
+        for name in ["a", "b"] {
+            stage.until(name, EndpointClass::Read, Eligibility::Yes).await;
+        }
+        teach(&stage, &format!("GET {path}"), &refusal);
+        let answer = stage.get_as(path, "application/octet-stream").await;
+        assert_eq!((answer.status, answer.header("content-type")), (status, Some("application/json")), "{refusal:?}");
+        message(&answer);
+    }
 }

@@ -1,7 +1,7 @@
 //! Every row of the routing table: how many of three healthy nodes are asked, and what the client gets.
 
 use holdfast_beacon::route::table::{Endpoint, Semantic};
-use holdfast_beacon::route::{BulkAccess, RoutingConfig};
+use holdfast_beacon::route::{BulkAccess, RoutingConfig, UnknownRoutes};
 
 use crate::attestation::{data_json, payload_json};
 use crate::produce::block_json;
@@ -180,4 +180,22 @@ async fn heavy_and_unknown_routes_are_refused_unless_allowed() {
     }
     let wrong_method = request(stage.address, "DELETE", "/eth/v1/beacon/genesis", &[], b"").await;
     assert_eq!(wrong_method.status, 405);
+}
+
+#[tokio::test]
+async fn unknown_routes_go_to_the_best_node_if_the_operator_says_so() {
+    let routing = RoutingConfig { unknown: UnknownRoutes::Pass, ..RoutingConfig::default() };
+    let stage = Setting { routing, ..Setting::of(&ALIKE[..2]) }.stage().await;
+    for node in &stage.nodes {
+        node.answer("GET /lighthouse/health", Answer::json(r#"{"data":"healthy"}"#));
+        node.answer("POST /teku/v1/thing", Answer::error(418, "teapot"));
+    }
+    let answer = stage.get("/lighthouse/health?x=1").await;
+    assert_eq!((answer.status, answer.text().as_str()), (200, r#"{"data":"healthy"}"#));
+    let best = stage.first_to_see("GET /lighthouse/health").await;
+    assert_eq!(best.seen("GET /lighthouse/health")[0].query, "x=1");
+    assert_eq!(stage.counts("GET /lighthouse/health").iter().sum::<usize>(), 1, "nobody else is asked");
+    assert_eq!(stage.post("/teku/v1/thing", "{}").await.status, 418, "and its word is the answer");
+    // What is in the table keeps its rules.
+    assert_eq!(stage.get("/eth/v2/debug/beacon/states/head").await.status, 403);
 }

@@ -1,13 +1,14 @@
 //! A pool of scripted nodes with a switcher in front of it.
 
+use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use holdfast_beacon::route::{RoutingConfig, Switcher};
 use holdfast_beacon::server::{ServerBounds, serve};
 use holdfast_beacon::{
-    DecisionKind, Eligibility, EndpointClass, Environment, HysteresisPolicy, Metrics, NoSink, NodeView, Pool,
-    PoolConfig, Probing, ReplayGate, Role, Tasks, UpstreamConfig, UpstreamName,
+    Balancing, DecisionKind, Eligibility, EndpointClass, Environment, HysteresisPolicy, Metrics, NoSink, NodeView,
+    Policy, Pool, PoolConfig, Probing, ReplayGate, Role, Roles, Tasks, UpstreamConfig, UpstreamName, Weight,
 };
 use holdfast_domain::{Clock, UnixMillis};
 use tokio::net::TcpListener;
@@ -32,6 +33,13 @@ pub struct Setting {
     pub bounds: ServerBounds,
     /// Names of the nodes that have the role `builder`.
     pub builders: Vec<&'static str>,
+    pub balance: Policy,
+    /// Weights of the nodes, in their order; 1 where none is given.
+    pub weights: Vec<u16>,
+    /// Nodes that may be used for one thing only.
+    pub only: Vec<(&'static str, Role)>,
+    /// A node that is back is trusted at once unless a test is about that.
+    pub hysteresis: HysteresisPolicy,
 }
 
 impl Setting {
@@ -43,6 +51,10 @@ impl Setting {
             routing: RoutingConfig::default(),
             bounds: ServerBounds::default(),
             builders: Vec::new(),
+            balance: Policy::BestFirst,
+            weights: Vec::new(),
+            only: Vec::new(),
+            hysteresis: HysteresisPolicy { good_slots: 0, most_good_slots: 0, forget_after: 128 },
         }
     }
 
@@ -75,20 +87,31 @@ impl Stage {
     pub async fn with_nodes(setting: Setting, nodes: Vec<ScriptedNode>) -> Self {
         let upstreams = nodes
             .iter()
-            .map(|node| {
+            .enumerate()
+            .map(|(place, node)| {
                 let mut config =
                     UpstreamConfig::new(UpstreamName::new(node.name()).unwrap(), node.url().parse().unwrap());
                 if setting.builders.contains(&node.name()) {
                     config.roles = config.roles.with(Role::Builder);
+                }
+                if let Some(weight) = setting.weights.get(place) {
+                    config.weight = Weight(NonZeroU16::new(*weight).unwrap());
+                }
+                if let Some((_, role)) = setting.only.iter().find(|(name, _)| *name == node.name()) {
+                    config.roles = Roles::NONE.with(*role);
                 }
                 config
             })
             .collect();
         let config = PoolConfig {
             upstreams,
-            probing: Probing { interval: Duration::from_millis(100), ..Probing::default() },
-            // A node that is back is trusted at once: slow promotion has tests of its own.
-            hysteresis: HysteresisPolicy { good_slots: 0, most_good_slots: 0, forget_after: 128 },
+            probing: Probing {
+                interval: Duration::from_millis(100),
+                peers_every: Duration::from_millis(500),
+                ..Probing::default()
+            },
+            hysteresis: setting.hysteresis,
+            balancing: Balancing { default: setting.balance, ..Balancing::default() },
             replay: ReplayGate::Wait,
             ..PoolConfig::default()
         };

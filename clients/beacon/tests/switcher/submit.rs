@@ -184,6 +184,16 @@ async fn a_node_that_takes_no_ssz_is_left_out_of_it_until_its_version_changes() 
     assert_eq!(stage.counts(ROUTE)[1], known, "not asked with SSZ again");
     assert_eq!(stage.post(ATTESTATIONS, BODY).await.status, 200);
     stage.node("b").wait_seen(ROUTE, known + 1).await;
+    // Another version may have learnt it.
+    stage.node("b").set_version("Lodestar/v9.9.9");
+    stage.node("b").cut_connections();
+    eventually("the new version is known", || {
+        stage.view("b").version.as_ref().is_some_and(|version| version.to_string().contains("v9.9.9"))
+    })
+    .await;
+    assert_eq!(send().await.status, 200);
+    let seen = stage.node("b").wait_seen(ROUTE, known + 2).await;
+    assert_eq!(seen[known + 1].body, b"\x01\x02\x03", "asked with SSZ once more");
 }
 
 #[tokio::test]

@@ -36,6 +36,34 @@ pub struct AddRequest {
     /// What it is used for; none for everything but BUILDER.
     #[prost(enumeration = "Role", repeated, tag = "5")]
     pub roles: ::prost::alloc::vec::Vec<i32>,
+    /// User name and password; they come before those in the address.
+    #[prost(message, optional, tag = "6")]
+    pub basic_auth: ::core::option::Option<BasicAuth>,
+    /// Bearer token, instead of a user name and a password.
+    #[prost(string, optional, tag = "7")]
+    pub bearer_token: ::core::option::Option<::prost::alloc::string::String>,
+    /// Certificate of the authority that signed the node's, PEM; absent to trust the public authorities only.
+    #[prost(string, optional, tag = "8")]
+    pub ca_pem: ::core::option::Option<::prost::alloc::string::String>,
+    /// Whether each address of the host name is a node of its own.
+    #[prost(bool, tag = "9")]
+    pub each_address: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AddExecutionRequest {
+    /// The node; roles and each_address are not for execution clients.
+    #[prost(message, optional, tag = "1")]
+    pub node: ::core::option::Option<AddRequest>,
+    /// Address of its WebSocket API; absent if it has none.
+    #[prost(string, optional, tag = "2")]
+    pub websocket_url: ::core::option::Option<::prost::alloc::string::String>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BasicAuth {
+    #[prost(string, tag = "1")]
+    pub user: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub password: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ChangeResponse {
@@ -92,7 +120,7 @@ pub mod switcher_client {
     )]
     use tonic::codegen::*;
     use tonic::codegen::http::Uri;
-    /// The switcher and its consensus clients. Changes last until the process ends; the configuration file is not touched.
+    /// The switcher with its consensus clients, and the execution pool. Changes last until the process ends; the configuration file is not touched.
     #[derive(Debug, Clone)]
     pub struct SwitcherClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -294,6 +322,122 @@ pub mod switcher_client {
                 .insert(GrpcMethod::new("holdfast.admin.v1.Switcher", "Prefer"));
             self.inner.unary(req, path, codec).await
         }
+        /// Takes a further node into the execution pool. It serves as soon as it answers and is fit.
+        pub async fn add_execution(
+            &mut self,
+            request: impl tonic::IntoRequest<super::AddExecutionRequest>,
+        ) -> std::result::Result<tonic::Response<super::ChangeResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/holdfast.admin.v1.Switcher/AddExecution",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("holdfast.admin.v1.Switcher", "AddExecution"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Takes a node out of the execution pool. Requests in progress are finished, subscriptions move, filters end.
+        pub async fn remove_execution(
+            &mut self,
+            request: impl tonic::IntoRequest<super::UpstreamRequest>,
+        ) -> std::result::Result<tonic::Response<super::ChangeResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/holdfast.admin.v1.Switcher/RemoveExecution",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("holdfast.admin.v1.Switcher", "RemoveExecution"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Sends nothing new to a node of the execution pool; subscriptions move, filters end.
+        pub async fn drain_execution(
+            &mut self,
+            request: impl tonic::IntoRequest<super::UpstreamRequest>,
+        ) -> std::result::Result<tonic::Response<super::ChangeResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/holdfast.admin.v1.Switcher/DrainExecution",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("holdfast.admin.v1.Switcher", "DrainExecution"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Ends a drain.
+        pub async fn undrain_execution(
+            &mut self,
+            request: impl tonic::IntoRequest<super::UpstreamRequest>,
+        ) -> std::result::Result<tonic::Response<super::ChangeResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/holdfast.admin.v1.Switcher/UndrainExecution",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("holdfast.admin.v1.Switcher", "UndrainExecution"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Puts a node before all others that are as healthy; without a name, nobody.
+        pub async fn prefer_execution(
+            &mut self,
+            request: impl tonic::IntoRequest<super::PreferRequest>,
+        ) -> std::result::Result<tonic::Response<super::ChangeResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/holdfast.admin.v1.Switcher/PreferExecution",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("holdfast.admin.v1.Switcher", "PreferExecution"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -339,8 +483,33 @@ pub mod switcher_server {
             &self,
             request: tonic::Request<super::PreferRequest>,
         ) -> std::result::Result<tonic::Response<super::ChangeResponse>, tonic::Status>;
+        /// Takes a further node into the execution pool. It serves as soon as it answers and is fit.
+        async fn add_execution(
+            &self,
+            request: tonic::Request<super::AddExecutionRequest>,
+        ) -> std::result::Result<tonic::Response<super::ChangeResponse>, tonic::Status>;
+        /// Takes a node out of the execution pool. Requests in progress are finished, subscriptions move, filters end.
+        async fn remove_execution(
+            &self,
+            request: tonic::Request<super::UpstreamRequest>,
+        ) -> std::result::Result<tonic::Response<super::ChangeResponse>, tonic::Status>;
+        /// Sends nothing new to a node of the execution pool; subscriptions move, filters end.
+        async fn drain_execution(
+            &self,
+            request: tonic::Request<super::UpstreamRequest>,
+        ) -> std::result::Result<tonic::Response<super::ChangeResponse>, tonic::Status>;
+        /// Ends a drain.
+        async fn undrain_execution(
+            &self,
+            request: tonic::Request<super::UpstreamRequest>,
+        ) -> std::result::Result<tonic::Response<super::ChangeResponse>, tonic::Status>;
+        /// Puts a node before all others that are as healthy; without a name, nobody.
+        async fn prefer_execution(
+            &self,
+            request: tonic::Request<super::PreferRequest>,
+        ) -> std::result::Result<tonic::Response<super::ChangeResponse>, tonic::Status>;
     }
-    /// The switcher and its consensus clients. Changes last until the process ends; the configuration file is not touched.
+    /// The switcher with its consensus clients, and the execution pool. Changes last until the process ends; the configuration file is not touched.
     #[derive(Debug)]
     pub struct SwitcherServer<T> {
         inner: Arc<T>,
@@ -660,6 +829,223 @@ pub mod switcher_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = PreferSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/holdfast.admin.v1.Switcher/AddExecution" => {
+                    #[allow(non_camel_case_types)]
+                    struct AddExecutionSvc<T: Switcher>(pub Arc<T>);
+                    impl<
+                        T: Switcher,
+                    > tonic::server::UnaryService<super::AddExecutionRequest>
+                    for AddExecutionSvc<T> {
+                        type Response = super::ChangeResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::AddExecutionRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Switcher>::add_execution(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = AddExecutionSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/holdfast.admin.v1.Switcher/RemoveExecution" => {
+                    #[allow(non_camel_case_types)]
+                    struct RemoveExecutionSvc<T: Switcher>(pub Arc<T>);
+                    impl<T: Switcher> tonic::server::UnaryService<super::UpstreamRequest>
+                    for RemoveExecutionSvc<T> {
+                        type Response = super::ChangeResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::UpstreamRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Switcher>::remove_execution(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RemoveExecutionSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/holdfast.admin.v1.Switcher/DrainExecution" => {
+                    #[allow(non_camel_case_types)]
+                    struct DrainExecutionSvc<T: Switcher>(pub Arc<T>);
+                    impl<T: Switcher> tonic::server::UnaryService<super::UpstreamRequest>
+                    for DrainExecutionSvc<T> {
+                        type Response = super::ChangeResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::UpstreamRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Switcher>::drain_execution(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = DrainExecutionSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/holdfast.admin.v1.Switcher/UndrainExecution" => {
+                    #[allow(non_camel_case_types)]
+                    struct UndrainExecutionSvc<T: Switcher>(pub Arc<T>);
+                    impl<T: Switcher> tonic::server::UnaryService<super::UpstreamRequest>
+                    for UndrainExecutionSvc<T> {
+                        type Response = super::ChangeResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::UpstreamRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Switcher>::undrain_execution(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = UndrainExecutionSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/holdfast.admin.v1.Switcher/PreferExecution" => {
+                    #[allow(non_camel_case_types)]
+                    struct PreferExecutionSvc<T: Switcher>(pub Arc<T>);
+                    impl<T: Switcher> tonic::server::UnaryService<super::PreferRequest>
+                    for PreferExecutionSvc<T> {
+                        type Response = super::ChangeResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::PreferRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Switcher>::prefer_execution(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = PreferExecutionSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
