@@ -65,7 +65,7 @@ impl Fault {
 pub enum Chain {
     /// It went on.
     WentOn,
-    /// It stood still, which ends the run: such a chain does not come back.
+    /// It stood still: such a chain does not come back.
     StoodStill,
 }
 
@@ -84,40 +84,32 @@ pub struct Noticed {
     pub chain: Chain,
 }
 
-/// Runs every fault behind one front.
+/// Runs every fault behind one front. Where a fault stops the chain, the next one begins on a new chain.
 pub fn run(folder: &Path, front: Front) -> Report {
     let begin = Instant::now();
     let say = |what: &str| eprintln!("{:6.1} s  {}: {what}", begin.elapsed().as_secs_f64(), front.as_str());
-    let network = Network::start_nodes(folder.join("network"), NODES);
-    say("three nodes are up");
-    let data = folder.join("holdfast");
-    import(&data, &network);
-    let running = Running::start(front, folder, &data, &network);
-    let log = network.start_validators_on("vc", running.signer(), &running.beacons(&network));
-    network.wait_finalized(FINALIZED_BEFORE, FINALITY_SECONDS);
-    say("finalized");
-    let mut stage = Stage { network, running, folder: folder.to_owned(), log, healthy: 1, client: 0 };
-    let mut noticed = Vec::new();
-    let mut chain = Chain::WentOn;
-    for fault in Fault::ALL {
-        let of_this = stage.suffer(fault);
-        chain = of_this.chain;
-        noticed.push(of_this);
+    let mut report = Report { front, noticed: Vec::new(), missed_slots: 0, double_votes: 0, log: String::new() };
+    let mut running: Option<Stage> = None;
+    for (number, fault) in Fault::ALL.into_iter().enumerate() {
+        let mut stage = running.take().unwrap_or_else(|| Stage::set(&folder.join(number.to_string()), front, &say));
+        let noticed = stage.suffer(fault);
         say(fault.as_str());
-        if chain == Chain::StoodStill {
-            say("the chain stands still");
-            break;
+        match noticed.chain {
+            Chain::WentOn => running = Some(stage),
+            Chain::StoodStill => {
+                say("the chain stands still");
+                stage.end_of_run(&mut report);
+            }
         }
+        report.noticed.push(noticed);
     }
-    let status = stage.network.status_at(stage.healthy);
-    if chain == Chain::WentOn {
-        stage.network.wait_finalized(status.finalized_epoch + 1, FINALITY_SECONDS);
+    if let Some(stage) = running {
+        let finalized = stage.network.status_at(stage.healthy).finalized_epoch;
+        stage.network.wait_finalized(finalized + 1, FINALITY_SECONDS);
         say("finalized again");
+        stage.end_of_run(&mut report);
     }
-    let Stage { running, network, .. } = stage;
-    let log = running.stop();
-    drop(network);
-    Report { front, noticed, missed_slots: status.missed_slots, double_votes: status.double_votes, log }
+    report
 }
 
 /// Imports the network's keys into a new data directory.
@@ -151,6 +143,27 @@ struct Stage {
 }
 
 impl Stage {
+    /// A finalizing chain with a client behind the front, in a new folder.
+    fn set(folder: &Path, front: Front, say: &dyn Fn(&str)) -> Self {
+        let network = Network::start_nodes(folder.join("network"), NODES);
+        say("three nodes are up");
+        let data = folder.join("holdfast");
+        import(&data, &network);
+        let running = Running::start(front, folder, &data, &network);
+        let log = network.start_validators_on("vc", running.signer(), &running.beacons(&network));
+        network.wait_finalized(FINALIZED_BEFORE, FINALITY_SECONDS);
+        say("finalized");
+        Self { network, running, folder: folder.to_owned(), log, healthy: 1, client: 0 }
+    }
+
+    /// Reads the chain and ends everything.
+    fn end_of_run(self, report: &mut Report) {
+        let status = self.network.status_at(self.healthy);
+        report.missed_slots += status.missed_slots.len();
+        report.double_votes += status.double_votes;
+        report.log.push_str(&self.running.stop());
+    }
+
     fn suffer(&mut self, fault: Fault) -> Noticed {
         let target = self.running.node_in_use(&self.network);
         let healthy = target % NODES + 1;
