@@ -40,7 +40,7 @@ pub use backend::VerifyPolicy;
 #[cfg(feature = "backend-local")]
 pub use backend::local::{LocalBackend, LocalOptions};
 pub use error::{
-    DurableError, ImportError, KeyError, PermissionError, ProviderError, SealError, SecretError, SignError,
+    DurableError, Failures, ImportError, KeyError, PermissionError, ProviderError, SealError, SecretError, SignError,
     SignErrorClass,
 };
 pub use holdfast_enclave_sys::{LockFailure, LockStatus, harden_process, lock_status};
