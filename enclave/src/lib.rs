@@ -31,6 +31,7 @@ pub mod provider;
 pub mod seal;
 pub mod secret;
 pub mod signature;
+pub mod stack;
 
 #[cfg(all(test, feature = "backend-local"))]
 #[path = "../tests/support/mod.rs"]

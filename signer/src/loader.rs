@@ -210,7 +210,12 @@ impl KeyLoader {
         f: impl FnOnce(&Self, &mut Custody) -> R + Send + 'static,
     ) -> R {
         let loader = Arc::clone(self);
-        let done = tokio::task::spawn_blocking(move || f(&loader, &mut loader.custody.blocking_lock()));
+        let done = tokio::task::spawn_blocking(move || {
+            let done = f(&loader, &mut loader.custody.blocking_lock());
+            // The thread lives on, and with it what the data key left where it was moved from.
+            holdfast_enclave::stack::scrub();
+            done
+        });
         // A panic there is one here.
         done.await.unwrap_or_else(|failure| std::panic::resume_unwind(failure.into_panic()))
     }

@@ -7,6 +7,7 @@
 mod aws;
 mod azure;
 mod gcp;
+mod memory;
 mod pkcs11;
 mod several;
 mod stage;

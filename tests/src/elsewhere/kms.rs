@@ -99,6 +99,11 @@ impl Kms {
         self.state.lock().expect("state").calls.clone()
     }
 
+    /// What was encrypted so far.
+    pub fn plaintexts(&self) -> Vec<Vec<u8>> {
+        self.state.lock().expect("state").made.iter().map(|made| made.plaintext.clone()).collect()
+    }
+
     /// How many calls of an operation there were.
     pub fn count(&self, operation: &str) -> usize {
         self.calls().iter().filter(|call| call.operation == operation).count()
