@@ -2,7 +2,7 @@
 //! [`crate::provider`].
 //!
 //! Guarantees: every nonce is fresh from the operating system; a plaintext that leaves here is wiped
-//! when dropped; the expanded AES key is wiped after each call.
+//! when dropped; the expanded AES key is wiped after each call, also where it was moved from ([`crate::stack`]).
 //!
 //! Random 96-bit nonces allow 2^32 encryptions under one key (NIST SP 800-38D, section 8.3); a data key
 //! seals each validator key once, far below that.
@@ -12,6 +12,8 @@ use aes_gcm::{Aes256Gcm, KeyInit, Nonce, Tag};
 use holdfast_enclave_sys::LockedBytes;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
+
+use crate::stack;
 
 /// Bytes of a nonce.
 const NONCE_LEN: usize = 12;
@@ -30,6 +32,13 @@ pub(crate) enum BoxError {
 
 /// Encrypts a secret under a 32-byte key, authenticating `aad` with it.
 pub(crate) fn encrypt(key: &LockedBytes, aad: &[u8], secret: &[u8; SECRET_LEN]) -> Result<[u8; BOX_LEN], BoxError> {
+    let boxed = encrypt_once(key, aad, secret);
+    stack::scrub_small();
+    boxed
+}
+
+#[inline(never)]
+fn encrypt_once(key: &LockedBytes, aad: &[u8], secret: &[u8; SECRET_LEN]) -> Result<[u8; BOX_LEN], BoxError> {
     let mut nonce = [0; NONCE_LEN];
     getrandom::fill(&mut nonce).map_err(BoxError::Random)?;
     let mut body = Zeroizing::new(*secret);
@@ -49,6 +58,13 @@ pub(crate) fn encrypt(key: &LockedBytes, aad: &[u8], secret: &[u8; SECRET_LEN]) 
 
 /// Decrypts what [`encrypt`] made. `None` unless key, associated data and every byte are the same.
 pub(crate) fn decrypt(key: &LockedBytes, aad: &[u8], boxed: &[u8; BOX_LEN]) -> Option<Zeroizing<[u8; SECRET_LEN]>> {
+    let secret = decrypt_once(key, aad, boxed);
+    stack::scrub_small();
+    secret
+}
+
+#[inline(never)]
+fn decrypt_once(key: &LockedBytes, aad: &[u8], boxed: &[u8; BOX_LEN]) -> Option<Zeroizing<[u8; SECRET_LEN]>> {
     let (nonce, rest) = boxed.split_first_chunk::<NONCE_LEN>()?;
     let (body, tag) = rest.split_first_chunk::<SECRET_LEN>()?;
     let tag = Tag::try_from(tag).ok()?;

@@ -7,7 +7,7 @@ use eth2_keystore::KeystoreError;
 use holdfast_domain::{GenesisValidatorsRoot, PublicKey};
 use holdfast_enclave_sys::SysError;
 
-use crate::provider::ProviderKind;
+use crate::provider::{ProviderKind, Recovery, ServiceFailure};
 
 /// A passphrase or data key could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -147,7 +147,7 @@ pub enum ProviderError {
         version: u8,
     },
     /// A provider this version does not have.
-    #[error("{name:?} is not a provider of this version: use \"file\" or \"passphrase\"")]
+    #[error("{name:?} is not a provider of this version: there are {}", ProviderKind::ALL.map(ProviderKind::name).join(", "))]
     UnknownProvider {
         /// Its name.
         name: String,
@@ -235,6 +235,104 @@ pub enum ProviderError {
     /// The data key or the guarding key could not be had.
     #[error(transparent)]
     Secret(#[from] SecretError),
+    /// A key service did not do what it was asked.
+    #[error("{provider} key {key} {}", failure.advice())]
+    Service {
+        /// The provider.
+        provider: ProviderKind,
+        /// The name of the key, as configured.
+        key: String,
+        /// What kind of failure it was.
+        failure: ServiceFailure,
+        /// What the service or its library said.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The provider that wrapped the data key is not configured.
+    #[error("the data key is wrapped by provider {provider}{}, which is not configured: fill in its section", named(key.as_deref()))]
+    NotConfigured {
+        /// The provider.
+        provider: ProviderKind,
+        /// The name of the guarding key, where there are several.
+        key: Option<String>,
+    },
+    /// The provider is not part of this build.
+    #[error("this build has no provider {provider}: use one built with the feature provider-{provider}")]
+    NotBuilt {
+        /// The provider.
+        provider: ProviderKind,
+    },
+    /// No provider opens the data key.
+    #[error("none of the providers opens the data key: {failures}")]
+    NoneOpens {
+        /// Why each did not.
+        failures: Failures,
+    },
+    /// No providers, or far too many.
+    #[error("{count} providers cannot wrap one data key: name at least one and at most {max}")]
+    Count {
+        /// How many.
+        count: usize,
+        /// How many there may be.
+        max: usize,
+    },
+    /// The process that talks to providers failed.
+    #[error("the process that opens the data key did not do so: {problem}")]
+    Helper {
+        /// What it said.
+        problem: String,
+    },
+}
+
+impl ProviderError {
+    /// Whether another attempt helps.
+    pub fn recovery(&self) -> Recovery {
+        match self {
+            Self::Service { failure, .. } => failure.recovery(),
+            Self::NoneOpens { failures } => {
+                let any = |wanted| failures.0.iter().any(|failure| failure.recovery() == wanted);
+                [Recovery::Soon, Recovery::Later].into_iter().find(|wanted| any(*wanted)).unwrap_or(Recovery::Never)
+            }
+            _ => Recovery::Never,
+        }
+    }
+
+    /// A stable word for metrics and programs.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Service { failure, .. } => failure.as_str(),
+            Self::Damaged | Self::Malformed | Self::UnknownVersion { .. } => "damaged",
+            Self::WrongKeyFile | Self::WrongPassphrase => "wrong_key",
+            Self::WrongNetwork { .. } => "wrong_network",
+            Self::NotConfigured { .. } | Self::NotBuilt { .. } => "not_configured",
+            Self::KeyFileMissing { .. } => "key_missing",
+            _ => "unusable",
+        }
+    }
+}
+
+/// " with key X", or nothing.
+fn named(key: Option<&str>) -> String {
+    key.map_or_else(String::new, |key| format!(" with key {key}"))
+}
+
+/// Why several providers failed.
+#[derive(Debug)]
+pub struct Failures(pub Vec<ProviderError>);
+
+impl core::fmt::Display for Failures {
+    /// Each with what caused it, as one line.
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        for (index, failure) in self.0.iter().enumerate() {
+            write!(f, "{}({}) {failure}", if index == 0 { "" } else { "; " }, index.saturating_add(1))?;
+            let mut source = std::error::Error::source(failure);
+            while let Some(cause) = source {
+                write!(f, ": {cause}")?;
+                source = cause.source();
+            }
+        }
+        Ok(())
+    }
 }
 
 /// A private file or directory could not be written.

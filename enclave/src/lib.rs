@@ -31,6 +31,7 @@ pub mod provider;
 pub mod seal;
 pub mod secret;
 pub mod signature;
+pub mod stack;
 
 #[cfg(all(test, feature = "backend-local"))]
 #[path = "../tests/support/mod.rs"]
@@ -40,7 +41,7 @@ pub use backend::VerifyPolicy;
 #[cfg(feature = "backend-local")]
 pub use backend::local::{LocalBackend, LocalOptions};
 pub use error::{
-    DurableError, ImportError, KeyError, PermissionError, ProviderError, SealError, SecretError, SignError,
+    DurableError, Failures, ImportError, KeyError, PermissionError, ProviderError, SealError, SecretError, SignError,
     SignErrorClass,
 };
 pub use holdfast_enclave_sys::{LockFailure, LockStatus, harden_process, lock_status};

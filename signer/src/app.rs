@@ -19,7 +19,7 @@ use tracing::{info, warn};
 
 use crate::admin;
 use crate::config::{Config, SignatureCheck};
-use crate::custody::{Custody, CustodyError};
+use crate::custody::{self, Custody, CustodyError, ProviderMetrics};
 use crate::drain::{Tasks, Unfinished};
 use crate::http::server::{self, BindError, Bound, ServerBounds};
 use crate::http::{Api, ApiOptions, BodyBounds, HostPolicy, Probes};
@@ -128,6 +128,7 @@ impl App {
         let guard = custody.guard.clone();
         let genesis = custody.genesis_validators_root;
         let (tasks, probe_tasks) = (Tasks::new(), Tasks::new());
+        let providers = Arc::new(ProviderMetrics::default());
         let metrics = Arc::new(Metrics::new(|registry| {
             if let Some(running) = &running {
                 running.register(registry);
@@ -135,6 +136,7 @@ impl App {
             let registry = registry.sub_registry_with_prefix("holdfast");
             guard.metrics().register(registry);
             backend.metrics().register(registry);
+            providers.register(registry);
         }));
         let signer = Arc::new(Signer {
             network: custody.network.clone(),
@@ -154,7 +156,7 @@ impl App {
             Arc::clone(&signer),
             backend.clone(),
             clock,
-            tasks.clone(),
+            (tasks.clone(), Arc::clone(&providers)),
         ));
         let keymanager = keymanager_token.map(|token| {
             Arc::new(KeyManager::new(config, genesis, Arc::clone(&signer), Arc::clone(&loader), tasks.clone(), token))
@@ -190,6 +192,8 @@ impl App {
 
         tasks.spawn(crate::rollback::watch(guard.clone(), config.slashing.on_rollback, tasks.stopping()));
         tasks.spawn(crate::follow::watch(Arc::clone(&loader), tasks.stopping()));
+        let every = Duration::from_secs(u64::from(config.keys.check_minutes).saturating_mul(60));
+        tasks.spawn(custody::watch_providers(Arc::clone(&loader), providers, every, tasks.stopping()));
         let shutdown_delay = Duration::from_secs(config.http.shutdown_delay_seconds);
         let drain_timeout = Duration::from_secs(config.http.drain_timeout_seconds.get());
         if let Some(running) = &running {

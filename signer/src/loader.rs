@@ -8,23 +8,32 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use holdfast_domain::{Clock, PublicKey};
 use holdfast_enclave::backend::KeyBackend;
+use holdfast_enclave::provider::Checked;
+use holdfast_enclave::provider::retry::Backoff;
 use holdfast_enclave::{DataKey, LocalBackend};
 use holdfast_slashing_db::KeyChanges;
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 use crate::clock::{Stopwatch, rfc3339};
-use crate::config::{Config, KeyProvider, KeysConfig};
-use crate::custody::{self, Custody, CustodyError, Difference, Unsealed};
+use crate::config::Config;
+use crate::custody::{self, Caller, Custody, CustodyError, Difference, ProviderMetrics, Terminal, Unsealed};
 use crate::drain::Tasks;
 use crate::outcome::chain;
 use crate::pipeline::Signer;
 
 /// Keys that cannot be opened are named one by one up to this many.
 const NAMED_FAILURES: usize = 20;
+
+/// How long a start waits before it asks the providers of the data key again.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+/// The longest such wait.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 /// How the last reload went.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,18 +107,22 @@ pub(crate) struct KeyLoader {
     state: Mutex<ReloadState>,
     /// How often keys had been changed when the loaded ones were read.
     seen: Mutex<Option<KeyChanges>>,
+    /// Whether the first load is over, for those who wait for it.
+    loaded: watch::Sender<bool>,
+    providers: Arc<ProviderMetrics>,
 }
 
 impl KeyLoader {
     /// A loader of the keys in `custody` into the keyring of `signer`.
     pub(crate) fn new(
-        custody: Custody,
+        mut custody: Custody,
         config: Config,
         signer: Arc<Signer>,
         backend: LocalBackend,
         clock: Arc<dyn Clock>,
-        tasks: Tasks,
+        (tasks, providers): (Tasks, Arc<ProviderMetrics>),
     ) -> Self {
+        custody.caller = Caller::Server;
         Self {
             custody: tokio::sync::Mutex::new(custody),
             changing: tokio::sync::Mutex::new(()),
@@ -122,6 +135,8 @@ impl KeyLoader {
             running: AtomicBool::new(false),
             state: Mutex::new(ReloadState::Idle),
             seen: Mutex::new(None),
+            loaded: watch::Sender::new(false),
+            providers,
         }
     }
 
@@ -140,19 +155,69 @@ impl KeyLoader {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The first load: opens the data key, then every key, and lets requests in.
+    /// The first load: opens the data key, then every key, and lets requests in. While the providers of the data
+    /// key are out of reach, it tries again and again.
     ///
     /// # Errors
-    /// [`CustodyError`] if the data key cannot be had or the record cannot be read.
+    /// [`CustodyError`] if the data key cannot be had for a reason that does not pass, or the record cannot be read.
     pub(crate) async fn load_first(self: &Arc<Self>) -> Result<usize, CustodyError> {
         let watch = Stopwatch::start();
         self.running.store(true, Ordering::Release);
-        let result = self.load().await;
+        let result = self.load_patiently().await;
         self.running.store(false, Ordering::Release);
         let keys = result?.0;
+        // From now on nobody sits at the terminal.
+        self.custody.lock().await.terminal = Terminal::Leave;
         self.signer.keys_ready.set();
+        self.loaded.send_replace(true);
         info!(keys, failed = self.failed(), seconds = watch.seconds(), "keys loaded");
         Ok(keys)
+    }
+
+    async fn load_patiently(self: &Arc<Self>) -> Result<(usize, Option<String>), CustodyError> {
+        let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
+        loop {
+            match self.load().await {
+                Err(problem) if problem.may_pass() => {
+                    let wait = backoff.next_wait();
+                    let seconds = wait.as_secs_f64();
+                    warn!(seconds, "keys are not loaded yet, and requests get 503; trying again: {}", chain(&problem));
+                    self.providers.load_retried();
+                    tokio::time::sleep(wait).await;
+                }
+                ended => return ended,
+            }
+        }
+    }
+
+    /// Waits until the first load is over.
+    pub(crate) async fn loaded(&self) {
+        // The sender lives as long as this does.
+        let _ = self.loaded.subscribe().wait_for(|loaded| *loaded).await;
+    }
+
+    /// Asks every provider to open the data key; see [`Custody::check_providers`].
+    ///
+    /// # Errors
+    /// [`CustodyError`] if the record cannot be read.
+    pub(crate) async fn check_providers(self: &Arc<Self>) -> Result<Vec<Checked>, CustodyError> {
+        self.with_custody(|loader, custody| Handle::current().block_on(custody.check_providers(&loader.config))).await
+    }
+
+    /// Does something with what is in custody on a thread that may wait.
+    async fn with_custody<R: Send + 'static>(
+        self: &Arc<Self>,
+        f: impl FnOnce(&Self, &mut Custody) -> R + Send + 'static,
+    ) -> R {
+        let loader = Arc::clone(self);
+        let done = tokio::task::spawn_blocking(move || {
+            let done = f(&loader, &mut loader.custody.blocking_lock());
+            // The thread lives on, and with it what the data key left where it was moved from.
+            holdfast_enclave::stack::scrub();
+            done
+        });
+        // A panic there is one here.
+        done.await.unwrap_or_else(|failure| std::panic::resume_unwind(failure.into_panic()))
     }
 
     /// Keeps loads out until dropped: for changes of the keyring together with the database.
@@ -168,25 +233,16 @@ impl KeyLoader {
     /// The data key, made if there is none yet. Never asks on the terminal: a request cannot wait for that.
     ///
     /// # Errors
-    /// [`CustodyError`] if the provider cannot be had or refuses.
+    /// [`CustodyError`] if no provider can be had, or all refuse.
     pub(crate) async fn data_key(self: &Arc<Self>) -> Result<Arc<DataKey>, CustodyError> {
-        let loader = Arc::clone(self);
-        let opened = tokio::task::spawn_blocking(move || {
-            Handle::current().block_on(async {
-                let mut custody = loader.custody.lock().await;
-                loader.never_ask(&custody)?;
-                custody.ensure_data_key(&loader.config).await
-            })
-        });
-        // A panic there is one here.
-        opened.await.unwrap_or_else(|failure| std::panic::resume_unwind(failure.into_panic()))
-    }
-
-    /// Refuses where opening the data key would mean a question on the terminal.
-    fn never_ask(&self, custody: &Custody) -> Result<(), CustodyError> {
-        let KeysConfig { provider, passphrase_file, .. } = &self.config.keys;
-        let would_ask = *provider == KeyProvider::Passphrase && passphrase_file.is_none();
-        if custody.data_key.is_none() && would_ask { Err(CustodyError::NoPassphrase) } else { Ok(()) }
+        self.with_custody(|loader, custody| {
+            let asking = std::mem::replace(&mut custody.terminal, Terminal::Leave);
+            let key = Handle::current().block_on(custody.ensure_data_key(&loader.config));
+            custody.terminal = asking;
+            custody.forget_data_key();
+            key
+        })
+        .await
     }
 
     /// Takes over what other signers changed among the keys. Those that are loaded go on signing meanwhile.
@@ -199,13 +255,7 @@ impl KeyLoader {
             return Ok(Followed::Unchanged);
         }
         let _changing = self.changing.lock().await;
-        let loader = Arc::clone(self);
-        let opened = tokio::task::spawn_blocking(move || loader.unseal_new()).await;
-        let Difference { added, gone, failed, disabled } = match opened {
-            Ok(result) => result?,
-            // A panic there is one here.
-            Err(failure) => std::panic::resume_unwind(failure.into_panic()),
-        };
+        let Difference { added, gone, failed, disabled } = self.with_custody(Self::unseal_new).await?;
         let keyring = self.signer.keyring.load_full();
         let followed = match (added.len(), gone.len(), failed.len()) {
             // A change that this process made itself, or that left the keys as they were.
@@ -223,15 +273,11 @@ impl KeyLoader {
         Ok(followed)
     }
 
-    fn unseal_new(&self) -> Result<Difference, CustodyError> {
-        Handle::current().block_on(async {
-            let mut custody = self.custody.lock().await;
-            self.never_ask(&custody)?;
-            if custody.data_key.is_none() {
-                custody.open_data_key(&self.config).await?;
-            }
-            custody::unseal_new(&custody, &self.backend, &self.signer.keyring.load()).await
-        })
+    fn unseal_new(&self, custody: &mut Custody) -> Result<Difference, CustodyError> {
+        let loaded = self.signer.keyring.load();
+        let opened = Handle::current().block_on(custody::unseal_new(custody, &self.config, &self.backend, &loaded));
+        custody.forget_data_key();
+        opened
     }
 
     fn seen(&self) -> Option<KeyChanges> {
@@ -279,27 +325,17 @@ impl KeyLoader {
         let _changing = self.changing.lock().await;
         // Before the keys are read: what is changed meanwhile is looked at once more.
         let changes = self.signer.guard.key_changes().await?;
-        let loader = Arc::clone(self);
-        // Opening keys is work for a processor, and a passphrase is stretched for a second.
-        let opened = tokio::task::spawn_blocking(move || loader.unseal()).await;
-        let unsealed = match opened {
-            Ok(result) => result?,
-            // A panic there is one here.
-            Err(failure) => std::panic::resume_unwind(failure.into_panic()),
-        };
+        // Opening keys is work for a processor, and a provider may take its time.
+        let unsealed = self.with_custody(Self::unseal).await?;
         let installed = self.install(unsealed);
         self.set_seen(changes);
         Ok(installed)
     }
 
-    fn unseal(&self) -> Result<Unsealed, CustodyError> {
-        Handle::current().block_on(async {
-            let mut custody = self.custody.lock().await;
-            if custody.data_key.is_none() {
-                custody.open_data_key(&self.config).await?;
-            }
-            custody::unseal_all(&custody, &self.backend).await
-        })
+    fn unseal(&self, custody: &mut Custody) -> Result<Unsealed, CustodyError> {
+        let opened = Handle::current().block_on(custody::unseal_all(custody, &self.config, &self.backend));
+        custody.forget_data_key();
+        opened
     }
 
     fn install(&self, unsealed: Unsealed) -> (usize, Option<String>) {

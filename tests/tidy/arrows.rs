@@ -6,13 +6,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use cargo_metadata::{DependencyKind, MetadataCommand};
 
 /// Crate, and the workspace crates its shipped code may use.
-const ARROWS: [(&str, &[&str]); 9] = [
+const ARROWS: [(&str, &[&str]); 10] = [
     ("holdfast-domain", &[]),
     ("holdfast-wire", &["holdfast-domain"]),
     ("holdfast-slashing-db", &["holdfast-domain"]),
     ("holdfast-enclave-sys", &[]),
     ("eth2_keystore", &[]),
     ("holdfast-enclave", &["eth2_keystore", "holdfast-domain", "holdfast-enclave-sys", "holdfast-slashing-db"]),
+    ("holdfast-providers", &["holdfast-enclave"]),
     ("holdfast-beacon", &["holdfast-domain"]),
     (
         "holdfast",
@@ -21,6 +22,7 @@ const ARROWS: [(&str, &[&str]); 9] = [
             "holdfast-beacon",
             "holdfast-domain",
             "holdfast-enclave",
+            "holdfast-providers",
             "holdfast-slashing-db",
             "holdfast-wire",
         ],

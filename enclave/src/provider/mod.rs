@@ -1,38 +1,40 @@
 //! Who guards the data key: a provider wraps it for storage and unwraps it at start.
 //!
 //! Guarantees: a wrapped key names its provider and format; it unwraps only with the same guarding key,
-//! for the same network and data key identifier; every byte of it is authenticated. One unwrap at start
-//! opens all keys, and changing the provider rewraps one key.
+//! for the same network and data key identifier; every byte of it is authenticated, whatever the provider
+//! itself can authenticate. One unwrap at start opens all keys, and changing the provider rewraps one key.
+//! Several providers may wrap the same data key ([`WrappedSet`]): any one of them opens it.
 //!
-//! Format 1:
-//!
-//! ```text
-//! version = 1 | name length | provider name | parameter length | parameters
-//!   | network 8 | fingerprint of the guarding key 8 | nonce 12 | ciphertext 32 | tag 16
-//! ```
-//!
-//! The associated data is a label, everything before the nonce, the full network root and the
-//! identifier of the data key.
+//! A provider is *local* (its secret is here: a file, a passphrase) or stands for a [`KeyService`]
+//! elsewhere ([`remote`]). Calls block, for a bounded time, and never retry by themselves: what is worth
+//! another attempt is said by the error, and [`retry`] makes it.
 
 use core::fmt;
 use core::str::FromStr;
 
 use holdfast_domain::GenesisValidatorsRoot;
-use holdfast_enclave_sys::LockedBytes;
 pub use holdfast_slashing_db::DataKeyId;
 
-use crate::aead::{self, BOX_LEN, BoxError, FINGERPRINT_LEN, Fingerprint};
 use crate::error::ProviderError;
 use crate::secret::DataKey;
 
+mod envelope;
 #[cfg(feature = "provider-file")]
 pub mod file;
+pub mod helper;
 #[cfg(feature = "provider-passphrase")]
 pub mod passphrase;
+pub mod remote;
+pub mod retry;
+mod service;
+mod set;
 
-/// The format written.
-const VERSION: u8 = 1;
-const LABEL: &[u8] = b"holdfast wrapped data key";
+use envelope::Envelope;
+#[cfg(any(feature = "provider-file", feature = "provider-passphrase"))]
+use envelope::seal_with;
+pub use remote::{GuardKey, KeyService, Remote};
+pub use service::{Recovery, ServiceError, ServiceFailure};
+pub use set::{Checked, Opened, WrappedSet};
 
 /// The providers, by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -41,17 +43,48 @@ pub enum ProviderKind {
     File,
     /// A passphrase, stretched by Argon2id.
     Passphrase,
+    /// A key of AWS KMS.
+    AwsKms,
+    /// A key of the transit engine of HashiCorp Vault or OpenBao.
+    VaultTransit,
+    /// A key in a hardware module, by PKCS#11.
+    Pkcs11,
+    /// A key of Google Cloud KMS.
+    GcpKms,
+    /// A key of Azure Key Vault.
+    AzureKeyVault,
 }
 
 impl ProviderKind {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::File, Self::Passphrase];
+    pub const ALL: [Self; 7] = [
+        Self::File,
+        Self::Passphrase,
+        Self::AwsKms,
+        Self::VaultTransit,
+        Self::Pkcs11,
+        Self::GcpKms,
+        Self::AzureKeyVault,
+    ];
 
     /// The name in configuration and in wrapped keys.
     pub const fn name(self) -> &'static str {
         match self {
             Self::File => "file",
             Self::Passphrase => "passphrase",
+            Self::AwsKms => "aws-kms",
+            Self::VaultTransit => "vault-transit",
+            Self::Pkcs11 => "pkcs11",
+            Self::GcpKms => "gcp-kms",
+            Self::AzureKeyVault => "azure-key-vault",
+        }
+    }
+
+    /// Whether the guarding key is elsewhere, so that it may be out of reach for a while.
+    pub const fn is_remote(self) -> bool {
+        match self {
+            Self::File | Self::Passphrase => false,
+            Self::AwsKms | Self::VaultTransit | Self::Pkcs11 | Self::GcpKms | Self::AzureKeyVault => true,
         }
     }
 }
@@ -82,6 +115,23 @@ pub struct WrapContext {
     pub data_key: DataKeyId,
 }
 
+impl WrapContext {
+    /// The same as names and values, none of them secret, for services that bind a ciphertext to such and
+    /// write them to their audit log. Part of the format: never change one.
+    pub fn pairs(&self) -> [(&'static str, String); 3] {
+        [("app", APP.to_owned()), ("network", self.network.to_string()), ("data_key", self.data_key.0.to_string())]
+    }
+
+    /// The same in one line, for services that bind a ciphertext to bytes. Part of the format.
+    pub fn line(&self) -> String {
+        let [app, network, data_key] = self.pairs().map(|(name, value)| format!("{name}={value}"));
+        [app, network, data_key].join(",")
+    }
+}
+
+/// Says whose a ciphertext is, in a key service's log and policy.
+const APP: &str = "holdfast/v1";
+
 /// A data key as it is stored: encrypted, with what is needed to decrypt it again except the secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wrapped(Vec<u8>);
@@ -106,9 +156,19 @@ impl Wrapped {
     pub fn provider(&self) -> Result<ProviderKind, ProviderError> {
         Ok(Envelope::parse(&self.0)?.provider)
     }
+
+    /// The name of the guarding key, where a provider has several: as it was configured when this was made.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::provider`].
+    pub fn key(&self) -> Result<Option<String>, ProviderError> {
+        let envelope = Envelope::parse(&self.0)?;
+        if envelope.provider.is_remote() { Ok(Some(remote::key_name(&envelope)?)) } else { Ok(None) }
+    }
 }
 
-/// Wraps and unwraps data keys. Calls may take a second: not on an async thread.
+/// Wraps and unwraps data keys. Calls may take seconds: not on an async thread.
 pub trait Provider: Send + Sync {
     /// Which provider it is.
     fn kind(&self) -> ProviderKind;
@@ -130,101 +190,9 @@ pub trait Provider: Send + Sync {
 
     /// What guards the data key, in words for an operator. No secrets.
     fn describe(&self) -> String;
-}
 
-/// A wrapped key, taken apart.
-struct Envelope<'a> {
-    provider: ProviderKind,
-    parameters: &'a [u8],
-    network: Fingerprint,
-    guard: Fingerprint,
-    /// Everything before the box.
-    header: &'a [u8],
-    boxed: &'a [u8; BOX_LEN],
-}
-
-impl<'a> Envelope<'a> {
-    fn parse(bytes: &'a [u8]) -> Result<Self, ProviderError> {
-        let (version, rest) = bytes.split_first().ok_or(ProviderError::Malformed)?;
-        if *version != VERSION {
-            return Err(ProviderError::UnknownVersion { version: *version });
-        }
-        let (name, rest) = counted(rest)?;
-        let provider = String::from_utf8_lossy(name).parse()?;
-        let (parameters, rest) = counted(rest)?;
-        let (network, rest) = rest.split_first_chunk().ok_or(ProviderError::Malformed)?;
-        let (guard, rest) = rest.split_first_chunk().ok_or(ProviderError::Malformed)?;
-        let boxed = rest.try_into().map_err(|_| ProviderError::Malformed)?;
-        let (header, _) =
-            bytes.split_at_checked(bytes.len().saturating_sub(BOX_LEN)).ok_or(ProviderError::Malformed)?;
-        Ok(Self { provider, parameters, network: *network, guard: *guard, header, boxed })
+    /// The name of the guarding key, where a provider has several.
+    fn key(&self) -> Option<&str> {
+        None
     }
-
-    /// As [`Self::parse`], of this provider only.
-    fn parse_own(wrapped: &'a Wrapped, expected: ProviderKind) -> Result<Self, ProviderError> {
-        let envelope = Self::parse(&wrapped.0)?;
-        if envelope.provider == expected {
-            Ok(envelope)
-        } else {
-            Err(ProviderError::OtherProvider { found: envelope.provider, asked: expected })
-        }
-    }
-
-    fn open(&self, guard: &LockedBytes, context: &WrapContext) -> Result<DataKey, ProviderError> {
-        if self.network != aead::short(&context.network.0) {
-            return Err(ProviderError::WrongNetwork { expected: context.network });
-        }
-        if self.guard != guard_fingerprint(guard) {
-            return Err(match self.provider {
-                ProviderKind::File => ProviderError::WrongKeyFile,
-                ProviderKind::Passphrase => ProviderError::WrongPassphrase,
-            });
-        }
-        let aad = associated_data(self.header, context);
-        let plain = aead::decrypt(guard, &aad, self.boxed).ok_or(ProviderError::Damaged)?;
-        Ok(DataKey::from_plain(plain)?)
-    }
-}
-
-fn seal_with(
-    guard: &LockedBytes,
-    provider: ProviderKind,
-    parameters: &[u8],
-    key: &DataKey,
-    context: &WrapContext,
-) -> Result<Wrapped, ProviderError> {
-    let mut out = vec![VERSION];
-    for field in [provider.name().as_bytes(), parameters] {
-        out.push(u8::try_from(field.len()).map_err(|_| ProviderError::Malformed)?);
-        out.extend_from_slice(field);
-    }
-    out.extend_from_slice(&aead::short(&context.network.0));
-    out.extend_from_slice(&guard_fingerprint(guard));
-    let aad = associated_data(&out, context);
-    let boxed = key
-        .bytes()
-        .expose(|plain| match plain.try_into() {
-            Ok(plain) => aead::encrypt(guard, &aad, plain),
-            Err(_) => Err(BoxError::Unusable),
-        })
-        .map_err(|error| match error {
-            BoxError::Random(source) => ProviderError::Random(source),
-            BoxError::Unusable => ProviderError::Malformed,
-        })?;
-    out.extend_from_slice(&boxed);
-    Ok(Wrapped(out))
-}
-
-/// A field after its length byte, and the rest.
-fn counted(bytes: &[u8]) -> Result<(&[u8], &[u8]), ProviderError> {
-    let (len, rest) = bytes.split_first().ok_or(ProviderError::Malformed)?;
-    rest.split_at_checked(usize::from(*len)).ok_or(ProviderError::Malformed)
-}
-
-fn guard_fingerprint(guard: &LockedBytes) -> [u8; FINGERPRINT_LEN] {
-    aead::fingerprint(b"holdfast key-encryption key", guard)
-}
-
-fn associated_data(header: &[u8], context: &WrapContext) -> Vec<u8> {
-    [LABEL, header, &context.network.0, &context.data_key.0.to_be_bytes()].concat()
 }

@@ -18,6 +18,7 @@ mod serve;
 mod slashing;
 mod status;
 mod switcher;
+mod unwrap;
 mod version;
 
 use std::io::{IsTerminal as _, Write as _};
@@ -68,6 +69,7 @@ fn dispatch(cli: &Cli, output: Output) -> Result<Exit, Failure> {
     match &cli.command {
         Command::Completions(args) => return completions::run(args),
         Command::Version => return version::run(output),
+        Command::UnwrapHelper => return unwrap::run(),
         Command::Config(args::ConfigCommand::Example) => return config_cmd::example(),
         Command::Config(args::ConfigCommand::Schema) => return config_cmd::schema(),
         Command::Config(args::ConfigCommand::Validate)
@@ -99,7 +101,7 @@ fn dispatch(cli: &Cli, output: Output) -> Result<Exit, Failure> {
         Command::Doctor => block_on(doctor::run(&context)),
         Command::Connect(args) => block_on(connect::run(args, &context)),
         Command::Config(_) => block_on(config_cmd::validate(&context)),
-        Command::Completions(_) | Command::Version => Ok(Exit::Done),
+        Command::Completions(_) | Command::Version | Command::UnwrapHelper => Ok(Exit::Done),
     }
 }
 

@@ -164,7 +164,7 @@ mod tests {
         assert_eq!(kind("HOLDFAST_NETWORK_BEACON"), Some(Kind::List));
         assert_eq!(kind("HOLDFAST_KEYMANAGER_ENABLED"), Some(Kind::Flag));
         assert_eq!(kind("HOLDFAST_DATABASE_URL"), Some(Kind::Text));
-        assert_eq!(kind("HOLDFAST_KEYS_PROVIDER"), Some(Kind::Text));
+        assert_eq!(kind("HOLDFAST_KEYS_PROVIDER"), Some(Kind::List));
     }
 
     #[test]

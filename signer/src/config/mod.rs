@@ -13,6 +13,7 @@ mod error;
 mod example;
 mod layers;
 mod network;
+mod providers;
 mod switcher;
 mod types;
 
@@ -31,12 +32,20 @@ pub(crate) use error::ConfigError;
 pub(crate) use example::{example_toml, schema_json};
 pub(crate) use layers::{Environment, FlagValue, Layers, load};
 pub(crate) use network::resolve_network;
+#[cfg(feature = "provider-azure-key-vault")]
+pub(crate) use providers::AzureAuth;
+#[cfg(feature = "provider-pkcs11")]
+pub(crate) use providers::Pkcs11Mechanism;
+#[cfg(feature = "provider-vault-transit")]
+pub(crate) use providers::TransitAuth;
+pub(crate) use providers::{
+    AwsConfig, AzureConfig, GcpConfig, KeyProvider, KeyProviders, Pkcs11Config, ProviderSections, TransitConfig,
+};
 pub(crate) use switcher::{
     Balance, CrossCheck, ExecutionConfig, HeavyRoutes, NoQuorum, RoleName, SwitcherConfig, UnknownRoutes, UpstreamEntry,
 };
 pub(crate) use types::{
-    BeaconUrl, Database, DatabaseUrl, GenesisRoot, JournalKeep, KeyProvider, LogFormat, NetworkChoice, OnRollback,
-    SignatureCheck,
+    BeaconUrl, Database, DatabaseUrl, GenesisRoot, JournalKeep, LogFormat, NetworkChoice, OnRollback, SignatureCheck,
 };
 
 /// Where the data directory is when nobody says otherwise.
@@ -49,12 +58,18 @@ pub(crate) const DEFAULT_CONFIG_FILE: &str = "holdfast.toml";
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Config {
+    /// Keys of AWS KMS that protect the data key: the "aws-kms" provider.
+    pub(crate) aws: AwsConfig,
+    /// A key of Azure Key Vault that protects the data key: the "azure-key-vault" provider.
+    pub(crate) azure: AzureConfig,
     /// Where this instance keeps its files.
     pub(crate) data: DataConfig,
     /// The slashing protection database.
     pub(crate) database: DatabaseConfig,
     /// The execution pool: one JSON-RPC address in front of several execution clients.
     pub(crate) execution: ExecutionConfig,
+    /// A key of Google Cloud KMS that protects the data key: the "gcp-kms" provider.
+    pub(crate) gcp: GcpConfig,
     /// The signing API.
     pub(crate) http: HttpConfig,
     /// The record of every request and its answer.
@@ -67,6 +82,8 @@ pub(crate) struct Config {
     pub(crate) metrics: MetricsConfig,
     /// Which chain the keys belong to.
     pub(crate) network: NetworkConfig,
+    /// A hardware module that protects the data key: the "pkcs11" provider.
+    pub(crate) pkcs11: Pkcs11Config,
     /// The threads that compute signatures.
     pub(crate) signing: SigningConfig,
     /// Bounds of slashing protection. There is no setting that turns it off.
@@ -75,6 +92,8 @@ pub(crate) struct Config {
     pub(crate) switcher: SwitcherConfig,
     /// Logging.
     pub(crate) telemetry: TelemetryConfig,
+    /// HashiCorp Vault or OpenBao, which protects the data key: the "vault-transit" provider.
+    pub(crate) transit: TransitConfig,
 }
 
 /// `[data]`
@@ -207,8 +226,10 @@ impl Default for KeymanagerConfig {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct KeysConfig {
-    /// What protects the data key that seals every stored key: "file" (a key file in the data directory) or "passphrase". Read when the data key is made; afterwards the database says which one it was.
-    pub(crate) provider: KeyProvider,
+    /// How often every provider is asked to open the data key, to notice early that one no longer can, in minutes. 0 never asks.
+    pub(crate) check_minutes: u32,
+    /// What protects the data key that seals every stored key: "file" (a key file in the data directory), "passphrase", "aws-kms", "gcp-kms", "azure-key-vault", "vault-transit" or "pkcs11", or a list of these, of which any one opens it. Read when the data key is made and by `holdfast kek rotate`; otherwise the database says which they are.
+    pub(crate) provider: KeyProviders,
     /// File that holds the passphrase, for the "passphrase" provider; one trailing line break is not part of it. Without it the passphrase is asked for on the terminal.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) passphrase_file: Option<PathBuf>,
@@ -219,7 +240,7 @@ pub(crate) struct KeysConfig {
 
 impl Default for KeysConfig {
     fn default() -> Self {
-        Self { provider: KeyProvider::File, passphrase_file: None, kdf_memory_mib: None }
+        Self { check_minutes: 60, provider: KeyProviders::default(), passphrase_file: None, kdf_memory_mib: None }
     }
 }
 
@@ -372,6 +393,7 @@ impl Config {
                 "is empty, so every request would be refused; name the hosts, or \"*\"",
             );
         }
+        self.check_providers()?;
         self.check_pools()?;
         self.database().map(|_| ())
     }

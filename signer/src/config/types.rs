@@ -11,27 +11,6 @@ use holdfast_domain::{GenesisValidatorsRoot, Network};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// What protects the data key.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum KeyProvider {
-    /// A key file in the data directory, mode 0600.
-    #[default]
-    File,
-    /// A passphrase, stretched with Argon2id.
-    Passphrase,
-}
-
-impl KeyProvider {
-    /// The word used in the configuration.
-    pub(crate) const fn as_str(self) -> &'static str {
-        match self {
-            Self::File => "file",
-            Self::Passphrase => "passphrase",
-        }
-    }
-}
-
 /// What happens when the database may have lost acknowledged writes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ValueEnum)]
 #[serde(rename_all = "lowercase")]

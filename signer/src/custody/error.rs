@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use holdfast_enclave::provider::Recovery;
 use holdfast_enclave::{DurableError, KeyError, ProviderError, SealError, SecretError};
 use holdfast_slashing_db::{AdminError, OpenError};
 
@@ -103,6 +104,11 @@ pub(crate) enum CustodyError {
         /// How many keys.
         keys: usize,
     },
+    /// A server was to make the data key with a provider that it only asks through a helper.
+    #[error(
+        "there is no data key yet, and a server does not make one with a provider whose key is elsewhere; run `holdfast kek init` first"
+    )]
+    WrapInCommand,
     /// A stored key cannot be opened.
     #[error("a stored key cannot be opened")]
     Seal(#[from] SealError),
@@ -126,6 +132,14 @@ fn process(holder: Option<u32>) -> String {
 }
 
 impl CustodyError {
+    /// Whether the same may work later without anybody changing anything here.
+    pub(crate) fn may_pass(&self) -> bool {
+        match self {
+            Self::Provider(error) => error.recovery() != Recovery::Never,
+            _ => false,
+        }
+    }
+
     /// How a process ends that failed so.
     pub(crate) fn exit(&self) -> Exit {
         match self {
@@ -134,6 +148,7 @@ impl CustodyError {
             | Self::NothingHere { .. }
             | Self::OtherNetwork { .. }
             | Self::NoPassphrase
+            | Self::WrapInCommand
             | Self::PassphrasesDiffer
             | Self::PasswordFile { .. }
             | Self::DataDir { source: DurableError::Permissions(_), .. }

@@ -3,8 +3,10 @@
 //! Guarantees: the directory is this user's alone before anything in it is read; the database is
 //! bound to the configured network before a key is touched.
 
+mod canary;
 mod data_key;
 mod error;
+mod providers;
 mod unseal;
 
 #[cfg(feature = "store-postgres")]
@@ -26,7 +28,10 @@ use zeroize::Zeroizing;
 #[cfg(feature = "store-postgres")]
 use crate::config::DatabaseUrl;
 use crate::config::{Config, Database, resolve_network};
+pub(crate) use canary::{ProviderMetrics, watch as watch_providers};
+pub(crate) use data_key::{Rotated, Terminal};
 pub(crate) use error::{CustodyError, admin_exit};
+pub(crate) use providers::{Caller, HELPER_COMMAND, help};
 pub(crate) use unseal::{Difference, Unsealed, kdf_budget, unseal_all, unseal_new};
 
 /// What is in custody, open.
@@ -47,6 +52,12 @@ pub(crate) struct Custody {
     pub(crate) data_key: Option<Arc<DataKey>>,
     /// Who wraps the data key, for display; `None` before the first key.
     pub(crate) protected_by: Option<String>,
+    /// Where providers are called whose key is elsewhere.
+    pub(crate) caller: Caller,
+    /// Whether a passphrase may be asked for.
+    pub(crate) terminal: Terminal,
+    /// Whether the data key was opened with a passphrase that somebody typed.
+    typed: bool,
 }
 
 /// The chain of the configuration, complete.
@@ -121,6 +132,9 @@ pub(crate) async fn open_sealed(config: &Config, clock: Arc<dyn Clock>) -> Resul
         clock,
         data_key: None,
         protected_by: None,
+        caller: Caller::Command,
+        terminal: Terminal::MayAsk,
+        typed: false,
     })
 }
 

@@ -15,7 +15,7 @@ use holdfast_slashing_db::{CallerId, EntryWatermark, KeyOrigin, NewKey, Refusal,
 use holdfast_wire::web3signer::SignRequest;
 
 use super::*;
-use crate::config::{KeyProvider, NetworkChoice};
+use crate::config::{KeyProvider, KeyProviders, NetworkChoice};
 use crate::metrics::Metrics;
 use crate::outcome::Exit;
 use crate::pipeline::{KeysReady, Rejection, Signer};
@@ -77,7 +77,7 @@ async fn what_is_sealed_in_one_run_opens_in_the_next() {
     let mut custody = opened(&config).await.unwrap();
     let again = custody.ensure_data_key(&config).await.unwrap();
     assert!(again.matches(&data_key), "the data key was made anew");
-    let unsealed = unseal_all(&custody, &backend()).await.unwrap();
+    let unsealed = unseal_all(&mut custody, &config, &backend()).await.unwrap();
     assert_eq!(unsealed.keyring.public_keys(), [key]);
     assert!(unsealed.failed.is_empty());
     custody.guard.shutdown().await;
@@ -92,7 +92,7 @@ async fn a_passphrase_file_protects_and_a_wrong_one_does_not_open() {
         durable::write_private_file(&path, text.as_bytes(), durable::Existing::Refuse).unwrap();
         Some(path)
     };
-    config.keys.provider = KeyProvider::Passphrase;
+    config.keys.provider = KeyProviders(vec![KeyProvider::Passphrase]);
     config.keys.passphrase_file = passphrase("right", "correct horse\n");
     let mut custody = opened(&config).await.unwrap();
     custody.ensure_data_key(&config).await.unwrap();
@@ -101,7 +101,7 @@ async fn a_passphrase_file_protects_and_a_wrong_one_does_not_open() {
     drop(custody);
 
     // The database says what protects the data key, whatever the configuration says by then.
-    config.keys.provider = KeyProvider::File;
+    config.keys.provider = KeyProviders::default();
     let custody = opened(&config).await.unwrap();
     assert!(custody.protected_by.as_deref().is_some_and(|by| by.starts_with("passphrase")));
     custody.guard.shutdown().await;
@@ -138,7 +138,7 @@ async fn keys_without_their_data_key_are_an_error_and_nothing_is_made() {
     add_key(&custody, &foreign).await;
     let lost = custody.ensure_data_key(&config).await.map(|_| ()).unwrap_err();
     assert!(matches!(lost, CustodyError::DataKeyLost { keys: 1 }), "{lost}");
-    assert!(unseal_all(&custody, &backend()).await.is_err());
+    assert!(unseal_all(&mut custody, &config, &backend()).await.is_err());
     assert!(!config.kek_dir().exists());
     custody.guard.shutdown().await;
 }
@@ -151,7 +151,7 @@ async fn a_key_sealed_under_another_data_key_fails_alone() {
     let data_key = custody.ensure_data_key(&config).await.unwrap();
     let good = add_key(&custody, &data_key).await;
     let bad = add_key(&custody, &DataKey::generate().unwrap()).await;
-    let unsealed = unseal_all(&custody, &backend()).await.unwrap();
+    let unsealed = unseal_all(&mut custody, &config, &backend()).await.unwrap();
     assert_eq!(unsealed.keyring.public_keys(), [good]);
     assert_eq!(unsealed.failed.keys().collect::<Vec<_>>(), [&bad]);
     custody.guard.shutdown().await;
@@ -170,7 +170,7 @@ async fn a_key_switched_off_is_known_and_refused_and_a_deleted_one_is_unknown() 
     custody.guard.switch(&off, Switch::Disable, &by).await.unwrap();
     custody.guard.tombstone(&deleted, &by).await.unwrap();
 
-    let Unsealed { keyring, failed, disabled } = unseal_all(&custody, &backend()).await.unwrap();
+    let Unsealed { keyring, failed, disabled } = unseal_all(&mut custody, &config, &backend()).await.unwrap();
     let mut known = [on, off];
     known.sort_unstable();
     assert_eq!((keyring.public_keys().as_slice(), disabled, failed.len()), (known.as_slice(), 1, 0));

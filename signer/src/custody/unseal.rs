@@ -9,7 +9,7 @@ use holdfast_enclave::kdf::{KdfBudget, MemorySize};
 use holdfast_enclave::{ActiveKey, DataKey, Keyring, seal};
 use holdfast_slashing_db::StoredKey;
 
-use super::{Custody, CustodyError};
+use super::{Custody, CustodyError, Terminal};
 use crate::config::Config;
 
 /// What decrypting keystores may use, as configured or found.
@@ -51,25 +51,38 @@ pub(crate) struct Difference {
 /// Deleted keys have no secret left to open.
 ///
 /// # Errors
-/// [`CustodyError`] if the record cannot be read, or if there are keys but no data key. A single
+/// [`CustodyError`] if the record cannot be read, or if there are keys but no data key, or none that opens. A single
 /// key that cannot be opened is no error: it is listed in [`Unsealed::failed`].
-pub(crate) async fn unseal_all(custody: &Custody, backend: &Arc<dyn KeyBackend>) -> Result<Unsealed, CustodyError> {
+pub(crate) async fn unseal_all(
+    custody: &mut Custody,
+    config: &Config,
+    backend: &Arc<dyn KeyBackend>,
+) -> Result<Unsealed, CustodyError> {
+    // At a start, also without keys: a passphrase is typed now or never.
+    if custody.data_key.is_none() && custody.terminal == Terminal::MayAsk {
+        custody.open_data_key(config).await?;
+    }
     let keyring = Keyring::new();
-    let Difference { added, gone: _, failed, disabled } = unseal_new(custody, backend, &keyring).await?;
+    let Difference { added, gone: _, failed, disabled } = unseal_new(custody, config, backend, &keyring).await?;
     keyring.insert_all(added);
     Ok(Unsealed { keyring, failed, disabled })
 }
 
-/// The same for keys that are not in `loaded`; says also which of those are no longer stored.
+/// The same for keys that are not in `loaded`; says also which of those are no longer stored. The data key is opened
+/// if there is something to open with it.
 ///
 /// # Errors
 /// As [`unseal_all`].
 pub(crate) async fn unseal_new(
-    custody: &Custody,
+    custody: &mut Custody,
+    config: &Config,
     backend: &Arc<dyn KeyBackend>,
     loaded: &Keyring,
 ) -> Result<Difference, CustodyError> {
     let stored = custody.guard.active_keys().await?;
+    if custody.data_key.is_none() && stored.iter().any(|key| loaded.get(key.registration.key()).is_none()) {
+        custody.open_data_key(config).await?;
+    }
     let mut gone: BTreeSet<PublicKey> = loaded.public_keys().into_iter().collect();
     let mut difference = Difference { added: Vec::new(), gone: Vec::new(), failed: BTreeMap::new(), disabled: 0 };
     let count = stored.len();

@@ -16,8 +16,8 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use toml::Value;
 
-use crate::config::{Environment, FlagValue, GenesisRoot, KeyProvider, Layers};
-pub(crate) use kek::KekCommand;
+use crate::config::{Environment, FlagValue, GenesisRoot, Layers};
+pub(crate) use kek::{KekCommand, KekRotateArgs};
 pub(crate) use keys::{
     DeleteArgs, GenerateArgs, ImportArgs, KeysCommand, ListArgs, ShowArgs, SwitchArgs, WatermarkArg,
 };
@@ -105,6 +105,9 @@ pub(crate) enum Command {
     Completions(CompletionsArgs),
     /// Print the version
     Version,
+    /// Open a data key for a server, which starts this by itself
+    #[command(name = crate::custody::HELPER_COMMAND, hide = true)]
+    UnwrapHelper,
 }
 
 /// `holdfast quickstart`
@@ -199,7 +202,11 @@ impl Cli {
             Command::Quickstart(args) => args.listen.settings(&mut flags),
             Command::Serve(args) => args.settings(&mut flags),
             Command::Kek(KekCommand::Init(args)) => {
-                flags.text("--provider", "keys", "provider", args.provider.map(KeyProvider::as_str));
+                args.providers.settings(&mut flags);
+                args.passphrase.settings(&mut flags);
+            }
+            Command::Kek(KekCommand::Rotate(args)) => {
+                args.providers.settings(&mut flags);
                 args.passphrase.settings(&mut flags);
             }
             Command::Kek(KekCommand::Status(args)) => args.passphrase.settings(&mut flags),
@@ -211,6 +218,7 @@ impl Cli {
             | Command::Connect(_)
             | Command::Config(_)
             | Command::Completions(_)
+            | Command::UnwrapHelper
             | Command::Version => {}
         }
         Layers { file: self.global.config.clone(), environment, flags: flags.0 }
@@ -254,6 +262,13 @@ impl ListenArgs {
     fn settings(&self, flags: &mut Flags) {
         flags.text("--http-listen", "http", "listen", self.http_listen);
         flags.text("--metrics-listen", "metrics", "listen", self.metrics_listen);
+    }
+}
+
+impl kek::ProviderArgs {
+    fn settings(&self, flags: &mut Flags) {
+        let names: Vec<_> = self.provider.iter().map(|one| Value::String(one.as_str().to_owned())).collect();
+        flags.value("--provider", "keys", "provider", (!names.is_empty()).then_some(Value::Array(names)));
     }
 }
 

@@ -4,6 +4,7 @@ use std::io::IsTerminal as _;
 use std::sync::Arc;
 
 use holdfast_domain::{Clock as _, Network, SlotClock};
+use holdfast_enclave::provider::Checked;
 use holdfast_enclave::{durable, seal};
 use holdfast_slashing_db::journal::{JournalError, Reader};
 
@@ -11,7 +12,7 @@ use super::super::Output;
 use super::Finding;
 use crate::clock::{SystemClock, rfc3339};
 use crate::config::{Config, Database, KeyProvider, resolve_network};
-use crate::custody::{self, Custody, CustodyError};
+use crate::custody::{self, Custody, CustodyError, Terminal};
 use crate::outcome::chain;
 
 /// Who has the database open.
@@ -164,21 +165,27 @@ async fn stored_keys(custody: &mut Custody, config: &Config, output: Output) -> 
             return vec![Finding::fail("provider", "no data key", chain(&error))];
         }
         Some(record) => {
-            let asks = record.provider == KeyProvider::Passphrase.as_str() && config.keys.passphrase_file.is_none();
-            if asks && (output.is_json() || !std::io::stdin().is_terminal()) {
+            let only_asks =
+                record.provider == KeyProvider::Passphrase.as_str() && config.keys.passphrase_file.is_none();
+            let nobody_there = output.is_json() || !std::io::stdin().is_terminal();
+            if only_asks && nobody_there {
                 return vec![Finding::warn(
                     "provider",
                     "a passphrase, which was not asked for",
                     "run this on a terminal, or set keys.passphrase_file",
                 )];
             }
+            if nobody_there {
+                custody.terminal = Terminal::Leave;
+            }
         }
     }
+    let mut findings = providers(custody, config).await;
     if let Err(error) = custody.open_data_key(config).await {
-        return vec![Finding::fail("provider", "the data key does not open", chain(&error))];
+        findings.push(Finding::fail("provider", "the data key does not open", chain(&error)));
+        return findings;
     }
-    let mut findings =
-        vec![Finding::fine("provider", format!("{} opens", custody.protected_by.clone().unwrap_or_default()))];
+    findings.push(Finding::fine("provider", format!("{} opens", custody.protected_by.clone().unwrap_or_default())));
     let Some(data_key) = &custody.data_key else { return findings };
     let mut failed = Vec::new();
     for key in &stored {
@@ -195,6 +202,25 @@ async fn stored_keys(custody: &mut Custody, config: &Config, output: Output) -> 
         ),
     });
     findings
+}
+
+/// Whether each of several providers opens the data key.
+async fn providers(custody: &Custody, config: &Config) -> Vec<Finding> {
+    let checked = match custody.check_providers(config).await {
+        Ok(checked) if checked.len() > 1 => checked,
+        // The only one is looked at where the keys are opened.
+        Ok(_) => return Vec::new(),
+        Err(error) => return vec![Finding::fail("provider", "providers cannot be checked", chain(&error))],
+    };
+    let finding = |member: &Checked| {
+        let name =
+            format!("{}{}", member.provider, member.key.as_ref().map_or_else(String::new, |key| format!(" key {key}")));
+        match &member.result {
+            Ok(_) => Finding::fine("provider", format!("{name} opens the data key")),
+            Err(error) => Finding::fail("provider", format!("{name} does not open the data key"), chain(error)),
+        }
+    };
+    checked.iter().map(finding).collect()
 }
 
 /// Whether the clock makes sense for the network.

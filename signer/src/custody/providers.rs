@@ -1,0 +1,318 @@
+//! The providers of the data key, made from the configuration.
+//!
+//! Guarantees: a provider whose key is elsewhere is asked by a server only through a short-lived helper process,
+//! so that neither a cloud's library nor a vendor's module ever runs where validator keys are; a passphrase is
+//! asked for on the terminal only if nothing else opens the data key.
+
+use std::io::IsTerminal as _;
+use std::process::Command;
+use std::time::Duration;
+
+use holdfast_enclave::provider::file::FileProvider;
+use holdfast_enclave::provider::helper::{HelperProvider, Request};
+use holdfast_enclave::provider::passphrase::PassphraseProvider;
+use holdfast_enclave::provider::{Provider, ProviderKind};
+use holdfast_enclave::secret::FilePrivacy;
+use holdfast_enclave::{DataKey, Passphrase, ProviderError};
+
+use super::CustodyError;
+use crate::config::{Config, KeyProvider, ProviderSections};
+
+/// The hidden command that a server starts to have a data key opened.
+pub(crate) const HELPER_COMMAND: &str = "unwrap-helper";
+
+/// What starting the helper may take beside the call itself.
+const HELPER_START: Duration = Duration::from_secs(5);
+
+/// Where providers are called whose key is elsewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Caller {
+    /// Here: this process is a command that ends soon.
+    Command,
+    /// In a helper process: this one is a server.
+    Server,
+}
+
+/// All providers of these kinds that the configuration has and that need nobody to type something.
+///
+/// # Errors
+/// [`CustodyError`] if a passphrase file cannot be read.
+pub(super) fn unattended(
+    config: &Config,
+    kinds: &[ProviderKind],
+    caller: Caller,
+) -> Result<Vec<Box<dyn Provider>>, CustodyError> {
+    let mut providers: Vec<Box<dyn Provider>> = Vec::new();
+    for kind in kinds {
+        match kind {
+            ProviderKind::File => providers.push(Box::new(key_file(config))),
+            ProviderKind::Passphrase => {
+                if let Some(path) = &config.keys.passphrase_file {
+                    let passphrase = Passphrase::read_file(path, FilePrivacy::Required)?;
+                    providers.push(Box::new(PassphraseProvider::new(passphrase)?));
+                }
+            }
+            ProviderKind::AwsKms
+            | ProviderKind::VaultTransit
+            | ProviderKind::Pkcs11
+            | ProviderKind::GcpKms
+            | ProviderKind::AzureKeyVault => {
+                let sections = config.provider_sections();
+                for real in remote(&sections, *kind)? {
+                    providers.push(match caller {
+                        Caller::Command => real,
+                        Caller::Server => in_helper(real.as_ref(), &sections)?,
+                    });
+                }
+            }
+        }
+    }
+    Ok(providers)
+}
+
+/// The providers that wrap a data key from now on. A key file is made if there is none.
+///
+/// # Errors
+/// [`CustodyError`] if one cannot be had.
+pub(super) fn for_wrapping(config: &Config, new_passphrase: Asking) -> Result<Vec<Box<dyn Provider>>, CustodyError> {
+    let mut providers: Vec<Box<dyn Provider>> = Vec::new();
+    for provider in &config.keys.provider.0 {
+        match provider {
+            KeyProvider::File => {
+                let file = key_file(config);
+                // A key file without a recorded data key is left from a start that was cut short.
+                let there = file.path().exists();
+                providers.push(Box::new(if there { file } else { FileProvider::create(file.path().to_owned())? }));
+            }
+            KeyProvider::Passphrase => {
+                providers.push(Box::new(PassphraseProvider::new(passphrase(config, new_passphrase)?)?));
+            }
+            KeyProvider::AwsKms
+            | KeyProvider::VaultTransit
+            | KeyProvider::Pkcs11
+            | KeyProvider::GcpKms
+            | KeyProvider::AzureKeyVault => {
+                providers.extend(remote(&config.provider_sections(), provider.kind())?);
+            }
+        }
+    }
+    Ok(providers)
+}
+
+fn key_file(config: &Config) -> FileProvider {
+    FileProvider::new(FileProvider::default_path(config.data_dir()))
+}
+
+/// The providers of a kind whose key is elsewhere: one for each key that is configured, none if there is none.
+fn remote(sections: &ProviderSections, kind: ProviderKind) -> Result<Vec<Box<dyn Provider>>, ProviderError> {
+    match kind {
+        ProviderKind::File | ProviderKind::Passphrase => Ok(Vec::new()),
+        ProviderKind::AwsKms => aws(sections),
+        ProviderKind::VaultTransit => transit(sections),
+        ProviderKind::Pkcs11 => pkcs11(sections),
+        ProviderKind::GcpKms => gcp(sections),
+        ProviderKind::AzureKeyVault => azure(sections),
+    }
+}
+
+#[cfg(feature = "provider-aws-kms")]
+#[expect(clippy::unnecessary_wraps, reason = "a build without this provider refuses here")]
+fn aws(sections: &ProviderSections) -> Result<Vec<Box<dyn Provider>>, ProviderError> {
+    use holdfast_providers::aws::{AwsKms, AwsOptions};
+    let section = &sections.aws;
+    let provider = |key: &String| -> Box<dyn Provider> {
+        Box::new(AwsKms::provider(AwsOptions {
+            key: key.clone(),
+            region: section.region.clone(),
+            endpoint: section.endpoint.clone(),
+            timeout: Duration::from_millis(section.timeout_ms.get()),
+        }))
+    };
+    Ok(section.keys.iter().map(provider).collect())
+}
+
+#[cfg(not(feature = "provider-aws-kms"))]
+fn aws(_: &ProviderSections) -> Result<Vec<Box<dyn Provider>>, ProviderError> {
+    Err(ProviderError::NotBuilt { provider: ProviderKind::AwsKms })
+}
+
+#[cfg(feature = "provider-vault-transit")]
+#[expect(clippy::unnecessary_wraps, reason = "a build without this provider refuses here")]
+fn transit(sections: &ProviderSections) -> Result<Vec<Box<dyn Provider>>, ProviderError> {
+    use holdfast_providers::transit::{Login, Transit, TransitOptions};
+
+    use crate::config::TransitAuth;
+    let section = &sections.transit;
+    let (Some(address), Some(key)) = (&section.address, &section.key) else { return Ok(Vec::new()) };
+    Ok(vec![Box::new(Transit::provider(TransitOptions {
+        address: address.clone(),
+        mount: section.mount.clone(),
+        key: key.clone(),
+        namespace: section.namespace.clone(),
+        login: match section.auth {
+            TransitAuth::Token => Login::Token,
+            TransitAuth::Approle => Login::Approle,
+            TransitAuth::Kubernetes => Login::Kubernetes,
+        },
+        login_mount: section.auth_mount.clone(),
+        role: section.role.clone(),
+        secret_file: section.secret_file.clone(),
+        ca_file: section.ca_file.clone(),
+        timeout: Duration::from_millis(section.timeout_ms.get()),
+    }))])
+}
+
+#[cfg(not(feature = "provider-vault-transit"))]
+fn transit(_: &ProviderSections) -> Result<Vec<Box<dyn Provider>>, ProviderError> {
+    Err(ProviderError::NotBuilt { provider: ProviderKind::VaultTransit })
+}
+
+#[cfg(feature = "provider-pkcs11")]
+#[expect(clippy::unnecessary_wraps, reason = "a build without this provider refuses here")]
+fn pkcs11(sections: &ProviderSections) -> Result<Vec<Box<dyn Provider>>, ProviderError> {
+    use holdfast_providers::pkcs11::{Mechanism, Pkcs11, Pkcs11Options};
+
+    use crate::config::Pkcs11Mechanism;
+    let section = &sections.pkcs11;
+    let (Some(module), Some(token), Some(key)) = (&section.module, &section.token, &section.key) else {
+        return Ok(Vec::new());
+    };
+    Ok(vec![Box::new(Pkcs11::provider(Pkcs11Options {
+        module: module.clone(),
+        token: token.clone(),
+        key: key.clone(),
+        pin_file: section.pin_file.clone(),
+        mechanism: match section.mechanism {
+            Pkcs11Mechanism::AesGcm => Mechanism::AesGcm,
+            Pkcs11Mechanism::AesKwp => Mechanism::AesKwp,
+        },
+        timeout: Duration::from_millis(section.timeout_ms.get()),
+    }))])
+}
+
+#[cfg(not(feature = "provider-pkcs11"))]
+fn pkcs11(_: &ProviderSections) -> Result<Vec<Box<dyn Provider>>, ProviderError> {
+    Err(ProviderError::NotBuilt { provider: ProviderKind::Pkcs11 })
+}
+
+#[cfg(feature = "provider-gcp-kms")]
+#[expect(clippy::unnecessary_wraps, reason = "a build without this provider refuses here")]
+fn gcp(sections: &ProviderSections) -> Result<Vec<Box<dyn Provider>>, ProviderError> {
+    use holdfast_providers::gcp::{GcpKms, GcpOptions};
+    let section = &sections.gcp;
+    let Some(key) = &section.key else { return Ok(Vec::new()) };
+    Ok(vec![Box::new(GcpKms::provider(GcpOptions {
+        key: key.clone(),
+        endpoint: section.endpoint.clone(),
+        metadata: section.metadata.clone(),
+        token_file: section.token_file.clone(),
+        timeout: Duration::from_millis(section.timeout_ms.get()),
+    }))])
+}
+
+#[cfg(not(feature = "provider-gcp-kms"))]
+fn gcp(_: &ProviderSections) -> Result<Vec<Box<dyn Provider>>, ProviderError> {
+    Err(ProviderError::NotBuilt { provider: ProviderKind::GcpKms })
+}
+
+#[cfg(feature = "provider-azure-key-vault")]
+#[expect(clippy::unnecessary_wraps, reason = "a build without this provider refuses here")]
+fn azure(sections: &ProviderSections) -> Result<Vec<Box<dyn Provider>>, ProviderError> {
+    use holdfast_providers::azure::{AzureKeyVault, AzureLogin, AzureOptions};
+
+    use crate::config::AzureAuth;
+    let section = &sections.azure;
+    let Some(key) = &section.key else { return Ok(Vec::new()) };
+    Ok(vec![Box::new(AzureKeyVault::provider(AzureOptions {
+        key: key.clone(),
+        login: match section.auth {
+            AzureAuth::ManagedIdentity => AzureLogin::ManagedIdentity,
+            AzureAuth::ClientSecret => AzureLogin::ClientSecret,
+            AzureAuth::WorkloadIdentity => AzureLogin::WorkloadIdentity,
+        },
+        tenant: section.tenant.clone(),
+        client: section.client.clone(),
+        secret_file: section.secret_file.clone(),
+        login_address: section.login_address.clone(),
+        resource: section.resource.clone(),
+        timeout: Duration::from_millis(section.timeout_ms.get()),
+    }))])
+}
+
+#[cfg(not(feature = "provider-azure-key-vault"))]
+fn azure(_: &ProviderSections) -> Result<Vec<Box<dyn Provider>>, ProviderError> {
+    Err(ProviderError::NotBuilt { provider: ProviderKind::AzureKeyVault })
+}
+
+fn in_helper(real: &dyn Provider, sections: &ProviderSections) -> Result<Box<dyn Provider>, ProviderError> {
+    let configuration =
+        toml::to_string(sections).map_err(|error| ProviderError::Helper { problem: error.to_string() })?;
+    let own_limit = match real.kind() {
+        ProviderKind::File | ProviderKind::Passphrase => Duration::ZERO,
+        ProviderKind::AwsKms => Duration::from_millis(sections.aws.timeout_ms.get()),
+        ProviderKind::VaultTransit => Duration::from_millis(sections.transit.timeout_ms.get()),
+        ProviderKind::Pkcs11 => Duration::from_millis(sections.pkcs11.timeout_ms.get()),
+        ProviderKind::GcpKms => Duration::from_millis(sections.gcp.timeout_ms.get()),
+        ProviderKind::AzureKeyVault => Duration::from_millis(sections.azure.timeout_ms.get()),
+    };
+    let limit = own_limit.saturating_add(HELPER_START);
+    Ok(Box::new(HelperProvider::new(real, helper_command, configuration, limit)))
+}
+
+/// This very program, also if its file was replaced since it started.
+fn helper_command() -> Command {
+    use std::os::unix::process::CommandExt as _;
+    let mut command = Command::new("/proc/self/exe");
+    command.arg0("holdfast").arg(HELPER_COMMAND);
+    command
+}
+
+/// What a helper does: unwraps, once, with the provider and key it is told.
+///
+/// # Errors
+/// [`ProviderError`].
+pub(crate) fn help(request: &Request) -> Result<DataKey, ProviderError> {
+    let sections: ProviderSections = toml::from_str(&request.configuration)
+        .map_err(|error| ProviderError::Helper { problem: error.message().to_owned() })?;
+    let key = Some(request.key.as_str()).filter(|key| !key.is_empty());
+    let provider = remote(&sections, request.provider)?.into_iter().find(|provider| provider.key() == key);
+    let missing = || ProviderError::NotConfigured { provider: request.provider, key: key.map(str::to_owned) };
+    provider.ok_or_else(missing)?.unwrap(&request.wrapped, &request.context)
+}
+
+/// How often a passphrase is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asking {
+    /// To open something with it.
+    Once,
+    /// To protect something with it, where a slip would lock its owner out.
+    Twice,
+}
+
+/// The provider of a passphrase from the configured file, or from the terminal.
+///
+/// # Errors
+/// [`CustodyError`] if it cannot be had.
+pub(super) fn asked_passphrase(config: &Config, asking: Asking) -> Result<PassphraseProvider, CustodyError> {
+    Ok(PassphraseProvider::new(passphrase(config, asking)?)?)
+}
+
+fn passphrase(config: &Config, asking: Asking) -> Result<Passphrase, CustodyError> {
+    if let Some(path) = &config.keys.passphrase_file {
+        return Ok(Passphrase::read_file(path, FilePrivacy::Required)?);
+    }
+    if !std::io::stdin().is_terminal() {
+        return Err(CustodyError::NoPassphrase);
+    }
+    let ask = |prompt: &str| -> Result<Passphrase, CustodyError> {
+        Ok(Passphrase::new(rpassword::prompt_password(prompt).map_err(CustodyError::Prompt)?)?)
+    };
+    match asking {
+        Asking::Once => ask("Passphrase that protects the stored keys: "),
+        Asking::Twice => {
+            let first = ask("New passphrase to protect the stored keys: ")?;
+            let second = ask("The same passphrase again: ")?;
+            if first.matches(&second) { Ok(first) } else { Err(CustodyError::PassphrasesDiffer) }
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! A fake of Google Cloud KMS and of the metadata server, written from their API reference. Nothing of Google's runs in
+//! these tests.
+
+use std::sync::{Arc, Mutex};
+
+use serde_json::{Value, json};
+
+use super::server::{Mood, Request, Server};
+
+/// The token the metadata server gives out.
+const TOKEN: &str = "ya29.good";
+
+/// The state of the only version of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Version {
+    /// It works.
+    Enabled,
+    /// Switched off.
+    Disabled,
+}
+
+struct State {
+    keys: Vec<(String, Version)>,
+    /// Key, additional authenticated data and plaintext, both in base64.
+    made: Vec<(String, String, String)>,
+    /// Whether the machine's account may use keys.
+    permitted: bool,
+    /// Whether tokens given out before are still good.
+    token: String,
+}
+
+/// A running fake.
+pub struct Gcp {
+    server: Server,
+    state: Arc<Mutex<State>>,
+}
+
+impl Gcp {
+    /// Starts one with these keys, by resource name.
+    pub fn start(keys: &[&str]) -> Self {
+        let keys = keys.iter().map(|key| ((*key).to_owned(), Version::Enabled)).collect();
+        let token = TOKEN.to_owned();
+        let state = Arc::new(Mutex::new(State { keys, made: Vec::new(), permitted: true, token }));
+        let shared = Arc::clone(&state);
+        let handler = move |request: &Request| answer(&mut shared.lock().expect("state"), request);
+        Self { server: Server::start("application/json", Arc::new(handler)), state }
+    }
+
+    /// Where it listens: the API, and the metadata server.
+    pub fn url(&self) -> String {
+        self.server.url()
+    }
+
+    /// Changes how it behaves.
+    pub fn set_mood(&self, mood: Mood) {
+        self.server.set_mood(mood);
+    }
+
+    /// Changes the state of a key's only version.
+    pub fn set_version(&self, key: &str, to: Version) {
+        let mut state = self.state.lock().expect("state");
+        state.keys.iter_mut().filter(|(name, _)| name == key).for_each(|(_, version)| *version = to);
+    }
+
+    /// Grants or withdraws the use of keys.
+    pub fn set_permitted(&self, permitted: bool) {
+        self.state.lock().expect("state").permitted = permitted;
+    }
+
+    /// Accepts only another token than the one given out.
+    pub fn revoke_tokens(&self) {
+        "ya29.other".clone_into(&mut self.state.lock().expect("state").token);
+    }
+}
+
+fn error(code: u16, status: &str, message: &str) -> (u16, Value) {
+    (code, json!({ "error": { "code": code, "status": status, "message": message } }))
+}
+
+fn answer(state: &mut State, request: &Request) -> (u16, Value) {
+    if request.path.starts_with("/computeMetadata/") {
+        let right = request.header("metadata-flavor") == "Google";
+        let token = json!({ "access_token": TOKEN, "expires_in": 3599, "token_type": "Bearer" });
+        return if right { (200, token) } else { (403, Value::Null) };
+    }
+    if request.header("authorization") != format!("Bearer {}", state.token) {
+        return error(401, "UNAUTHENTICATED", "Request had invalid authentication credentials.");
+    }
+    if !state.permitted {
+        return error(403, "PERMISSION_DENIED", "Permission 'cloudkms.cryptoKeyVersions.useToDecrypt' denied");
+    }
+    let named = request.path.strip_prefix("/v1/").and_then(|path| path.split_once(':'));
+    let Some((key, operation)) = named else { return error(404, "NOT_FOUND", "no such method") };
+    match state.keys.iter().find(|(name, _)| name == key) {
+        None => return error(404, "NOT_FOUND", &format!("CryptoKey {key} not found.")),
+        Some((_, Version::Disabled)) => {
+            return error(400, "FAILED_PRECONDITION", "the version is not enabled, current state is: DISABLED.");
+        }
+        Some((_, Version::Enabled)) => {}
+    }
+    let body = request.json();
+    let text = |field: &str| body[field].as_str().unwrap_or_default().to_owned();
+    let bound = text("additionalAuthenticatedData");
+    match operation {
+        "encrypt" => {
+            // Base64 of bytes that stand for the number of the ciphertext.
+            let ciphertext = format!("{:08}", state.made.len());
+            state.made.push((key.to_owned(), bound, text("plaintext")));
+            (200, json!({ "name": format!("{key}/cryptoKeyVersions/1"), "ciphertext": ciphertext }))
+        }
+        "decrypt" => {
+            let made = text("ciphertext").parse::<usize>().ok().and_then(|number| state.made.get(number));
+            match made {
+                Some((owner, data, plaintext)) if owner == key && *data == bound => {
+                    (200, json!({ "plaintext": plaintext }))
+                }
+                _ => error(400, "INVALID_ARGUMENT", "Decryption failed: the ciphertext is invalid."),
+            }
+        }
+        _ => error(404, "NOT_FOUND", "no such method"),
+    }
+}
