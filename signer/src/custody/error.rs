@@ -69,7 +69,7 @@ pub(crate) enum CustodyError {
     #[error("the slashing protection database failed")]
     Database(#[from] AdminError),
     /// The data key cannot be had.
-    #[error("cannot open the data key that seals all stored keys")]
+    #[error("cannot open or wrap the data key that seals all stored keys")]
     Provider(#[from] ProviderError),
     /// No passphrase, and nobody to ask.
     #[error(
