@@ -14,4 +14,5 @@
 mod scripted;
 
 mod alone;
+mod doppelganger;
 mod journal;

@@ -32,7 +32,8 @@ pub(crate) use example::{example_toml, schema_json};
 pub(crate) use layers::{Environment, FlagValue, Layers, load};
 pub(crate) use network::resolve_network;
 pub(crate) use switcher::{
-    Balance, CrossCheck, ExecutionConfig, NoQuorum, RoleName, SwitcherConfig, UnknownRoutes, UpstreamEntry,
+    Balance, CrossCheck, DoppelgangerCheck, ExecutionConfig, NoQuorum, RoleName, SwitcherConfig, UnknownRoutes,
+    UpstreamEntry,
 };
 pub(crate) use types::{
     BeaconUrl, Database, DatabaseUrl, GenesisRoot, JournalKeep, KeyProvider, LogFormat, NetworkChoice, OnRollback,
