@@ -27,7 +27,7 @@ use crate::keymanager::{KeyManager, Token};
 use crate::loader::KeyLoader;
 use crate::metrics::Metrics;
 use crate::pipeline::{KeysReady, Signer};
-use crate::switcher::{CrossChecker, Running};
+use crate::switcher::{CrossChecker, Doppelganger, Running};
 
 /// Connections of the metrics listener: a few scrapers and probes.
 const METRICS_CONNECTIONS: usize = 64;
@@ -129,9 +129,16 @@ impl App {
         let genesis = custody.genesis_validators_root;
         let (tasks, probe_tasks) = (Tasks::new(), Tasks::new());
         let providers = Arc::new(ProviderMetrics::default());
+        // Before anything is served: from here on newly enabled keys are held back, if so configured.
+        let doppelganger = running.as_ref().and_then(|running| {
+            Doppelganger::new(config, &guard, &running.pool, custody.slot_clock, Arc::clone(&clock))
+        });
         let metrics = Arc::new(Metrics::new(|registry| {
             if let Some(running) = &running {
                 running.register(registry);
+            }
+            if let Some(doppelganger) = &doppelganger {
+                doppelganger.register(registry);
             }
             let registry = registry.sub_registry_with_prefix("holdfast");
             guard.metrics().register(registry);
@@ -147,6 +154,7 @@ impl App {
             cross_check: running
                 .as_ref()
                 .map(|running| CrossChecker::new(Arc::clone(&running.pool), config.switcher.cross_check)),
+            doppelganger: doppelganger.clone(),
             timeout: Duration::from_secs(config.http.request_timeout_seconds.get()),
             next_request: AtomicU64::new(1),
         });
@@ -194,6 +202,9 @@ impl App {
         tasks.spawn(crate::follow::watch(Arc::clone(&loader), tasks.stopping()));
         let every = Duration::from_secs(u64::from(config.keys.check_minutes).saturating_mul(60));
         tasks.spawn(custody::watch_providers(Arc::clone(&loader), providers, every, tasks.stopping()));
+        if let Some(doppelganger) = doppelganger {
+            tasks.spawn(doppelganger.watch(tasks.stopping()));
+        }
         let shutdown_delay = Duration::from_secs(config.http.shutdown_delay_seconds);
         let drain_timeout = Duration::from_secs(config.http.drain_timeout_seconds.get());
         if let Some(running) = &running {

@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 use holdfast_domain::{IntentError, Message, MessageKind, Network, PublicKey, SigningIntent, Slashable, Subject};
 use holdfast_domain::{SlashableKind, Unslashable, UnslashableKind, message::Dating};
 use holdfast_enclave::{Keyring, SignError, SignErrorClass, Signature};
-use holdfast_slashing_db::{CallerId, Class, Guard, Refusal};
+use holdfast_slashing_db::{CallerId, Class, Guard, Objection, Refusal};
 use holdfast_wire::web3signer::SignRequest;
 use tracing::field::Empty;
 use tracing::{Instrument, Span, debug_span, info, warn};
@@ -20,7 +20,7 @@ use tracing::{Instrument, Span, debug_span, info, warn};
 use crate::clock::Stopwatch;
 use crate::metrics::{Metrics, Outcome};
 use crate::outcome::chain;
-use crate::switcher::CrossChecker;
+use crate::switcher::{CrossChecker, Doppelganger};
 
 /// Why a request got no signature.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +37,14 @@ pub(crate) enum Rejection {
     /// The guard gave no permit.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// The key was enabled a short while ago and is held back.
+    #[error("{refusal}; it signs from about {until}, if nobody is seen until then")]
+    Held {
+        /// What protection says.
+        refusal: Refusal,
+        /// When and in which epoch.
+        until: String,
+    },
     /// The permit did not become a signature.
     #[error(transparent)]
     Backend(#[from] SignError),
@@ -55,7 +63,7 @@ impl Rejection {
             Self::Intent(error) => error.reason(),
             Self::UnknownKey(_) => "unknown_key",
             Self::KeysLoading => "keys_loading",
-            Self::Refused(refusal) => refusal.reason(),
+            Self::Refused(refusal) | Self::Held { refusal, .. } => refusal.reason(),
             Self::Backend(error) => error.reason(),
             Self::TimedOut { .. } => "timed_out",
         }
@@ -66,7 +74,7 @@ impl Rejection {
         match self {
             Self::Intent(_) | Self::UnknownKey(_) => Outcome::Invalid,
             Self::KeysLoading | Self::TimedOut { .. } => Outcome::Unavailable,
-            Self::Refused(refusal) => match refusal.class() {
+            Self::Refused(refusal) | Self::Held { refusal, .. } => match refusal.class() {
                 Class::Refused => Outcome::Refused,
                 Class::Overloaded | Class::Unavailable => Outcome::Unavailable,
             },
@@ -108,6 +116,8 @@ pub(crate) struct Signer {
     pub(crate) metrics: Arc<Metrics>,
     /// Asks the consensus clients about votes, where the switcher runs in this process.
     pub(crate) cross_check: Option<CrossChecker>,
+    /// Watches newly enabled keys, where the switcher runs in this process.
+    pub(crate) doppelganger: Option<Arc<Doppelganger>>,
     /// Longest time for one signature.
     pub(crate) timeout: Duration,
     /// Numbers requests in logs.
@@ -166,7 +176,7 @@ impl Signer {
                 if refusal.class() == Class::Refused && !matches!(refusal, Refusal::Objected(_)) {
                     self.metrics.prevented(kind, protection.seconds());
                 }
-                return Err(refusal.into());
+                return Err(self.refused(&key, refusal));
             }
         };
         self.metrics.authorized(kind, protection.seconds());
@@ -181,6 +191,15 @@ impl Signer {
         self.metrics.signed(kind, times, signed.times, total.seconds());
         tracing::debug!("signed");
         Ok(signed.signature)
+    }
+
+    /// What protection said, with the time at which a key that is held back signs.
+    fn refused(&self, key: &PublicKey, refusal: Refusal) -> Rejection {
+        let is_held = matches!(refusal, Refusal::Objected(Objection::DoppelgangerPending));
+        match &self.doppelganger {
+            Some(doppelganger) if is_held => Rejection::Held { until: doppelganger.until(key), refusal },
+            Some(_) | None => refusal.into(),
+        }
     }
 
     fn absent(&self, key: PublicKey) -> Rejection {

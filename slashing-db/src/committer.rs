@@ -8,6 +8,7 @@
 //! *suspect*: unslashable messages go on, slashable ones need a key fenced since (see `fence.rs`).
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -78,6 +79,8 @@ pub(crate) struct Shared {
     pub(crate) settings: Settings,
     pub(crate) metrics: Metrics,
     pub(crate) health: watch::Sender<GuardHealth>,
+    /// Whether newly enabled keys are held back. Only ever switched on.
+    pub(crate) holds_new_keys: AtomicBool,
 }
 
 impl Shared {
@@ -191,7 +194,8 @@ impl Core {
         let (commands, command_queue) = mpsc::channel(settings.queue_capacity.get());
         let (reads, read_queue) = mpsc::channel(READ_QUEUE_CAPACITY);
         let (health, _) = watch::channel(GuardHealth::Serving);
-        let shared = Arc::new(Shared { settings, metrics: Metrics::new(), health });
+        let holds_new_keys = AtomicBool::new(false);
+        let shared = Arc::new(Shared { settings, metrics: Metrics::new(), health, holds_new_keys });
         let mut committer =
             Committer { store: Some(store), instance, shared: Arc::clone(&shared), anchor, suspect: None };
         committer.show_suspicion();

@@ -24,6 +24,7 @@ use crate::registry::{
 };
 use crate::rules::{Approved, Objection, Watermarks};
 use crate::store::{Committed, ReadStore, Store};
+use crate::watch::{Judged, NewlyEnabled};
 
 mod transfer;
 
@@ -253,6 +254,32 @@ impl Guard {
             return Err(self.core.shared.admin_gone());
         }
         answer.await.unwrap_or_else(|_| Err(self.core.shared.admin_gone()))
+    }
+
+    /// From now on, and until the process ends, keys that were enabled a short while ago get no permits for blocks,
+    /// attestations and aggregates: [`Objection::DoppelgangerPending`], or [`Objection::DoppelgangerDetected`] once
+    /// somebody else was seen. Somebody must look, and say what was found with [`Self::judge_newly_enabled`].
+    pub fn hold_newly_enabled(&self) {
+        self.core.shared.holds_new_keys.store(true, std::sync::atomic::Ordering::Release);
+    }
+
+    /// The keys that were enabled a short while ago, by whatever road and whichever signer, and of which nobody has
+    /// said yet that nothing is to be watched for; in order of entry. Keys that were enabled before the database knew
+    /// of this are not among them.
+    ///
+    /// # Errors
+    /// [`AdminError`].
+    pub async fn newly_enabled(&self) -> Result<Vec<NewlyEnabled>, AdminError> {
+        self.read(|store| store.newly_enabled()).await
+    }
+
+    /// Notes findings about such keys, durably and in one transaction. An epoch not after the last one counted, and a
+    /// finding about an earlier time of a key, change nothing.
+    ///
+    /// # Errors
+    /// [`AdminError`]; nothing is noted then.
+    pub async fn judge_newly_enabled(&self, judged: Vec<Judged>) -> Result<(), AdminError> {
+        self.write(move |store| Ok(store.judge_newly_enabled(&judged)?)).await
     }
 
     /// Every key that has a sealed secret, enabled or not, with its proof of registration.

@@ -59,6 +59,7 @@ mod permit;
 mod registry;
 pub mod rules;
 mod store;
+mod watch;
 #[cfg(feature = "postgres")]
 pub mod web3signer;
 
@@ -86,3 +87,4 @@ pub use rules::{Approval, AttestationMark, BlockMark, Denial, Objection, Slashin
 pub use store::faulty::{Fault, FaultPlan};
 #[cfg(feature = "postgres")]
 pub use store::postgres::{PostgresOptions, SchemaVersion};
+pub use watch::{Finding, Judged, NewlyEnabled};

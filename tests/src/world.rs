@@ -26,6 +26,8 @@ pub struct World {
     folder: TempDir,
     /// `--database`, if it is not the file in the data directory.
     database: Option<String>,
+    /// Genesis in seconds.
+    genesis_time: u64,
     /// Keys imported, by interop index.
     pub keys: Vec<TestKey>,
 }
@@ -38,16 +40,21 @@ impl World {
 
     /// A world in a given folder.
     pub fn within(folder: TempDir, keys: u64) -> Self {
-        Self::on(None, folder, keys)
+        Self::on(None, folder, keys, (6, GENESIS_TIME))
+    }
+
+    /// A world with slots of this many seconds, counted from this second.
+    pub fn with_slots(seconds: u64, genesis_time: u64, keys: u64) -> Self {
+        Self::on(None, tempfile::tempdir().expect("a temporary folder"), keys, (seconds, genesis_time))
     }
 
     /// A world whose database is the one of this URL, which must be empty.
     pub fn with_database(url: &str, keys: u64) -> Self {
-        Self::on(Some(url.to_owned()), tempfile::tempdir().expect("a temporary folder"), keys)
+        Self::on(Some(url.to_owned()), tempfile::tempdir().expect("a temporary folder"), keys, (6, GENESIS_TIME))
     }
 
-    fn on(database: Option<String>, folder: TempDir, keys: u64) -> Self {
-        let mut text = String::from("PRESET_BASE: minimal\nCONFIG_NAME: testnet\nSECONDS_PER_SLOT: 6\n");
+    fn on(database: Option<String>, folder: TempDir, keys: u64, (slot, genesis_time): (u64, u64)) -> Self {
+        let mut text = format!("PRESET_BASE: minimal\nCONFIG_NAME: testnet\nSECONDS_PER_SLOT: {slot}\n");
         for (number, fork) in ["GENESIS", "ALTAIR", "BELLATRIX", "CAPELLA", "DENEB"].iter().enumerate() {
             text.push_str(&format!("{fork}_FORK_VERSION: 0x0{number}000077\n"));
             if number > 0 {
@@ -62,7 +69,7 @@ impl World {
         for key in &keys {
             key.write_keystore(&keystores, "correct horse");
         }
-        let world = Self { folder, database, keys };
+        let world = Self { folder, database, genesis_time, keys };
         if !world.keys.is_empty() {
             world.import(&["--watermark", "never-signed"]);
         }
@@ -89,7 +96,7 @@ impl World {
             "--genesis-validators-root".to_owned(),
             format!("0x{}", hex::encode(GENESIS_VALIDATORS_ROOT)),
             "--genesis-time".to_owned(),
-            GENESIS_TIME.to_string(),
+            self.genesis_time.to_string(),
         ]
         .to_vec();
         if let Some(url) = &self.database {

@@ -14,5 +14,6 @@
 mod scripted;
 
 mod alone;
+mod doppelganger;
 mod execution;
 mod journal;

@@ -5,6 +5,7 @@
 //! that is in use elsewhere must not be used here. What it guarantees: implementations are counted, not nodes;
 //! silence confirms nothing; nodes are asked once per slot, however many keys sign.
 
+mod indices;
 mod rounds;
 mod tally;
 mod union;

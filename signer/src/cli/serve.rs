@@ -14,6 +14,7 @@ use tracing::{debug, error, info, warn};
 use super::{Context, Exit, Failure};
 use crate::app::{Addresses, App, PortTaken, Sockets, Stopped};
 use crate::clock::SystemClock;
+use crate::config::DoppelgangerCheck;
 use crate::custody::{self, Custody};
 use crate::http::server::BindError;
 use crate::keymanager::Token;
@@ -22,6 +23,7 @@ use crate::telemetry;
 
 /// Runs the server until it is told to stop.
 pub(super) fn run(context: &Context) -> Result<Exit, Failure> {
+    require_switcher(context)?;
     let runtime = start(context)?;
     let ended = runtime.block_on(async {
         let sockets = bind(context, PortTaken::GiveUp)?;
@@ -33,6 +35,17 @@ pub(super) fn run(context: &Context) -> Result<Exit, Failure> {
     // Nothing is left to do; a passphrase that is still being stretched need not be waited for.
     runtime.shutdown_background();
     ended
+}
+
+/// Refuses to hold keys back where nobody would ever let them go.
+fn require_switcher(context: &Context) -> Result<(), Failure> {
+    let switcher = &context.config.switcher;
+    if switcher.doppelganger == DoppelgangerCheck::Enforce && !switcher.enabled {
+        let problem = "switcher.doppelganger is \"enforce\", which needs the switcher in this process: add --switcher-listen \
+                       and --beacon (or switcher.enabled = true), or set switcher.doppelganger to \"off\" or \"observe\"";
+        return Err(Failure::message(Exit::Usage, problem));
+    }
+    Ok(())
 }
 
 /// What a server needs before anything else: logging, a process that leaks no memory, a runtime.

@@ -42,7 +42,8 @@ pub(crate) use providers::{
     AwsConfig, AzureConfig, GcpConfig, KeyProvider, KeyProviders, Pkcs11Config, ProviderSections, TransitConfig,
 };
 pub(crate) use switcher::{
-    Balance, CrossCheck, ExecutionConfig, HeavyRoutes, NoQuorum, RoleName, SwitcherConfig, UnknownRoutes, UpstreamEntry,
+    Balance, CrossCheck, DoppelgangerCheck, ExecutionConfig, HeavyRoutes, NoQuorum, RoleName, SwitcherConfig,
+    UnknownRoutes, UpstreamEntry,
 };
 pub(crate) use types::{
     BeaconUrl, Database, DatabaseUrl, GenesisRoot, JournalKeep, LogFormat, NetworkChoice, OnRollback, SignatureCheck,

@@ -39,6 +39,10 @@ pub(crate) struct SwitcherConfig {
     pub(crate) heavy_routes: HeavyRoutes,
     /// Whether the signer asks the nodes if an attestation's source and target are theirs: "off", "observe" (count and log) or "enforce" (do not sign unless they confirm). Needs the switcher in the same process.
     pub(crate) cross_check: CrossCheck,
+    /// Whether the nodes are asked if somebody else signs with keys that were imported, made or enabled a short while ago: "off", "observe" (ask, log, count and journal) or "enforce" (hold such keys back until nobody was seen). Needs the switcher in the same process.
+    pub(crate) doppelganger: DoppelgangerCheck,
+    /// In how many whole epochs after that nobody may be seen; at least 1.
+    pub(crate) doppelganger_epochs: NonZeroU32,
     /// Consensus clients: a list of addresses, or [[switcher.upstream]] tables with url and, as wanted, name, weight, tier, roles, headers, username, password_file, token_file, ca_file, each_address.
     #[serde(deserialize_with = "entries")]
     #[schemars(with = "Vec<AddressOrTable>")]
@@ -56,6 +60,8 @@ impl Default for SwitcherConfig {
             unknown_routes: UnknownRoutes::Refuse,
             heavy_routes: HeavyRoutes::Refuse,
             cross_check: CrossCheck::Observe,
+            doppelganger: DoppelgangerCheck::Observe,
+            doppelganger_epochs: NonZeroU32::new(2).unwrap_or(NonZeroU32::MIN),
             upstream: Vec::new(),
         }
     }
@@ -165,6 +171,19 @@ pub(crate) enum CrossCheck {
     #[default]
     Observe,
     /// Yes, and signed only if they confirm it.
+    Enforce,
+}
+
+/// Whether the nodes are asked about newly enabled keys.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum DoppelgangerCheck {
+    /// No.
+    Off,
+    /// Yes, and such keys sign in any case.
+    #[default]
+    Observe,
+    /// Yes, and they are held back until nobody was seen.
     Enforce,
 }
 
@@ -360,6 +379,8 @@ mod tests {
             ("upstream = [\"a:1\"]", "expected a beacon node's address"),
             ("upstream = [3]", "a node's address"),
             ("balance = \"best\"", "best-first"),
+            ("doppelganger = \"on\"", "enforce"),
+            ("doppelganger_epochs = 0", "nonzero"),
         ] {
             let error = toml::from_str::<SwitcherConfig>(text).unwrap_err().to_string();
             assert!(error.contains(word), "{text}: {error}");

@@ -182,6 +182,7 @@ async fn a_key_switched_off_is_known_and_refused_and_a_deleted_one_is_unknown() 
         keys_ready: KeysReady::default(),
         metrics: Arc::new(Metrics::new(|_| ())),
         cross_check: None,
+        doppelganger: None,
         timeout: std::time::Duration::from_mins(1),
         next_request: 0.into(),
     };

@@ -177,7 +177,7 @@ fn rejection_verdict(rejection: &Rejection) -> Verdict {
         Rejection::Intent(_) => (StatusCode::BAD_REQUEST, Retry::Pointless),
         Rejection::UnknownKey(_) => (StatusCode::NOT_FOUND, Retry::Pointless),
         Rejection::KeysLoading | Rejection::TimedOut { .. } => (StatusCode::SERVICE_UNAVAILABLE, Retry::After(SOON)),
-        Rejection::Refused(refusal) => match refusal.class() {
+        Rejection::Refused(refusal) | Rejection::Held { refusal, .. } => match refusal.class() {
             Class::Refused => (StatusCode::PRECONDITION_FAILED, Retry::Pointless),
             Class::Overloaded | Class::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, Retry::After(SOON)),
         },

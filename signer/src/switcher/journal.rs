@@ -221,13 +221,11 @@ mod tests {
             let book = Arc::clone(self);
             move |event| {
                 let refusal = book.script.lock().unwrap().pop_front();
-                std::future::ready(match refusal {
-                    Some(refusal) => Err(refusal),
-                    None => {
-                        book.written.lock().unwrap().push(event);
-                        Ok(Recorded { commit_seq: 1 })
-                    }
-                })
+                if let Some(refusal) = refusal {
+                    return std::future::ready(Err(refusal));
+                }
+                book.written.lock().unwrap().push(event);
+                std::future::ready(Ok(Recorded { commit_seq: 1 }))
             }
         }
 

@@ -5,6 +5,7 @@
 //! who they are.
 
 mod cross_check;
+mod doppelganger;
 mod journal;
 mod nodes;
 
@@ -32,6 +33,7 @@ use crate::config::{Config, HeavyRoutes, NetworkChoice, NoQuorum, UnknownRoutes}
 use crate::http::server::{self, BindError, Bound};
 
 pub(crate) use cross_check::CrossChecker;
+pub(crate) use doppelganger::Doppelganger;
 pub(crate) use nodes::{NodeError, consensus, execution, without_line_break};
 
 /// How long answers in progress may take when the process stops.

@@ -4,9 +4,10 @@
 //! commit; an objection or an event changes no row; the answer to an event has no room for a permit.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use holdfast_domain::{PublicKey, SigningIntent, Subject};
+use holdfast_domain::{PublicKey, SigningIntent, Subject, UnslashableKind};
 use tokio::sync::oneshot;
 
 use super::{Shared, Suspect};
@@ -190,7 +191,7 @@ fn decide(
             Due::Denial(Denial::ProtectionFrozen)
         }
         Verdict::Approve { approved, after } => {
-            if let Some(objection) = request.objection {
+            if let Some(objection) = held(shared, row, subject).or(request.objection) {
                 return Due::Denial(Denial::Objected(objection));
             }
             row.changed |= row.marks != after;
@@ -199,6 +200,18 @@ fn decide(
         }
         Verdict::Deny(denial) => Due::Denial(denial),
     }
+}
+
+/// What speaks against a message of a newly enabled key, where such keys are held back. The row is read under lock, so
+/// no key slips through between its being enabled and the first look. Beside slashable messages it is aggregates that
+/// are held back: to consensus clients they are signs of life, and would be taken for somebody else's.
+fn held(shared: &Shared, row: &Row, subject: &Subject) -> Option<Objection> {
+    let shows_life = match subject {
+        Subject::Block { .. } | Subject::Attestation { .. } => true,
+        Subject::Unslashable { kind, dating: _ } => *kind == UnslashableKind::AggregateAndProof,
+    };
+    let holds = shows_life && shared.holds_new_keys.load(Ordering::Acquire);
+    if holds { row.watch.objection() } else { None }
 }
 
 /// When a batch was taken up, and how long it took from there to be durable.

@@ -15,6 +15,7 @@ use crate::identity::CallerId;
 use crate::journal::{Hash, Head, InstanceId};
 use crate::registry::{DataKeyRecord, KeyState, NewKey, Registered, Switch};
 use crate::rules::Watermarks;
+use crate::watch::Judged;
 
 #[cfg(all(feature = "fault-injection", not(debug_assertions)))]
 compile_error!("the feature fault-injection is for tests only: build without it, or with debug assertions");
@@ -146,6 +147,10 @@ impl<S: Store + ?Sized> Store for FaultyStore<S> {
         at: UnixMillis,
     ) -> Result<Vec<Withdrawn>, StoreError> {
         self.write(|inner| inner.withdraw(keys, how, by, at))
+    }
+
+    fn judge_newly_enabled(&mut self, judged: &[Judged]) -> Result<(), StoreError> {
+        self.write(|inner| inner.judge_newly_enabled(judged))
     }
 
     fn put_data_key(&mut self, record: &DataKeyRecord) -> Result<(), StoreError> {

@@ -17,6 +17,7 @@ use crate::registry::{
     StoredKey, Switch, Withdraw, Withdrawn,
 };
 use crate::rules::Watermarks;
+use crate::watch::{Judged, NewlyEnabled, Watch};
 
 #[cfg(any(test, feature = "fault-injection"))]
 pub(crate) mod faulty;
@@ -63,6 +64,7 @@ pub(crate) struct Row {
     pub(crate) id: RowId,
     pub(crate) state: KeyState,
     pub(crate) marks: Watermarks,
+    pub(crate) watch: Watch,
     /// Set by the judge when `marks` must be written back.
     pub(crate) changed: bool,
 }
@@ -191,6 +193,10 @@ pub(crate) trait Store: Send {
         at: UnixMillis,
     ) -> Result<Vec<Withdrawn>, StoreError>;
 
+    /// Notes what was found out about watched keys: counts an epoch that comes after the last one counted, marks keys
+    /// that were seen elsewhere, forgets those with which it is over. What is about another time of a key is left out.
+    fn judge_newly_enabled(&mut self, judged: &[Judged]) -> Result<(), StoreError>;
+
     /// Stores or replaces a wrapped data key.
     fn put_data_key(&mut self, record: &DataKeyRecord) -> Result<(), StoreError>;
 
@@ -263,6 +269,8 @@ pub(crate) trait ReadStore: Send {
     fn stored_keys(&mut self) -> Result<Vec<StoredKey>, StoreError>;
     /// One key, or all in order of entry.
     fn key_infos(&mut self, only: Option<&PublicKey>) -> Result<Vec<KeyInfo>, StoreError>;
+    /// The keys that are watched, in order of entry.
+    fn newly_enabled(&mut self) -> Result<Vec<NewlyEnabled>, StoreError>;
     /// Maxima over all rows.
     fn high_watermarks(&mut self) -> Result<HighWatermarks, StoreError>;
     /// Wrapped data keys, by id.

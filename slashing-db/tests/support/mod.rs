@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use holdfast_domain::message::{AttestationData, BeaconBlockHeader, Checkpoint};
+use holdfast_domain::message::{
+    AggregateAndProof, Attestation, AttestationData, AttestationShape, BeaconBlockHeader, BitlistBytes, Checkpoint,
+};
 use holdfast_domain::{
     Clock, Epoch, Fork, ForkInfo, ForkName, GenesisValidatorsRoot, Message, Network, PublicKey, SigningIntent,
     Slashable, Slot, SlotClock, UnixMillis, Unslashable, ValidatorIndex,
@@ -95,14 +97,29 @@ impl Intents {
 
     /// An attestation; `content` tells votes with the same epochs apart.
     pub fn vote(&self, key: PublicKey, source: u64, target: u64, content: u8) -> SigningIntent {
-        let data = AttestationData {
+        self.intent(key, &Message::Slashable(Slashable::Attestation(Self::data(source, target, content))))
+    }
+
+    fn data(source: u64, target: u64, content: u8) -> AttestationData {
+        AttestationData {
             slot: Slot(target.saturating_mul(32)),
             index: 0,
             beacon_block_root: [content; 32],
             source: Checkpoint { epoch: Epoch(source), root: [1; 32] },
             target: Checkpoint { epoch: Epoch(target), root: [2; 32] },
+        }
+    }
+
+    /// An aggregate of votes for `target`.
+    pub fn aggregate(&self, key: PublicKey, target: u64) -> SigningIntent {
+        let aggregate = Attestation {
+            aggregation_bits: BitlistBytes(vec![0b11]),
+            data: Self::data(target.saturating_sub(1), target, 1),
+            signature: [3; 96],
+            shape: AttestationShape::Phase0,
         };
-        self.intent(key, &Message::Slashable(Slashable::Attestation(data)))
+        let message = AggregateAndProof { aggregator_index: ValidatorIndex(1), aggregate, selection_proof: [4; 96] };
+        self.intent(key, &Message::Unslashable(Unslashable::AggregateAndProof(Box::new(message))))
     }
 
     pub fn randao(&self, key: PublicKey, epoch: u64) -> SigningIntent {

@@ -30,7 +30,7 @@ pub(super) fn load_sql(keys: &[PublicKey], instance: InstanceId) -> String {
     let mut sql = String::with_capacity(keys.len().saturating_mul(104).saturating_add(512));
     let _ = write!(
         sql,
-        "BEGIN; SELECT v.id, v.pubkey, v.state, {MARKS} FROM holdfast.validators v WHERE v.pubkey = ANY ('"
+        "BEGIN; SELECT v.id, v.pubkey, v.state, {MARKS}, v.watch FROM holdfast.validators v WHERE v.pubkey = ANY ('"
     );
     list(&mut sql, keys, |sql, key| quoted_hex(sql, key.as_bytes()));
     let _ = write!(
@@ -58,6 +58,7 @@ pub(super) async fn load(db: &mut PgConnection, sql: &str) -> sqlx::Result<Loade
                 id: RowId(values::natural(&row, 0)?),
                 state: values::state(&row, 2)?,
                 marks: values::watermarks(&row, 3)?,
+                watch: values::watch(&row, 8)?,
                 changed: false,
             };
             rows.insert(values::key(&row, 1)?, loaded);

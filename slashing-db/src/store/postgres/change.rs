@@ -9,6 +9,7 @@ use sqlx::{AssertSqlSafe, Row as _, raw_sql};
 
 use super::server::{MARK, Mark};
 use super::values::{self, MARKS};
+use super::watch::Findings;
 use crate::identity::CallerId;
 use crate::registry::{KeyState, NewKey};
 use crate::rules::Watermarks;
@@ -59,6 +60,7 @@ pub(super) struct Changes<'a> {
     without_secret: Vec<i64>,
     recorded: Vec<i64>,
     enrolled: Vec<(i64, &'a NewKey)>,
+    findings: Findings,
 }
 
 impl<'a> Changes<'a> {
@@ -88,6 +90,11 @@ impl<'a> Changes<'a> {
         self.without_secret.push(id.0.cast_signed());
     }
 
+    /// Notes what was found out about newly enabled keys.
+    pub(super) fn note(&mut self, findings: Findings) {
+        self.findings = findings;
+    }
+
     /// Stores a secret and its record.
     pub(super) fn enroll(&mut self, id: RowId, key: &'a NewKey) {
         self.enrolled.push((id.0.cast_signed(), key));
@@ -98,11 +105,13 @@ fn raw_keys(keys: &[PublicKey]) -> Vec<Vec<u8>> {
     keys.iter().map(|key| key.as_bytes().to_vec()).collect()
 }
 
-/// Begins a transaction and locks rows in the order of their ids. `millis` bounds each of its statements.
-pub(super) async fn hold(db: &mut PgConnection, whose: &Whose, millis: u128) -> sqlx::Result<Rows> {
+/// Begins a transaction and locks rows in the order of their ids. `millis` bounds each of its statements; `at` is the
+/// time that the schema's triggers note.
+pub(super) async fn hold(db: &mut PgConnection, whose: &Whose, millis: u128, at: UnixMillis) -> sqlx::Result<Rows> {
     let begin = format!(
         "BEGIN; SET LOCAL statement_timeout = {millis}; SET LOCAL idle_in_transaction_session_timeout = {millis}; \
-         SELECT {MARK}"
+         SET LOCAL holdfast.now_ms = {at}; SELECT {MARK}",
+        at = at.0.cast_signed()
     );
     let mark = Mark::read(&raw_sql(AssertSqlSafe(begin)).fetch_one(&mut *db).await?, 0)?;
     let made = match whose {
@@ -170,6 +179,9 @@ pub(super) async fn write(
             .bind(changes.vote_roots)
             .execute(&mut *db)
             .await?;
+    }
+    if !changes.findings.is_empty() {
+        changes.findings.write(&mut *db).await?;
     }
     if !changes.without_secret.is_empty() {
         let sql = "DELETE FROM holdfast.sealed_keys WHERE id = ANY ($1)";

@@ -23,6 +23,7 @@ mod schema;
 mod server;
 mod session;
 mod values;
+mod watch;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,6 +37,7 @@ use crate::identity::CallerId;
 use crate::journal::{Hash, Head, InstanceId};
 use crate::registry::{DataKeyRecord, Entry, KeyState, NewKey, Registered, Registration, Switch, Withdraw, Withdrawn};
 use crate::rules::Watermarks;
+use crate::watch::Judged;
 use change::{Changes, Rows, Whose};
 use engine::{Trouble, classify};
 use instance::sign_in;
@@ -126,7 +128,7 @@ impl PostgresStore {
             self.link.dial.patient(self.link.dial.statement_timeout.saturating_add(PER_KEY.saturating_mul(keys)));
         let (deadline, millis) = (dial.deadline(), dial.statement_timeout.as_millis());
         let hold = |mut session: Session| async move {
-            let held = change::hold(&mut session.db, whose, millis).await;
+            let held = change::hold(&mut session.db, whose, millis, at).await;
             (session, held)
         };
         let held = match self.link.run(deadline, hold)? {
@@ -324,6 +326,15 @@ impl Store for PostgresStore {
                 });
             }
             (changes, withdrawn)
+        })
+    }
+
+    fn judge_newly_enabled(&mut self, judged: &[Judged]) -> Result<(), StoreError> {
+        let whose = Whose::Of(judged.iter().map(|judged| judged.key).collect());
+        self.change("note what was found out about newly enabled keys", &whose, None, UnixMillis(0), |rows| {
+            let mut changes = Changes::default();
+            changes.note(watch::Findings::of(judged, rows));
+            (changes, ())
         })
     }
 

@@ -12,6 +12,7 @@ use sqlx::{AssertSqlSafe, Postgres, Row as _};
 use super::engine::{Engine, Trouble, classify};
 use super::session::{Dial, Session};
 use super::values::{self, MARKS};
+use super::watch;
 use crate::error::StoreError;
 use crate::identity::CallerId;
 use crate::journal::{Hash, Head, InstanceId, StoredBatch};
@@ -20,6 +21,7 @@ use crate::registry::{
     StoredKey,
 };
 use crate::store::{Enrolled, ReadStore, RowId};
+use crate::watch::NewlyEnabled;
 
 /// Listings of 100,000 keys take a second or two.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -115,6 +117,11 @@ impl ReadStore for PostgresReader {
             let sql = format!("{columns} ORDER BY v.id");
             self.all(action, || sqlx::query(AssertSqlSafe(sql.clone())), key_info)
         }
+    }
+
+    fn newly_enabled(&mut self) -> Result<Vec<NewlyEnabled>, StoreError> {
+        let sql = watch::list();
+        self.all("list the newly enabled keys", || sqlx::query(AssertSqlSafe(sql.clone())), watch::read)
     }
 
     fn high_watermarks(&mut self) -> Result<HighWatermarks, StoreError> {

@@ -6,6 +6,7 @@ use sqlx::postgres::PgRow;
 
 use crate::registry::{KeyOrigin, KeyState};
 use crate::rules::{AttestationMark, BlockMark, Watermarks};
+use crate::watch::Watch;
 
 /// The columns of a row's watermarks, in the order [`watermarks`] reads them.
 pub(super) const MARKS: &str =
@@ -80,6 +81,12 @@ pub(super) fn state(row: &PgRow, column: usize) -> sqlx::Result<KeyState> {
     let code: i16 = row.try_get(column)?;
     let states = [KeyState::Enabled, KeyState::Disabled, KeyState::Tombstoned];
     states.into_iter().find(|state| state_code(*state) == code).ok_or_else(unknown)
+}
+
+/// Reads what a row says about watching its key.
+pub(super) fn watch(row: &PgRow, column: usize) -> sqlx::Result<Watch> {
+    let code: i16 = row.try_get(column)?;
+    u8::try_from(code).ok().and_then(Watch::from_code).ok_or_else(unknown)
 }
 
 /// How an origin is stored.

@@ -12,6 +12,7 @@ mod open;
 mod overview;
 mod read;
 mod values;
+mod watch;
 
 use std::path::{Path, PathBuf};
 
@@ -28,6 +29,7 @@ use crate::identity::CallerId;
 use crate::journal::{Hash, Head, InstanceId};
 use crate::registry::{DataKeyRecord, Entry, KeyState, NewKey, Registered, Registration, Switch, Withdraw, Withdrawn};
 use crate::rules::Watermarks;
+use crate::watch::Judged;
 
 pub(crate) use journal::open_journal;
 use open::open_read_only;
@@ -39,8 +41,8 @@ const CHECKPOINT_WHEN_IDLE_PAGES: u64 = 1_000;
 /// The same under load: bounds the size of the WAL file.
 const CHECKPOINT_WHEN_BUSY_PAGES: u64 = 16_000;
 
-const SELECT_ROW: &str = "SELECT id, state, max_slot, max_slot_root, max_source, max_target, attestation_root \
-     FROM validators WHERE pubkey = ?1";
+const SELECT_ROW: &str = "SELECT id, state, max_slot, max_slot_root, max_source, max_target, attestation_root, \
+     watch FROM validators WHERE pubkey = ?1";
 const SELECT_HEAD: &str = "SELECT seq, hash FROM journal ORDER BY seq DESC LIMIT 1";
 const UPDATE_MARKS: &str = "UPDATE validators SET max_slot = ?2, max_slot_root = ?3, max_source = ?4, \
      max_target = ?5, attestation_root = ?6 WHERE id = ?1";
@@ -165,7 +167,7 @@ impl Store for SqliteStore {
                 (KeyState::Enabled | KeyState::Disabled, Switch::Enable) => KeyState::Enabled,
                 (KeyState::Enabled | KeyState::Disabled, Switch::Disable) => KeyState::Disabled,
             };
-            set_state(db, id, state)?;
+            watch::set_state(db, id, state, at)?;
             touch(db, id, by, at)?;
             Ok(Some(row.state))
         })
@@ -174,7 +176,7 @@ impl Store for SqliteStore {
     fn tombstone(&mut self, key: &PublicKey, by: &CallerId, at: UnixMillis) -> Result<Option<KeyState>, StoreError> {
         self.transaction(|db| {
             let Some((id, row)) = find_key(db, key)? else { return Ok(None) };
-            set_state(db, id, KeyState::Tombstoned)?;
+            watch::set_state(db, id, KeyState::Tombstoned, at)?;
             delete_secret(db, id)?;
             touch(db, id, by, at)?;
             Ok(Some(row.state))
@@ -214,7 +216,7 @@ impl Store for SqliteStore {
                     None => insert_row(db, key)?,
                 };
                 write_marks(&mut prepare(db, UPDATE_MARKS)?, id, &marks)?;
-                set_state(db, id, state)?;
+                watch::set_state(db, id, state, at)?;
                 if record == Record::Ensure {
                     ensure_record(db, id, by, at)?;
                 }
@@ -242,7 +244,7 @@ impl Store for SqliteStore {
                 let Some((id, row)) = find_key(db, key)? else { continue };
                 let to = how.state_after(&row);
                 if to != row.state {
-                    set_state(db, id, to)?;
+                    watch::set_state(db, id, to, at)?;
                     touch(db, id, by, at)?;
                 }
                 if to == KeyState::Tombstoned && row.has_secret {
@@ -257,6 +259,10 @@ impl Store for SqliteStore {
             }
             Ok(withdrawn)
         })
+    }
+
+    fn judge_newly_enabled(&mut self, judged: &[Judged]) -> Result<(), StoreError> {
+        self.transaction(|db| watch::judge(db, judged))
     }
 
     fn put_data_key(&mut self, record: &DataKeyRecord) -> Result<(), StoreError> {
@@ -386,6 +392,7 @@ fn load_rows(db: &Connection, keys: &[PublicKey]) -> Result<Vec<Option<Row>>, St
                     id: RowId(row.get::<_, Signed>(0)?.0),
                     state: values::state(row, 1)?,
                     marks: values::watermarks(row, 2)?,
+                    watch: values::watch(row, 7)?,
                     changed: false,
                 })
             });
@@ -479,7 +486,7 @@ fn enter(
         }
         Entry::Enroll(marks, standing) => {
             write_marks(&mut prepare(db, UPDATE_MARKS)?, id, &marks)?;
-            set_state(db, id, standing.state())?;
+            watch::set_state(db, id, standing.state(), at)?;
             let sealed = "INSERT INTO sealed_keys (id, sealed) VALUES (?1, ?2)";
             write(db, "store a sealed key", sealed, params![id.signed(), key.sealed.as_bytes()])?;
             let record = "INSERT INTO key_records (id, origin, label, created_ms, created_by, changed_ms, changed_by) \
@@ -495,11 +502,6 @@ fn enter(
 
 fn delete_secret(db: &Connection, id: RowId) -> Result<(), StoreError> {
     write(db, "delete a sealed key", "DELETE FROM sealed_keys WHERE id = ?1", params![id.signed()]).map(drop)
-}
-
-fn set_state(db: &Connection, id: RowId, state: KeyState) -> Result<(), StoreError> {
-    let sql = "UPDATE validators SET state = ?2 WHERE id = ?1";
-    write(db, "change a key's state", sql, params![id.signed(), values::state_code(state)]).map(drop)
 }
 
 fn ensure_record(db: &Connection, id: RowId, by: &CallerId, at: UnixMillis) -> Result<(), StoreError> {

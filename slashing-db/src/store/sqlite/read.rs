@@ -4,12 +4,13 @@ use holdfast_domain::{PublicKey, UnixMillis};
 use rusqlite::{Connection, Params, Row};
 
 use super::values::{self, Signed, blob};
-use super::{classify, journal, prepare, read_head};
+use super::{classify, journal, prepare, read_head, watch};
 use crate::error::StoreError;
 use crate::identity::CallerId;
 use crate::journal::{Head, InstanceId, StoredBatch};
 use crate::registry::{DataKeyId, DataKeyRecord, HighWatermarks, KeyInfo, Registration, SealedKey, StoredKey};
 use crate::store::{Enrolled, ReadStore, RowId};
+use crate::watch::NewlyEnabled;
 
 /// A read-only connection.
 pub(super) struct SqliteReader {
@@ -56,6 +57,10 @@ impl ReadStore for SqliteReader {
             Some(key) => self.all(action, &format!("{COLUMNS} WHERE pubkey = ?1"), [key.as_bytes()], key_info),
             None => self.all(action, &format!("{COLUMNS} ORDER BY v.id"), [], key_info),
         }
+    }
+
+    fn newly_enabled(&mut self) -> Result<Vec<NewlyEnabled>, StoreError> {
+        self.all("list the newly enabled keys", watch::LIST, [], watch::read)
     }
 
     fn high_watermarks(&mut self) -> Result<HighWatermarks, StoreError> {

@@ -7,6 +7,7 @@ use rusqlite::types::{FromSql, FromSqlResult, Type, ValueRef};
 
 use crate::registry::{KeyOrigin, KeyState};
 use crate::rules::{AttestationMark, BlockMark, Watermarks};
+use crate::watch::Watch;
 
 /// An unsigned number stored as the signed integer with the same bits.
 pub(super) struct Signed(pub(super) u64);
@@ -75,6 +76,13 @@ pub(super) fn state(row: &Row<'_>, column: usize) -> rusqlite::Result<KeyState> 
         .into_iter()
         .find(|state| state_code(*state) == code)
         .ok_or_else(|| unknown(column, Type::Integer))
+}
+
+/// Reads what a row says about watching its key.
+pub(super) fn watch(row: &Row<'_>, column: usize) -> rusqlite::Result<Watch> {
+    let code: i64 = row.get(column)?;
+    let watch = u8::try_from(code).ok().and_then(Watch::from_code);
+    watch.ok_or_else(|| unknown(column, Type::Integer))
 }
 
 /// How an origin is stored.
