@@ -14,7 +14,10 @@
 //!
 //! [`SigningPermit`]: holdfast_slashing_db::SigningPermit
 #![cfg_attr(
-    not(all(feature = "backend-local", any(feature = "provider-file", feature = "provider-passphrase"))),
+    not(all(
+        any(feature = "backend-local", feature = "backend-process"),
+        any(feature = "provider-file", feature = "provider-passphrase")
+    )),
     expect(dead_code, reason = "without a backend or a provider, what they share is idle")
 )]
 
@@ -31,14 +34,18 @@ pub mod provider;
 pub mod seal;
 pub mod secret;
 pub mod signature;
+#[cfg(feature = "backend-process")]
+pub mod vault;
 
-#[cfg(all(test, feature = "backend-local"))]
+#[cfg(all(test, any(feature = "backend-local", feature = "backend-process")))]
 #[path = "../tests/support/mod.rs"]
 mod support;
 
 pub use backend::VerifyPolicy;
 #[cfg(feature = "backend-local")]
 pub use backend::local::{LocalBackend, LocalOptions};
+#[cfg(feature = "backend-process")]
+pub use backend::process::{ProcessBackend, ProcessOptions, VaultProgram};
 pub use error::{
     DurableError, ImportError, KeyError, PermissionError, ProviderError, SealError, SecretError, SignError,
     SignErrorClass,

@@ -8,10 +8,11 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use holdfast_domain::{Clock, PublicKey};
+use holdfast_enclave::DataKey;
 use holdfast_enclave::backend::KeyBackend;
-use holdfast_enclave::{DataKey, LocalBackend};
 use holdfast_slashing_db::KeyChanges;
 use tokio::runtime::Handle;
 use tracing::{error, info, warn};
@@ -23,6 +24,8 @@ use crate::drain::Tasks;
 use crate::outcome::chain;
 use crate::pipeline::Signer;
 
+/// How long to wait before keys are brought back once more.
+const AGAIN: Duration = Duration::from_secs(2);
 /// Keys that cannot be opened are named one by one up to this many.
 const NAMED_FAILURES: usize = 20;
 
@@ -106,7 +109,7 @@ impl KeyLoader {
         custody: Custody,
         config: Config,
         signer: Arc<Signer>,
-        backend: LocalBackend,
+        backend: Arc<dyn KeyBackend>,
         clock: Arc<dyn Clock>,
         tasks: Tasks,
     ) -> Self {
@@ -115,7 +118,7 @@ impl KeyLoader {
             changing: tokio::sync::Mutex::new(()),
             config,
             signer,
-            backend: backend.into(),
+            backend,
             clock,
             tasks,
             failed: AtomicUsize::new(0),
@@ -175,7 +178,9 @@ impl KeyLoader {
             Handle::current().block_on(async {
                 let mut custody = loader.custody.lock().await;
                 loader.never_ask(&custody)?;
-                custody.ensure_data_key(&loader.config).await
+                let data_key = custody.ensure_data_key(&loader.config).await?;
+                loader.let_go(&mut custody).await?;
+                Ok(data_key)
             })
         });
         // A panic there is one here.
@@ -187,6 +192,29 @@ impl KeyLoader {
         let KeysConfig { provider, passphrase_file, .. } = &self.config.keys;
         let would_ask = *provider == KeyProvider::Passphrase && passphrase_file.is_none();
         if custody.data_key.is_none() && would_ask { Err(CustodyError::NoPassphrase) } else { Ok(()) }
+    }
+
+    /// Where the keys are in a vault, this process keeps the data key no longer than it is used, unless somebody
+    /// would have to be asked for it again.
+    async fn let_go(&self, custody: &mut Custody) -> Result<(), CustodyError> {
+        if self.signer.keys_elsewhere && custody.opens_unasked(&self.config).await? {
+            custody.data_key = None;
+        }
+        Ok(())
+    }
+
+    /// Has secrets wiped that nobody will ask for any more, where they are elsewhere: those of these keys that are not
+    /// in the keyring. Called while other changes are kept out.
+    pub(crate) async fn forget(&self, mut keys: Vec<PublicKey>) {
+        let keyring = self.signer.keyring.load_full();
+        keys.retain(|key| keyring.get(key).is_none());
+        if keys.is_empty() {
+            return;
+        }
+        let backend = self.backend();
+        if tokio::task::spawn_blocking(move || backend.forget(&keys)).await.is_err() {
+            error!("a vault was not told to forget keys: report this as a bug");
+        }
     }
 
     /// Takes over what other signers changed among the keys. Those that are loaded go on signing meanwhile.
@@ -217,6 +245,7 @@ impl KeyLoader {
         }
         if !gone.is_empty() {
             keyring.remove_all(&gone);
+            self.forget(gone).await;
         }
         self.account(keyring.len(), disabled, &failed);
         self.set_seen(Some(changes));
@@ -230,7 +259,9 @@ impl KeyLoader {
             if custody.data_key.is_none() {
                 custody.open_data_key(&self.config).await?;
             }
-            custody::unseal_new(&custody, &self.backend, &self.signer.keyring.load()).await
+            let difference = custody::unseal_new(&custody, &self.backend, &self.signer.keyring.load()).await?;
+            self.let_go(&mut custody).await?;
+            Ok(difference)
         })
     }
 
@@ -240,6 +271,23 @@ impl KeyLoader {
 
     fn set_seen(&self, changes: Option<KeyChanges>) {
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = changes;
+    }
+
+    /// Brings all keys back into a vault that was started anew, however long it takes.
+    pub(crate) async fn bring_back(self: &Arc<Self>) {
+        loop {
+            match self.load().await {
+                Ok((keys, _)) => {
+                    info!(
+                        keys,
+                        "the vault has its keys again; it signs blocks and attestations from the next epoch on"
+                    );
+                    return;
+                }
+                Err(failure) => error!("the vault has no keys, trying on: {}", chain(&failure)),
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
     }
 
     /// Starts a load in the background, unless one is running.
@@ -287,7 +335,9 @@ impl KeyLoader {
             // A panic there is one here.
             Err(failure) => std::panic::resume_unwind(failure.into_panic()),
         };
+        let before = self.signer.keyring.load().public_keys();
         let installed = self.install(unsealed);
+        self.forget(before).await;
         self.set_seen(changes);
         Ok(installed)
     }
@@ -298,7 +348,9 @@ impl KeyLoader {
             if custody.data_key.is_none() {
                 custody.open_data_key(&self.config).await?;
             }
-            custody::unseal_all(&custody, &self.backend).await
+            let unsealed = custody::unseal_all(&custody, &self.backend).await?;
+            self.let_go(&mut custody).await?;
+            Ok(unsealed)
         })
     }
 

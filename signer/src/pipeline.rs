@@ -76,6 +76,7 @@ impl Rejection {
                 Class::Overloaded | Class::Unavailable => Outcome::Unavailable,
             },
             Self::Backend(error) => match error.class() {
+                SignErrorClass::Refused => Outcome::Refused,
                 SignErrorClass::Overloaded | SignErrorClass::Unavailable => Outcome::Unavailable,
                 SignErrorClass::Bug => Outcome::Failed,
             },
@@ -115,6 +116,8 @@ pub(crate) struct Signer {
     pub(crate) cross_check: Option<CrossChecker>,
     /// Longest time for one signature.
     pub(crate) timeout: Duration,
+    /// Whether the private keys are in another process.
+    pub(crate) keys_elsewhere: bool,
     /// Numbers requests in logs.
     pub(crate) next_request: AtomicU64,
 }
@@ -137,7 +140,7 @@ impl Signer {
         let id = self.next_request.fetch_add(1, Ordering::Relaxed);
         let span = debug_span!(
             "sign", request_id = id, %caller, pubkey = %key.short(), kind = kind.as_str(),
-            slot = Empty, target_epoch = Empty, verdict = Empty, commit_seq = Empty, backend = "local"
+            slot = Empty, target_epoch = Empty, verdict = Empty, commit_seq = Empty, backend = Empty
         );
         let walk = self.walk(caller, key, request).instrument(span);
         let result = match tokio::time::timeout(self.timeout, walk).await {
@@ -177,6 +180,7 @@ impl Signer {
         if !span.is_disabled() {
             span.record("verdict", "permitted");
             span.record("commit_seq", permit.commit_seq());
+            span.record("backend", active.backend_name());
         }
 
         let times = permit.times();

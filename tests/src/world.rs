@@ -15,6 +15,8 @@ pub const GENESIS_TIME: u64 = 1_600_000_000;
 pub const VERSION: [u8; 4] = [0x04, 0, 0, 0x77];
 /// Genesis validators root of the test network.
 pub const GENESIS_VALIDATORS_ROOT: [u8; 32] = [0x77; 32];
+/// Length of a slot, where a test is not in a hurry.
+const SLOT_SECONDS: u64 = 6;
 /// Slots per epoch of the test network (minimal preset).
 pub const SLOTS_PER_EPOCH: u64 = 8;
 
@@ -38,16 +40,21 @@ impl World {
 
     /// A world in a given folder.
     pub fn within(folder: TempDir, keys: u64) -> Self {
-        Self::on(None, folder, keys)
+        Self::on(None, folder, SLOT_SECONDS, keys)
+    }
+
+    /// A world whose slots are so short that tests can wait for an epoch.
+    pub fn in_a_hurry(keys: u64) -> Self {
+        Self::on(None, tempfile::tempdir().expect("a temporary folder"), 1, keys)
     }
 
     /// A world whose database is the one of this URL, which must be empty.
     pub fn with_database(url: &str, keys: u64) -> Self {
-        Self::on(Some(url.to_owned()), tempfile::tempdir().expect("a temporary folder"), keys)
+        Self::on(Some(url.to_owned()), tempfile::tempdir().expect("a temporary folder"), SLOT_SECONDS, keys)
     }
 
-    fn on(database: Option<String>, folder: TempDir, keys: u64) -> Self {
-        let mut text = String::from("PRESET_BASE: minimal\nCONFIG_NAME: testnet\nSECONDS_PER_SLOT: 6\n");
+    fn on(database: Option<String>, folder: TempDir, slot_seconds: u64, keys: u64) -> Self {
+        let mut text = format!("PRESET_BASE: minimal\nCONFIG_NAME: testnet\nSECONDS_PER_SLOT: {slot_seconds}\n");
         for (number, fork) in ["GENESIS", "ALTAIR", "BELLATRIX", "CAPELLA", "DENEB"].iter().enumerate() {
             text.push_str(&format!("{fork}_FORK_VERSION: 0x0{number}000077\n"));
             if number > 0 {

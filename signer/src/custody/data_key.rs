@@ -49,6 +49,20 @@ impl Custody {
         Ok(())
     }
 
+    /// Whether the data key can be opened again without asking anybody.
+    ///
+    /// # Errors
+    /// [`CustodyError::Database`].
+    pub(crate) async fn opens_unasked(&self, config: &Config) -> Result<bool, CustodyError> {
+        Ok(match self.record().await? {
+            None => true,
+            Some(record) => match record.provider.parse::<ProviderKind>()? {
+                ProviderKind::File => true,
+                ProviderKind::Passphrase => config.keys.passphrase_file.is_some(),
+            },
+        })
+    }
+
     /// The data key; made, wrapped by the configured provider and recorded if there is none yet.
     ///
     /// # Errors

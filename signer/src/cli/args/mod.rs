@@ -11,6 +11,7 @@ mod slashing;
 mod switcher;
 
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
@@ -105,6 +106,19 @@ pub(crate) enum Command {
     Completions(CompletionsArgs),
     /// Print the version
     Version,
+    /// The vault process of `serve` with signing.backend = "process", which starts it by itself
+    #[command(hide = true)]
+    Vault(VaultArgs),
+}
+
+/// `holdfast vault`
+#[derive(Debug, Clone, Args)]
+pub(crate) struct VaultArgs {
+    /// Threads that sign
+    #[arg(long)]
+    pub(crate) threads: NonZeroUsize,
+    /// Process id of the signer
+    pub(crate) parent: u32,
 }
 
 /// `holdfast quickstart`
@@ -211,7 +225,8 @@ impl Cli {
             | Command::Connect(_)
             | Command::Config(_)
             | Command::Completions(_)
-            | Command::Version => {}
+            | Command::Version
+            | Command::Vault(_) => {}
         }
         Layers { file: self.global.config.clone(), environment, flags: flags.0 }
     }
