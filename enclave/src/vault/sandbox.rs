@@ -40,6 +40,8 @@ pub(super) fn before_threads(parent: u32) -> Result<Protections, Orphaned> {
     if started_by != Some(parent) {
         return Err(Orphaned);
     }
+    // It ends with the conversation: the signer needs it until every request is answered.
+    done = step(done, Protections::default(), || Ok(holdfast_enclave_sys::ignore_stop_signals()?));
     done = step(done, Protections::UNDUMPABLE, || Ok(holdfast_enclave_sys::harden_process()?));
     raise_memlock();
     done = step(done, Protections::SECRET_MEMORY, || Ok(holdfast_enclave_sys::use_secret_memory()?));
@@ -58,7 +60,7 @@ fn step(done: Protections, protection: Protections, take: impl FnOnce() -> Resul
     match take() {
         Ok(()) => done.with(protection),
         Err(error) => {
-            let what = protection.words().next().unwrap_or("capabilities");
+            let what = protection.words().next().unwrap_or("all of it");
             say(&format!("the vault goes on without {what}: {}", chain(error.as_ref())));
             done
         }

@@ -24,6 +24,9 @@ pub enum SysError {
     /// There is no secret memory.
     #[error("there is no secret memory (memfd_secret): it needs Linux 6.5, or 5.14 with secretmem.enable=1")]
     SecretMemory(#[source] io::Error),
+    /// `signal` failed.
+    #[error("cannot ignore the signals that stop a service")]
+    Signals(#[source] io::Error),
     /// `close_range` failed.
     #[error(
         "cannot keep open files to this process: it needs Linux 5.11, and a sandbox profile that allows close_range"

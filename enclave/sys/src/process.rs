@@ -40,3 +40,20 @@ pub fn keep_files_to_this_process() -> Result<(), SysError> {
     let rc = unsafe { libc::syscall(libc::SYS_close_range, first, last, libc::CLOSE_RANGE_CLOEXEC) };
     if rc == 0 { Ok(()) } else { Err(SysError::Files(io::Error::last_os_error())) }
 }
+
+/// Leaves SIGINT, SIGTERM and SIGHUP unheard, which systemd and terminals send to every process of a service: for one
+/// that another process of the same service needs to its end.
+///
+/// # Errors
+///
+/// [`SysError::Signals`] if the system refuses.
+pub fn ignore_stop_signals() -> Result<(), SysError> {
+    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+        // SAFETY: SIG_IGN installs no handler, so no code of ours ever runs in a signal's context.
+        let before = unsafe { libc::signal(signal, libc::SIG_IGN) };
+        if before == libc::SIG_ERR {
+            return Err(SysError::Signals(io::Error::last_os_error()));
+        }
+    }
+    Ok(())
+}

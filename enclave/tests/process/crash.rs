@@ -95,6 +95,10 @@ pub(crate) fn stopping_finishes_what_was_accepted() {
             signing.spawn(async move { key.sign(permit).await });
         }
         assert!(signing.join_next().await.unwrap().unwrap().is_ok());
+        // A service manager tells all processes of a service to stop; the vault is needed to the end.
+        for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
+            kill_process(Pid::from_raw(i32::try_from(process).unwrap()).unwrap(), signal).unwrap();
+        }
         let stopping = backend.clone();
         tokio::task::spawn_blocking(move || stopping.shutdown()).await.unwrap();
         while let Some(done) = signing.join_next().await {
