@@ -25,6 +25,12 @@ pub enum SecretError {
         /// Longest length, in bytes.
         max: usize,
     },
+    /// A data key has another length than 32 bytes.
+    #[error("a data key of {len} bytes was given; it has 32: report this as a bug")]
+    Length {
+        /// Its length, in bytes.
+        len: usize,
+    },
     /// A passphrase file cannot be read.
     #[error("cannot read the passphrase file {}: check the path and its permissions", path.display())]
     Read {
@@ -446,11 +452,35 @@ pub enum SignError {
     /// A signing thread could not be started.
     #[error("cannot start a signing thread: raise the limit of threads or processes")]
     Thread(#[source] io::Error),
+    /// The key's secret is not where the signature was asked for. Nothing was signed.
+    #[error("the secret of {key} is not in this process; nothing was signed: report this as a bug")]
+    NotHere {
+        /// The key.
+        key: PublicKey,
+    },
+    /// The vault process is gone or does not hold the key yet.
+    #[error("the vault is starting again: retry in a moment; the log says why it ended")]
+    VaultDown,
+    /// The vault process could not be started.
+    #[error("cannot start the vault process")]
+    VaultStart(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The vault, which checks for itself, does not sign this.
+    #[error("the vault refuses to sign with {key}: {reason}; {hint}")]
+    VaultRefused {
+        /// The key.
+        key: PublicKey,
+        /// The rule, a stable word.
+        reason: &'static str,
+        /// What it means for the operator.
+        hint: &'static str,
+    },
 }
 
 /// What kind of failure a [`SignError`] is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SignErrorClass {
+    /// A rule forbids it: the same request gets the same answer.
+    Refused,
     /// Retry shortly.
     Overloaded,
     /// Retry later or elsewhere.
@@ -464,8 +494,9 @@ impl SignError {
     pub const fn class(&self) -> SignErrorClass {
         match self {
             Self::Overloaded => SignErrorClass::Overloaded,
-            Self::Stopped | Self::Thread(_) => SignErrorClass::Unavailable,
-            Self::WrongKey { .. } | Self::Invalid { .. } => SignErrorClass::Bug,
+            Self::Stopped | Self::Thread(_) | Self::VaultDown | Self::VaultStart(_) => SignErrorClass::Unavailable,
+            Self::VaultRefused { .. } => SignErrorClass::Refused,
+            Self::WrongKey { .. } | Self::Invalid { .. } | Self::NotHere { .. } => SignErrorClass::Bug,
         }
     }
 
@@ -476,7 +507,10 @@ impl SignError {
             Self::Overloaded => "overloaded",
             Self::Stopped => "backend_stopped",
             Self::Invalid { .. } => "signature_invalid",
-            Self::Thread(_) => "backend_not_started",
+            Self::Thread(_) | Self::VaultStart(_) => "backend_not_started",
+            Self::NotHere { .. } => "key_not_here",
+            Self::VaultDown => "vault_down",
+            Self::VaultRefused { reason, .. } => reason,
         }
     }
 }

@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use holdfast_domain::PublicKey;
 use holdfast_slashing_db::{Registration, SigningPermit};
 
-use crate::backend::{KeyBackend, SignJob};
+use crate::backend::{Held, KeyBackend, SignJob};
 use crate::error::{KeyError, SignError};
 use crate::secret::SecretKey;
 use crate::signature::Signed;
@@ -18,7 +18,7 @@ use crate::signature::Signed;
 /// A registered key that can sign.
 pub struct ActiveKey {
     registration: Registration,
-    secret: Arc<SecretKey>,
+    held: Held,
     backend: Arc<dyn KeyBackend>,
 }
 
@@ -33,10 +33,28 @@ impl ActiveKey {
         secret: SecretKey,
         backend: impl Into<Arc<dyn KeyBackend>>,
     ) -> Result<Self, KeyError> {
-        if registration.key() != secret.public_key() {
-            return Err(KeyError::Mismatch { registered: *registration.key(), secret: *secret.public_key() });
+        Self::held(registration, Held::here(secret), backend)
+    }
+
+    /// The same for a key that the backend opened itself.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::new`].
+    pub fn held(
+        registration: Registration,
+        held: Held,
+        backend: impl Into<Arc<dyn KeyBackend>>,
+    ) -> Result<Self, KeyError> {
+        if registration.key() != held.public_key() {
+            return Err(KeyError::Mismatch { registered: *registration.key(), secret: *held.public_key() });
         }
-        Ok(Self { registration, secret: Arc::new(secret), backend: backend.into() })
+        Ok(Self { registration, held, backend: backend.into() })
+    }
+
+    /// The name of the place where it signs.
+    pub fn backend_name(&self) -> &'static str {
+        self.backend.name()
     }
 
     /// The public key.
@@ -59,7 +77,7 @@ impl ActiveKey {
     /// signatures wait already; [`SignError::Stopped`] during shutdown; [`SignError::Invalid`] if the
     /// result was checked and is wrong. The permit is used up in any case.
     pub async fn sign(&self, permit: SigningPermit) -> Result<Signed, SignError> {
-        let job = SignJob::new(&self.secret, permit)?;
+        let job = SignJob::new(&self.held, permit)?;
         self.backend.submit(job)?.wait().await
     }
 }

@@ -14,8 +14,11 @@
 //!
 //! [`SigningPermit`]: holdfast_slashing_db::SigningPermit
 #![cfg_attr(
-    not(feature = "backend-local"),
-    expect(dead_code, reason = "without a backend, what it uses of secrets is idle")
+    not(all(
+        any(feature = "backend-local", feature = "backend-process"),
+        any(feature = "provider-file", feature = "provider-passphrase")
+    )),
+    expect(dead_code, reason = "without a backend or a provider, what they share is idle")
 )]
 
 mod aead;
@@ -32,14 +35,18 @@ pub mod seal;
 pub mod secret;
 pub mod signature;
 pub mod stack;
+#[cfg(feature = "backend-process")]
+pub mod vault;
 
-#[cfg(all(test, feature = "backend-local"))]
+#[cfg(all(test, any(feature = "backend-local", feature = "backend-process")))]
 #[path = "../tests/support/mod.rs"]
 mod support;
 
 pub use backend::VerifyPolicy;
 #[cfg(feature = "backend-local")]
 pub use backend::local::{LocalBackend, LocalOptions};
+#[cfg(feature = "backend-process")]
+pub use backend::process::{ProcessBackend, ProcessOptions, VaultProgram};
 pub use error::{
     DurableError, Failures, ImportError, KeyError, PermissionError, ProviderError, SealError, SecretError, SignError,
     SignErrorClass,

@@ -10,7 +10,7 @@ use std::path::Path;
 use holdfast_domain::PublicKey;
 use holdfast_enclave_sys::{LockedBytes, SecretScalar};
 use subtle::ConstantTimeEq;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::aead::{self, Fingerprint, SECRET_LEN};
 use crate::durable;
@@ -122,6 +122,20 @@ impl DataKey {
     /// [`SecretError::Random`] without randomness; [`SecretError::Memory`] without memory.
     pub fn generate() -> Result<Self, SecretError> {
         random_bytes().map(Self::from_locked)
+    }
+
+    /// Takes over 32 bytes and wipes them, also on failure: for whoever has unwrapped them.
+    ///
+    /// # Errors
+    ///
+    /// [`SecretError::Memory`] without memory, [`SecretError::Length`] if it is another number of bytes.
+    pub fn take(bytes: &mut [u8]) -> Result<Self, SecretError> {
+        if bytes.len() != SECRET_LEN {
+            let len = bytes.len();
+            bytes.zeroize();
+            return Err(SecretError::Length { len });
+        }
+        LockedBytes::take(bytes).map(Self::from_locked).map_err(SecretError::Memory)
     }
 
     /// Takes over 32 bytes.

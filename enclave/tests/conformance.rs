@@ -2,20 +2,19 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
+#[path = "support/suite.rs"]
+mod suite;
 mod support;
 
-use std::sync::Arc;
-
 use holdfast_domain::GenesisValidatorsRoot;
-use holdfast_enclave::backend::KeyBackend;
 use holdfast_enclave::provider::file::FileProvider;
 use holdfast_enclave::provider::passphrase::{Argon2Cost, PassphraseProvider};
 use holdfast_enclave::provider::{DataKeyId, Provider, ProviderKind, WrapContext, Wrapped};
 use holdfast_enclave::{
-    ActiveKey, DataKey, KeyError, Keyring, LocalBackend, LocalOptions, Passphrase, ProviderError, SecretKey, SignError,
+    ActiveKey, DataKey, KeyError, Keyring, LocalBackend, LocalOptions, Passphrase, ProviderError, SignError,
     SignErrorClass, VerifyPolicy, generate,
 };
-use support::{Bench, NETWORK, attestation, block};
+use support::{Bench, NETWORK, attestation};
 
 const CONTEXT: WrapContext = WrapContext { network: NETWORK, data_key: DataKeyId(7) };
 
@@ -112,77 +111,27 @@ fn no_error_or_description_shows_the_passphrase() {
     }
 }
 
-/// The signature blst makes in one go, without any of our code.
-fn reference(secret: &SecretKey, root: &[u8]) -> [u8; 96] {
-    const DST: &[u8] = b"BLS_SIG_BLS12381G2_XMD:SHA-256_SSWU_RO_POP_";
-    secret.expose_be_bytes(|bytes| blst::min_pk::SecretKey::from_bytes(bytes).unwrap().sign(root, DST, &[]).to_bytes())
-}
-
-async fn backend_suite(backend: &Arc<dyn KeyBackend>) {
-    let bench = Bench::new();
-    let keyring = Keyring::new();
-    let mut expected = Vec::new();
-    let message = attestation(3);
-    let proposal = block(100);
-    for _ in 0..20 {
-        let secret = generate::secret_key().unwrap();
-        let root = support::root(&message);
-        expected.push((
-            *secret.public_key(),
-            reference(&secret, root.as_bytes()),
-            reference(&secret, support::root(&proposal).as_bytes()),
-        ));
-        let registration = bench.register(*secret.public_key()).await;
-        assert!(keyring.insert(ActiveKey::new(registration, secret, Arc::clone(backend)).unwrap()).is_none());
-    }
-
-    // All keys sign the same attestation at the same time, and each its own proposal.
-    let mut signing = tokio::task::JoinSet::new();
-    for (key, of_message, of_proposal) in &expected {
-        for (message, expected) in [(&message, *of_message), (&proposal, *of_proposal)] {
-            let permit = bench.permit(key, message).await;
-            let root = permit.root();
-            let active = keyring.get(key).unwrap();
-            signing.spawn(async move {
-                let signature = active.sign(permit).await.unwrap().signature;
-                assert_eq!(*signature.as_bytes(), expected);
-                assert!(holdfast_enclave_sys::verify(active.key().as_bytes(), root.as_bytes(), signature.as_bytes()));
-            });
-        }
-    }
-    let mut count = 0;
-    while let Some(done) = signing.join_next().await {
-        done.unwrap();
-        count += 1;
-    }
-    assert_eq!(count, 40);
-
-    // A permit is good for its own key only.
-    let [(first, ..), (second, ..), ..] = expected.as_slice() else { panic!("there are twenty") };
-    let permit = bench.permit(first, &attestation(4)).await;
-    let error = keyring.get(second).unwrap().sign(permit).await.unwrap_err();
-    assert!(matches!(&error, SignError::WrongKey { key, permit } if key == second && permit == first));
-    assert_eq!((error.class(), error.reason()), (SignErrorClass::Bug, "wrong_key"));
-
-    // A removed key is not found, and whoever holds it still can sign what was permitted.
-    let permit = bench.permit(first, &attestation(5)).await;
-    let removed = keyring.remove(first).unwrap();
-    assert!(keyring.get(first).is_none() && keyring.len() == 19);
-    assert!(removed.sign(permit).await.is_ok());
-}
-
 fn local(verify: VerifyPolicy) -> LocalBackend {
     LocalBackend::start(LocalOptions { verify, ..LocalOptions::default() }).unwrap()
 }
 
+/// Numbers for slots and epochs, each higher than the one before.
+fn counter() -> impl FnMut() -> u64 {
+    let mut last = 100;
+    move || {
+        last += 1;
+        last
+    }
+}
+
 #[tokio::test]
 async fn backend_local() {
-    backend_suite(&local(VerifyPolicy::TrustBackend).into()).await;
+    suite::backend(&local(VerifyPolicy::TrustBackend).into(), counter()).await;
 }
 
 #[tokio::test]
 async fn backend_local_verifying() {
-    backend_suite(&local(VerifyPolicy::BeforeRelease).into()).await;
+    suite::backend(&local(VerifyPolicy::BeforeRelease).into(), counter()).await;
 }
 
 #[tokio::test]

@@ -5,20 +5,20 @@
 //! finish what is in progress, close the record, drop the keys.
 
 use std::net::SocketAddr;
-use std::num::{NonZeroU32, NonZeroUsize};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use holdfast_domain::Clock;
-use holdfast_enclave::{Keyring, LocalBackend, LocalOptions, SignError, VerifyPolicy};
+use holdfast_enclave::{Keyring, SignError};
 use holdfast_slashing_db::{CallerId, FreezeReason, Guard};
 use prometheus_client::metrics::gauge::Gauge;
 use tracing::{info, warn};
 
 use crate::admin;
-use crate::config::{Config, SignatureCheck};
+use crate::config::Config;
 use crate::custody::{self, Custody, CustodyError, ProviderMetrics};
 use crate::drain::{Tasks, Unfinished};
 use crate::http::server::{self, BindError, Bound, ServerBounds};
@@ -28,6 +28,7 @@ use crate::loader::KeyLoader;
 use crate::metrics::Metrics;
 use crate::pipeline::{KeysReady, Signer};
 use crate::switcher::{CrossChecker, Doppelganger, Running};
+use crate::vault::Backend;
 
 /// Connections of the metrics listener: a few scrapers and probes.
 const METRICS_CONNECTIONS: usize = 64;
@@ -91,7 +92,7 @@ pub(crate) struct App {
     api: Arc<Api>,
     loader: Arc<KeyLoader>,
     guard: Guard,
-    backend: LocalBackend,
+    backend: Backend,
     /// The switcher, where it runs in this process.
     running: Option<Arc<Running>>,
     tasks: Tasks,
@@ -124,7 +125,7 @@ impl App {
         keymanager_token: Option<Token>,
         running: Option<Arc<Running>>,
     ) -> Result<Self, SignError> {
-        let backend = LocalBackend::start(local_options(config))?;
+        let backend = Backend::start(config, &custody.network)?;
         let guard = custody.guard.clone();
         let genesis = custody.genesis_validators_root;
         let (tasks, probe_tasks) = (Tasks::new(), Tasks::new());
@@ -142,7 +143,7 @@ impl App {
             }
             let registry = registry.sub_registry_with_prefix("holdfast");
             guard.metrics().register(registry);
-            backend.metrics().register(registry);
+            backend.register(registry);
             providers.register(registry);
         }));
         let signer = Arc::new(Signer {
@@ -162,7 +163,7 @@ impl App {
             custody,
             config.clone(),
             Arc::clone(&signer),
-            backend.clone(),
+            backend.place(),
             clock,
             (tasks.clone(), Arc::clone(&providers)),
         ));
@@ -205,6 +206,9 @@ impl App {
         if let Some(doppelganger) = doppelganger {
             tasks.spawn(doppelganger.watch(tasks.stopping()));
         }
+        if let Some(generations) = backend.generations() {
+            tasks.spawn(crate::vault::watch(generations, Arc::clone(&loader), tasks.stopping()));
+        }
         let shutdown_delay = Duration::from_secs(config.http.shutdown_delay_seconds);
         let drain_timeout = Duration::from_secs(config.http.drain_timeout_seconds.get());
         if let Some(running) = &running {
@@ -246,7 +250,11 @@ impl App {
             running.stop().await;
         }
         self.guard.shutdown().await;
-        self.backend.shutdown();
+        // It waits for threads, and with a vault for the end of a process.
+        let backend = self.backend;
+        if tokio::task::spawn_blocking(move || backend.shutdown()).await.is_err() {
+            warn!("the backend did not stop in good order: report this as a bug");
+        }
         // A scraper in the middle of an answer may finish it.
         if self.probe_tasks.stop(PROBE_TIMEOUT).await.is_err() {
             warn!("a connection to the metrics listener was cut off");
@@ -254,18 +262,5 @@ impl App {
         let finished = in_progress.saturating_sub(cut_off);
         info!(finished, cut_off, "stopped; the database is closed");
         Stopped { finished, cut_off }
-    }
-}
-
-fn local_options(config: &Config) -> LocalOptions {
-    let processors = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-    LocalOptions {
-        threads: config.signing.threads.unwrap_or(processors),
-        queue_capacity: config.signing.queue_capacity,
-        cache_entries: config.signing.cache_entries,
-        verify: match config.signing.verify {
-            SignatureCheck::Never => VerifyPolicy::TrustBackend,
-            SignatureCheck::Always => VerifyPolicy::BeforeRelease,
-        },
     }
 }

@@ -11,10 +11,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use holdfast_domain::{Clock, PublicKey};
+use holdfast_enclave::DataKey;
 use holdfast_enclave::backend::KeyBackend;
 use holdfast_enclave::provider::Checked;
 use holdfast_enclave::provider::retry::Backoff;
-use holdfast_enclave::{DataKey, LocalBackend};
 use holdfast_slashing_db::KeyChanges;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -27,6 +27,8 @@ use crate::drain::Tasks;
 use crate::outcome::chain;
 use crate::pipeline::Signer;
 
+/// How long to wait before keys are brought back once more.
+const AGAIN: Duration = Duration::from_secs(2);
 /// Keys that cannot be opened are named one by one up to this many.
 const NAMED_FAILURES: usize = 20;
 
@@ -118,7 +120,7 @@ impl KeyLoader {
         mut custody: Custody,
         config: Config,
         signer: Arc<Signer>,
-        backend: LocalBackend,
+        backend: Arc<dyn KeyBackend>,
         clock: Arc<dyn Clock>,
         (tasks, providers): (Tasks, Arc<ProviderMetrics>),
     ) -> Self {
@@ -128,7 +130,7 @@ impl KeyLoader {
             changing: tokio::sync::Mutex::new(()),
             config,
             signer,
-            backend: backend.into(),
+            backend,
             clock,
             tasks,
             failed: AtomicUsize::new(0),
@@ -245,6 +247,20 @@ impl KeyLoader {
         .await
     }
 
+    /// Has secrets wiped that nobody will ask for any more, where they are elsewhere: those of these keys that are not
+    /// in the keyring. Called while other changes are kept out.
+    pub(crate) async fn forget(&self, mut keys: Vec<PublicKey>) {
+        let keyring = self.signer.keyring.load_full();
+        keys.retain(|key| keyring.get(key).is_none());
+        if keys.is_empty() {
+            return;
+        }
+        let backend = self.backend();
+        if tokio::task::spawn_blocking(move || backend.forget(&keys)).await.is_err() {
+            error!("a vault was not told to forget keys: report this as a bug");
+        }
+    }
+
     /// Takes over what other signers changed among the keys. Those that are loaded go on signing meanwhile.
     ///
     /// # Errors
@@ -267,6 +283,7 @@ impl KeyLoader {
         }
         if !gone.is_empty() {
             keyring.remove_all(&gone);
+            self.forget(gone).await;
         }
         self.account(keyring.len(), disabled, &failed);
         self.set_seen(Some(changes));
@@ -286,6 +303,23 @@ impl KeyLoader {
 
     fn set_seen(&self, changes: Option<KeyChanges>) {
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = changes;
+    }
+
+    /// Brings all keys back into a vault that was started anew, however long it takes.
+    pub(crate) async fn bring_back(self: &Arc<Self>) {
+        loop {
+            match self.load().await {
+                Ok((keys, _)) => {
+                    info!(
+                        keys,
+                        "the vault has its keys again; it signs blocks and attestations from the next epoch on"
+                    );
+                    return;
+                }
+                Err(failure) => error!("the vault has no keys, trying on: {}", chain(&failure)),
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
     }
 
     /// Starts a load in the background, unless one is running.
@@ -325,9 +359,11 @@ impl KeyLoader {
         let _changing = self.changing.lock().await;
         // Before the keys are read: what is changed meanwhile is looked at once more.
         let changes = self.signer.guard.key_changes().await?;
+        let before = self.signer.keyring.load().public_keys();
         // Opening keys is work for a processor, and a provider may take its time.
         let unsealed = self.with_custody(Self::unseal).await?;
         let installed = self.install(unsealed);
+        self.forget(before).await;
         self.set_seen(changes);
         Ok(installed)
     }

@@ -79,6 +79,7 @@ impl Rejection {
                 Class::Overloaded | Class::Unavailable => Outcome::Unavailable,
             },
             Self::Backend(error) => match error.class() {
+                SignErrorClass::Refused => Outcome::Refused,
                 SignErrorClass::Overloaded | SignErrorClass::Unavailable => Outcome::Unavailable,
                 SignErrorClass::Bug => Outcome::Failed,
             },
@@ -142,7 +143,7 @@ impl Signer {
         let id = self.next_request.fetch_add(1, Ordering::Relaxed);
         let span = debug_span!(
             "sign", request_id = id, %caller, pubkey = %key.short(), kind = kind.as_str(),
-            slot = Empty, target_epoch = Empty, verdict = Empty, commit_seq = Empty, backend = "local"
+            slot = Empty, target_epoch = Empty, verdict = Empty, commit_seq = Empty, backend = Empty
         );
         let walk = self.walk(caller, key, request).instrument(span);
         let result = match tokio::time::timeout(self.timeout, walk).await {
@@ -184,6 +185,7 @@ impl Signer {
         if !span.is_disabled() {
             span.record("verdict", "permitted");
             span.record("commit_seq", permit.commit_seq());
+            span.record("backend", active.backend_name());
         }
 
         let times = permit.times();

@@ -67,7 +67,8 @@ pub(crate) fn release(
     committed: &Committed,
     times: PermitTimes,
 ) -> SigningPermit {
-    SigningPermit::mint(*intent.key(), intent.root(), intent.subject().kind(), approved, committed, times)
+    let kind = intent.subject().kind();
+    SigningPermit::mint(*intent.key(), intent.root(), kind, Arc::clone(intent.statement()), approved, committed, times)
 }
 
 impl Guard {

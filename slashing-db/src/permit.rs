@@ -5,9 +5,10 @@
 //! [`Committed`], which only a store can make, and an [`Approved`], which only the rules can make.
 //! `guard.rs` holds the one call.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use holdfast_domain::{MessageKind, PublicKey, SigningRoot, SlashableKind};
+use holdfast_domain::{MessageKind, PublicKey, SigningRoot, SlashableKind, Statement};
 
 use crate::rules::{Approval, Approved};
 use crate::store::Committed;
@@ -22,6 +23,7 @@ pub struct SigningPermit {
     key: PublicKey,
     root: SigningRoot,
     kind: MessageKind,
+    statement: Arc<Statement>,
     basis: Basis,
     times: PermitTimes,
 }
@@ -48,12 +50,13 @@ impl SigningPermit {
         key: PublicKey,
         root: SigningRoot,
         kind: MessageKind,
+        statement: Arc<Statement>,
         approved: &Approved,
         committed: &Committed,
         times: PermitTimes,
     ) -> Self {
         let basis = Basis { approval: approved.approval(), commit_seq: committed.seq() };
-        Self { key, root, kind, basis, times }
+        Self { key, root, kind, statement, basis, times }
     }
 
     /// The key that may sign.
@@ -69,6 +72,11 @@ impl SigningPermit {
     /// The kind of message behind the root.
     pub fn kind(&self) -> MessageKind {
         self.kind
+    }
+
+    /// What was permitted, for a vault that computes the root itself.
+    pub fn statement(&self) -> &Statement {
+        &self.statement
     }
 
     /// Whether this is a block proposal, which goes first wherever work queues.

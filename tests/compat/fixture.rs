@@ -59,6 +59,11 @@ pub(crate) struct Fixture {
 impl Fixture {
     /// Imports the interop keys as never signed and starts a server.
     pub(crate) fn start(network: &NetworkArgs) -> Self {
+        Self::start_with(network, "in-process")
+    }
+
+    /// The same with this `signing.backend`.
+    pub(crate) fn start_with(network: &NetworkArgs, backend: &str) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let data_dir: PathBuf = folder.path().join("data");
         let mut arguments = vec!["--data-dir".to_owned(), data_dir.display().to_string()];
@@ -73,7 +78,7 @@ impl Fixture {
         for argument in arguments {
             builder = builder.global(argument);
         }
-        let server = builder.start();
+        let server = builder.env("HOLDFAST_SIGNING_BACKEND", backend).start();
         server.wait_ready();
         Self { server, _folder: folder }
     }

@@ -74,6 +74,37 @@ fn every_signing_vector_gets_its_signature() {
     assert!(cases >= 204, "only {cases} cases found");
 }
 
+/// Those that a vault signs from its start on: blocks and attestations of the vectors are from long ago, which it
+/// refuses, and that is checked as well.
+#[test]
+fn a_vault_signs_every_vector_that_cannot_be_slashed_and_no_old_duty() {
+    let Some(vectors) = shared() else { return };
+    let mut servers: BTreeMap<String, Fixture> = BTreeMap::new();
+    let (mut signed, mut refused) = (0, 0);
+    for (file, list) in json_files(&vectors.join("signing")) {
+        for case in list.as_array().expect("an array of cases") {
+            let id = case["id"].as_str().expect("id");
+            let expected = &case["expected"];
+            let name = case["network"].as_str().expect("network");
+            let fixture = servers
+                .entry(name.to_owned())
+                .or_insert_with(|| Fixture::start_with(&network(name, &vectors), "process"));
+            let response = fixture.server.sign(case["public_key"].as_str().expect("key"), &case["request"]);
+            if expected["slashing_protection"].is_null() {
+                assert_eq!(response.status, 200, "{file} {id}: {}", response.text());
+                assert_eq!(response.json()["signature"], expected["signature"], "{file} {id}");
+                signed += 1;
+            } else {
+                // By the database, if another case of the same key came before; else by the vault.
+                assert_eq!(response.status, 412, "{file} {id}: {}", response.text());
+                refused += 1;
+            }
+        }
+    }
+    println!("signing vectors through a vault: {signed} signed, {refused} too old for it");
+    assert!(signed >= 100 && refused >= 20, "only {signed} and {refused} cases found");
+}
+
 #[test]
 fn every_negative_vector_is_answered_as_decided() {
     let Some(vectors) = shared() else { return };

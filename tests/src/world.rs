@@ -15,6 +15,8 @@ pub const GENESIS_TIME: u64 = 1_600_000_000;
 pub const VERSION: [u8; 4] = [0x04, 0, 0, 0x77];
 /// Genesis validators root of the test network.
 pub const GENESIS_VALIDATORS_ROOT: [u8; 32] = [0x77; 32];
+/// Length of a slot, where a test is not in a hurry.
+const SLOT_SECONDS: u64 = 6;
 /// Slots per epoch of the test network (minimal preset).
 pub const SLOTS_PER_EPOCH: u64 = 8;
 
@@ -40,7 +42,7 @@ impl World {
 
     /// A world in a given folder.
     pub fn within(folder: TempDir, keys: u64) -> Self {
-        Self::on(None, folder, keys, (6, GENESIS_TIME))
+        Self::on(None, folder, keys, (SLOT_SECONDS, GENESIS_TIME))
     }
 
     /// A world with slots of this many seconds, counted from this second.
@@ -48,9 +50,19 @@ impl World {
         Self::on(None, tempfile::tempdir().expect("a temporary folder"), keys, (seconds, genesis_time))
     }
 
+    /// A world whose slots are so short that tests can wait for an epoch.
+    pub fn in_a_hurry(keys: u64) -> Self {
+        Self::with_slots(1, GENESIS_TIME, keys)
+    }
+
     /// A world whose database is the one of this URL, which must be empty.
     pub fn with_database(url: &str, keys: u64) -> Self {
-        Self::on(Some(url.to_owned()), tempfile::tempdir().expect("a temporary folder"), keys, (6, GENESIS_TIME))
+        Self::on(
+            Some(url.to_owned()),
+            tempfile::tempdir().expect("a temporary folder"),
+            keys,
+            (SLOT_SECONDS, GENESIS_TIME),
+        )
     }
 
     fn on(database: Option<String>, folder: TempDir, keys: u64, (slot, genesis_time): (u64, u64)) -> Self {

@@ -6,13 +6,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use cargo_metadata::{DependencyKind, MetadataCommand};
 
 /// Crate, and the workspace crates its shipped code may use.
-const ARROWS: [(&str, &[&str]); 10] = [
+const ARROWS: [(&str, &[&str]); 11] = [
     ("holdfast-domain", &[]),
     ("holdfast-wire", &["holdfast-domain"]),
+    ("holdfast-vault-proto", &["holdfast-domain"]),
     ("holdfast-slashing-db", &["holdfast-domain"]),
     ("holdfast-enclave-sys", &[]),
     ("eth2_keystore", &[]),
-    ("holdfast-enclave", &["eth2_keystore", "holdfast-domain", "holdfast-enclave-sys", "holdfast-slashing-db"]),
+    (
+        "holdfast-enclave",
+        &["eth2_keystore", "holdfast-domain", "holdfast-enclave-sys", "holdfast-slashing-db", "holdfast-vault-proto"],
+    ),
     ("holdfast-providers", &["holdfast-enclave"]),
     ("holdfast-beacon", &["holdfast-domain"]),
     (
@@ -34,11 +38,16 @@ const ARROWS: [(&str, &[&str]); 10] = [
 ];
 
 /// Crates that must stay out of a place, with the reason.
-const FORBIDDEN: [(&str, &[&str], &str); 4] = [
+const FORBIDDEN: [(&str, &[&str], &str); 5] = [
     (
         "holdfast-domain",
         &["tokio", "serde", "rusqlite", "hyper", "blst"],
         "the vocabulary has no I/O, no async, no serialisation and no keys",
+    ),
+    (
+        "holdfast-vault-proto",
+        &["tokio", "hyper", "blst", "rusqlite", "tonic"],
+        "what a vault reads is parsed without I/O, keys or a service framework",
     ),
     ("holdfast-slashing-db", &["blst", "hyper", "axum", "eth2_keystore"], "protection never sees a secret key or HTTP"),
     ("holdfast-enclave", &["rusqlite", "sqlx", "hyper", "axum"], "custody links no database driver and no transport"),

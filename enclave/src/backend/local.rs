@@ -10,11 +10,16 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
+use holdfast_domain::{GenesisValidatorsRoot, PublicKey};
+use holdfast_slashing_db::{SealedKey, SigningPermit};
+
 use super::cache::HashCache;
 use super::queue::Queues;
-use super::{KeyBackend, PendingSignature, Reply, SignJob, Urgency, VerifyPolicy};
+use super::{Held, KeyBackend, OpenError, PendingSignature, Reply, SignJob, Urgency, VerifyPolicy};
 use crate::error::SignError;
 use crate::metrics::Metrics;
+use crate::seal;
+use crate::secret::{DataKey, SecretKey};
 use crate::signature::{RawSignature, SignTimes, Signed};
 
 /// Most signatures a thread takes at once: enough that a burst is not all locking, and few enough that
@@ -81,7 +86,8 @@ enum Phase {
 }
 
 struct Queued {
-    job: SignJob,
+    secret: Arc<SecretKey>,
+    permit: SigningPermit,
     reply: Reply,
     since: Instant,
 }
@@ -132,6 +138,24 @@ impl LocalBackend {
 }
 
 impl KeyBackend for Pool {
+    fn name(&self) -> &'static str {
+        "local"
+    }
+
+    fn open(
+        &self,
+        data_key: &DataKey,
+        network: GenesisValidatorsRoot,
+        keys: &[(PublicKey, &SealedKey)],
+    ) -> Result<Vec<Result<Held, OpenError>>, SignError> {
+        let open =
+            |(key, sealed): &(PublicKey, &SealedKey)| Ok(Held::here(seal::open(data_key, key, network, sealed)?));
+        Ok(keys.iter().map(open).collect())
+    }
+
+    /// A secret is wiped when the last who holds it lets go.
+    fn forget(&self, _: &[PublicKey]) {}
+
     fn submit(&self, job: SignJob) -> Result<PendingSignature, SignError> {
         self.shared.submit(job)
     }
@@ -175,8 +199,9 @@ impl Shared {
 
     fn submit(&self, job: SignJob) -> Result<PendingSignature, SignError> {
         let urgency = job.urgency();
+        let (secret, permit) = job.into_local()?;
         let (reply, pending) = PendingSignature::channel();
-        let queued = Queued { job, reply, since: Instant::now() };
+        let queued = Queued { secret, permit, reply, since: Instant::now() };
         let mut state = self.state();
         match state.phase {
             Phase::Running => {}
@@ -222,7 +247,7 @@ impl Shared {
     }
 
     fn make(&self, queued: Queued) {
-        let Queued { job, reply, since } = queued;
+        let Queued { secret, permit, reply, since } = queued;
         let begun = Instant::now();
         let queue = begun.saturating_duration_since(since);
         self.metrics.waited(queue);
@@ -230,14 +255,14 @@ impl Shared {
             self.metrics.abandoned.inc();
             return;
         }
-        let root = job.root();
+        let root = permit.root();
         let point = self.cache.point(root, &self.metrics);
         let hashed = Instant::now();
-        let raw = RawSignature::new(job.secret().scalar().sign(&point));
+        let raw = RawSignature::new(secret.scalar().sign(&point));
         let signed = Instant::now();
         let mut sign = signed.saturating_duration_since(hashed);
         self.metrics.sign_seconds.observe(sign.as_secs_f64());
-        let result = raw.release(self.verify, job.secret().public_key(), &root);
+        let result = raw.release(self.verify, secret.public_key(), &root);
         match self.verify {
             VerifyPolicy::TrustBackend => {}
             VerifyPolicy::BeforeRelease => {
@@ -263,7 +288,6 @@ mod tests {
 
     use super::*;
     use crate::generate;
-    use crate::secret::SecretKey;
     use crate::support::{Bench, attestation, block};
 
     fn options(capacity: usize) -> LocalOptions {
@@ -277,21 +301,21 @@ mod tests {
     struct Signer {
         bench: Bench,
         backend: LocalBackend,
-        secret: Arc<SecretKey>,
+        held: Held,
     }
 
     impl Signer {
         /// One registered key and a backend without threads.
         async fn new(capacity: usize) -> Self {
             let bench = Bench::new();
-            let secret = Arc::new(generate::secret_key().unwrap());
-            let _registered = bench.register(*secret.public_key()).await;
-            Self { bench, backend: LocalBackend::idle(options(capacity)), secret }
+            let held = Held::here(generate::secret_key().unwrap());
+            let _registered = bench.register(*held.public_key()).await;
+            Self { bench, backend: LocalBackend::idle(options(capacity)), held }
         }
 
         async fn submit(&self, message: holdfast_domain::Message) -> Result<PendingSignature, SignError> {
-            let permit = self.bench.permit(self.secret.public_key(), &message).await;
-            self.backend.0.submit(SignJob::new(&self.secret, permit).unwrap())
+            let permit = self.bench.permit(self.held.public_key(), &message).await;
+            self.backend.0.submit(SignJob::new(&self.held, permit).unwrap())
         }
 
         fn serve(&self) -> bool {
@@ -398,12 +422,12 @@ mod tests {
     #[tokio::test]
     async fn a_permit_for_another_key_makes_no_job() {
         let signer = Signer::new(100).await;
-        let other = Arc::new(generate::secret_key().unwrap());
-        let permit = signer.bench.permit(signer.secret.public_key(), &attestation(1)).await;
+        let other = Held::here(generate::secret_key().unwrap());
+        let permit = signer.bench.permit(signer.held.public_key(), &attestation(1)).await;
         let refused = SignJob::new(&other, permit).map(|_| ());
         assert!(matches!(
             refused,
-            Err(SignError::WrongKey { key, permit }) if key == *other.public_key() && permit == *signer.secret.public_key()
+            Err(SignError::WrongKey { key, permit }) if key == *other.public_key() && permit == *signer.held.public_key()
         ));
     }
 }

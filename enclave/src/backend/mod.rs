@@ -7,20 +7,22 @@
 
 use std::sync::Arc;
 
-use holdfast_domain::SigningRoot;
-use holdfast_slashing_db::SigningPermit;
+use holdfast_domain::{GenesisValidatorsRoot, PublicKey};
+use holdfast_slashing_db::{SealedKey, SigningPermit};
 use tokio::sync::oneshot;
 
-use crate::error::SignError;
-use crate::secret::SecretKey;
+use crate::error::{SealError, SignError};
+use crate::secret::{DataKey, SecretKey};
 use crate::signature::Signed;
 
-#[cfg(feature = "backend-local")]
-mod cache;
+#[cfg(any(feature = "backend-local", feature = "backend-process"))]
+pub(crate) mod cache;
 #[cfg(feature = "backend-local")]
 pub mod local;
-#[cfg(feature = "backend-local")]
-mod queue;
+#[cfg(feature = "backend-process")]
+pub mod process;
+#[cfg(any(feature = "backend-local", feature = "backend-process"))]
+pub(crate) mod queue;
 
 /// Whether a signature is verified before it is released.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -41,38 +43,115 @@ pub(crate) enum Urgency {
     Normal,
 }
 
+/// A key that a backend can sign with: its secret, or only its name where the secret is elsewhere.
+#[derive(Clone)]
+pub struct Held(Place);
+
+#[derive(Clone)]
+enum Place {
+    Here(Arc<SecretKey>),
+    #[cfg_attr(not(feature = "backend-process"), expect(dead_code, reason = "without a vault every key is here"))]
+    InVault(PublicKey),
+}
+
+impl Held {
+    /// A key whose secret is in this process.
+    pub fn here(secret: SecretKey) -> Self {
+        Self(Place::Here(Arc::new(secret)))
+    }
+
+    /// A key whose secret is in the vault.
+    #[cfg(feature = "backend-process")]
+    pub(crate) const fn in_vault(key: PublicKey) -> Self {
+        Self(Place::InVault(key))
+    }
+
+    /// Its public key.
+    pub fn public_key(&self) -> &PublicKey {
+        match &self.0 {
+            Place::Here(secret) => secret.public_key(),
+            Place::InVault(key) => key,
+        }
+    }
+}
+
 /// One signature to make.
 #[must_use]
 pub struct SignJob {
-    secret: Arc<SecretKey>,
+    held: Held,
     permit: SigningPermit,
 }
 
 impl SignJob {
     /// Pairs a key with a permit for it.
-    pub(crate) fn new(secret: &Arc<SecretKey>, permit: SigningPermit) -> Result<Self, SignError> {
-        if permit.key() == secret.public_key() {
-            Ok(Self { secret: Arc::clone(secret), permit })
+    pub(crate) fn new(held: &Held, permit: SigningPermit) -> Result<Self, SignError> {
+        if permit.key() == held.public_key() {
+            Ok(Self { held: held.clone(), permit })
         } else {
-            Err(SignError::WrongKey { key: *secret.public_key(), permit: *permit.key() })
+            Err(SignError::WrongKey { key: *held.public_key(), permit: *permit.key() })
         }
     }
 
-    pub(crate) fn secret(&self) -> &SecretKey {
-        &self.secret
+    /// The secret and the permit, where the secret is here.
+    #[cfg_attr(not(feature = "backend-local"), expect(dead_code, reason = "only a local backend asks"))]
+    pub(crate) fn into_local(self) -> Result<(Arc<SecretKey>, SigningPermit), SignError> {
+        match self.held.0 {
+            Place::Here(secret) => Ok((secret, self.permit)),
+            Place::InVault(key) => Err(SignError::NotHere { key }),
+        }
     }
 
-    pub(crate) fn root(&self) -> SigningRoot {
-        self.permit.root()
+    /// What is permitted.
+    #[cfg(feature = "backend-process")]
+    pub(crate) fn permit(&self) -> &SigningPermit {
+        &self.permit
     }
 
     pub(crate) fn urgency(&self) -> Urgency {
-        if self.permit.is_block_proposal() { Urgency::Block } else { Urgency::Normal }
+        urgency(&self.permit)
     }
+}
+
+/// Which queue what this permits waits in.
+pub(crate) fn urgency(permit: &SigningPermit) -> Urgency {
+    if permit.is_block_proposal() { Urgency::Block } else { Urgency::Normal }
+}
+
+/// Why one sealed key cannot be signed with.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// It does not open.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    /// There is no memory for it.
+    #[error("the vault has no room for {public_key}: free memory, or raise its limit of locked memory")]
+    NoRoom {
+        /// The key.
+        public_key: PublicKey,
+    },
 }
 
 /// A place that computes signatures.
 pub trait KeyBackend: Send + Sync {
+    /// Its name, for logs.
+    fn name(&self) -> &'static str;
+
+    /// Makes sealed keys ready to sign; one result for each, in order. Blocks: not on an async thread.
+    ///
+    /// # Errors
+    ///
+    /// [`SignError`] if the backend cannot be had: then nothing is known of any of them.
+    fn open(
+        &self,
+        data_key: &DataKey,
+        network: GenesisValidatorsRoot,
+        keys: &[(PublicKey, &SealedKey)],
+    ) -> Result<Vec<Result<Held, OpenError>>, SignError>;
+
+    /// Wipes secrets that nobody will ask for any more, where this backend keeps them. Blocks as [`Self::open`] does.
+    fn forget(&self, keys: &[PublicKey]);
+
     /// Takes a job. Does not block.
     ///
     /// # Errors

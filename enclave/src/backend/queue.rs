@@ -41,6 +41,12 @@ impl<T> Queues<T> {
         (count > 0).then(|| queue.drain(..count).collect())
     }
 
+    /// Whether nothing waits.
+    #[cfg(feature = "backend-process")]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.blocks.is_empty() && self.others.is_empty()
+    }
+
     /// Pieces of work waiting in this queue.
     pub(crate) fn waiting(&self, urgency: Urgency) -> usize {
         match urgency {

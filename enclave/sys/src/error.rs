@@ -21,6 +21,17 @@ pub enum SysError {
         /// Longest length allowed, in bytes.
         max: usize,
     },
+    /// There is no secret memory.
+    #[error("there is no secret memory (memfd_secret): it needs Linux 6.5, or 5.14 with secretmem.enable=1")]
+    SecretMemory(#[source] io::Error),
+    /// `signal` failed.
+    #[error("cannot ignore the signals that stop a service")]
+    Signals(#[source] io::Error),
+    /// `close_range` failed.
+    #[error(
+        "cannot keep open files to this process: it needs Linux 5.11, and a sandbox profile that allows close_range"
+    )]
+    Files(#[source] io::Error),
     /// `prctl(PR_SET_DUMPABLE, 0)` failed.
     #[error("cannot make the process undumpable: allow prctl in the sandbox profile")]
     Undumpable(#[source] io::Error),

@@ -30,6 +30,6 @@ pub mod secret;
 
 pub use bls::{HashedPoint, hash_to_g2, verify};
 pub use error::SysError;
-pub use pages::{LockFailure, LockStatus};
-pub use process::harden_process;
+pub use pages::{LockFailure, LockStatus, use_secret_memory};
+pub use process::{harden_process, ignore_stop_signals, keep_files_to_this_process};
 pub use secret::{LockedBytes, SecretScalar, lock_status};

@@ -4,10 +4,15 @@
 //! locked (never swapped), left out of core dumps, and absent from forked children; when it is
 //! dropped it is zeroed and unmapped. Mapping must succeed; locking is best effort, because the
 //! default `RLIMIT_MEMLOCK` of many systems is small, and the outcome is returned to be reported.
+//!
+//! After [`use_secret_memory`] the memory is that of memfd_secret(2): taken out of the kernel's own map of memory,
+//! so that it cannot be read through `/proc/PID/mem` or process_vm_readv(2), by root neither.
 
 use std::fmt;
 use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use zeroize::Zeroize;
 
@@ -119,6 +124,11 @@ impl Region {
         // From here on, dropping the region unmaps it. `len` 0 keeps that drop from writing to
         // memory that is not writable yet.
         let mut region = Self { base, mapped, data, len: 0 };
+        if SECRET_MEMORY.load(Ordering::Relaxed) && map_secret(data, len).is_ok() {
+            region.len = len;
+            // Locked and left out of dumps by its nature.
+            return Ok((region, unfork(data, len).err()));
+        }
         // SAFETY: data..data+len are whole pages inside the mapping made above, used by nobody yet.
         let rc = unsafe { libc::mprotect(data.as_ptr().cast(), len, libc::PROT_READ | libc::PROT_WRITE) };
         if rc != 0 {
@@ -168,12 +178,53 @@ pub(crate) fn protect(data: NonNull<u8>, len: usize) -> Result<(), LockFailure> 
         0 => Ok(()),
         _ => Err(LockFailure::Advice { errno: errno() }),
     };
-    // SAFETY: same pages; this advice changes what children inherit, not this process.
-    let unforked = match unsafe { libc::madvise(start, len, libc::MADV_DONTFORK) } {
+    locked.and(undumped).and(unfork(data, len))
+}
+
+/// Keeps a region out of forked children.
+fn unfork(data: NonNull<u8>, len: usize) -> Result<(), LockFailure> {
+    // SAFETY: data..data+len are whole pages of a mapping the caller owns; this advice changes what children inherit,
+    // not this process.
+    match unsafe { libc::madvise(data.as_ptr().cast(), len, libc::MADV_DONTFORK) } {
         0 => Ok(()),
         _ => Err(LockFailure::Advice { errno: errno() }),
-    };
-    locked.and(undumped).and(unforked)
+    }
+}
+
+/// Whether regions are to be secret memory.
+static SECRET_MEMORY: AtomicBool = AtomicBool::new(false);
+
+/// From now on, secrets of this process are kept in memory that no other process can read, root's neither
+/// (memfd_secret(2), Linux 5.14, on by default from 6.5). A region that cannot be had so is locked memory instead.
+///
+/// # Errors
+///
+/// [`SysError::SecretMemory`] if the system has none, or not for this process: nothing is changed then.
+pub fn use_secret_memory() -> Result<(), SysError> {
+    let page = page_size();
+    let (probe, _) = Region::map(page, |_, _| Ok(()))?;
+    map_secret(probe.data, page).map_err(SysError::SecretMemory)?;
+    SECRET_MEMORY.store(true, Ordering::Relaxed);
+    Ok(())
+}
+
+/// Puts secret memory in the place of the pages data..data+len, which the caller owns and nobody uses.
+fn map_secret(data: NonNull<u8>, len: usize) -> io::Result<()> {
+    let failed = |result: i64| if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) };
+    // SAFETY: memfd_secret takes one flag and touches no memory; the result is checked.
+    let fd = failed(unsafe { libc::syscall(libc::SYS_memfd_secret, libc::O_CLOEXEC) })?;
+    let fd = i32::try_from(fd).map_err(io::Error::other)?;
+    // SAFETY: the descriptor was just opened and nobody else has it.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    let size = i64::try_from(len).map_err(io::Error::other)?;
+    // SAFETY: ftruncate changes the size of the file behind an open descriptor and no memory.
+    failed(unsafe { libc::ftruncate(fd.as_raw_fd(), size) }.into())?;
+    let start = data.as_ptr().cast::<libc::c_void>();
+    let (access, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_FIXED);
+    // SAFETY: start..start+len are whole pages of a mapping the caller owns and nobody uses, so replacing them
+    // takes nothing from anybody; the result is checked. The mapping outlives the descriptor.
+    let mapped = unsafe { libc::mmap(start, len, access, flags, fd.as_raw_fd(), 0) };
+    if mapped == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Sorts an `mlock` failure. mlock(2): ENOMEM and EPERM mean the limit, EAGAIN "could not be locked".
@@ -265,6 +316,23 @@ mod tests {
         assert_eq!(region.len(), page_size());
         let status = LockStatus::Unlocked { reason: refused }.to_string();
         assert!(status.contains("allows 7 bytes") && status.contains("LimitMEMLOCK"), "{status}");
+    }
+
+    /// In a process of its own, as the choice is for the whole process: see `tests/secret_memory.rs`.
+    #[test]
+    fn secret_memory_replaces_pages() {
+        let (region, _) = Region::map(page_size(), protect).unwrap();
+        match map_secret(region.data(), region.len()) {
+            Ok(()) => {
+                // SAFETY: the region is mapped, initialised and owned by this test alone.
+                let bytes = unsafe { std::slice::from_raw_parts_mut(region.data().as_ptr(), region.len()) };
+                assert!(bytes.iter().all(|byte| *byte == 0));
+                bytes.fill(0xaa);
+                let entry = smaps_entry(region.data().as_ptr() as usize);
+                assert_eq!(entry.0, "rw-s");
+            }
+            Err(error) => println!("no secret memory on this system: {error}"),
+        }
     }
 
     #[test]

@@ -71,11 +71,20 @@ impl Bench {
     }
 }
 
-fn intent(key: &PublicKey, message: &Message) -> SigningIntent {
+/// Mainnet with the tests' genesis, at time zero.
+pub fn network() -> Network {
+    let mut network = Network::builtin("mainnet").unwrap();
+    network.genesis_validators_root = Some(NETWORK);
+    network.genesis_time = Some(UnixMillis(0));
+    network
+}
+
+/// What an honest signer makes of a message.
+pub fn intent(key: &PublicKey, message: &Message) -> SigningIntent {
     let version = ForkVersion([5, 0, 0, 0]);
     let fork = Fork { previous_version: version, current_version: version, epoch: Epoch(0) };
     let info = ForkInfo { fork, genesis_validators_root: NETWORK };
-    SigningIntent::new(*key, message, Some(info), None, &Network::builtin("mainnet").unwrap()).unwrap()
+    SigningIntent::new(*key, message, Some(info), None, &network()).unwrap()
 }
 
 /// The signing root of a message.
@@ -85,22 +94,32 @@ pub fn root(message: &Message) -> SigningRoot {
 
 /// An attestation with this target epoch, and the one before as source.
 pub fn attestation(target: u64) -> Message {
+    attestation_of(target.saturating_sub(1), target, 1)
+}
+
+/// An attestation for a block that this number stands for.
+pub fn attestation_of(source: u64, target: u64, content: u8) -> Message {
     Message::Slashable(Slashable::Attestation(AttestationData {
         slot: Slot(target * 32),
         index: 0,
-        beacon_block_root: [1; 32],
-        source: Checkpoint { epoch: Epoch(target.saturating_sub(1)), root: [2; 32] },
+        beacon_block_root: [content; 32],
+        source: Checkpoint { epoch: Epoch(source), root: [2; 32] },
         target: Checkpoint { epoch: Epoch(target), root: [3; 32] },
     }))
 }
 
 /// A block proposal.
 pub fn block(slot: u64) -> Message {
+    block_of(slot, 6)
+}
+
+/// A block proposal with a body that this number stands for.
+pub fn block_of(slot: u64, content: u8) -> Message {
     Message::Slashable(Slashable::Block(BeaconBlockHeader {
         slot: Slot(slot),
         proposer_index: ValidatorIndex(1),
         parent_root: [4; 32],
         state_root: [5; 32],
-        body_root: [6; 32],
+        body_root: [content; 32],
     }))
 }

@@ -4,14 +4,17 @@
 //! consensus specification prescribes, and its [`Subject`] is taken from the very message that
 //! was hashed. Nothing the client claims ever becomes the root.
 
+use std::sync::Arc;
+
 pub use crate::error::IntentError;
 
 use crate::fork::{Domain, DomainType, ForkInfo, ForkName, ForkVersion, GenesisValidatorsRoot};
 use crate::ids::PublicKey;
 use crate::merkle::hash_pair;
-use crate::message::{Dating, Message, MessageKind, Slashable, Subject, Unslashable, UnslashableKind, VoluntaryExit};
+use crate::message::{Dating, Message, MessageKind, Subject, UnslashableKind, VoluntaryExit};
 use crate::network::Network;
 use crate::root::{ObjectRoot, ObservedRoot, SigningRoot};
+use crate::statement::{Hashed, Stated, Statement};
 use crate::time::{Epoch, Slot};
 
 /// A request to sign, checked once. Not `Clone`: one intent is authorized at most once.
@@ -22,6 +25,7 @@ pub struct SigningIntent {
     domain: Domain,
     subject: Subject,
     genesis_validators_root: Option<GenesisValidatorsRoot>,
+    statement: Arc<Statement>,
 }
 
 impl SigningIntent {
@@ -40,23 +44,13 @@ impl SigningIntent {
         claimed: Option<ObservedRoot>,
         network: &Network,
     ) -> Result<Self, IntentError> {
-        let plan = Plan::new(message, network);
-        let (domains, genesis_validators_root) = match plan.version {
-            VersionRule::Epoch(epoch) => {
-                let info = required(fork_info, plan.subject.kind())?;
-                (Domains::one(plan.domain_type, info.fork.version_at(epoch), &info), Some(info.genesis_validators_root))
-            }
-            VersionRule::Exit(exit) => {
-                let info = required(fork_info, plan.subject.kind())?;
-                (exit_domains(&exit, &info, claimed, network)?, Some(info.genesis_validators_root))
-            }
-            VersionRule::EveryChain(version) => {
-                (Domains::only(Domain::compute(plan.domain_type, version, GenesisValidatorsRoot::ZERO)), None)
-            }
-        };
         let object_root = message.object_root(&network.preset)?;
+        let statement = Statement { stated: Stated::of(message, object_root), fork_info };
+        let plan = Plan::new(&statement.stated, network);
+        let subject = plan.subject;
+        let (domains, genesis_validators_root) = plan.domains(fork_info, claimed, network)?;
         let (root, domain) = domains.settle(object_root, claimed)?;
-        Ok(Self { key, root, domain, subject: plan.subject, genesis_validators_root })
+        Ok(Self { key, root, domain, subject, genesis_validators_root, statement: Arc::new(statement) })
     }
 
     /// The key asked for.
@@ -78,6 +72,35 @@ impl SigningIntent {
     /// The chain the client says it signs for; `None` for types without `fork_info`.
     pub fn genesis_validators_root(&self) -> Option<GenesisValidatorsRoot> {
         self.genesis_validators_root
+    }
+    /// What is signed, for whoever computes the root again.
+    pub fn statement(&self) -> &Arc<Statement> {
+        &self.statement
+    }
+}
+
+/// What a [`Statement`] comes to: the root computed a second time, and what is judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Restated {
+    /// The signing root.
+    pub root: SigningRoot,
+    /// What is judged.
+    pub subject: Subject,
+    /// The chain named; `None` for types without `fork_info`.
+    pub genesis_validators_root: Option<GenesisValidatorsRoot>,
+}
+
+impl Statement {
+    /// Computes the signing root once more, from the statement alone; it must be the one `claimed`.
+    ///
+    /// # Errors
+    /// [`IntentError`], as [`SigningIntent::new`].
+    pub fn restate(&self, claimed: ObservedRoot, network: &Network) -> Result<Restated, IntentError> {
+        let plan = Plan::new(&self.stated, network);
+        let subject = plan.subject;
+        let (domains, genesis_validators_root) = plan.domains(self.fork_info, Some(claimed), network)?;
+        let (root, _) = domains.settle(self.stated.object_root(), Some(claimed))?;
+        Ok(Restated { root, subject, genesis_validators_root })
     }
 }
 
@@ -103,89 +126,100 @@ struct Plan {
 }
 
 impl Plan {
-    fn new(message: &Message, network: &Network) -> Self {
+    fn new(stated: &Stated, network: &Network) -> Self {
         let epoch = |slot: Slot| slot.epoch(network.preset.slots_per_epoch);
-        match message {
-            Message::Slashable(Slashable::Block(header)) => Self {
+        match stated {
+            Stated::Block(header) => Self {
                 domain_type: DomainType::BEACON_PROPOSER,
                 version: VersionRule::Epoch(epoch(header.slot)),
                 subject: Subject::Block { slot: header.slot },
             },
-            Message::Slashable(Slashable::Attestation(data)) => Self {
+            Stated::Attestation(data) => Self {
                 domain_type: DomainType::BEACON_ATTESTER,
                 version: VersionRule::Epoch(data.target.epoch),
                 subject: Subject::Attestation { slot: data.slot, source: data.source.epoch, target: data.target.epoch },
             },
-            Message::Unslashable(message) => Self::unslashable(message, network),
+            Stated::VoluntaryExit(exit) => Self {
+                domain_type: DomainType::VOLUNTARY_EXIT,
+                version: VersionRule::Exit(*exit),
+                subject: Subject::Unslashable {
+                    kind: UnslashableKind::VoluntaryExit,
+                    dating: Dating::Epoch(exit.epoch),
+                },
+            },
+            Stated::Deposit { genesis_fork_version, root: _ } => Self {
+                domain_type: DomainType::DEPOSIT,
+                version: VersionRule::EveryChain(*genesis_fork_version),
+                subject: Subject::Unslashable { kind: UnslashableKind::Deposit, dating: Dating::Undated },
+            },
+            Stated::Hashed { what, root: _ } => Self::hashed(*what, network),
         }
     }
 
-    fn unslashable(message: &Unslashable, network: &Network) -> Self {
+    fn hashed(what: Hashed, network: &Network) -> Self {
         use UnslashableKind as Kind;
         let by_slot = |kind, domain_type, slot: Slot| Self {
             domain_type,
             version: VersionRule::Epoch(slot.epoch(network.preset.slots_per_epoch)),
             subject: Subject::Unslashable { kind, dating: Dating::Slot(slot) },
         };
-        let every_chain = |kind, domain_type, version, dating| Self {
+        let every_chain = |kind, domain_type, dating| Self {
             domain_type,
-            version: VersionRule::EveryChain(version),
+            version: VersionRule::EveryChain(network.genesis_fork_version()),
             subject: Subject::Unslashable { kind, dating },
         };
-        match message {
-            Unslashable::AggregationSlot(slot) => by_slot(Kind::AggregationSlot, DomainType::SELECTION_PROOF, *slot),
-            Unslashable::AggregateAndProof(message) => {
-                by_slot(Kind::AggregateAndProof, DomainType::AGGREGATE_AND_PROOF, message.aggregate.data.slot)
-            }
-            Unslashable::RandaoReveal(epoch) => Self {
+        match what {
+            Hashed::AggregationSlot(slot) => by_slot(Kind::AggregationSlot, DomainType::SELECTION_PROOF, slot),
+            Hashed::AggregateAndProof(slot) => by_slot(Kind::AggregateAndProof, DomainType::AGGREGATE_AND_PROOF, slot),
+            Hashed::RandaoReveal(epoch) => Self {
                 domain_type: DomainType::RANDAO,
-                version: VersionRule::Epoch(*epoch),
-                subject: Subject::Unslashable { kind: Kind::RandaoReveal, dating: Dating::Epoch(*epoch) },
+                version: VersionRule::Epoch(epoch),
+                subject: Subject::Unslashable { kind: Kind::RandaoReveal, dating: Dating::Epoch(epoch) },
             },
-            Unslashable::VoluntaryExit(exit) => Self {
-                domain_type: DomainType::VOLUNTARY_EXIT,
-                version: VersionRule::Exit(*exit),
-                subject: Subject::Unslashable { kind: Kind::VoluntaryExit, dating: Dating::Epoch(exit.epoch) },
-            },
-            Unslashable::Deposit(deposit) => {
-                every_chain(Kind::Deposit, DomainType::DEPOSIT, deposit.genesis_fork_version, Dating::Undated)
+            Hashed::SyncCommitteeMessage(slot) => by_slot(Kind::SyncCommitteeMessage, DomainType::SYNC_COMMITTEE, slot),
+            Hashed::SyncCommitteeSelectionProof(slot) => {
+                by_slot(Kind::SyncCommitteeSelectionProof, DomainType::SYNC_COMMITTEE_SELECTION_PROOF, slot)
             }
-            Unslashable::SyncCommitteeMessage(message) => {
-                by_slot(Kind::SyncCommitteeMessage, DomainType::SYNC_COMMITTEE, message.slot)
+            Hashed::SyncCommitteeContributionAndProof(slot) => {
+                by_slot(Kind::SyncCommitteeContributionAndProof, DomainType::CONTRIBUTION_AND_PROOF, slot)
             }
-            Unslashable::SyncCommitteeSelectionProof(data) => {
-                by_slot(Kind::SyncCommitteeSelectionProof, DomainType::SYNC_COMMITTEE_SELECTION_PROOF, data.slot)
+            Hashed::ValidatorRegistration => {
+                every_chain(Kind::ValidatorRegistration, DomainType::APPLICATION_BUILDER, Dating::Undated)
             }
-            Unslashable::SyncCommitteeContributionAndProof(message) => by_slot(
-                Kind::SyncCommitteeContributionAndProof,
-                DomainType::CONTRIBUTION_AND_PROOF,
-                message.contribution.slot,
-            ),
-            Unslashable::ValidatorRegistration(_) => every_chain(
-                Kind::ValidatorRegistration,
-                DomainType::APPLICATION_BUILDER,
-                network.genesis_fork_version(),
-                Dating::Undated,
-            ),
-            Unslashable::ExecutionPayloadBid(bid) => {
-                by_slot(Kind::ExecutionPayloadBid, DomainType::BEACON_BUILDER, bid.slot)
+            Hashed::ExecutionPayloadBid(slot) => by_slot(Kind::ExecutionPayloadBid, DomainType::BEACON_BUILDER, slot),
+            Hashed::ExecutionPayloadEnvelope(slot) => {
+                by_slot(Kind::ExecutionPayloadEnvelope, DomainType::BEACON_BUILDER, slot)
             }
-            Unslashable::ExecutionPayloadEnvelope(envelope) => {
-                by_slot(Kind::ExecutionPayloadEnvelope, DomainType::BEACON_BUILDER, envelope.payload.slot_number)
+            Hashed::PayloadAttestation(slot) => by_slot(Kind::PayloadAttestation, DomainType::PTC_ATTESTER, slot),
+            Hashed::ProposerPreferences(slot) => {
+                by_slot(Kind::ProposerPreferences, DomainType::PROPOSER_PREFERENCES, slot)
             }
-            Unslashable::PayloadAttestation(data) => {
-                by_slot(Kind::PayloadAttestation, DomainType::PTC_ATTESTER, data.slot)
+            Hashed::BuilderRequestAuth(slot) => {
+                every_chain(Kind::BuilderRequestAuth, DomainType::BUILDER_REQUEST_AUTH, Dating::Slot(slot))
             }
-            Unslashable::ProposerPreferences(preferences) => {
-                by_slot(Kind::ProposerPreferences, DomainType::PROPOSER_PREFERENCES, preferences.proposal_slot)
-            }
-            Unslashable::BuilderRequestAuth(auth) => every_chain(
-                Kind::BuilderRequestAuth,
-                DomainType::BUILDER_REQUEST_AUTH,
-                network.genesis_fork_version(),
-                Dating::Slot(auth.slot),
-            ),
         }
+    }
+
+    /// The domains of this plan, and the chain named.
+    fn domains(
+        &self,
+        fork_info: Option<ForkInfo>,
+        claimed: Option<ObservedRoot>,
+        network: &Network,
+    ) -> Result<(Domains, Option<GenesisValidatorsRoot>), IntentError> {
+        Ok(match self.version {
+            VersionRule::Epoch(epoch) => {
+                let info = required(fork_info, self.subject.kind())?;
+                (Domains::one(self.domain_type, info.fork.version_at(epoch), &info), Some(info.genesis_validators_root))
+            }
+            VersionRule::Exit(exit) => {
+                let info = required(fork_info, self.subject.kind())?;
+                (exit_domains(&exit, &info, claimed, network)?, Some(info.genesis_validators_root))
+            }
+            VersionRule::EveryChain(version) => {
+                (Domains::only(Domain::compute(self.domain_type, version, GenesisValidatorsRoot::ZERO)), None)
+            }
+        })
     }
 }
 

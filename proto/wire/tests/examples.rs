@@ -47,6 +47,13 @@ fn every_example_gives_its_pinned_root() {
         let key = PublicKey::from_bytes([0xa1; 48]);
         let intent = SigningIntent::new(key, &request.message, request.fork_info, request.claimed, &network)
             .unwrap_or_else(|error| panic!("{name}: {error}"));
+        // What a vault gets says the same of it.
+        let restated = intent.statement().restate(intent.root().into(), &network).unwrap();
+        assert_eq!(
+            (restated.root, &restated.subject, restated.genesis_validators_root),
+            (intent.root(), intent.subject(), intent.genesis_validators_root()),
+            "{name}"
+        );
         if intent.root().to_string() != example.signing_root {
             differences.push(format!("{name} {}", intent.root()));
         }

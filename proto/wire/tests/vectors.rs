@@ -15,7 +15,7 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use holdfast_domain::{Network, PublicKey, SigningIntent};
+use holdfast_domain::{Network, ObservedRoot, PublicKey, SigningIntent};
 use holdfast_wire::web3signer::SignRequest;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -58,9 +58,14 @@ fn network(vectors: &Path, name: &str) -> Network {
 fn sign(body: &str, key: &str, network: &Network) -> Result<String, (&'static str, String)> {
     let request = SignRequest::parse(body.as_bytes(), network).map_err(|error| (error.reason(), error.to_string()))?;
     let key: PublicKey = key.parse().unwrap();
-    SigningIntent::new(key, &request.message, request.fork_info, request.claimed, network)
-        .map(|intent| intent.root().to_string())
-        .map_err(|error| (error.reason(), error.to_string()))
+    let intent = SigningIntent::new(key, &request.message, request.fork_info, request.claimed, network)
+        .map_err(|error| (error.reason(), error.to_string()))?;
+    // What a vault gets says the same of it, and nothing else.
+    let restated = intent.statement().restate(intent.root().into(), network).unwrap();
+    assert_eq!((restated.root, restated.subject), (intent.root(), *intent.subject()));
+    assert_eq!(restated.genesis_validators_root, intent.genesis_validators_root());
+    assert!(intent.statement().restate(ObservedRoot::new([0x77; 32]), network).is_err());
+    Ok(intent.root().to_string())
 }
 
 #[derive(Deserialize)]

@@ -70,6 +70,8 @@ fn dispatch(cli: &Cli, output: Output) -> Result<Exit, Failure> {
         Command::Completions(args) => return completions::run(args),
         Command::Version => return version::run(output),
         Command::UnwrapHelper => return unwrap::run(),
+        // Started with nothing but a socket.
+        Command::Vault(args) => return crate::vault::run(args),
         Command::Config(args::ConfigCommand::Example) => return config_cmd::example(),
         Command::Config(args::ConfigCommand::Schema) => return config_cmd::schema(),
         Command::Config(args::ConfigCommand::Validate)
@@ -101,7 +103,7 @@ fn dispatch(cli: &Cli, output: Output) -> Result<Exit, Failure> {
         Command::Doctor => block_on(doctor::run(&context)),
         Command::Connect(args) => block_on(connect::run(args, &context)),
         Command::Config(_) => block_on(config_cmd::validate(&context)),
-        Command::Completions(_) | Command::Version | Command::UnwrapHelper => Ok(Exit::Done),
+        Command::Completions(_) | Command::Version | Command::UnwrapHelper | Command::Vault(_) => Ok(Exit::Done),
     }
 }
 

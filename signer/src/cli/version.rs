@@ -14,6 +14,7 @@ pub(super) fn run(output: Output) -> Result<Exit, Failure> {
         ("provider-file", cfg!(feature = "provider-file")),
         ("provider-passphrase", cfg!(feature = "provider-passphrase")),
         ("backend-local", cfg!(feature = "backend-local")),
+        ("backend-process", cfg!(feature = "backend-process")),
     ];
     let features: Vec<&str> = features.iter().filter(|(_, on)| *on).map(|(name, _)| *name).collect();
     let target = format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS);

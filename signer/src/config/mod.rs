@@ -47,6 +47,7 @@ pub(crate) use switcher::{
 };
 pub(crate) use types::{
     BeaconUrl, Database, DatabaseUrl, GenesisRoot, JournalKeep, LogFormat, NetworkChoice, OnRollback, SignatureCheck,
+    SigningBackend,
 };
 
 /// Where the data directory is when nobody says otherwise.
@@ -280,6 +281,8 @@ pub(crate) struct NetworkConfig {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct SigningConfig {
+    /// Where keys are held and signatures are computed: "in-process", or "process", a vault process without files and network that checks blocks and attestations for itself. After each of its starts a vault signs them from the next epoch on.
+    pub(crate) backend: SigningBackend,
     /// Threads that compute signatures. Default: one per processor.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) threads: Option<NonZeroUsize>,
@@ -293,7 +296,13 @@ pub(crate) struct SigningConfig {
 
 impl Default for SigningConfig {
     fn default() -> Self {
-        Self { threads: None, queue_capacity: size(16_384), cache_entries: size(1_024), verify: SignatureCheck::Never }
+        Self {
+            backend: SigningBackend::InProcess,
+            threads: None,
+            queue_capacity: size(16_384),
+            cache_entries: size(1_024),
+            verify: SignatureCheck::Never,
+        }
     }
 }
 

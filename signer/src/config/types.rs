@@ -68,6 +68,17 @@ pub(crate) enum LogFormat {
     Json,
 }
 
+/// Where keys are held and signatures are computed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum SigningBackend {
+    /// In this process.
+    #[default]
+    InProcess,
+    /// In a vault process, which checks for itself.
+    Process,
+}
+
 /// Whether signatures are verified before they leave.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ValueEnum)]
 #[serde(rename_all = "lowercase")]

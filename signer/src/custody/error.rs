@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
+use holdfast_enclave::backend::OpenError as KeyOpenError;
 use holdfast_enclave::provider::Recovery;
-use holdfast_enclave::{DurableError, KeyError, ProviderError, SealError, SecretError};
+use holdfast_enclave::{DurableError, KeyError, ProviderError, SealError, SecretError, SignError};
 use holdfast_slashing_db::{AdminError, OpenError};
 
 use crate::config::ConfigError;
@@ -111,7 +112,13 @@ pub(crate) enum CustodyError {
     WrapInCommand,
     /// A stored key cannot be opened.
     #[error("a stored key cannot be opened")]
+    Sealed(#[from] KeyOpenError),
+    /// A stored key cannot be sealed or opened.
+    #[error("a stored key cannot be opened")]
     Seal(#[from] SealError),
+    /// The place where keys are held cannot be had.
+    #[error("the stored keys cannot be opened now")]
+    Backend(#[source] SignError),
     /// A stored key cannot be used.
     #[error("a stored key cannot be used")]
     Key(#[from] KeyError),
@@ -175,7 +182,9 @@ impl CustodyError {
             | Self::Prompt(_)
             | Self::Secret(_)
             | Self::DataKeyLost { .. }
-            | Self::Seal(_) => Exit::Unreachable,
+            | Self::Seal(_)
+            | Self::Sealed(_)
+            | Self::Backend(_) => Exit::Unreachable,
             Self::Key(_) => Exit::Bug,
         }
     }

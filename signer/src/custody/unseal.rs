@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use holdfast_domain::{GenesisValidatorsRoot, PublicKey};
+use holdfast_domain::PublicKey;
 use holdfast_enclave::backend::KeyBackend;
 use holdfast_enclave::kdf::{KdfBudget, MemorySize};
-use holdfast_enclave::{ActiveKey, DataKey, Keyring, seal};
-use holdfast_slashing_db::StoredKey;
+use holdfast_enclave::{ActiveKey, Keyring};
+use holdfast_slashing_db::{SealedKey, StoredKey};
 
 use super::{Custody, CustodyError, Terminal};
 use crate::config::Config;
@@ -86,30 +86,33 @@ pub(crate) async fn unseal_new(
     let mut gone: BTreeSet<PublicKey> = loaded.public_keys().into_iter().collect();
     let mut difference = Difference { added: Vec::new(), gone: Vec::new(), failed: BTreeMap::new(), disabled: 0 };
     let count = stored.len();
+    let mut new: Vec<StoredKey> = Vec::new();
     for key in stored {
-        let (public_key, enabled) = (*key.registration.key(), key.enabled());
-        if !gone.remove(&public_key) {
-            let Some(data_key) = &custody.data_key else { return Err(CustodyError::DataKeyLost { keys: count }) };
-            match unseal(key, data_key, custody.genesis_validators_root, backend) {
-                Ok(active) => difference.added.push(active),
-                Err(error) => {
-                    difference.failed.insert(public_key, error);
-                    continue;
-                }
-            }
+        if gone.remove(key.registration.key()) {
+            difference.disabled = difference.disabled.saturating_add(usize::from(!key.enabled()));
+        } else {
+            new.push(key);
         }
-        difference.disabled = difference.disabled.saturating_add(usize::from(!enabled));
     }
     difference.gone = gone.into_iter().collect();
+    if new.is_empty() {
+        return Ok(difference);
+    }
+    let Some(data_key) = &custody.data_key else { return Err(CustodyError::DataKeyLost { keys: count }) };
+    let sealed: Vec<(PublicKey, &SealedKey)> = new.iter().map(|key| (*key.registration.key(), &key.sealed)).collect();
+    let opened = backend.open(data_key, custody.genesis_validators_root, &sealed).map_err(CustodyError::Backend)?;
+    for (key, held) in new.into_iter().zip(opened) {
+        let (public_key, enabled) = (*key.registration.key(), key.enabled());
+        let active = held
+            .map_err(CustodyError::from)
+            .and_then(|held| Ok(ActiveKey::held(key.registration, held, Arc::clone(backend))?));
+        match active {
+            Ok(active) => {
+                difference.added.push(active);
+                difference.disabled = difference.disabled.saturating_add(usize::from(!enabled));
+            }
+            Err(error) => drop(difference.failed.insert(public_key, error)),
+        }
+    }
     Ok(difference)
-}
-
-fn unseal(
-    key: StoredKey,
-    data_key: &DataKey,
-    network: GenesisValidatorsRoot,
-    backend: &Arc<dyn KeyBackend>,
-) -> Result<ActiveKey, CustodyError> {
-    let secret = seal::open(data_key, key.registration.key(), network, &key.sealed)?;
-    Ok(ActiveKey::new(key.registration, secret, Arc::clone(backend))?)
 }

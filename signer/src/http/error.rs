@@ -182,6 +182,7 @@ fn rejection_verdict(rejection: &Rejection) -> Verdict {
             Class::Overloaded | Class::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, Retry::After(SOON)),
         },
         Rejection::Backend(error) => match error.class() {
+            SignErrorClass::Refused => (StatusCode::PRECONDITION_FAILED, Retry::Pointless),
             SignErrorClass::Overloaded | SignErrorClass::Unavailable => {
                 (StatusCode::SERVICE_UNAVAILABLE, Retry::After(SOON))
             }
@@ -233,7 +234,7 @@ mod tests {
         let key = PublicKey::from_bytes([0xab; 48]);
         let block = MessageKind::Slashable(SlashableKind::Block);
         let soon = Retry::After("1");
-        let table: [(Rejection, u16, &str, Retry); 15] = [
+        let table: [(Rejection, u16, &str, Retry); 17] = [
             (IntentError::MissingForkInfo(block).into(), 400, "missing_fork_info", Retry::Pointless),
             (Refusal::Slashable(SlashingReason::DoubleBlock).into(), 412, "double_block", Retry::Pointless),
             (Refusal::FutureSlot.into(), 412, "slot_in_future", Retry::Pointless),
@@ -248,6 +249,13 @@ mod tests {
             (Refusal::ShuttingDown.into(), 503, "database_unavailable", soon),
             (Refusal::Frozen(FreezeReason::StorageFailed).into(), 503, "protection_frozen", soon),
             (SignError::Overloaded.into(), 503, "overloaded", soon),
+            (SignError::VaultDown.into(), 503, "vault_down", soon),
+            (
+                SignError::VaultRefused { key, reason: "double_vote", hint: "" }.into(),
+                412,
+                "double_vote",
+                Retry::Pointless,
+            ),
             (SignError::Invalid { key }.into(), 500, "signature_invalid", Retry::Pointless),
         ];
         for (rejection, status, reason, retry) in table {

@@ -13,10 +13,10 @@ use std::time::Duration;
 
 use eth2_keystore::Keystore;
 use holdfast_domain::{GenesisValidatorsRoot, PublicKey};
+use holdfast_enclave::backend::Held;
 use holdfast_enclave::import::{Imported, KeystoreInput, SealFor, decrypt};
 use holdfast_enclave::kdf::KdfBudget;
-use holdfast_enclave::secret::SecretKey;
-use holdfast_enclave::{ActiveKey, DataKey, Passphrase, seal};
+use holdfast_enclave::{ActiveKey, DataKey, Passphrase};
 use holdfast_slashing_db::interchange::Interchange;
 use holdfast_slashing_db::{
     AdminError, CallerId, EntryWatermark, KeyInfo, KeyOrigin, KeyState, NewKey, Registered, Then, Tombstone, Withdraw,
@@ -174,7 +174,7 @@ impl KeyManager {
         let (reply, answer) = oneshot::channel();
         let manager = Arc::clone(self);
         self.tasks.spawn(async move {
-            let statuses = manager.store(opened, &data_key, histories.as_ref(), tombstone, &by).await;
+            let statuses = manager.store(opened, data_key, histories.as_ref(), tombstone, &by).await;
             // Whoever asked may have gone; the keys are here all the same.
             drop(reply.send(statuses));
         });
@@ -213,35 +213,27 @@ impl KeyManager {
     async fn store(
         &self,
         opened: Vec<Result<Imported, String>>,
-        data_key: &DataKey,
+        data_key: Arc<DataKey>,
         histories: Option<&Interchange>,
         tombstone: Tombstone,
         by: &CallerId,
     ) -> Vec<ImportStatus> {
         let _changing = self.loader.keep_out().await;
-        // By key: its place in the answer, and its secret. Opened before anything is stored, so that what is
-        // stored can sign.
-        let mut secrets: BTreeMap<PublicKey, (usize, SecretKey)> = BTreeMap::new();
+        let (mut statuses, sealed) = sort_out(opened);
+        // By key: its place in the answer, and what signs with it. Opened before anything is stored, so that what
+        // is stored can sign.
+        let mut secrets: BTreeMap<PublicKey, (usize, Held)> = BTreeMap::new();
         let mut keys = Vec::new();
-        let mut statuses = Vec::with_capacity(opened.len());
-        for (place, outcome) in opened.into_iter().enumerate() {
-            let status = match outcome {
-                Err(reason) => ImportStatus::Error(reason),
-                Ok(Imported { public_key, .. }) if secrets.contains_key(&public_key) => {
-                    ImportStatus::Duplicate("the same key comes earlier in this request")
+        for (place, Imported { public_key, sealed }, held) in self.make_ready(data_key, sealed).await {
+            match held {
+                Err(reason) => set(&mut statuses, place, ImportStatus::Error(reason)),
+                Ok(held) => {
+                    secrets.insert(public_key, (place, held));
+                    let (origin, registered_by) = (KeyOrigin::Imported, by.clone());
+                    let key = NewKey { key: public_key, sealed, origin, label: None, registered_by };
+                    keys.push((key, entry(histories, &public_key)));
                 }
-                Ok(Imported { public_key, sealed }) => match seal::open(data_key, &public_key, self.network, &sealed) {
-                    Err(error) => ImportStatus::Error(chain(&error)),
-                    Ok(secret) => {
-                        secrets.insert(public_key, (place, secret));
-                        let (origin, registered_by) = (KeyOrigin::Imported, by.clone());
-                        let key = NewKey { key: public_key, sealed, origin, label: None, registered_by };
-                        keys.push((key, entry(histories, &public_key)));
-                        ImportStatus::Error("not registered; send the request again".to_owned())
-                    }
-                },
-            };
-            statuses.push(status);
+            }
         }
         let order: Vec<PublicKey> = keys.iter().map(|(key, _)| key.key).collect();
         let results = match self.signer.guard.register_many(keys, tombstone).await {
@@ -251,17 +243,21 @@ impl KeyManager {
                 for place in secrets.values().map(|(place, _)| *place) {
                     set(&mut statuses, place, ImportStatus::Error(reason.clone()));
                 }
+                self.loader.forget(order).await;
                 return statuses;
             }
         };
-        let mut ready = Vec::new();
+        let (mut ready, mut refused) = (Vec::new(), Vec::new());
         for (key, result) in order.iter().zip(results) {
-            let Some((place, secret)) = secrets.remove(key) else { continue };
+            let Some((place, held)) = secrets.remove(key) else { continue };
             let status = match result {
                 Ok(Registered::Duplicate) => ImportStatus::Duplicate(HELD),
-                Err(error) => ImportStatus::Error(format!("{}{}", chain(&error), hint(&error))),
+                Err(error) => {
+                    refused.push(*key);
+                    ImportStatus::Error(format!("{}{}", chain(&error), hint(&error)))
+                }
                 Ok(Registered::New(registration) | Registered::SwitchedOff(registration)) => {
-                    match ActiveKey::new(registration, secret, self.loader.backend()) {
+                    match ActiveKey::held(registration, held, self.loader.backend()) {
                         Ok(active) => {
                             ready.push(active);
                             ImportStatus::Imported
@@ -274,8 +270,30 @@ impl KeyManager {
         }
         let imported = ready.len();
         self.signer.keyring.load().insert_all(ready);
+        self.loader.forget(refused).await;
         info!(imported, of = statuses.len(), %by, "keys imported");
         statuses
+    }
+
+    /// Has keys opened where they will sign; each comes back with what signs with it, or why nothing does.
+    async fn make_ready(
+        &self,
+        data_key: Arc<DataKey>,
+        sealed: Vec<(usize, Imported)>,
+    ) -> Vec<(usize, Imported, Result<Held, String>)> {
+        let (backend, network) = (self.loader.backend(), self.network);
+        let work = tokio::task::spawn_blocking(move || {
+            let keys: Vec<_> = sealed.iter().map(|(_, key)| (key.public_key, &key.sealed)).collect();
+            let opened = backend.open(&data_key, network, &keys);
+            let mut results: Vec<Result<Held, String>> = match opened {
+                Ok(opened) => opened.into_iter().map(|held| held.map_err(|error| chain(&error))).collect(),
+                Err(error) => vec![Err(chain(&error)); sealed.len()],
+            };
+            results.resize_with(sealed.len(), || Err("not opened; send the request again".to_owned()));
+            sealed.into_iter().zip(results).map(|((place, key), held)| (place, key, held)).collect()
+        });
+        // A panic there is one here.
+        work.await.unwrap_or_else(|failure| std::panic::resume_unwind(failure.into_panic()))
     }
 
     /// Deletes keys and reads out what they have signed, in one transaction, and returns when no signature
@@ -303,6 +321,7 @@ impl KeyManager {
         let last: Vec<Weak<ActiveKey>> = removed.iter().map(Arc::downgrade).collect();
         drop(removed);
         self.wait_for(&last).await;
+        self.loader.forget(gone.into_iter().collect()).await;
         info!(deleted = last.len(), %by, "keys deleted");
         Ok(Deleted { known: withdrawn.into_iter().map(|one| (one.key, one)).collect() })
     }
@@ -319,6 +338,23 @@ impl KeyManager {
             warn!("signatures of deleted keys are still under way; the exported history covers them");
         }
     }
+}
+
+/// The answers so far, and the keys that are to be stored, each once, with their places in the answer.
+fn sort_out(opened: Vec<Result<Imported, String>>) -> (Vec<ImportStatus>, Vec<(usize, Imported)>) {
+    let mut seen = BTreeSet::new();
+    let mut sealed = Vec::new();
+    let statuses = opened.into_iter().enumerate().map(|(place, outcome)| match outcome {
+        Err(reason) => ImportStatus::Error(reason),
+        Ok(Imported { public_key, .. }) if !seen.insert(public_key) => {
+            ImportStatus::Duplicate("the same key comes earlier in this request")
+        }
+        Ok(imported) => {
+            sealed.push((place, imported));
+            ImportStatus::Error("not registered; send the request again".to_owned())
+        }
+    });
+    (statuses.collect(), sealed)
 }
 
 const HELD: &str = "this key is held already; nothing was changed";

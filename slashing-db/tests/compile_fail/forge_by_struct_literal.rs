@@ -3,7 +3,7 @@ use holdfast_domain::{MessageKind, PublicKey, SigningRoot};
 use holdfast_slashing_db::SigningPermit;
 
 fn forge(key: PublicKey, root: SigningRoot, kind: MessageKind) -> SigningPermit {
-    SigningPermit { key, root, kind, basis: todo!(), times: todo!() }
+    SigningPermit { key, root, kind, statement: todo!(), basis: todo!(), times: todo!() }
 }
 
 fn main() {}

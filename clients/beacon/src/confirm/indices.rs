@@ -7,10 +7,10 @@ use hyper::body::Bytes;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::http::uri::PathAndQuery;
 use serde::Deserialize;
-use tokio::time::Instant;
 
 use crate::chain::decimal;
 use crate::class::EndpointClass;
+use crate::deadline::Deadline;
 use crate::pool::{NodeView, Pool};
 use crate::upstream::UpstreamRequest;
 
@@ -69,7 +69,7 @@ async fn ask(
     node: &NodeView,
     body: Bytes,
     wanted: &BTreeSet<PublicKey>,
-    deadline: Instant,
+    deadline: Deadline,
 ) -> Option<BTreeMap<PublicKey, ValidatorIndex>> {
     let mut request = UpstreamRequest::get_json(PathAndQuery::from_static(PATH), EndpointClass::BigRead);
     request.method = hyper::Method::POST;

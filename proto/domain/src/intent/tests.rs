@@ -5,7 +5,9 @@ use crate::ValidatorIndex;
 use crate::error::TreeError;
 use crate::fork::Fork;
 use crate::gloas::BuilderRequestAuth;
-use crate::message::{AttestationData, BeaconBlockHeader, Checkpoint, Deposit, ValidatorRegistration};
+use crate::message::{
+    AttestationData, BeaconBlockHeader, Checkpoint, Deposit, Slashable, Unslashable, ValidatorRegistration,
+};
 
 const KEY: PublicKey = PublicKey::from_bytes([9; 48]);
 const CHAIN: GenesisValidatorsRoot = GenesisValidatorsRoot([7; 32]);

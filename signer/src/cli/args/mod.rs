@@ -11,6 +11,7 @@ mod slashing;
 mod switcher;
 
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
@@ -108,6 +109,19 @@ pub(crate) enum Command {
     /// Open a data key for a server, which starts this by itself
     #[command(name = crate::custody::HELPER_COMMAND, hide = true)]
     UnwrapHelper,
+    /// The vault process of `serve` with signing.backend = "process", which starts it by itself
+    #[command(hide = true)]
+    Vault(VaultArgs),
+}
+
+/// `holdfast vault`
+#[derive(Debug, Clone, Args)]
+pub(crate) struct VaultArgs {
+    /// Threads that sign
+    #[arg(long)]
+    pub(crate) threads: NonZeroUsize,
+    /// Process id of the signer
+    pub(crate) parent: u32,
 }
 
 /// `holdfast quickstart`
@@ -219,7 +233,8 @@ impl Cli {
             | Command::Config(_)
             | Command::Completions(_)
             | Command::UnwrapHelper
-            | Command::Version => {}
+            | Command::Version
+            | Command::Vault(_) => {}
         }
         Layers { file: self.global.config.clone(), environment, flags: flags.0 }
     }

@@ -1,0 +1,14 @@
+//! Every bound of the protocol. Both sides refuse what exceeds one, and end the connection.
+
+/// Longest frame in bytes, without its length field.
+pub const MAX_FRAME: usize = 64 * 1024;
+/// Most signatures asked for in one frame. An item takes at most about 350 bytes, so a full batch fits.
+pub const MAX_ITEMS: usize = 128;
+/// Most keys provisioned, forgotten or listed in one frame.
+pub const MAX_KEYS: usize = 256;
+/// Longest sealed key in bytes; format 1 has 85.
+pub const MAX_SEALED: usize = 128;
+/// Most rows of a fork schedule after phase0.
+pub const MAX_FORKS: usize = 32;
+/// Longest name, of a network or a program, in bytes.
+pub const MAX_NAME: usize = 128;

@@ -1,0 +1,372 @@
+//! Requests and answers, in types of the domain. [`crate::convert`] makes them from frames and back.
+
+use core::fmt;
+
+use holdfast_domain::{Epoch, Network, ObservedRoot, PublicKey, Slot, Statement};
+use zeroize::Zeroizing;
+
+use crate::frame::Operation;
+
+/// What the signer asks of the vault.
+pub enum Request {
+    /// Who is there. Has to come first.
+    Hello {
+        /// Version of the protocol.
+        version: u32,
+        /// Who asks, for the log.
+        program: String,
+    },
+    /// The chain, complete: genesis validators root and time are known.
+    Pin(Box<Network>),
+    /// Sealed keys, and the data key that opens them.
+    Provision {
+        /// Opens them.
+        data_key: DataKeyBytes,
+        /// The keys.
+        keys: Vec<SealedKeyBytes>,
+    },
+    /// Keys whose secrets are to be wiped.
+    Forget(Vec<PublicKey>),
+    /// Signatures.
+    Sign(Vec<SignItem>),
+    /// Keys in byte order.
+    List {
+        /// After this one.
+        after: Option<PublicKey>,
+        /// At most so many.
+        limit: usize,
+    },
+    /// How it is.
+    Health,
+    /// Finish what was begun, wipe everything and end.
+    Shutdown,
+}
+
+/// A data key on its way. Wiped when dropped, and moved without leaving a copy behind.
+pub struct DataKeyBytes(Zeroizing<Vec<u8>>);
+
+impl DataKeyBytes {
+    /// Copies 32 bytes, which stay the caller's to wipe.
+    pub fn new(bytes: &[u8; 32]) -> Self {
+        Self(Zeroizing::new(bytes.to_vec()))
+    }
+
+    /// The bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The bytes, to be taken over and wiped.
+    pub fn as_bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.0
+    }
+}
+
+/// Without the data key.
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Hello { version, program } => write!(f, "Hello {{ version: {version}, program: {program:?} }}"),
+            Self::Pin(network) => write!(f, "Pin({})", network.name),
+            Self::Provision { data_key: _, keys } => write!(f, "Provision({} keys)", keys.len()),
+            Self::Forget(keys) => write!(f, "Forget({} keys)", keys.len()),
+            Self::Sign(items) => f.debug_tuple("Sign").field(items).finish(),
+            Self::List { after, limit } => write!(f, "List {{ after: {after:?}, limit: {limit} }}"),
+            Self::Health => f.write_str("Health"),
+            Self::Shutdown => f.write_str("Shutdown"),
+        }
+    }
+}
+
+/// What the vault answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// To [`Request::Hello`].
+    Welcome {
+        /// Version of the protocol.
+        version: u32,
+        /// Who answers, for the log.
+        program: String,
+        /// Whether a chain was given before.
+        pinned: bool,
+        /// How it protects itself.
+        protections: Protections,
+    },
+    /// To [`Request::Pin`], [`Request::Forget`] and [`Request::Shutdown`]; the operation is that of the request.
+    Done(Operation),
+    /// To [`Request::Provision`]: one for each key, in order.
+    Provisioned(Vec<KeyOutcome>),
+    /// To [`Request::Sign`]: one for each item, in order.
+    Signed(Vec<Result<[u8; 96], Refusal>>),
+    /// To [`Request::List`].
+    Listed(Vec<KeyState>),
+    /// To [`Request::Health`].
+    Health(HealthReport),
+    /// To any request: it was not carried out.
+    Failed(Failure),
+}
+
+/// A sealed key as stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SealedKeyBytes {
+    /// The key it belongs to.
+    pub public_key: PublicKey,
+    /// The sealed secret.
+    pub sealed: Vec<u8>,
+}
+
+/// One signature asked for: what a permit says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SignItem {
+    /// The key that is to sign.
+    pub public_key: PublicKey,
+    /// The signing root permitted.
+    pub root: ObservedRoot,
+    /// The journal batch that recorded the permit.
+    pub commit_seq: u64,
+    /// What is to be signed.
+    pub statement: Statement,
+}
+
+/// How a vault process protects itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Protections(u32);
+
+impl Protections {
+    /// Secrets lie in memory that nobody else can read, not even the kernel's own file system.
+    pub const SECRET_MEMORY: Self = Self(1);
+    /// Secrets lie in locked memory.
+    pub const LOCKED_MEMORY: Self = Self(1 << 1);
+    /// No core dumps, no debuggers of the same user.
+    pub const UNDUMPABLE: Self = Self(1 << 2);
+    /// It ends with its parent.
+    pub const PARENT_DEATH: Self = Self(1 << 3);
+    /// No new privileges.
+    pub const NO_NEW_PRIVILEGES: Self = Self(1 << 4);
+    /// Landlock: no files, no network.
+    pub const LANDLOCK: Self = Self(1 << 5);
+    /// Seccomp: a list of allowed system calls.
+    pub const SECCOMP: Self = Self(1 << 6);
+
+    /// Every protection and its word for logs and metrics.
+    pub const NAMED: [(Self, &'static str); 7] = [
+        (Self::SECRET_MEMORY, "secret_memory"),
+        (Self::LOCKED_MEMORY, "locked_memory"),
+        (Self::UNDUMPABLE, "undumpable"),
+        (Self::PARENT_DEATH, "parent_death"),
+        (Self::NO_NEW_PRIVILEGES, "no_new_privileges"),
+        (Self::LANDLOCK, "landlock"),
+        (Self::SECCOMP, "seccomp"),
+    ];
+
+    /// As a number.
+    pub const fn bits(self) -> u32 {
+        self.0
+    }
+
+    /// From a number; bits without a meaning here are dropped.
+    #[must_use]
+    pub const fn from_bits(bits: u32) -> Self {
+        Self(bits & 0x7f)
+    }
+
+    /// Both.
+    #[must_use]
+    pub const fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Whether all of `other` are among these.
+    pub const fn has(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// The words of those that are on.
+    pub fn words(self) -> impl Iterator<Item = &'static str> {
+        Self::NAMED.into_iter().filter(move |(one, _)| self.has(*one)).map(|(_, word)| word)
+    }
+
+    /// The words of those that are off.
+    pub fn missing(self) -> impl Iterator<Item = &'static str> {
+        Self::NAMED.into_iter().filter(move |(one, _)| !self.has(*one)).map(|(_, word)| word)
+    }
+}
+
+/// Declares an enum whose variants have stable codes and words.
+macro_rules! coded {
+    ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $code:literal, $word:literal;)+ }) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum $name {
+            $($(#[$doc])* $variant,)+
+        }
+
+        impl $name {
+            /// Every one.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// Its code in a frame. Never reuse or change one.
+            pub const fn code(self) -> u32 {
+                match self { $(Self::$variant => $code),+ }
+            }
+
+            /// A stable word for logs, metrics and clients.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $word),+ }
+            }
+
+            /// The one with this code.
+            pub fn from_code(code: u32) -> Option<Self> {
+                Self::ALL.iter().copied().find(|one| one.code() == code)
+            }
+        }
+    };
+}
+
+coded! {
+    /// What became of a sealed key.
+    KeyOutcome {
+        /// It is open and may sign, from a fence at the present on.
+        Opened = 1, "opened";
+        /// It was open already; nothing changed.
+        AlreadyOpen = 2, "already_open";
+        /// It was sealed for another network than the one pinned.
+        OtherNetwork = 3, "other_network";
+        /// It was sealed for another public key.
+        OtherKey = 4, "other_key";
+        /// It was sealed under another data key.
+        OtherDataKey = 5, "other_data_key";
+        /// Its format is unknown.
+        UnknownFormat = 6, "unknown_format";
+        /// It is damaged, or not a key.
+        Damaged = 7, "damaged";
+        /// There was no memory for it, or too many keys.
+        NoRoom = 8, "no_room";
+    }
+}
+
+coded! {
+    /// Why the vault does not sign.
+    Reason {
+        /// It does not hold the key.
+        UnknownKey = 1, "unknown_key";
+        /// The message is for another chain than the one pinned.
+        WrongChain = 2, "wrong_chain";
+        /// The root computed is not the one permitted.
+        RootMismatch = 3, "root_mismatch";
+        /// There is no root: `fork_info` is missing, or the network lacks a fork.
+        Unsignable = 4, "unsignable";
+        /// The block lies beyond the vault's clock.
+        SlotInFuture = 5, "slot_in_future";
+        /// The target lies beyond the vault's clock.
+        TargetInFuture = 6, "target_in_future";
+        /// Slot not above the highest signed slot, or the fence.
+        BlockSlotBelowWatermark = 7, "block_slot_below_watermark";
+        /// Another block was signed at this slot.
+        DoubleBlock = 8, "double_block";
+        /// Source after target.
+        SourceAfterTarget = 9, "source_after_target";
+        /// Source and target are both the last epoch that may be signed.
+        SourceNotBeforeTarget = 10, "source_not_before_target";
+        /// Source below the highest signed source, or the fence.
+        SourceBelowWatermark = 11, "source_below_watermark";
+        /// Target not above the highest signed target, or the fence.
+        TargetBelowWatermark = 12, "target_below_watermark";
+        /// Another vote was signed for this target.
+        DoubleVote = 13, "double_vote";
+    }
+}
+
+coded! {
+    /// Why a whole request was not carried out.
+    Failure {
+        /// No `Hello` of this version came first.
+        NotIntroduced = 1, "not_introduced";
+        /// The version of the protocol is another.
+        OtherVersion = 2, "other_version";
+        /// No chain was given yet.
+        NotPinned = 3, "not_pinned";
+        /// Another chain was given before.
+        OtherChain = 4, "other_chain";
+        /// The vault is ending.
+        Ending = 5, "ending";
+        /// A defect of the vault; its log says more.
+        Internal = 6, "internal";
+    }
+}
+
+/// Why one signature was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refusal {
+    /// Why.
+    pub reason: Reason,
+    /// The watermarks in the way.
+    pub marks: Watermarks,
+}
+
+/// Watermarks as shown to operators.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Watermarks {
+    /// Highest block.
+    pub block: Option<Slot>,
+    /// Highest source.
+    pub source: Option<Epoch>,
+    /// Highest target.
+    pub target: Option<Epoch>,
+}
+
+/// A key the vault knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeyState {
+    /// The key.
+    pub public_key: PublicKey,
+    /// Whether its secret is there.
+    pub open: bool,
+    /// What it signed, or its fence.
+    pub marks: Watermarks,
+}
+
+/// How the vault is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct HealthReport {
+    /// Keys that can sign.
+    pub keys: u64,
+    /// Signatures made.
+    pub signatures: u64,
+    /// Signatures refused.
+    pub refusals: u64,
+    /// What it holds for the present, in milliseconds since the Unix epoch.
+    pub clock_millis: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    //! Proved here: codes are distinct and come back, and every protection has a bit of its own.
+
+    use super::*;
+
+    #[test]
+    fn codes_come_back() {
+        for outcome in KeyOutcome::ALL {
+            assert_eq!(KeyOutcome::from_code(outcome.code()), Some(*outcome));
+        }
+        for reason in Reason::ALL {
+            assert_eq!(Reason::from_code(reason.code()), Some(*reason));
+        }
+        for failure in Failure::ALL {
+            assert_eq!(Failure::from_code(failure.code()), Some(*failure));
+        }
+        assert_eq!(Reason::from_code(0), None, "a missing code stands for nothing");
+    }
+
+    #[test]
+    fn protections_are_bits() {
+        let all = Protections::NAMED.into_iter().fold(Protections::default(), |all, (one, word)| {
+            assert!(!all.has(one), "{word} shares a bit");
+            all.with(one)
+        });
+        assert_eq!(Protections::from_bits(u32::MAX), all);
+        assert_eq!((all.words().count(), all.missing().count()), (7, 0));
+        assert_eq!(Protections::default().missing().count(), 7);
+    }
+}

@@ -1,0 +1,140 @@
+//! Where keys are held: in this process, or in a vault that this process starts.
+//!
+//! Guarantees: whichever it is, the rest of the program sees one [`KeyBackend`]; a vault that had to be started again
+//! gets its keys back by itself. The vault is this very program, so that both sides are of one version.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use holdfast_domain::Network;
+use holdfast_enclave::backend::KeyBackend;
+use holdfast_enclave::{LocalBackend, LocalOptions, SignError, VerifyPolicy};
+#[cfg(feature = "backend-process")]
+use holdfast_enclave::{ProcessBackend, ProcessOptions, VaultProgram, vault::home};
+use prometheus_client::registry::Registry;
+use tokio::sync::watch;
+
+use crate::cli::Failure;
+use crate::cli::args::VaultArgs;
+use crate::clock::SystemClock;
+use crate::config::{Config, SignatureCheck, SigningBackend};
+use crate::drain::Stopping;
+use crate::loader::KeyLoader;
+use crate::outcome::Exit;
+
+/// Where keys are held.
+pub(crate) enum Backend {
+    /// Here.
+    Local(LocalBackend),
+    /// In a vault process.
+    #[cfg(feature = "backend-process")]
+    Process(ProcessBackend),
+}
+
+impl Backend {
+    /// Starts what the configuration says. Waits for a vault to introduce itself.
+    ///
+    /// # Errors
+    /// [`SignError`] if threads or the vault cannot be started.
+    pub(crate) fn start(config: &Config, network: &Network) -> Result<Self, SignError> {
+        let verify = match config.signing.verify {
+            SignatureCheck::Never => VerifyPolicy::TrustBackend,
+            SignatureCheck::Always => VerifyPolicy::BeforeRelease,
+        };
+        let processors = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        let threads = config.signing.threads.unwrap_or(processors);
+        match config.signing.backend {
+            SigningBackend::InProcess => Ok(Self::Local(LocalBackend::start(LocalOptions {
+                threads,
+                queue_capacity: config.signing.queue_capacity,
+                cache_entries: config.signing.cache_entries,
+                verify,
+            })?)),
+            #[cfg(feature = "backend-process")]
+            SigningBackend::Process => Ok(Self::Process(ProcessBackend::start(ProcessOptions {
+                vault: VaultProgram {
+                    // Not its path: this very file, even if the path has another version by now.
+                    program: PathBuf::from("/proc/self/exe"),
+                    arguments: ["vault", "--threads", &threads.to_string()].map(str::to_owned).to_vec(),
+                },
+                network: network.clone(),
+                program: concat!("holdfast ", env!("CARGO_PKG_VERSION")).to_owned(),
+                queue_capacity: config.signing.queue_capacity,
+                verify,
+            })?)),
+            #[cfg(not(feature = "backend-process"))]
+            SigningBackend::Process => Err(SignError::VaultStart(
+                "this build has no vault: use signing.backend = \"in-process\", or build with the feature backend-process"
+                    .into(),
+            )),
+        }
+    }
+
+    /// Registers what it measures.
+    pub(crate) fn register(&self, registry: &mut Registry) {
+        match self {
+            Self::Local(backend) => backend.metrics().register(registry),
+            #[cfg(feature = "backend-process")]
+            Self::Process(backend) => backend.register(registry),
+        }
+    }
+
+    /// As the rest of the program sees it.
+    pub(crate) fn place(&self) -> Arc<dyn KeyBackend> {
+        match self {
+            Self::Local(backend) => backend.clone().into(),
+            #[cfg(feature = "backend-process")]
+            Self::Process(backend) => backend.clone().into(),
+        }
+    }
+
+    /// Counts vaults, each of which begins without keys; `None` without a vault.
+    pub(crate) fn generations(&self) -> Option<watch::Receiver<u64>> {
+        match self {
+            Self::Local(_) => None,
+            #[cfg(feature = "backend-process")]
+            Self::Process(backend) => Some(backend.generations()),
+        }
+    }
+
+    /// Finishes what was accepted and ends. Blocks until then.
+    pub(crate) fn shutdown(&self) {
+        match self {
+            Self::Local(backend) => backend.shutdown(),
+            #[cfg(feature = "backend-process")]
+            Self::Process(backend) => backend.shutdown(),
+        }
+    }
+}
+
+/// Brings the keys back whenever a vault had to be started again.
+pub(crate) async fn watch(mut generations: watch::Receiver<u64>, loader: Arc<KeyLoader>, mut stopping: Stopping) {
+    let follow = async {
+        while generations.changed().await.is_ok() {
+            loader.bring_back().await;
+        }
+    };
+    tokio::select! {
+        () = stopping.begun() => {}
+        () = follow => {}
+    }
+}
+
+/// `holdfast vault`: runs until the signer closes the socket.
+#[cfg(feature = "backend-process")]
+pub(crate) fn run(args: &VaultArgs) -> Result<Exit, Failure> {
+    let options = home::HomeOptions {
+        parent: args.parent,
+        threads: args.threads,
+        program: concat!("holdfast ", env!("CARGO_PKG_VERSION")).to_owned(),
+    };
+    home::run(options, Arc::new(SystemClock)).map_err(|error| Failure::new(Exit::Unreachable, error))?;
+    Ok(Exit::Done)
+}
+
+/// `holdfast vault` in a build that has none.
+#[cfg(not(feature = "backend-process"))]
+pub(crate) fn run(_: &VaultArgs) -> Result<Exit, Failure> {
+    Err(Failure::message(Exit::Usage, "this build has no vault: build it with the feature backend-process"))
+}
