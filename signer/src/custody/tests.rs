@@ -184,7 +184,6 @@ async fn a_key_switched_off_is_known_and_refused_and_a_deleted_one_is_unknown() 
         cross_check: None,
         doppelganger: None,
         timeout: std::time::Duration::from_mins(1),
-        keys_elsewhere: false,
         next_request: 0.into(),
     };
     signer.keys_ready.set();

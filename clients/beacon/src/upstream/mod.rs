@@ -304,9 +304,9 @@ impl Upstream {
         let slot = self.signal.slot();
         let mut record = self.lock();
         if taken {
-            record.performance.counted(class, slot)
+            record.performance.counted(class, slot);
         } else {
-            record.performance.missed(class, slot)
+            record.performance.missed(class, slot);
         }
         drop(record);
         self.signal.notify();
