@@ -203,9 +203,18 @@ impl Network {
     /// As [`Self::wait_head_at`]; `None` if the chain does not get there in time.
     pub fn try_wait_head_at(&self, node: usize, slot: u64, part: f64) -> Option<Head> {
         let (node, slot, part) = (node.to_string(), slot.to_string(), part.to_string());
-        let dir = text(&self.dir);
-        let arguments =
-            ["wait", "--dir", dir, "--node", &node, "--head", &slot, "--slot-part", &part, "--timeout", STALL_SECONDS];
+        self.try_wait(&["--node", &node, "--head", &slot, "--slot-part", &part, "--timeout", STALL_SECONDS])
+    }
+
+    /// As [`Self::wait_finalized`]; `None` if it is not in time.
+    pub fn try_wait_finalized(&self, epoch: u64, seconds: u64) -> Option<Head> {
+        let (epoch, seconds) = (epoch.to_string(), seconds.to_string());
+        self.try_wait(&["--finalized", &epoch, "--timeout", &seconds])
+    }
+
+    fn try_wait(&self, options: &[&str]) -> Option<Head> {
+        let mut arguments = vec!["wait", "--dir", text(&self.dir)];
+        arguments.extend(options);
         let output = tool(&arguments).output().expect("`node` (version 20 or 22) is installed and on the PATH");
         let head = || serde_json::from_slice(&output.stdout).expect("the tool prints JSON of the expected shape");
         output.status.success().then(head)

@@ -84,14 +84,16 @@ pub struct Noticed {
     pub chain: Chain,
 }
 
-/// Runs every fault behind one front. Where a fault stops the chain, the next one begins on a new chain.
+/// Runs every fault behind one front. Where a fault stops the chain, the next one begins on a new chain; where that
+/// does not even finalize behind the front, the fault is left out.
 pub fn run(folder: &Path, front: Front) -> Report {
     let begin = Instant::now();
     let say = |what: &str| eprintln!("{:6.1} s  {}: {what}", begin.elapsed().as_secs_f64(), front.as_str());
     let mut report = Report { front, noticed: Vec::new(), missed_slots: 0, double_votes: 0, log: String::new() };
     let mut running: Option<Stage> = None;
     for (number, fault) in Fault::ALL.into_iter().enumerate() {
-        let mut stage = running.take().unwrap_or_else(|| Stage::set(&folder.join(number.to_string()), front, &say));
+        let new = || Stage::set(&folder.join(number.to_string()), front, &say);
+        let Some(mut stage) = running.take().or_else(new) else { continue };
         let noticed = stage.suffer(fault);
         say(fault.as_str());
         match noticed.chain {
@@ -143,17 +145,17 @@ struct Stage {
 }
 
 impl Stage {
-    /// A finalizing chain with a client behind the front, in a new folder.
-    fn set(folder: &Path, front: Front, say: &dyn Fn(&str)) -> Self {
+    /// A finalizing chain with a client behind the front, in a new folder; `None` if it does not finalize.
+    fn set(folder: &Path, front: Front, say: &dyn Fn(&str)) -> Option<Self> {
         let network = Network::start_nodes(folder.join("network"), NODES);
         say("three nodes are up");
         let data = folder.join("holdfast");
         import(&data, &network);
         let running = Running::start(front, folder, &data, &network);
         let log = network.start_validators_on("vc", running.signer(), &running.beacons(&network));
-        network.wait_finalized(FINALIZED_BEFORE, FINALITY_SECONDS);
-        say("finalized");
-        Self { network, running, folder: folder.to_owned(), log, healthy: 1, client: 0 }
+        let finalized = network.try_wait_finalized(FINALIZED_BEFORE, FINALITY_SECONDS).is_some();
+        say(if finalized { "finalized" } else { "the chain does not finalize, without any fault" });
+        finalized.then(|| Self { network, running, folder: folder.to_owned(), log, healthy: 1, client: 0 })
     }
 
     /// Reads the chain and ends everything.
