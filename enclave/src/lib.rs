@@ -14,11 +14,8 @@
 //!
 //! [`SigningPermit`]: holdfast_slashing_db::SigningPermit
 #![cfg_attr(
-    not(all(
-        any(feature = "backend-local", feature = "backend-process"),
-        any(feature = "provider-file", feature = "provider-passphrase")
-    )),
-    expect(dead_code, reason = "without a backend or a provider, what they share is idle")
+    not(any(feature = "backend-local", feature = "backend-process")),
+    expect(dead_code, reason = "without a backend, what it uses of secrets is idle")
 )]
 
 mod aead;

@@ -133,13 +133,13 @@ pub(crate) struct AzureConfig {
     /// The application's id, or that of one of several managed identities.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) client: Option<String>,
-    /// RSA key for the "azure-key-vault" provider: https://VAULT.vault.azure.net/keys/NAME.
+    /// RSA key for the "azure-key-vault" provider: `https://VAULT.vault.azure.net/keys/NAME`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) key: Option<String>,
     /// Address of the login, for other clouds or a test. Default: the public cloud's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) login_address: Option<String>,
-    /// What tokens are for: https://managedhsm.azure.net for a Managed HSM.
+    /// What tokens are for: `https://managedhsm.azure.net` for a Managed HSM.
     pub(crate) resource: String,
     /// File with the application's secret (mode 0600) or federated token.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -255,7 +255,7 @@ pub(crate) enum Pkcs11Mechanism {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct TransitConfig {
-    /// Address of HashiCorp Vault or OpenBao for the "vault-transit" provider, such as https://vault.example:8200.
+    /// Address of HashiCorp Vault or OpenBao for the "vault-transit" provider, such as `https://vault.example:8200`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) address: Option<String>,
     /// How to log in: "token", "approle" or "kubernetes".
