@@ -10,12 +10,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::http::{Client, Response, once};
 
 /// How long a server may take to say it is ready.
 const START_LIMIT: Duration = Duration::from_mins(1);
+/// Limit for reading what a server that has ended printed.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// Stands for a listener that a process does not have.
 const UNUSED: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 1);
@@ -136,7 +139,7 @@ impl Builder {
         });
         let (ready_sender, ready) = mpsc::channel();
         let sink = Arc::clone(&log);
-        std::thread::spawn(move || {
+        let events = std::thread::spawn(move || {
             for line in BufReader::new(stdout).lines().map_while(Result::ok) {
                 if let Ok(value) = serde_json::from_str::<serde_json::Value>(&line)
                     && value["event"] == "ready"
@@ -160,7 +163,7 @@ impl Builder {
         let switcher = address("switcher").ok();
         // Without a signer there is no signing API: any request to it fails.
         let http = address("http").or_else(|missing| if switcher.is_some() { Ok(UNUSED) } else { Err(missing) })?;
-        Ok(Server { http, metrics: address("metrics")?, switcher, child: Some(child), log })
+        Ok(Server { http, metrics: address("metrics")?, switcher, child: Some(child), log, readers: [errors, events] })
     }
 }
 
@@ -171,6 +174,8 @@ pub struct Server {
     switcher: Option<SocketAddr>,
     child: Option<Child>,
     log: Arc<Mutex<String>>,
+    /// Of its two streams.
+    readers: [JoinHandle<()>; 2],
 }
 
 impl Server {
@@ -258,6 +263,11 @@ impl Server {
     pub fn wait(mut self) -> (ExitStatus, String) {
         let child = self.child.take().expect("the server runs");
         let status = wait_with_limit(child);
+        // Its last words may still be in the pipes; a process it has left behind may hold them open.
+        let end = Instant::now() + LAST_WORDS;
+        while self.readers.iter().any(|reader| !reader.is_finished()) && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         (status, self.log())
     }
 }
