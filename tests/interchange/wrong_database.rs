@@ -230,6 +230,17 @@ fn downgrade(data: &Path, initial: &str) {
         // A trigger may be gone with its table.
         db.execute_batch(&format!("DROP {kind} IF EXISTS {name}")).expect("it goes");
     }
+    let columns = |db: &Connection, table: &str| -> Vec<String> {
+        let mut statement = db.prepare("SELECT name FROM pragma_table_info(?1)").expect("the schema is readable");
+        let rows = statement.query_map([table], |row| row.get(0)).expect("the schema is readable");
+        rows.map(|row| row.expect("a name")).collect()
+    };
+    for (_, table) in known.iter().filter(|(kind, _)| kind == "table") {
+        let before = columns(&first, table);
+        for column in columns(&db, table).iter().filter(|column| !before.contains(column)) {
+            db.execute_batch(&format!("ALTER TABLE {table} DROP COLUMN {column}")).expect("it goes");
+        }
+    }
     let left = db.execute("DELETE FROM schema_version WHERE version > 1", []).expect("the version");
     assert!(left > 0, "there is no newer version to take away");
 }
