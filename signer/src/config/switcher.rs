@@ -37,6 +37,9 @@ pub(crate) struct SwitcherConfig {
     pub(crate) unknown_routes: UnknownRoutes,
     /// What happens to heavy requests (whole states, blobs, rewards, light client, debug), which can exhaust a node: "refuse" (403) or "allow" (from the best node, streamed, two at a time).
     pub(crate) heavy_routes: HeavyRoutes,
+    /// Address of a distributed validator's middleware, the only one that is asked for beacon_committee_selections and sync_committee_selections. Without one they get 501.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) middleware: Option<BeaconUrl>,
     /// Whether the signer asks the nodes if an attestation's source and target are theirs: "off", "observe" (count and log) or "enforce" (do not sign unless they confirm). Needs the switcher in the same process.
     pub(crate) cross_check: CrossCheck,
     /// Whether the nodes are asked if somebody else signs with keys that were imported, made or enabled a short while ago: "off", "observe" (ask, log, count and journal) or "enforce" (hold such keys back until nobody was seen). Needs the switcher in the same process.
@@ -59,6 +62,7 @@ impl Default for SwitcherConfig {
             quorum: None,
             unknown_routes: UnknownRoutes::Refuse,
             heavy_routes: HeavyRoutes::Refuse,
+            middleware: None,
             cross_check: CrossCheck::Observe,
             doppelganger: DoppelgangerCheck::Observe,
             doppelganger_epochs: NonZeroU32::new(2).unwrap_or(NonZeroU32::MIN),

@@ -140,7 +140,7 @@ impl Running {
         let environment = Environment { clock, sink, metrics: numbers.clone(), tasks: tasks.clone() };
         let execution = execution.map(|bound| start_execution(config, bound, &environment)).transpose()?;
         let pool = Pool::start(pool_config(config, expected)?, environment).await?;
-        let beacon_api = Switcher::start(&pool, routing(config));
+        let beacon_api = Switcher::start_beside(&pool, routing(config), nodes::middleware(config)?);
         let bounds = holdfast_beacon::server::ServerBounds::default();
         holdfast_beacon::server::serve(switcher.into_listener(), beacon_api, bounds, &tasks);
         Ok(Some(Arc::new(Self { pool, numbers, execution, lost, tasks, writing })))

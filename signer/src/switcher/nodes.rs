@@ -1,14 +1,15 @@
 //! From the configuration to nodes that can be connected to: names checked, secrets read from their files.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use holdfast_beacon::execution::{ExecutionNodeConfig, WebSocketUrl};
 use holdfast_beacon::{
-    Auth, Hidden, Policy, PriorityTier, Resolve, Role, Roles, TlsOptions, UpstreamConfig, UpstreamConfigError,
-    UpstreamName, UpstreamUrl, Weight,
+    Auth, Hidden, Policy, PriorityTier, Resolve, Role, Roles, TlsOptions, Upstream, UpstreamConfig,
+    UpstreamConfigError, UpstreamName, UpstreamUrl, Weight,
 };
 
-use crate::config::{Balance, RoleName, UpstreamEntry};
+use crate::config::{Balance, Config, RoleName, UpstreamEntry};
 
 /// Why a node of the configuration cannot be used. Names it without its credentials.
 #[derive(Debug, thiserror::Error)]
@@ -100,6 +101,17 @@ pub(crate) fn execution(entry: &UpstreamEntry) -> Result<ExecutionNodeConfig, No
         None => None,
     };
     Ok(ExecutionNodeConfig { upstream, websocket })
+}
+
+/// The middleware of a distributed validator, if there is one.
+///
+/// # Errors
+/// [`NodeError`] if its address cannot be used.
+pub(crate) fn middleware(config: &Config) -> Result<Option<Arc<Upstream>>, NodeError> {
+    let Some(url) = &config.switcher.middleware else { return Ok(None) };
+    let entry = UpstreamEntry::at(url.clone());
+    let unusable = |source| NodeError::Unusable { node: url.to_string(), source };
+    Upstream::standalone(consensus(&entry)?).map(Some).map_err(unusable)
 }
 
 /// The policy a word of the configuration stands for.

@@ -89,7 +89,8 @@ fn broken(error: &CallError) -> Bad {
     Bad::Broken(error.to_string())
 }
 
-async fn judge(answer: UpstreamAnswer, reading: Reading, deadline: Deadline) -> Result<Good, Bad> {
+/// Judges an answer.
+pub(super) async fn judge(answer: UpstreamAnswer, reading: Reading, deadline: Deadline) -> Result<Good, Bad> {
     let status = answer.status;
     if status == StatusCode::NO_CONTENT {
         return collect(answer, MAX_ERROR_BYTES, deadline).await.map(Good::Whole);

@@ -16,6 +16,7 @@ mod hedge;
 mod judge;
 pub mod liveness;
 pub mod merge;
+mod middleware;
 pub mod path;
 mod pinned;
 mod produce;
@@ -49,6 +50,7 @@ use self::voting::VotedAnswers;
 use crate::events::EventHub;
 use crate::pool::Pool;
 use crate::prepare::Preparations;
+use crate::upstream::Upstream;
 
 /// While no network is known: as on mainnet.
 const SLOT_IF_UNKNOWN: Duration = Duration::from_secs(12);
@@ -65,13 +67,21 @@ pub struct Switcher {
     producers: Producers,
     capabilities: Capabilities,
     bulk: Arc<Semaphore>,
+    /// Of a distributed validator: the only one that can aggregate partial selections.
+    middleware: Option<Arc<Upstream>>,
 }
 
 impl Switcher {
     /// Routes to the nodes of `pool`; background work goes to the pool's tasks. The pool should be started
     /// with [`crate::ReplayGate::Wait`], because this replays.
     pub fn start(pool: &Arc<Pool>, config: RoutingConfig) -> Arc<Self> {
+        Self::start_beside(pool, config, None)
+    }
+
+    /// As [`Self::start`], with the middleware of a distributed validator beside the nodes, if there is one.
+    pub fn start_beside(pool: &Arc<Pool>, config: RoutingConfig, middleware: Option<Arc<Upstream>>) -> Arc<Self> {
         Arc::new(Self {
+            middleware,
             pool: Arc::clone(pool),
             events: EventHub::start(pool),
             preparations: Preparations::start(pool),
@@ -136,7 +146,7 @@ impl Switcher {
             Semantic::BuilderPinned => self.builder(endpoint, &request).await,
             Semantic::Prepare => self.prepare(endpoint, &request).await,
             Semantic::Register => self.register(endpoint, &request).await,
-            Semantic::Middleware => no_middleware(),
+            Semantic::Middleware => self.ask_middleware(endpoint, &request).await,
             Semantic::LivenessUnion => self.liveness(endpoint, &request).await,
             Semantic::Events => self.event_stream(&request).await,
             Semantic::Syncing => self.node_syncing(),
@@ -158,12 +168,6 @@ impl Switcher {
     fn slot_length(&self) -> Duration {
         self.pool.network().map_or(SLOT_IF_UNKNOWN, |network| network.timing().slot())
     }
-}
-
-fn no_middleware() -> ClientAnswer {
-    let message =
-        "no distributed-validator middleware is behind this switcher; point the validator client at the middleware";
-    ClientAnswer::error(StatusCode::NOT_IMPLEMENTED, message)
 }
 
 /// 415 for a body the endpoint never takes, before any node is bothered; 406 for an answer it never gives.

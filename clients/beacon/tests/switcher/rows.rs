@@ -2,11 +2,12 @@
 
 use holdfast_beacon::route::table::{Endpoint, Semantic};
 use holdfast_beacon::route::{BulkAccess, RoutingConfig, UnknownRoutes};
+use holdfast_beacon::{Upstream, UpstreamConfig, UpstreamName};
 
 use crate::attestation::{data_json, payload_json};
 use crate::produce::block_json;
-use crate::scripted::{Answer, Chain, HttpAnswer, event_stream, request};
-use crate::stage::{ALIKE, Setting, Stage};
+use crate::scripted::{Answer, Chain, HttpAnswer, ScriptedNode, event_stream, request};
+use crate::stage::{ALIKE, Setting, Stage, message};
 
 /// A path of the row and, if it has one, a body.
 pub fn example(endpoint: Endpoint, chain: &Chain, slot: u64) -> (String, &'static str) {
@@ -198,4 +199,26 @@ async fn unknown_routes_go_to_the_best_node_if_the_operator_says_so() {
     assert_eq!(stage.post("/teku/v1/thing", "{}").await.status, 418, "and its word is the answer");
     // What is in the table keeps its rules.
     assert_eq!(stage.get("/eth/v2/debug/beacon/states/head").await.status, 403);
+}
+
+#[tokio::test]
+async fn selections_of_a_distributed_validator_go_to_its_middleware_and_to_nobody_else() {
+    const PATH: &str = "/eth/v1/validator/beacon_committee_selections";
+    let route = format!("POST {PATH}");
+    let mut setting = Setting::of(&ALIKE[..2]);
+    let middleware = ScriptedNode::start("charon", "charon/v1", &setting.chain).await;
+    let config = UpstreamConfig::new(UpstreamName::new("charon").unwrap(), middleware.url().parse().unwrap());
+    setting.middleware = Some(Upstream::standalone(config).unwrap());
+    let stage = setting.stage().await;
+    let whole = r#"{"data":[{"validator_index":"1","slot":"2","selection_proof":"0xaa"}]}"#;
+    middleware.answer(&route, Answer::json(whole));
+    let answer = stage.post(PATH, "[]").await;
+    assert_eq!((answer.status, answer.text().as_str()), (200, whole));
+    middleware.answer(&route, Answer::json("not json"));
+    assert_eq!(stage.post(PATH, "[]").await.status, 503);
+    middleware.answer(&route, Answer::error(400, "bad proof"));
+    let refused = stage.post(PATH, "[]").await;
+    assert_eq!((refused.status, message(&refused).as_str()), (400, "bad proof"));
+    assert_eq!(middleware.seen(&route).len(), 3);
+    assert_eq!(stage.counts(&route), [0, 0], "no beacon node is asked");
 }

@@ -8,7 +8,7 @@ use holdfast_beacon::route::{RoutingConfig, Switcher};
 use holdfast_beacon::server::{ServerBounds, serve};
 use holdfast_beacon::{
     Balancing, DecisionKind, Eligibility, EndpointClass, Environment, HysteresisPolicy, Metrics, NoSink, NodeView,
-    Policy, Pool, PoolConfig, Probing, ReplayGate, Role, Roles, Tasks, UpstreamConfig, UpstreamName, Weight,
+    Policy, Pool, PoolConfig, Probing, ReplayGate, Role, Roles, Tasks, Upstream, UpstreamConfig, UpstreamName, Weight,
 };
 use holdfast_domain::{Clock, UnixMillis};
 use tokio::net::TcpListener;
@@ -40,6 +40,8 @@ pub struct Setting {
     pub only: Vec<(&'static str, Role)>,
     /// A node that is back is trusted at once unless a test is about that.
     pub hysteresis: HysteresisPolicy,
+    /// Of a distributed validator.
+    pub middleware: Option<Arc<Upstream>>,
 }
 
 impl Setting {
@@ -55,6 +57,7 @@ impl Setting {
             weights: Vec::new(),
             only: Vec::new(),
             hysteresis: HysteresisPolicy { good_slots: 0, most_good_slots: 0, forget_after: 128 },
+            middleware: None,
         }
     }
 
@@ -123,7 +126,7 @@ impl Stage {
             tasks: tasks.clone(),
         };
         let pool = Pool::start(config, environment).await.unwrap();
-        let switcher = Switcher::start(&pool, setting.routing);
+        let switcher = Switcher::start_beside(&pool, setting.routing, setting.middleware);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         serve(listener, Arc::clone(&switcher), setting.bounds, &tasks);
