@@ -136,11 +136,13 @@ impl Switcher {
                     }
                 }
                 () = tokio::time::sleep_until(until) => {
-                    if until >= deadline.end {
+                    // Who has answers that disagree says so when they are due; only with none is it worth more.
+                    let last = if ballots.is_empty() { deadline.end } else { deadline.due };
+                    if until >= last {
                         break;
                     }
                     outstanding.clear();
-                    until = deadline.end;
+                    until = last;
                 }
             }
             won = None;
@@ -154,7 +156,8 @@ impl Switcher {
                     // A moment for a fresher head.
                     until = until.min(Instant::now() + slot_length / 80);
                 }
-                // What is still to come may be what a quorum lacks.
+                // What is still to come may be what a quorum lacks, but answers that are there do not wait past their time.
+                Standing::Open | Standing::Lost if !ballots.is_empty() => until = until.min(deadline.due),
                 Standing::Open | Standing::Lost => {}
             }
         }

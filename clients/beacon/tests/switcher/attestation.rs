@@ -104,6 +104,19 @@ async fn without_a_quorum_nothing_is_given_unless_the_operator_says_so() {
 }
 
 #[tokio::test]
+async fn nodes_that_disagree_do_not_wait_for_one_that_hangs_beyond_their_time() {
+    let routing = RoutingConfig { no_quorum: NoQuorum::BestNode, ..RoutingConfig::default() };
+    let stage = Setting { routing, ..Setting::of(&ALIKE) }.stage().await;
+    let slot = stage.nodes[0].chain().slot();
+    teach_all(&stage, slot);
+    stage.node("b").answer(ROUTE, Answer::json(data_json(stage.node("b").chain(), slot, 0, 9)));
+    stage.node("c").answer(ROUTE, Answer::never());
+    // At most a quarter of a slot, where waiting for as long as a vote counts would be half a slot or more.
+    let answered = tokio::time::timeout(std::time::Duration::from_millis(4_500), stage.get(&path(slot, 0))).await;
+    assert_eq!(answered.expect("answered when an answer is due").status, 200);
+}
+
+#[tokio::test]
 async fn hung_broken_and_refusing_nodes_have_no_vote() {
     let stage = Setting::of(&ALIKE).stage().await;
     let slot = stage.nodes[0].chain().slot();
