@@ -2,10 +2,15 @@
 
 use holdfast_tests::world::World;
 
-use holdfast_tests::finished::{Finished, run};
+use holdfast_tests::finished::{Finished, SERVE, run};
 
 fn arguments(list: &[&str]) -> Vec<String> {
     list.iter().map(|&argument| argument.to_owned()).collect()
+}
+
+/// `serve` with these options before it.
+fn serving(options: &[&str]) -> Vec<String> {
+    arguments(&[options, &SERVE].concat())
 }
 
 #[test]
@@ -52,8 +57,8 @@ fn the_example_is_valid_and_flags_win_over_environment_over_file() {
 fn an_unknown_network_lists_the_known_ones() {
     let world = World::new(0);
     let data = world.data_dir().display().to_string();
-    run(&arguments(&["--data-dir", &data, "--network", "mainet", "serve"])).expect(2, &["mainet", "mainnet"]);
-    run(&arguments(&["--data-dir", &data, "--network", "./missing.yaml", "serve"])).expect(2, &["missing.yaml"]);
+    run(&serving(&["--data-dir", &data, "--network", "mainet"])).expect(2, &["mainet", "mainnet"]);
+    run(&serving(&["--data-dir", &data, "--network", "./missing.yaml"])).expect(2, &["missing.yaml"]);
 }
 
 #[test]
@@ -61,16 +66,14 @@ fn a_custom_network_needs_its_genesis_and_says_how() {
     let world = World::new(0);
     let data = world.data_dir().display().to_string();
     let file = world.path().join("config.yaml").display().to_string();
-    run(&arguments(&["--data-dir", &data, "--network", &file, "serve"]))
-        .expect(2, &["--genesis-validators-root", "--beacon"]);
+    run(&serving(&["--data-dir", &data, "--network", &file])).expect(2, &["--genesis-validators-root", "--beacon"]);
 }
 
 #[test]
 fn a_database_of_another_network_is_refused() {
     let world = World::new(1);
     let data = world.data_dir().display().to_string();
-    run(&arguments(&["--data-dir", &data, "--network", "mainnet", "serve", "--http-listen", "127.0.0.1:0"]))
-        .expect(2, &["genesis"]);
+    run(&serving(&["--data-dir", &data, "--network", "mainnet"])).expect(2, &["genesis"]);
     run(&arguments(&["--data-dir", &data, "--network", "mainnet", "keys", "list"])).expect(2, &["genesis"]);
 }
 

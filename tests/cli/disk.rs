@@ -9,7 +9,7 @@ use std::process::Command;
 use holdfast_tests::http::once;
 use holdfast_tests::world::{CHAIN, World};
 
-use holdfast_tests::finished::run;
+use holdfast_tests::finished::{SERVE, run};
 
 fn mount(arguments: &[&str]) {
     let output = Command::new(arguments[0]).args(&arguments[1..]).output().expect("the mount tool is installed");
@@ -89,7 +89,6 @@ fn a_network_file_system_under_sqlite_is_refused() {
     mount(&["bindfs", &behind.display().to_string(), &data.display().to_string()]);
     let _mounted = Mounted(&data);
     run(&world.with(&["keys", "generate"])).expect(2, &["network filesystem", "local disk"]);
-    run(&world.with(&["serve", "--http-listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"]))
-        .expect(2, &["network filesystem"]);
+    run(&world.with(&SERVE)).expect(2, &["network filesystem"]);
     assert!(!data.join("holdfast.db").exists(), "a database was created all the same");
 }

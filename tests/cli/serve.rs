@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use holdfast_tests::workload::{ClientPlan, run as run_client};
 use holdfast_tests::world::{CHAIN, World};
 
-use holdfast_tests::finished::run;
+use holdfast_tests::finished::{SERVE, run};
 
 #[test]
 fn a_port_in_use_is_named() {
@@ -31,8 +31,7 @@ fn a_database_in_use_names_its_holder() {
     let server = world.server().start();
     server.wait_ready();
     let pid = server.pid().to_string();
-    run(&world.with(&["serve", "--http-listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"]))
-        .expect(3, &["already open", &pid]);
+    run(&world.with(&SERVE)).expect(3, &["already open", &pid]);
     run(&world.with(&["keys", "generate"])).expect(3, &["already open", &pid]);
     let (body, _) = CHAIN.randao(7);
     assert_eq!(server.sign(&world.keys[0].public, &body).status, 200, "the running server is unharmed");
@@ -43,12 +42,12 @@ fn wide_permissions_are_refused_with_the_command_that_mends_them() {
     let world = World::new(1);
     let data = world.data_dir();
     std::fs::set_permissions(&data, std::fs::Permissions::from_mode(0o755)).expect("chmod");
-    run(&world.with(&["serve", "--http-listen", "127.0.0.1:0"])).expect(2, &["chmod 700", &data.display().to_string()]);
+    run(&world.with(&SERVE)).expect(2, &["chmod 700", &data.display().to_string()]);
     run(&world.with(&["keys", "list"])).expect(2, &["chmod 700"]);
     std::fs::set_permissions(&data, std::fs::Permissions::from_mode(0o700)).expect("chmod");
     let key_file = data.join("kek/file.key");
     std::fs::set_permissions(&key_file, std::fs::Permissions::from_mode(0o644)).expect("chmod");
-    run(&world.with(&["serve", "--http-listen", "127.0.0.1:0"])).expect(2, &["chmod 600", "file.key"]);
+    run(&world.with(&SERVE)).expect(2, &["chmod 600", "file.key"]);
 }
 
 #[test]

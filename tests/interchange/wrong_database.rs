@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
-use holdfast_tests::finished::{Finished, run};
+use holdfast_tests::finished::{Finished, SERVE, run};
 use holdfast_tests::postgres::Session;
 use holdfast_tests::world::World;
 use rusqlite::Connection;
@@ -18,7 +18,6 @@ use crate::support::{cluster, empty_database, entry, file, keys, write};
 fn commands(world: &World) -> Vec<Vec<String>> {
     let key = holdfast_tests::keys::TestKey::interop(0).public;
     let history = write(world, "good.json", &file(&json!([entry(&key, 5, 2, 3)])).to_string());
-    let serve = ["serve", "--http-listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"];
     [
         &["slashing", "import", "--from", &history][..],
         &["slashing", "import", "--from", &history, "--dry-run"],
@@ -26,7 +25,7 @@ fn commands(world: &World) -> Vec<Vec<String>> {
         &["slashing", "status"],
         &["slashing", "fence"],
         &["keys", "list"],
-        &serve,
+        &SERVE,
     ]
     .map(|words| words.iter().map(|&word| word.to_owned()).collect())
     .to_vec()
@@ -142,8 +141,7 @@ fn the_database_of_another_network() {
         let phrases = ["belongs to the chain with genesis validators root 0x7777", hoodi];
         on_hoodi(world, database, &["slashing", "status"]).expect(2, &phrases);
         on_hoodi(world, database, &["slashing", "import", "--from", &path]).expect(2, &phrases);
-        on_hoodi(world, database, &["serve", "--http-listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"])
-            .expect(2, &phrases);
+        on_hoodi(world, database, &SERVE).expect(2, &phrases);
         assert_eq!(keys(world), before);
     }
 }
@@ -171,11 +169,7 @@ fn postgresql_databases_of_others_and_of_newer_programs() {
         .expect("made");
     let before = server_state(&mut session);
     let history = write(&world, "good.json", &file(&json!([])).to_string());
-    for words in [
-        &["slashing", "import", "--from", &history][..],
-        &["keys", "generate"],
-        &["serve", "--http-listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"],
-    ] {
+    for words in [&["slashing", "import", "--from", &history][..], &["keys", "generate"], &SERVE] {
         let phrases = ["tables of another program (public.people, shop.orders)", "holdfast slashing migrate"];
         run(&world.with(words)).expect(2, &phrases);
         assert_eq!(server_state(&mut session), before, "{words:?}");

@@ -7,6 +7,10 @@ use serde_json::Value;
 
 use crate::harness::holdfast;
 
+/// `serve` on ports nobody has. A test that forgets one of them takes the usual port, which another test, or a signer
+/// of the machine's owner, may hold at that moment.
+pub const SERVE: [&str; 5] = ["serve", "--http-listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"];
+
 /// Runs the binary to its end.
 pub fn run<S: AsRef<OsStr>>(arguments: &[S]) -> Finished {
     holdfast(arguments).into()
