@@ -20,7 +20,15 @@ mod http;
 pub mod pkcs11;
 #[cfg(any(feature = "aws-kms", feature = "vault-transit", feature = "gcp-kms", feature = "azure-key-vault"))]
 mod runtime;
-#[cfg(any(feature = "vault-transit", feature = "gcp-kms", feature = "azure-key-vault", feature = "pkcs11"))]
+#[cfg(any(
+    feature = "vault-transit",
+    feature = "gcp-kms",
+    feature = "azure-key-vault",
+    feature = "pkcs11",
+    feature = "tpm"
+))]
 mod secret_file;
+#[cfg(feature = "tpm")]
+pub mod tpm;
 #[cfg(feature = "vault-transit")]
 pub mod transit;

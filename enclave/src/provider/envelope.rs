@@ -88,7 +88,8 @@ impl<'a> Envelope<'a> {
                 | ProviderKind::VaultTransit
                 | ProviderKind::Pkcs11
                 | ProviderKind::GcpKms
-                | ProviderKind::AzureKeyVault => ProviderError::Damaged,
+                | ProviderKind::AzureKeyVault
+                | ProviderKind::Tpm => ProviderError::Damaged,
             });
         }
         let aad = associated_data(self.header, context);

@@ -53,11 +53,13 @@ pub enum ProviderKind {
     GcpKms,
     /// A key of Azure Key Vault.
     AzureKeyVault,
+    /// The TPM 2.0 chip of this machine.
+    Tpm,
 }
 
 impl ProviderKind {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::File,
         Self::Passphrase,
         Self::AwsKms,
@@ -65,6 +67,7 @@ impl ProviderKind {
         Self::Pkcs11,
         Self::GcpKms,
         Self::AzureKeyVault,
+        Self::Tpm,
     ];
 
     /// The name in configuration and in wrapped keys.
@@ -77,6 +80,7 @@ impl ProviderKind {
             Self::Pkcs11 => "pkcs11",
             Self::GcpKms => "gcp-kms",
             Self::AzureKeyVault => "azure-key-vault",
+            Self::Tpm => "tpm",
         }
     }
 
@@ -84,7 +88,7 @@ impl ProviderKind {
     pub const fn is_remote(self) -> bool {
         match self {
             Self::File | Self::Passphrase => false,
-            Self::AwsKms | Self::VaultTransit | Self::Pkcs11 | Self::GcpKms | Self::AzureKeyVault => true,
+            Self::AwsKms | Self::VaultTransit | Self::Pkcs11 | Self::GcpKms | Self::AzureKeyVault | Self::Tpm => true,
         }
     }
 }

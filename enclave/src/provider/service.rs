@@ -25,6 +25,8 @@ pub enum ServiceFailure {
     WrongKey,
     /// The ciphertext was changed, or belongs to another network or data key.
     Rejected,
+    /// It was sealed in another state of the machine than the present one.
+    Measurement,
     /// It cannot be used as it is configured.
     Unusable,
     /// An answer that is none.
@@ -44,7 +46,7 @@ pub enum Recovery {
 
 impl ServiceFailure {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Unreachable,
         Self::TimedOut,
         Self::Busy,
@@ -54,6 +56,7 @@ impl ServiceFailure {
         Self::KeyMissing,
         Self::WrongKey,
         Self::Rejected,
+        Self::Measurement,
         Self::Unusable,
         Self::Protocol,
     ];
@@ -70,6 +73,7 @@ impl ServiceFailure {
             Self::KeyMissing => "key_missing",
             Self::WrongKey => "wrong_key",
             Self::Rejected => "rejected",
+            Self::Measurement => "measurement",
             Self::Unusable => "unusable",
             Self::Protocol => "protocol",
         }
@@ -85,6 +89,7 @@ impl ServiceFailure {
             | Self::KeyMissing
             | Self::WrongKey
             | Self::Rejected
+            | Self::Measurement
             | Self::Unusable
             | Self::Protocol => Recovery::Never,
         }
@@ -105,6 +110,9 @@ impl ServiceFailure {
             }
             Self::Rejected => {
                 "refuses the wrapped data key as changed, or as made for another network: restore the database from a backup"
+            }
+            Self::Measurement => {
+                "opens only in the state the machine was in when the data key was wrapped: start what was started then, or open it with another provider and run `holdfast kek rotate`"
             }
             Self::Unusable => "cannot be used as it is configured",
             Self::Protocol => "gave an answer that makes no sense: check that the address is the service's",

@@ -17,6 +17,8 @@ pub(crate) enum Kind {
     Flag,
     /// A list of texts, separated by commas.
     List,
+    /// A list of whole numbers, separated by commas.
+    Numbers,
 }
 
 /// One setting.
@@ -119,7 +121,8 @@ fn kind(schema: &Value) -> Kind {
     } else if is("boolean") {
         Kind::Flag
     } else if is("array") {
-        Kind::List
+        let items = schema.pointer("/items/type").and_then(Value::as_str);
+        if items == Some("integer") { Kind::Numbers } else { Kind::List }
     } else {
         Kind::Text
     }
@@ -165,6 +168,7 @@ mod tests {
         assert_eq!(kind("HOLDFAST_KEYMANAGER_ENABLED"), Some(Kind::Flag));
         assert_eq!(kind("HOLDFAST_DATABASE_URL"), Some(Kind::Text));
         assert_eq!(kind("HOLDFAST_KEYS_PROVIDER"), Some(Kind::List));
+        assert_eq!(kind("HOLDFAST_TPM_PCRS"), Some(Kind::Numbers));
     }
 
     #[test]

@@ -56,6 +56,8 @@ fn sample(entry: &Entry) -> &'static str {
         ("pkcs11", "module", _) => "\"/usr/lib/softhsm/libsofthsm2.so\"",
         ("pkcs11", "pin_file", _) => "\"/run/secrets/holdfast-pin\"",
         ("pkcs11", "token", _) => "\"signer\"",
+        ("tpm", "owner_password_file", _) => "\"/run/secrets/holdfast-tpm-owner\"",
+        ("tpm", "pin_file", _) => "\"/run/secrets/holdfast-tpm-pin\"",
         ("transit", "address", _) => "\"https://vault.example:8200\"",
         ("transit", "ca_file", _) => "\"/etc/holdfast/vault-ca.pem\"",
         ("transit", "secret_file", _) => "\"/run/secrets/holdfast-vault-token\"",
@@ -68,7 +70,7 @@ fn sample(entry: &Entry) -> &'static str {
         (_, _, Kind::Text) => "\"\"",
         (_, _, Kind::Number) => "1",
         (_, _, Kind::Flag) => "true",
-        (_, _, Kind::List) => "[]",
+        (_, _, Kind::List | Kind::Numbers) => "[]",
     }
 }
 

@@ -176,23 +176,26 @@ fn variable(name: &str, text: &str, catalog: &Catalog) -> Result<Option<(String,
     };
     let value = match entry.kind {
         Kind::Text => Value::String(text.to_owned()),
-        Kind::Number => Value::Integer(text.trim().parse().map_err(|_| ConfigError::Value {
-            origin: format!("environment variable {name}"),
-            problem: format!("expected a whole number, found {text:?}"),
-        })?),
+        Kind::Number => whole_number(name, text)?,
         Kind::Flag => Value::Boolean(text.trim().parse().map_err(|_| ConfigError::Value {
             origin: format!("environment variable {name}"),
             problem: format!("expected true or false, found {text:?}"),
         })?),
-        Kind::List => Value::Array(
-            text.split(',')
-                .map(str::trim)
-                .filter(|item| !item.is_empty())
-                .map(|item| Value::String(item.to_owned()))
-                .collect(),
-        ),
+        Kind::List => Value::Array(items(text).map(|item| Value::String(item.to_owned())).collect()),
+        Kind::Numbers => Value::Array(items(text).map(|item| whole_number(name, item)).collect::<Result<_, _>>()?),
     };
     Ok(Some((entry.section.clone(), entry.key.clone(), value)))
+}
+
+fn items(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim).filter(|item| !item.is_empty())
+}
+
+fn whole_number(name: &str, text: &str) -> Result<Value, ConfigError> {
+    text.trim().parse().map(Value::Integer).map_err(|_| ConfigError::Value {
+        origin: format!("environment variable {name}"),
+        problem: format!("expected a whole number, found {text:?}"),
+    })
 }
 
 /// Lays one value over `merged`, after checking it alone.

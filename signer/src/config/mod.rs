@@ -39,7 +39,8 @@ pub(crate) use providers::Pkcs11Mechanism;
 #[cfg(feature = "provider-vault-transit")]
 pub(crate) use providers::TransitAuth;
 pub(crate) use providers::{
-    AwsConfig, AzureConfig, GcpConfig, KeyProvider, KeyProviders, Pkcs11Config, ProviderSections, TransitConfig,
+    AwsConfig, AzureConfig, GcpConfig, KeyProvider, KeyProviders, Pkcs11Config, ProviderSections, TpmConfig,
+    TransitConfig,
 };
 pub(crate) use switcher::{
     Balance, CrossCheck, DoppelgangerCheck, ExecutionConfig, HeavyRoutes, NoQuorum, RoleName, SwitcherConfig,
@@ -94,6 +95,8 @@ pub(crate) struct Config {
     pub(crate) switcher: SwitcherConfig,
     /// Logging.
     pub(crate) telemetry: TelemetryConfig,
+    /// The TPM 2.0 chip of this machine, which protects the data key: the "tpm" provider.
+    pub(crate) tpm: TpmConfig,
     /// HashiCorp Vault or OpenBao, which protects the data key: the "vault-transit" provider.
     pub(crate) transit: TransitConfig,
 }
@@ -230,7 +233,7 @@ impl Default for KeymanagerConfig {
 pub(crate) struct KeysConfig {
     /// How often every provider is asked to open the data key, to notice early that one no longer can, in minutes. 0 never asks.
     pub(crate) check_minutes: u32,
-    /// What protects the data key that seals every stored key: "file" (a key file in the data directory), "passphrase", "aws-kms", "gcp-kms", "azure-key-vault", "vault-transit" or "pkcs11", or a list of these, of which any one opens it. Read when the data key is made and by `holdfast kek rotate`; otherwise the database says which they are.
+    /// What protects the data key that seals every stored key: "file" (a key file in the data directory), "passphrase", "aws-kms", "gcp-kms", "azure-key-vault", "vault-transit", "pkcs11" or "tpm", or a list of these, of which any one opens it. Read when the data key is made and by `holdfast kek rotate`; otherwise the database says which they are.
     pub(crate) provider: KeyProviders,
     /// File that holds the passphrase, for the "passphrase" provider; one trailing line break is not part of it. Without it the passphrase is asked for on the terminal.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -36,6 +36,8 @@ pub(crate) enum KeyProvider {
     GcpKms,
     /// A key of Azure Key Vault.
     AzureKeyVault,
+    /// The TPM 2.0 chip of this machine.
+    Tpm,
 }
 
 impl KeyProvider {
@@ -49,6 +51,7 @@ impl KeyProvider {
             Self::Pkcs11 => ProviderKind::Pkcs11,
             Self::GcpKms => ProviderKind::GcpKms,
             Self::AzureKeyVault => ProviderKind::AzureKeyVault,
+            Self::Tpm => ProviderKind::Tpm,
         }
     }
 
@@ -251,6 +254,36 @@ pub(crate) enum Pkcs11Mechanism {
     AesKwp,
 }
 
+/// `[tpm]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct TpmConfig {
+    /// The chip's device with the kernel's resource manager, for the "tpm" provider; or the Unix socket of a TPM in software.
+    pub(crate) device: PathBuf,
+    /// File that holds the password of the owner hierarchy, mode 0600. Default: none is set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) owner_password_file: Option<PathBuf>,
+    /// Platform configuration registers (SHA-256 bank, 0 to 23) that `kek init` and `kek rotate` bind the data key to, as they are then. 7 measures Secure Boot; most others change with updates. Default: none, so that it opens in any state of this machine.
+    pub(crate) pcrs: Vec<u8>,
+    /// File that holds a PIN of up to 32 bytes, mode 0600, which the chip asks for and protects against guessing. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) pin_file: Option<PathBuf>,
+    /// How long one call may take, in milliseconds.
+    pub(crate) timeout_ms: NonZeroU64,
+}
+
+impl Default for TpmConfig {
+    fn default() -> Self {
+        Self {
+            device: PathBuf::from("/dev/tpmrm0"),
+            owner_password_file: None,
+            pcrs: Vec::new(),
+            pin_file: None,
+            timeout_ms: seconds(20_000),
+        }
+    }
+}
+
 /// `[transit]`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -326,6 +359,8 @@ pub(crate) struct ProviderSections {
     pub(crate) gcp: GcpConfig,
     /// Hardware modules.
     pub(crate) pkcs11: Pkcs11Config,
+    /// The TPM.
+    pub(crate) tpm: TpmConfig,
     /// HashiCorp Vault and OpenBao.
     pub(crate) transit: TransitConfig,
 }
@@ -338,6 +373,7 @@ impl Config {
             azure: self.azure.clone(),
             gcp: self.gcp.clone(),
             pkcs11: self.pkcs11.clone(),
+            tpm: self.tpm.clone(),
             transit: self.transit.clone(),
         }
     }
@@ -354,7 +390,7 @@ impl Config {
                 return setting("keys.provider", format!("names {} twice; name it once", provider.as_str()));
             }
             let lacking = match provider {
-                KeyProvider::File | KeyProvider::Passphrase => None,
+                KeyProvider::File | KeyProvider::Passphrase | KeyProvider::Tpm => None,
                 KeyProvider::AwsKms => first_missing([(
                     "aws.keys",
                     !self.aws.keys.is_empty(),
@@ -383,6 +419,12 @@ impl Config {
             if let Some((key, what)) = lacking {
                 return setting(key, format!("is not given, and provider {} needs it; {what}", provider.as_str()));
             }
+        }
+        if let Some(register) = self.tpm.pcrs.iter().find(|register| **register > 23) {
+            return setting("tpm.pcrs", format!("names register {register}; there are 0 to 23"));
+        }
+        if self.tpm.device.as_os_str().is_empty() || self.tpm.device.as_os_str().len() > 255 {
+            return setting("tpm.device", "is empty or longer than 255 bytes".to_owned());
         }
         match self.aws.keys.iter().find(|key| key.is_empty() || key.len() > 255) {
             Some(_) => setting("aws.keys", "names a key that is empty or longer than 255 characters".to_owned()),

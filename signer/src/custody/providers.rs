@@ -56,7 +56,8 @@ pub(super) fn unattended(
             | ProviderKind::VaultTransit
             | ProviderKind::Pkcs11
             | ProviderKind::GcpKms
-            | ProviderKind::AzureKeyVault => {
+            | ProviderKind::AzureKeyVault
+            | ProviderKind::Tpm => {
                 let sections = config.provider_sections();
                 for real in remote(&sections, *kind)? {
                     providers.push(match caller {
@@ -91,7 +92,8 @@ pub(super) fn for_wrapping(config: &Config, new_passphrase: Asking) -> Result<Ve
             | KeyProvider::VaultTransit
             | KeyProvider::Pkcs11
             | KeyProvider::GcpKms
-            | KeyProvider::AzureKeyVault => {
+            | KeyProvider::AzureKeyVault
+            | KeyProvider::Tpm => {
                 providers.extend(remote(&config.provider_sections(), provider.kind())?);
             }
         }
@@ -112,6 +114,7 @@ fn remote(sections: &ProviderSections, kind: ProviderKind) -> Result<Vec<Box<dyn
         ProviderKind::Pkcs11 => pkcs11(sections),
         ProviderKind::GcpKms => gcp(sections),
         ProviderKind::AzureKeyVault => azure(sections),
+        ProviderKind::Tpm => tpm(sections),
     }
 }
 
@@ -244,6 +247,25 @@ fn azure(_: &ProviderSections) -> Result<Vec<Box<dyn Provider>>, ProviderError> 
     Err(ProviderError::NotBuilt { provider: ProviderKind::AzureKeyVault })
 }
 
+#[cfg(feature = "provider-tpm")]
+#[expect(clippy::unnecessary_wraps, reason = "a build without this provider refuses here")]
+fn tpm(sections: &ProviderSections) -> Result<Vec<Box<dyn Provider>>, ProviderError> {
+    use holdfast_providers::tpm::{Tpm, TpmOptions};
+    let section = &sections.tpm;
+    Ok(vec![Box::new(Tpm::provider(TpmOptions {
+        device: section.device.clone(),
+        pcrs: section.pcrs.clone(),
+        pin_file: section.pin_file.clone(),
+        owner_password_file: section.owner_password_file.clone(),
+        timeout: Duration::from_millis(section.timeout_ms.get()),
+    }))])
+}
+
+#[cfg(not(feature = "provider-tpm"))]
+fn tpm(_: &ProviderSections) -> Result<Vec<Box<dyn Provider>>, ProviderError> {
+    Err(ProviderError::NotBuilt { provider: ProviderKind::Tpm })
+}
+
 fn in_helper(real: &dyn Provider, sections: &ProviderSections) -> Result<Box<dyn Provider>, ProviderError> {
     let configuration =
         toml::to_string(sections).map_err(|error| ProviderError::Helper { problem: error.to_string() })?;
@@ -254,6 +276,7 @@ fn in_helper(real: &dyn Provider, sections: &ProviderSections) -> Result<Box<dyn
         ProviderKind::Pkcs11 => Duration::from_millis(sections.pkcs11.timeout_ms.get()),
         ProviderKind::GcpKms => Duration::from_millis(sections.gcp.timeout_ms.get()),
         ProviderKind::AzureKeyVault => Duration::from_millis(sections.azure.timeout_ms.get()),
+        ProviderKind::Tpm => Duration::from_millis(sections.tpm.timeout_ms.get()),
     };
     let limit = own_limit.saturating_add(HELPER_START);
     Ok(Box::new(HelperProvider::new(real, helper_command, configuration, limit)))

@@ -7,4 +7,5 @@ pub mod kms;
 pub mod moto;
 pub mod server;
 pub mod softhsm;
+pub mod swtpm;
 pub mod transit;
