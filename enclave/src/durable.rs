@@ -90,6 +90,32 @@ pub fn stream_private_file(
     sync_dir(parent(path))
 }
 
+/// Syncs a directory that is complete, gives it its name, all at once, and syncs the directory it is in. A name that
+/// is taken is left alone. Both names must be in the same directory.
+///
+/// # Errors
+///
+/// [`DurableError::Exists`] if the name is taken; [`DurableError::Write`] or [`DurableError::Sync`] if the system refuses.
+pub fn publish_dir(complete: &Path, name: &Path) -> Result<(), DurableError> {
+    sync_dir(complete)?;
+    let taken = || DurableError::Exists { path: name.to_owned() };
+    let flags = rustix::fs::RenameFlags::NOREPLACE;
+    match rustix::fs::renameat_with(rustix::fs::CWD, complete, rustix::fs::CWD, name, flags) {
+        Ok(()) => {}
+        Err(rustix::io::Errno::EXIST) => return Err(taken()),
+        // Some filesystems cannot promise that; a directory in the way is seen first, then.
+        Err(rustix::io::Errno::INVAL) if name.exists() => return Err(taken()),
+        Err(rustix::io::Errno::INVAL) => rename_dir(complete, name)?,
+        Err(error) => return Err(DurableError::Write { path: name.to_owned(), source: error.into() }),
+    }
+    sync_dir(parent(name))
+}
+
+#[expect(clippy::disallowed_methods, reason = "the home of rename: both directories are synced around it")]
+fn rename_dir(from: &Path, to: &Path) -> Result<(), DurableError> {
+    fs::rename(from, to).map_err(|source| DurableError::Write { path: to.to_owned(), source })
+}
+
 fn temporary_name(path: &Path) -> io::Result<PathBuf> {
     let name =
         path.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the path has no file name"))?;
@@ -227,6 +253,23 @@ mod tests {
         fs::File::create(dir.path().join("file")).unwrap();
         let blocked = create_private_dir(&dir.path().join("file/below"));
         assert!(matches!(blocked, Err(DurableError::CreateDir { .. })));
+    }
+
+    #[test]
+    fn a_directory_gets_its_name_at_once_and_takes_nobody_elses() {
+        let dir = tempfile::tempdir().unwrap();
+        let (made, name) = (dir.path().join("made"), dir.path().join("name"));
+        create_private_dir(&made).unwrap();
+        write_private_file(&made.join("file"), b"one", Existing::Refuse).unwrap();
+        create_private_dir(&name).unwrap();
+        assert!(matches!(publish_dir(&made, &name), Err(DurableError::Exists { .. })), "not even an empty one");
+        fs::remove_dir(&name).unwrap();
+        publish_dir(&made, &name).unwrap();
+        assert_eq!(
+            (names(dir.path()), fs::read(name.join("file")).unwrap()),
+            (vec!["name".to_owned()], b"one".to_vec())
+        );
+        assert!(matches!(publish_dir(&made, &name), Err(DurableError::Sync { .. })));
     }
 
     #[test]

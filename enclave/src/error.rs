@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use eth2_keystore::KeystoreError;
+use eth2_keystore::{KeystoreError, MnemonicError};
 use holdfast_domain::{GenesisValidatorsRoot, PublicKey};
 use holdfast_enclave_sys::SysError;
 
@@ -420,6 +420,47 @@ pub enum ImportError {
     Seal(#[source] SealError),
     /// No thread to decrypt on.
     #[error("cannot start a thread to decrypt keystores: raise the limit of threads or processes")]
+    Thread(#[source] io::Error),
+}
+
+/// A mnemonic could not be taken. Never repeats a word of it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MnemonicInputError {
+    /// It, or its passphrase, is not text.
+    #[error("the mnemonic or its passphrase is not valid UTF-8: save it as UTF-8 text")]
+    NotUtf8,
+    /// Its words are not right.
+    #[error(transparent)]
+    Mnemonic(MnemonicError),
+    /// It gives no seed.
+    #[error("the mnemonic gives no seed")]
+    Seed(#[source] KeystoreError),
+}
+
+/// A stored key could not be written as a keystore.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ExportError {
+    /// It does not open.
+    #[error(transparent)]
+    Seal(SealError),
+    /// It cannot be encrypted.
+    #[error("cannot make a keystore")]
+    Keystore(#[source] KeystoreError),
+    /// What was made does not open.
+    #[error("the keystore just made does not open again: check this machine's memory, and export once more")]
+    Unreadable(#[source] KeystoreError),
+    /// The stored private key is of another public key.
+    #[error("what is stored for {stored} is the key of {actual}: do not use it before you know why")]
+    OtherKey {
+        /// The key it is stored for.
+        stored: PublicKey,
+        /// The key it is.
+        actual: PublicKey,
+    },
+    /// No thread to work on.
+    #[error("cannot start a thread to encrypt keystores: raise the limit of threads or processes")]
     Thread(#[source] io::Error),
 }
 

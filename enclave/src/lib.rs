@@ -20,6 +20,7 @@
 
 mod aead;
 pub mod backend;
+pub mod ceremony;
 pub mod durable;
 mod error;
 pub mod generate;
@@ -45,8 +46,8 @@ pub use backend::local::{LocalBackend, LocalOptions};
 #[cfg(feature = "backend-process")]
 pub use backend::process::{ProcessBackend, ProcessOptions, VaultProgram};
 pub use error::{
-    DurableError, Failures, ImportError, KeyError, PermissionError, ProviderError, SealError, SecretError, SignError,
-    SignErrorClass,
+    DurableError, ExportError, Failures, ImportError, KeyError, MnemonicInputError, PermissionError, ProviderError,
+    SealError, SecretError, SignError, SignErrorClass,
 };
 pub use holdfast_enclave_sys::{LockFailure, LockStatus, harden_process, lock_status};
 pub use keyring::{ActiveKey, Keyring};

@@ -10,6 +10,7 @@ mod cli;
 mod clock;
 mod config;
 mod custody;
+mod deposit;
 mod drain;
 mod follow;
 mod http;

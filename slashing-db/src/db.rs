@@ -137,6 +137,25 @@ impl SlashingDb {
         crate::store::sqlite::overview(&options.path)
     }
 
+    /// Copies an SQLite database as of its last commit into the new file `to`, durably; a running signer is not
+    /// disturbed. A copy put to use must be fenced: it may lack what was signed after it was made. Blocks on the disk.
+    ///
+    /// # Errors
+    /// [`OpenError`]: not there, not ours, not readable, or `to` cannot be written. A part of `to` may be there then.
+    #[cfg(feature = "sqlite")]
+    pub fn copy(options: &StoreOptions, to: &std::path::Path) -> Result<(), OpenError> {
+        crate::store::sqlite::backup::copy(&options.path, to)
+    }
+
+    /// Reads every page of an SQLite database that nobody writes to, such as a copy. Changes nothing. Blocks on the disk.
+    ///
+    /// # Errors
+    /// [`OpenError`]: not there, not ours, or damaged.
+    #[cfg(feature = "sqlite")]
+    pub fn check_pages(options: &StoreOptions) -> Result<(), OpenError> {
+        crate::store::sqlite::backup::check(&options.path)
+    }
+
     /// Looks at a PostgreSQL database: nobody is signed in, nothing is made or changed. Blocks.
     ///
     /// # Errors

@@ -36,7 +36,7 @@ impl KdfChoice {
     pub const PBKDF2: Self = Self::Pbkdf2 { c: 262_144 };
 
     /// Memory that a derivation allocates, in bytes. For pbkdf2 next to none: 0.
-    pub(crate) fn memory_bytes(self) -> u64 {
+    pub fn memory_bytes(self) -> u64 {
         match self {
             Self::Scrypt { n, r, p } => {
                 let blocks = n.saturating_add(u64::from(p)).saturating_add(1);

@@ -33,7 +33,8 @@ impl Seed {
     /// The caller wipes both texts.
     ///
     /// White space around and between words does not matter. Words are not looked up in a word list, so
-    /// a misspelt one gives another seed: compare a derived public key with a known one before use.
+    /// a misspelt one gives another seed: use [`Mnemonic::parse`](crate::Mnemonic::parse) for English ones, and
+    /// compare a derived public key with a known one for others.
     ///
     /// # Errors
     ///

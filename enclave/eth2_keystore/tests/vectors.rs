@@ -207,6 +207,48 @@ fn hostile_cost_is_refused_when_reading() {
     assert!(memory >= wanted, "{memory} of {wanted} hostile files were refused for their memory");
 }
 
+/// The test cases of EIP-2333 (its section "Test Cases"): seed, master key, index, child key. The EIP writes the keys
+/// in decimal; here they are hexadecimal.
+const EIP_2333: [(&str, &str, u32, &str); 4] = [
+    (
+        "c55257c360c07c72029aebc1b53c05ed0362ada38ead3e3e9efa3708e53495531f09a6987599d18264c1e1c92f2cf141630c7a3c4ab7c81b2f001698e7463b04",
+        "0d7359d57963ab8fbbde1852dcf553fedbc31f464d80ee7d40ae683122b45070",
+        0,
+        "2d18bd6c14e6d15bf8b5085c9b74f3daae3b03cc2014770a599d8c1539e50f8e",
+    ),
+    (
+        "3141592653589793238462643383279502884197169399375105820974944592",
+        "41c9e07822b092a93fd6797396338c3ada4170cc81829fdfce6b5d34bd5e7ec7",
+        3_141_592_653,
+        "384843fad5f3d777ea39de3e47a8f999ae91f89e42bffa993d91d9782d152a0f",
+    ),
+    (
+        "0099ff991111002299dd7744ee3355bbdd8844115566cc55663355668888cc00",
+        "3cfa341ab3910a7d00d933d8f7c4fe87c91798a0397421d6b19fd5b815132e80",
+        4_294_967_295,
+        "40e86285582f35b28821340f6a53b448588efa575bc4d88c32ef8567b8d9479b",
+    ),
+    (
+        "d4e56740f876aef8c010b86a40d5f56745a118d0906a34e69aec8c0db1cb8fa3",
+        "2a0e28ffa5fbbe2f8e7aad4ed94f745d6bf755c51182e119bb1694fe61d3afca",
+        42,
+        "455c0dc9fccb3395825d92a60d2672d69416be1c2578a87a7a3d3ced11ebb88d",
+    ),
+];
+
+#[test]
+fn the_cases_of_eip_2333_are_reproduced() {
+    for (seed, master, index, child) in EIP_2333 {
+        let seed = Seed::from_bytes(&hex::decode(seed).unwrap()).unwrap_or_else(|error| panic!("{error}"));
+        let derived = Secret::derive(&seed, &"m".parse().unwrap()).unwrap_or_else(|error| panic!("{error}"));
+        derived.expose(|exposed| assert_eq!(hex::encode(exposed), master));
+        derived.child(index).expose(|exposed| assert_eq!(hex::encode(exposed), child));
+        let path = format!("m/{index}").parse().unwrap();
+        let derived = Secret::derive(&seed, &path).unwrap_or_else(|error| panic!("{error}"));
+        derived.expose(|exposed| assert_eq!(hex::encode(exposed), child));
+    }
+}
+
 #[test]
 fn official_tree_is_reproduced() {
     let Some(file) = shared("erc-2333-official.json") else { return };

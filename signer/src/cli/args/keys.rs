@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use holdfast_domain::PublicKey;
 
+use crate::deposit::{Amount, ExecutionAddress};
+
 /// `holdfast keys`
 #[derive(Debug, Subcommand)]
 pub(crate) enum KeysCommand {
@@ -21,8 +23,10 @@ pub(crate) enum KeysCommand {
     Disable(SwitchArgs),
     /// Delete keys. What they signed is remembered, so that they cannot come back unnoticed
     Delete(DeleteArgs),
-    /// Make new random keys, for development networks
+    /// Make new keys: from a new mnemonic, from one that exists, or at random; with deposit data, if asked for
     Generate(GenerateArgs),
+    /// Write keys out as keystores (EIP-2335), together with what they have signed; they are switched off here
+    Export(ExportArgs),
 }
 
 /// `holdfast keys import`
@@ -100,4 +104,109 @@ pub(crate) struct GenerateArgs {
     /// How many keys
     #[arg(long, default_value = "1", value_name = "N")]
     pub(crate) count: NonZeroU32,
+    /// Where the keys come from.
+    #[command(flatten)]
+    pub(crate) source: SourceArgs,
+    /// Where protection of the keys begins [default: now for a mnemonic that exists, never-signed for new keys]
+    #[arg(long, value_enum)]
+    pub(crate) watermark: Option<GeneratedWatermarkArg>,
+    /// What is deposited, and where it goes.
+    #[command(flatten)]
+    pub(crate) deposit: DepositArgs,
+    /// Also write the keys as keystores (EIP-2335) into this new directory
+    #[arg(long, value_name = "DIR")]
+    pub(crate) keystores_to: Option<PathBuf>,
+    /// File with the password of those keystores [default: ask on the terminal]
+    #[arg(long, value_name = "FILE", requires = "keystores_to")]
+    pub(crate) keystore_password_file: Option<PathBuf>,
+    /// Key derivation of those keystores
+    #[arg(long, value_enum, default_value_t = KdfArg::Scrypt, requires = "keystores_to")]
+    pub(crate) kdf: KdfArg,
+}
+
+/// Where generated keys come from. Without any of these: a new mnemonic, shown once, on a terminal; random keys elsewhere.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct SourceArgs {
+    /// Keys of no mnemonic: what is not backed up is lost with this machine
+    #[arg(long, conflicts_with_all = ["mnemonic_file", "mnemonic", "mnemonic_to", "first_index", "mnemonic_passphrase_file"])]
+    pub(crate) random: bool,
+    /// Keys of a new mnemonic, written to this new file, mode 0600, and not shown
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["mnemonic_file", "mnemonic"])]
+    pub(crate) mnemonic_to: Option<PathBuf>,
+    /// Keys of the mnemonic in this file, which only its owner may read (BIP-39, English)
+    #[arg(long, value_name = "FILE", conflicts_with = "mnemonic")]
+    pub(crate) mnemonic_file: Option<PathBuf>,
+    /// Keys of a mnemonic that is asked for on the terminal
+    #[arg(long)]
+    pub(crate) mnemonic: bool,
+    /// File with the passphrase of the mnemonic (BIP-39); most mnemonics have none
+    #[arg(long, value_name = "FILE")]
+    pub(crate) mnemonic_passphrase_file: Option<PathBuf>,
+    /// Place of the first key in the mnemonic: i in m/12381/3600/i/0/0
+    #[arg(long, value_name = "I", default_value = "0")]
+    pub(crate) first_index: u32,
+}
+
+/// Deposit data, written if one of the first three is given.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct DepositArgs {
+    /// Write deposit data; withdrawals go to this address of the execution layer, in its spelling with checksum
+    #[arg(long, value_name = "0x…")]
+    pub(crate) withdrawal_address: Option<ExecutionAddress>,
+    /// The balance compounds up to 2048 ether (0x02, EIP-7251), instead of being paid out above 32 (0x01)
+    #[arg(long, requires = "withdrawal_address")]
+    pub(crate) compounding: bool,
+    /// Write deposit data; withdrawals wait for an address that a key of the mnemonic names later (0x00)
+    #[arg(long, conflicts_with_all = ["withdrawal_address", "random"])]
+    pub(crate) bls_withdrawal: bool,
+    /// How much each validator deposits, in ether [default: 32]
+    #[arg(long, value_name = "ETHER")]
+    pub(crate) amount: Option<Amount>,
+    /// Directory for the file deposit_data-<time>.json
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub(crate) deposit_to: PathBuf,
+}
+
+/// Where protection of a generated key begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum GeneratedWatermarkArg {
+    /// At the present: the key may have signed elsewhere until now
+    Now,
+    /// From nothing: the key has never signed anywhere. Refused for keys this database has seen
+    NeverSigned,
+}
+
+/// How keystores are encrypted, at the cost EIP-2335 shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum KdfArg {
+    /// 256 MiB of memory and a second for each key, also for whoever guesses the password
+    Scrypt,
+    /// A tenth of a second for each key
+    Pbkdf2,
+}
+
+/// `holdfast keys export`
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ExportArgs {
+    /// Public keys: 96 hexadecimal digits each
+    #[arg(value_name = "PUBKEY", required_unless_present = "all", conflicts_with = "all")]
+    pub(crate) keys: Vec<PublicKey>,
+    /// All keys held here
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// New directory for the keystores and slashing_protection.json
+    #[arg(long, value_name = "DIR", required = true)]
+    pub(crate) to: PathBuf,
+    /// File with the password of the keystores [default: ask on the terminal]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) password_file: Option<PathBuf>,
+    /// Key derivation of the keystores
+    #[arg(long, value_enum, default_value_t = KdfArg::Scrypt)]
+    pub(crate) kdf: KdfArg,
+    /// Let the keys go on signing here: only for a backup that nobody signs with
+    #[arg(long)]
+    pub(crate) keep_enabled: bool,
+    /// Needed: nothing here can protect an exported key from what is signed with it elsewhere
+    #[arg(long)]
+    pub(crate) i_understand_that_exported_keys_can_be_slashed_elsewhere: bool,
 }

@@ -5,6 +5,7 @@
 //! may carry a password are texts here and checked there, because clap repeats a value it refuses.
 #![allow(rustdoc::invalid_html_tags, reason = "doc comments here are help texts, shown as they stand")]
 
+mod backup;
 mod kek;
 mod keys;
 mod slashing;
@@ -18,9 +19,13 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use toml::Value;
 
 use crate::config::{Environment, FlagValue, GenesisRoot, Layers};
+pub(crate) use backup::{
+    BackupCheckArgs, BackupCommand, BackupCreateArgs, BackupDrillArgs, BackupRestoreArgs, BackupVerifyArgs,
+};
 pub(crate) use kek::{KekCommand, KekRotateArgs};
 pub(crate) use keys::{
-    DeleteArgs, GenerateArgs, ImportArgs, KeysCommand, ListArgs, ShowArgs, SwitchArgs, WatermarkArg,
+    DeleteArgs, DepositArgs, ExportArgs, GenerateArgs, GeneratedWatermarkArg, ImportArgs, KdfArg, KeysCommand,
+    ListArgs, ShowArgs, SourceArgs, SwitchArgs, WatermarkArg,
 };
 pub(crate) use slashing::{
     FenceArgs, MigrateArgs, SlashingCommand, SlashingExportArgs, SlashingImportArgs, SlashingStatusArgs,
@@ -90,6 +95,9 @@ pub(crate) enum Command {
     /// The key-encryption key that protects all stored keys
     #[command(subcommand)]
     Kek(KekCommand),
+    /// Back up what is in custody, verify and restore it, and practise that
+    #[command(subcommand)]
+    Backup(BackupCommand),
     /// Look at and change the switcher of the process that runs with this data directory
     #[command(subcommand)]
     Switcher(SwitcherCommand),
@@ -226,6 +234,7 @@ impl Cli {
             Command::Kek(KekCommand::Status(args)) => args.passphrase.settings(&mut flags),
             Command::Keys(_)
             | Command::Slashing(_)
+            | Command::Backup(_)
             | Command::Switcher(_)
             | Command::Status
             | Command::Doctor

@@ -89,7 +89,11 @@ fn say_exported(
 }
 
 /// Writes the interchange file of these keys, which must ascend, one validator after the other.
-fn write_file(out: impl Write, network: GenesisValidatorsRoot, keys: &[Withdrawn]) -> io::Result<()> {
+pub(in crate::cli) fn write_file(
+    out: impl Write,
+    network: GenesisValidatorsRoot,
+    keys: &[Withdrawn],
+) -> io::Result<()> {
     let plain = |error| match error {
         WriteError::Io(error) => error,
         error => io::Error::other(error),

@@ -2,8 +2,10 @@
 
 mod discover;
 mod entry;
+mod export;
 mod generate;
 mod import;
+mod keystores;
 mod passwords;
 mod report;
 mod yaml;
@@ -25,6 +27,7 @@ pub(super) async fn run(command: &KeysCommand, context: &Context) -> Result<Exit
     match command {
         KeysCommand::Import(args) => import::run(args, context).await,
         KeysCommand::Generate(args) => generate::run(args, context).await,
+        KeysCommand::Export(args) => export::run(args, context).await,
         KeysCommand::List(args) => list(args, context).await,
         KeysCommand::Show(args) => show(args, context).await,
         KeysCommand::Enable(args) => switch(args, Switch::Enable, context).await,

@@ -7,6 +7,7 @@
 //! earlier error, and the journal head is read again to be sure. Anything below SQLite (`SQLITE_IOERR`),
 //! damage, or a violated constraint freezes wherever it happens.
 
+pub(crate) mod backup;
 mod journal;
 mod open;
 mod overview;

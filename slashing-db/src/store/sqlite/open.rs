@@ -85,11 +85,11 @@ pub(super) fn open_read_only(path: &Path) -> rusqlite::Result<Connection> {
     Ok(db)
 }
 
-fn io<'p>(action: &'static str, path: &'p Path) -> impl FnOnce(std::io::Error) -> OpenError + 'p {
+pub(super) fn io<'p>(action: &'static str, path: &'p Path) -> impl FnOnce(std::io::Error) -> OpenError + 'p {
     move |source| OpenError::Io { action, path: path.to_owned(), source }
 }
 
-fn database<'p>(action: &'static str, path: &'p Path) -> impl FnOnce(rusqlite::Error) -> OpenError + 'p {
+pub(super) fn database<'p>(action: &'static str, path: &'p Path) -> impl FnOnce(rusqlite::Error) -> OpenError + 'p {
     move |source| match source.sqlite_error_code() {
         Some(ErrorCode::NotADatabase) => OpenError::NotADatabase { path: path.to_owned() },
         Some(_) | None => OpenError::Database { action, path: path.to_owned(), source: Box::new(source) },
@@ -168,7 +168,7 @@ impl Drop for FileLock {
 }
 
 /// Makes an empty private file and makes its name durable.
-fn create(path: &Path) -> Result<(), OpenError> {
+pub(super) fn create(path: &Path) -> Result<(), OpenError> {
     let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
     made.and_then(|file| file.sync_all()).map_err(io("create", path))?;
     let directory = directory_of(path);
@@ -176,7 +176,7 @@ fn create(path: &Path) -> Result<(), OpenError> {
 }
 
 /// The directory a path is in.
-fn directory_of(path: &Path) -> PathBuf {
+pub(super) fn directory_of(path: &Path) -> PathBuf {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
         Some(_) | None => PathBuf::from("."),
@@ -204,7 +204,7 @@ fn connect(path: &Path) -> Result<Connection, OpenError> {
 }
 
 /// Refuses another program's database, before any setting is changed in it.
-fn check_owner(db: &Connection, path: &Path) -> Result<(), OpenError> {
+pub(super) fn check_owner(db: &Connection, path: &Path) -> Result<(), OpenError> {
     let asked = db.query_row("PRAGMA application_id", [], |row| small(row, 0)).and_then(|id| {
         let tables = db.query_row("SELECT count(*) FROM sqlite_schema", [], |row| small(row, 0))?;
         Ok((id, tables))
