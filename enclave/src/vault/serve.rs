@@ -119,6 +119,9 @@ impl Conversation<'_> {
             Request::List { after, limit } => Answer::Listed(self.vault.list(after, limit)),
             Request::Health => Answer::Health(self.vault.health()),
             Request::Shutdown => Answer::Done(Operation::Shutdown),
+            Request::Attest { .. } | Request::ProvisionAttested { .. } | Request::ImportAttested(_) => {
+                Answer::Failed(Failure::NoEnclave)
+            }
         };
         crew.answer(number, &answer)
     }
@@ -133,6 +136,7 @@ impl Conversation<'_> {
             program: self.program.clone(),
             pinned: self.vault.is_pinned(),
             protections: self.protections,
+            boot_key: Vec::new(),
         }
     }
 }
