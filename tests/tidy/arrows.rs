@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use cargo_metadata::{DependencyKind, MetadataCommand};
 
 /// Crate, and the workspace crates its shipped code may use.
-const ARROWS: [(&str, &[&str]); 11] = [
+const ARROWS: [(&str, &[&str]); 12] = [
     ("holdfast-domain", &[]),
     ("holdfast-wire", &["holdfast-domain"]),
     ("holdfast-vault-proto", &["holdfast-domain"]),
@@ -18,6 +18,7 @@ const ARROWS: [(&str, &[&str]); 11] = [
         &["eth2_keystore", "holdfast-domain", "holdfast-enclave-sys", "holdfast-slashing-db", "holdfast-vault-proto"],
     ),
     ("holdfast-providers", &["holdfast-enclave"]),
+    ("holdfast-nitro", &[]),
     ("holdfast-beacon", &["holdfast-domain"]),
     (
         "holdfast",
@@ -38,7 +39,7 @@ const ARROWS: [(&str, &[&str]); 11] = [
 ];
 
 /// Crates that must stay out of a place, with the reason.
-const FORBIDDEN: [(&str, &[&str], &str); 5] = [
+const FORBIDDEN: [(&str, &[&str], &str); 6] = [
     (
         "holdfast-domain",
         &["tokio", "serde", "rusqlite", "hyper", "blst"],
@@ -51,6 +52,11 @@ const FORBIDDEN: [(&str, &[&str], &str); 5] = [
     ),
     ("holdfast-slashing-db", &["blst", "hyper", "axum", "eth2_keystore"], "protection never sees a secret key or HTTP"),
     ("holdfast-enclave", &["rusqlite", "sqlx", "hyper", "axum"], "custody links no database driver and no transport"),
+    (
+        "holdfast-nitro",
+        &["tokio", "hyper", "blst", "rusqlite", "aws-sdk-kms"],
+        "parsers of hostile bytes have no I/O, no SDK and no keys of validators",
+    ),
     ("holdfast-beacon", &["blst", "rusqlite"], "talking to beacon nodes needs neither keys nor the database"),
 ];
 
