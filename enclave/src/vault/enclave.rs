@@ -11,7 +11,9 @@
 //! - a private key that an administrator sends is sealed under the data key *he* named, by a commitment that is
 //!   authenticated with it. A host that brings a data key of its own, with keys of its own sealed under it, gets
 //!   nothing sealed under that;
-//! - the clock is asked anew before any key gets its fence.
+//! - the clock is asked anew before any key gets its fence;
+//! - a ciphertext that does not open is answered in one way, whatever is wrong with it, and after a few of them nothing
+//!   more is decrypted until the next boot: CBC and OAEP both give way to whoever may ask often enough.
 //!
 //! What it does not cover: the same image started twice at the same time (see the lease in SECURITY.md), and a clock
 //! that the host owns, which is any clock without a security module.
@@ -30,8 +32,8 @@ use zeroize::Zeroizing;
 
 use super::core::{Home, Vault};
 use super::crew::Crew;
-use super::serve::{self, Ended};
 use super::sandbox;
+use super::serve::{self, Ended};
 use crate::secret::{DataKey, SecretKey};
 use crate::{aead, seal};
 
@@ -68,13 +70,36 @@ pub trait Enclave: Send {
     fn set_clock(&self) -> Result<(), Failure>;
 }
 
+/// Ciphertexts of one boot that may fail to open. An honest host sends none; a padding oracle takes thousands.
+const FAILED_OPENINGS: u32 = 32;
+/// Length of a data key and of a wrapping key, in bytes.
+const KEY_LEN: usize = 32;
+
 /// The enclave around a vault, and the data key that opened its keys.
 pub(super) struct Inside {
     enclave: Box<dyn Enclave>,
     data_key: Option<DataKey>,
+    failures_left: u32,
 }
 
 impl Inside {
+    /// Decrypts 32 bytes.
+    fn decrypt(
+        &mut self,
+        open: impl FnOnce(&dyn Enclave) -> Result<Zeroizing<Vec<u8>>, Failure>,
+    ) -> Result<Zeroizing<Vec<u8>>, Failure> {
+        if self.failures_left == 0 {
+            return Err(Failure::NotForThisBoot);
+        }
+        match open(self.enclave.as_ref()) {
+            Ok(plain) if plain.len() == KEY_LEN => Ok(plain),
+            Ok(_) | Err(_) => {
+                self.failures_left = self.failures_left.saturating_sub(1);
+                Err(Failure::NotForThisBoot)
+            }
+        }
+    }
+
     /// Whether the times of a chain are known here.
     pub(super) fn knows(&self, network: &Network) -> Result<(), Failure> {
         let known = match self.enclave.chain() {
@@ -98,9 +123,9 @@ fn is_built_in(network: &Network) -> bool {
 
 /// 32 bytes that tell this data key from every other and say nothing of it: for [`Vault::import`].
 pub fn commitment(data_key: &DataKey) -> DataKeyCommitment {
-    let digest = data_key.bytes().expose(|bytes| {
-        Sha256::new().chain_update(b"holdfast data key commitment").chain_update(bytes).finalize()
-    });
+    let digest = data_key
+        .bytes()
+        .expose(|bytes| Sha256::new().chain_update(b"holdfast data key commitment").chain_update(bytes).finalize());
     DataKeyCommitment(digest.into())
 }
 
@@ -116,11 +141,18 @@ pub fn import_associated_data(
 impl Vault {
     /// A vault in an enclave that holds nothing yet.
     pub fn in_enclave(clock: Arc<dyn Clock>, enclave: Box<dyn Enclave>) -> Self {
-        Self::at(clock, Home::Enclave(Inside { enclave, data_key: None }))
+        Self::at(clock, Home::Enclave(Inside { enclave, data_key: None, failures_left: FAILED_OPENINGS }))
     }
 
     fn inside(&self) -> Result<&Inside, Failure> {
         match &self.home {
+            Home::Process => Err(Failure::NoEnclave),
+            Home::Enclave(inside) => Ok(inside),
+        }
+    }
+
+    fn inside_mut(&mut self) -> Result<&mut Inside, Failure> {
+        match &mut self.home {
             Home::Process => Err(Failure::NoEnclave),
             Home::Enclave(inside) => Ok(inside),
         }
@@ -143,15 +175,15 @@ impl Vault {
         cms: &[u8],
         keys: Vec<SealedKeyBytes>,
     ) -> Result<Vec<KeyOutcome>, Failure> {
-        let inside = self.inside()?;
-        let mut candidate = inside.enclave.open(cms)?;
+        let inside = self.inside_mut()?;
+        // Before anything is decrypted, so that how long it takes says nothing of what came out.
         inside.enclave.set_clock()?;
-        let data_key = DataKey::take(&mut candidate).map_err(|_| Failure::NotForThisBoot)?;
+        let mut candidate = inside.decrypt(|enclave| enclave.open(cms))?;
+        let data_key = DataKey::take(&mut candidate).map_err(|_| Failure::Internal)?;
         let outcomes = self.open_all(&data_key, keys)?;
-        match &mut self.home {
+        if outcomes.contains(&KeyOutcome::Opened) {
             // It opened what was sealed under it. That says that whoever brought it knows it, not who that is.
-            Home::Enclave(inside) if outcomes.contains(&KeyOutcome::Opened) => inside.data_key = Some(data_key),
-            Home::Enclave(_) | Home::Process => {}
+            self.inside_mut()?.data_key = Some(data_key);
         }
         Ok(outcomes)
     }
@@ -161,20 +193,21 @@ impl Vault {
     /// # Errors
     /// [`Failure::OtherDataKey`] if that is not the one held; [`Failure::NotForThisBoot`] if it does not open;
     /// [`Failure::OtherKey`] if it is not the private key of that public key.
-    pub(super) fn import(&self, key: &EncryptedKey) -> Result<Vec<u8>, Failure> {
+    pub(super) fn import(&mut self, key: &EncryptedKey) -> Result<Vec<u8>, Failure> {
         let genesis = self.genesis().ok_or(Failure::NotPinned)?;
-        let inside = self.inside()?;
-        let data_key = inside.data_key.as_ref().filter(|held| commitment(held) == key.data_key);
-        let data_key = data_key.ok_or(Failure::OtherDataKey)?;
-        let mut wrapping = inside.enclave.unwrap(&key.wrapped_key)?;
+        let inside = self.inside_mut()?;
+        if !inside.data_key.as_ref().is_some_and(|held| commitment(held) == key.data_key) {
+            return Err(Failure::OtherDataKey);
+        }
+        let mut wrapping = inside.decrypt(|enclave| enclave.unwrap(&key.wrapped_key))?;
         let wrapping = LockedBytes::take(&mut wrapping).map_err(|_| Failure::Internal)?;
         let aad = import_associated_data(&key.public_key, genesis, key.data_key);
-        let secret = aead::decrypt(&wrapping, &aad, &key.ciphertext).ok_or(Failure::NotForThisBoot)?;
-        let mut secret = secret;
+        let mut secret = aead::decrypt(&wrapping, &aad, &key.ciphertext).ok_or(Failure::NotForThisBoot)?;
         let secret = SecretKey::from_be_bytes(&mut secret).map_err(|_| Failure::OtherKey)?;
         if *secret.public_key() != key.public_key {
             return Err(Failure::OtherKey);
         }
+        let data_key = inside.data_key.as_ref().ok_or(Failure::OtherDataKey)?;
         let sealed = seal::seal(data_key, genesis, &secret).map_err(|_| Failure::Internal)?;
         Ok(sealed.as_bytes().to_vec())
     }

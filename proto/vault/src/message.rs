@@ -341,7 +341,7 @@ coded! {
         NoSecurityModule = 8, "no_security_module";
         /// An enclave takes a data key only encrypted to its boot key.
         PlainDataKey = 9, "plain_data_key";
-        /// What was encrypted does not open with the key of this boot.
+        /// What was encrypted does not open with the key of this boot, or too much did not: then only a new boot helps.
         NotForThisBoot = 10, "not_for_this_boot";
         /// The data key to seal under is not one that the vault holds.
         OtherDataKey = 11, "other_data_key";
