@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use holdfast_domain::{Clock, GenesisValidatorsRoot, IntentError, Network, PublicKey, SigningRoot, SlotClock, Subject};
+use holdfast_domain::{
+    Clock, GenesisValidatorsRoot, IntentError, Network, PublicKey, SigningRoot, SlotClock, Subject, UnixMillis,
+};
 use holdfast_slashing_db::SealedKey;
 use holdfast_vault_proto::{
     DataKeyBytes, Failure, HealthReport, KeyOutcome, KeyState, Reason, Refusal, SealedKeyBytes, SignItem,
@@ -149,6 +151,11 @@ impl Vault {
     ) -> Result<Vec<KeyOutcome>, Failure> {
         let chain = self.chain.as_ref().ok_or(Failure::NotPinned)?;
         let (genesis, slots) = (chain.genesis, chain.slots);
+        let skew = match &self.home {
+            Home::Process => 0,
+            // An instance before this one had a clock of its own, which may have been ahead of this one.
+            Home::Enclave(_) => slots.slot_millis.get(),
+        };
         let mut outcomes = Vec::with_capacity(keys.len());
         for SealedKeyBytes { public_key, sealed } in keys {
             let outcome = if self.keys.get(&public_key).is_some_and(|held| held.secret.is_some()) {
@@ -159,7 +166,8 @@ impl Vault {
                 match open(data_key, &public_key, genesis, sealed) {
                     Ok(secret) => {
                         // After the secret is had: nobody signs with it here before this moment.
-                        let fence = Marks::fence(Edge::at(&slots, self.clock.now()));
+                        let now = UnixMillis(self.clock.now().0.saturating_add(skew));
+                        let fence = Marks::fence(Edge::at(&slots, now));
                         let known = self.keys.get(&public_key).map(|held| held.marks).unwrap_or_default();
                         let held = Held { secret: Some(Arc::new(secret)), marks: known.raised_to(fence) };
                         self.keys.insert(public_key, held);

@@ -11,7 +11,8 @@
 //! - a private key that an administrator sends is sealed under the data key *he* named, by a commitment that is
 //!   authenticated with it. A host that brings a data key of its own, with keys of its own sealed under it, gets
 //!   nothing sealed under that;
-//! - the clock is asked anew before any key gets its fence;
+//! - the clock is asked anew before any key gets its fence, and the fence is one slot further than a process sets it,
+//!   as the clock of another instance may have been ahead of this one's;
 //! - a ciphertext that does not open is answered in one way, whatever is wrong with it, and after a few of them nothing
 //!   more is decrypted until the next boot: CBC and OAEP both give way to whoever may ask often enough.
 //!
