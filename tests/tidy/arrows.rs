@@ -6,16 +6,24 @@ use std::collections::{BTreeMap, BTreeSet};
 use cargo_metadata::{DependencyKind, MetadataCommand};
 
 /// Crate, and the workspace crates its shipped code may use.
-const ARROWS: [(&str, &[&str]); 11] = [
+const ARROWS: [(&str, &[&str]); 12] = [
     ("holdfast-domain", &[]),
     ("holdfast-wire", &["holdfast-domain"]),
     ("holdfast-vault-proto", &["holdfast-domain"]),
     ("holdfast-slashing-db", &["holdfast-domain"]),
     ("holdfast-enclave-sys", &[]),
     ("eth2_keystore", &[]),
+    ("holdfast-witness", &["holdfast-domain", "holdfast-slashing-db"]),
     (
         "holdfast-enclave",
-        &["eth2_keystore", "holdfast-domain", "holdfast-enclave-sys", "holdfast-slashing-db", "holdfast-vault-proto"],
+        &[
+            "eth2_keystore",
+            "holdfast-domain",
+            "holdfast-enclave-sys",
+            "holdfast-slashing-db",
+            "holdfast-vault-proto",
+            "holdfast-witness",
+        ],
     ),
     ("holdfast-providers", &["holdfast-enclave"]),
     ("holdfast-beacon", &["holdfast-domain"]),
@@ -29,6 +37,7 @@ const ARROWS: [(&str, &[&str]); 11] = [
             "holdfast-providers",
             "holdfast-slashing-db",
             "holdfast-wire",
+            "holdfast-witness",
         ],
     ),
     (
