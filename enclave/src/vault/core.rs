@@ -14,6 +14,7 @@ use holdfast_vault_proto::{
     DataKeyBytes, Failure, HealthReport, KeyOutcome, KeyState, Reason, Refusal, SealedKeyBytes, SignItem,
 };
 
+use super::lease::Leasing;
 use super::rules::{Edge, Marks};
 use crate::error::SealError;
 use crate::seal;
@@ -26,25 +27,30 @@ const MAX_HELD: usize = 1_000_000;
 pub struct Vault {
     clock: Arc<dyn Clock>,
     chain: Option<Chain>,
-    keys: BTreeMap<PublicKey, Held>,
+    /// Whose leases it signs by, if any.
+    pub(super) lease: Option<Leasing>,
+    keys: Keys,
     open: u64,
     approved: u64,
     refused: u64,
 }
 
 /// The chain the vault signs for.
-struct Chain {
+pub(super) struct Chain {
     network: Network,
-    genesis: GenesisValidatorsRoot,
-    slots: SlotClock,
+    pub(super) genesis: GenesisValidatorsRoot,
+    pub(super) slots: SlotClock,
 }
 
 /// What is known of a key.
-struct Held {
+pub(super) struct Held {
     /// `None` once forgotten.
-    secret: Option<Arc<SecretKey>>,
-    marks: Marks,
+    pub(super) secret: Option<Arc<SecretKey>>,
+    pub(super) marks: Marks,
 }
+
+/// Everything a vault knows of keys.
+pub(super) type Keys = BTreeMap<PublicKey, Held>;
 
 /// Permission to sign a root with a key. Only [`Vault::approve`] makes one.
 #[must_use]
@@ -74,12 +80,17 @@ impl Approved {
 impl Vault {
     /// A vault that holds nothing yet.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, chain: None, keys: BTreeMap::new(), open: 0, approved: 0, refused: 0 }
+        Self { clock, chain: None, lease: None, keys: BTreeMap::new(), open: 0, approved: 0, refused: 0 }
     }
 
     /// Whether a chain is pinned.
     pub(crate) fn is_pinned(&self) -> bool {
         self.chain.is_some()
+    }
+
+    /// Chain, lease and keys, for [`super::lease`].
+    pub(super) fn parts(&mut self) -> (Option<&Chain>, &mut Option<Leasing>, &mut Keys) {
+        (self.chain.as_ref(), &mut self.lease, &mut self.keys)
     }
 
     /// Pins the chain; the same chain again changes nothing.
@@ -108,6 +119,14 @@ impl Vault {
         let chain = self.chain.as_ref().ok_or(Failure::NotPinned)?;
         let (genesis, slots) = (chain.genesis, chain.slots);
         let data_key = DataKey::take(data_key.as_bytes_mut()).map_err(|_| Failure::Internal)?;
+        // What others of the group may have signed, as far as this vault's lease says.
+        let others = match &mut self.lease {
+            None => Marks::default(),
+            Some(lease) => {
+                lease.learn(&data_key)?;
+                lease.base().map(|base| Marks::behind(base, &slots)).unwrap_or_default()
+            }
+        };
         let mut outcomes = Vec::with_capacity(keys.len());
         for SealedKeyBytes { public_key, sealed } in keys {
             let outcome = if self.keys.get(&public_key).is_some_and(|held| held.secret.is_some()) {
@@ -118,7 +137,7 @@ impl Vault {
                 match open(&data_key, &public_key, genesis, sealed) {
                     Ok(secret) => {
                         // After the secret is had: nobody signs with it here before this moment.
-                        let fence = Marks::fence(Edge::at(&slots, self.clock.now()));
+                        let fence = Marks::fence(Edge::at(&slots, self.clock.now())).raised_to(others);
                         let known = self.keys.get(&public_key).map(|held| held.marks).unwrap_or_default();
                         let held = Held { secret: Some(Arc::new(secret)), marks: known.raised_to(fence) };
                         self.keys.insert(public_key, held);
@@ -176,6 +195,9 @@ impl Vault {
         };
         if !ours {
             return Err(refused(Reason::WrongChain));
+        }
+        if let Some(lease) = &self.lease {
+            lease.allows(&restated.subject, &chain.slots).map_err(refused)?;
         }
         let edge = Edge::at(&chain.slots, self.clock.now());
         let after = held.marks.judge(&restated.subject, restated.root, edge).map_err(refused)?;

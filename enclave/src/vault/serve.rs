@@ -119,6 +119,12 @@ impl Conversation<'_> {
             Request::List { after, limit } => Answer::Listed(self.vault.list(after, limit)),
             Request::Health => Answer::Health(self.vault.health()),
             Request::Shutdown => Answer::Done(Operation::Shutdown),
+            request @ (Request::Witnesses { .. }
+            | Request::AskLease { .. }
+            | Request::TakeLease(_)
+            | Request::ReleaseLease { .. }
+            | Request::FetchPage(_)
+            | Request::OfferPage(_)) => super::lease::carry_out(self.vault, request).unwrap_or_else(Answer::Failed),
         };
         crew.answer(number, &answer)
     }

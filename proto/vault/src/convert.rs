@@ -15,6 +15,7 @@ use crate::message::{
 };
 use crate::v1;
 
+mod lease;
 mod network;
 mod sign;
 
@@ -36,6 +37,12 @@ impl Request {
             Self::List { .. } => Operation::List,
             Self::Health => Operation::Health,
             Self::Shutdown => Operation::Shutdown,
+            Self::Witnesses { .. } => Operation::Witnesses,
+            Self::AskLease { .. } => Operation::AskLease,
+            Self::TakeLease(_) => Operation::TakeLease,
+            Self::ReleaseLease { .. } => Operation::ReleaseLease,
+            Self::FetchPage(_) => Operation::FetchPage,
+            Self::OfferPage(_) => Operation::OfferPage,
         }
     }
 
@@ -77,6 +84,16 @@ impl Request {
             }
             Self::Health => pack(header, &v1::Health {}),
             Self::Shutdown => pack(header, &v1::Shutdown {}),
+            Self::Witnesses { group, witnesses, quorum } => {
+                pack(header, &lease::pack_witnesses(group, witnesses, *quorum)?)
+            }
+            Self::AskLease { until, versions } => {
+                pack(header, &v1::AskLease { until: until.0, versions: lease::versions(versions)? })
+            }
+            Self::TakeLease(grants) => pack(header, &v1::TakeLease { grants: lease::messages(grants)? }),
+            Self::ReleaseLease { versions } => pack(header, &v1::ReleaseLease { versions: lease::versions(versions)? }),
+            Self::FetchPage(index) => pack(header, &v1::FetchPage { index: *index }),
+            Self::OfferPage(sealed) => pack(header, &lease::pack_page(sealed)?),
         }
     }
 
@@ -126,6 +143,12 @@ impl Request {
                 let v1::Shutdown {} = unpack(body)?;
                 Self::Shutdown
             }
+            Operation::Witnesses
+            | Operation::AskLease
+            | Operation::TakeLease
+            | Operation::ReleaseLease
+            | Operation::FetchPage
+            | Operation::OfferPage => lease::read_request(operation, body)?,
             Operation::Failed => {
                 return Err(Malformed::Value { field: "operation", value: Operation::Failed.code().into() });
             }
@@ -143,6 +166,9 @@ impl Answer {
             Self::Signed(_) => Operation::Sign,
             Self::Listed(_) => Operation::List,
             Self::Health(_) => Operation::Health,
+            Self::Requests { operation, .. } => *operation,
+            Self::Lease(_) => Operation::TakeLease,
+            Self::Page(_) => Operation::FetchPage,
             Self::Failed(_) => Operation::Failed,
         }
     }
@@ -178,6 +204,11 @@ impl Answer {
                     clock_millis: *clock_millis,
                 },
             ),
+            Self::Requests { operation: _, requests, pages } => {
+                pack(header, &v1::Requests { requests: lease::messages(requests)?, pages: *pages })
+            }
+            Self::Lease(report) => pack(header, &lease::pack_report(*report)),
+            Self::Page(sealed) => pack(header, &lease::pack_page(sealed)?),
             Self::Failed(failure) => pack(header, &v1::Failed { reason: failure.code() }),
         }
     }
@@ -193,7 +224,7 @@ impl Answer {
                 let program = name("program", program)?;
                 Self::Welcome { version, program, pinned, protections: Protections::from_bits(protections) }
             }
-            Operation::Pin | Operation::Forget | Operation::Shutdown => {
+            Operation::Pin | Operation::Forget | Operation::Shutdown | Operation::Witnesses | Operation::OfferPage => {
                 let v1::Done {} = unpack(body)?;
                 Self::Done(operation)
             }
@@ -224,6 +255,9 @@ impl Answer {
             Operation::Health => {
                 let v1::HealthReport { keys, signatures, refusals, clock_millis } = unpack(body)?;
                 Self::Health(HealthReport { keys, signatures, refusals, clock_millis })
+            }
+            Operation::AskLease | Operation::ReleaseLease | Operation::TakeLease | Operation::FetchPage => {
+                lease::read_answer(operation, body)?
             }
             Operation::Failed => {
                 let v1::Failed { reason } = unpack(body)?;

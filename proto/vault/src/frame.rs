@@ -26,13 +26,19 @@ pub enum Operation {
     List,
     Health,
     Shutdown,
+    Witnesses,
+    AskLease,
+    TakeLease,
+    ReleaseLease,
+    FetchPage,
+    OfferPage,
     /// An answer only: the request was not carried out.
     Failed,
 }
 
 impl Operation {
     /// Every operation.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 15] = [
         Self::Hello,
         Self::Pin,
         Self::Provision,
@@ -41,6 +47,12 @@ impl Operation {
         Self::List,
         Self::Health,
         Self::Shutdown,
+        Self::Witnesses,
+        Self::AskLease,
+        Self::TakeLease,
+        Self::ReleaseLease,
+        Self::FetchPage,
+        Self::OfferPage,
         Self::Failed,
     ];
 
@@ -55,6 +67,12 @@ impl Operation {
             Self::List => 6,
             Self::Health => 7,
             Self::Shutdown => 8,
+            Self::Witnesses => 30,
+            Self::AskLease => 31,
+            Self::TakeLease => 32,
+            Self::ReleaseLease => 33,
+            Self::FetchPage => 34,
+            Self::OfferPage => 35,
             Self::Failed => 255,
         }
     }

@@ -12,3 +12,9 @@ pub const MAX_SEALED: usize = 128;
 pub const MAX_FORKS: usize = 32;
 /// Longest name, of a network or a program, in bytes.
 pub const MAX_NAME: usize = 128;
+/// Most witnesses, and most of what is for or from each.
+pub const MAX_WITNESSES: usize = 15;
+/// Longest message for or from a witness, in bytes.
+pub const MAX_WITNESS_MESSAGE: usize = 512;
+/// Longest page of a checkpoint, in bytes.
+pub const MAX_PAGE: usize = 60 * 1024;

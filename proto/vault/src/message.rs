@@ -40,6 +40,33 @@ pub enum Request {
     Health,
     /// Finish what was begun, wipe everything and end.
     Shutdown,
+    /// Whose leases it signs by.
+    Witnesses {
+        /// The group.
+        group: String,
+        /// The witnesses' public keys.
+        witnesses: Vec<[u8; 32]>,
+        /// How many have to grant.
+        quorum: usize,
+    },
+    /// Requests for a lease, for the witnesses.
+    AskLease {
+        /// The last epoch wanted.
+        until: Epoch,
+        /// Versions of the witnesses' records, as far as known.
+        versions: Vec<u64>,
+    },
+    /// What witnesses granted.
+    TakeLease(Vec<Vec<u8>>),
+    /// Give the lease back, for good.
+    ReleaseLease {
+        /// Versions of the witnesses' records, as far as known.
+        versions: Vec<u64>,
+    },
+    /// A page of the checkpoint made by [`Self::ReleaseLease`].
+    FetchPage(u32),
+    /// A page of an earlier vault's checkpoint, in order.
+    OfferPage(Vec<u8>),
 }
 
 /// A data key on its way. Wiped when dropped, and moved without leaving a copy behind.
@@ -74,6 +101,14 @@ impl fmt::Debug for Request {
             Self::List { after, limit } => write!(f, "List {{ after: {after:?}, limit: {limit} }}"),
             Self::Health => f.write_str("Health"),
             Self::Shutdown => f.write_str("Shutdown"),
+            Self::Witnesses { group, witnesses, quorum } => {
+                write!(f, "Witnesses({group}, {quorum} of {})", witnesses.len())
+            }
+            Self::AskLease { until, versions: _ } => write!(f, "AskLease(until {})", until.0),
+            Self::TakeLease(grants) => write!(f, "TakeLease({} grants)", grants.len()),
+            Self::ReleaseLease { versions: _ } => f.write_str("ReleaseLease"),
+            Self::FetchPage(index) => write!(f, "FetchPage({index})"),
+            Self::OfferPage(page) => write!(f, "OfferPage({} bytes)", page.len()),
         }
     }
 }
@@ -92,7 +127,8 @@ pub enum Answer {
         /// How it protects itself.
         protections: Protections,
     },
-    /// To [`Request::Pin`], [`Request::Forget`] and [`Request::Shutdown`]; the operation is that of the request.
+    /// To [`Request::Pin`], [`Request::Forget`], [`Request::Shutdown`], [`Request::Witnesses`] and
+    /// [`Request::OfferPage`]; the operation is that of the request.
     Done(Operation),
     /// To [`Request::Provision`]: one for each key, in order.
     Provisioned(Vec<KeyOutcome>),
@@ -102,8 +138,34 @@ pub enum Answer {
     Listed(Vec<KeyState>),
     /// To [`Request::Health`].
     Health(HealthReport),
+    /// To [`Request::AskLease`] and [`Request::ReleaseLease`], as the operation says.
+    Requests {
+        /// The operation of the request.
+        operation: Operation,
+        /// One for each witness, in order.
+        requests: Vec<Vec<u8>>,
+        /// Pages of the checkpoint.
+        pages: u32,
+    },
+    /// To [`Request::TakeLease`].
+    Lease(LeaseReport),
+    /// To [`Request::FetchPage`].
+    Page(Vec<u8>),
     /// To any request: it was not carried out.
     Failed(Failure),
+}
+
+/// What came of grants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LeaseReport {
+    /// What is held: the epochs after the first up to the second.
+    pub held: Option<(Epoch, Epoch)>,
+    /// What is new about it.
+    pub news: LeaseNews,
+    /// Grants that were good.
+    pub good: u32,
+    /// Keys whose marks came from a checkpoint.
+    pub resumed: u64,
 }
 
 /// A sealed key as stored.
@@ -274,6 +336,8 @@ coded! {
         TargetBelowWatermark = 12, "target_below_watermark";
         /// Another vote was signed for this target.
         DoubleVote = 13, "double_vote";
+        /// The epoch is not among those leased from the witnesses.
+        NoLease = 30, "no_lease";
     }
 }
 
@@ -292,6 +356,32 @@ coded! {
         Ending = 5, "ending";
         /// A defect of the vault; its log says more.
         Internal = 6, "internal";
+        /// There are no witnesses.
+        NoWitnesses = 30, "no_witnesses";
+        /// Other witnesses were given before, or keys.
+        OtherWitnesses = 31, "other_witnesses";
+        /// The witnesses do not hold together, or are none.
+        UnfitWitnesses = 32, "unfit_witnesses";
+        /// No key was provisioned yet, so there is nothing to show membership with.
+        NoKeys = 33, "no_keys";
+        /// It is no page of a checkpoint, not the next one, or of another group or data key.
+        NoCheckpoint = 34, "no_checkpoint";
+        /// Nothing is leased that could be given back.
+        NoLease = 35, "no_lease";
+    }
+}
+
+coded! {
+    /// What is new about a lease.
+    LeaseNews {
+        /// Nothing.
+        Nothing = 1, "nothing";
+        /// It was extended.
+        Extended = 2, "extended";
+        /// It began, behind a fence at the last epoch that others may have signed in.
+        Begun = 3, "begun";
+        /// It goes on where another vault stopped, with the marks of that one.
+        Resumed = 4, "resumed";
     }
 }
 
@@ -355,6 +445,9 @@ mod tests {
         }
         for failure in Failure::ALL {
             assert_eq!(Failure::from_code(failure.code()), Some(*failure));
+        }
+        for news in LeaseNews::ALL {
+            assert_eq!(LeaseNews::from_code(news.code()), Some(*news));
         }
         assert_eq!(Reason::from_code(0), None, "a missing code stands for nothing");
     }
