@@ -505,6 +505,15 @@ pub enum SignError {
     /// The vault process could not be started.
     #[error("cannot start the vault process")]
     VaultStart(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The vault has no lease for the message's epoch. Nothing was signed.
+    #[error(
+        "no lease for this epoch: another signer of the group holds it, or too few witnesses answer; clients should ask \
+         the other signer, and `holdfast_vault_lease_*` and the log say which it is"
+    )]
+    NoLease,
+    /// The vault answered a request about leases with a failure.
+    #[error("the vault does not carry out what concerns its lease: {0}")]
+    Lease(&'static str),
     /// The vault, which checks for itself, does not sign this.
     #[error("the vault refuses to sign with {key}: {reason}; {hint}")]
     VaultRefused {
@@ -535,7 +544,12 @@ impl SignError {
     pub const fn class(&self) -> SignErrorClass {
         match self {
             Self::Overloaded => SignErrorClass::Overloaded,
-            Self::Stopped | Self::Thread(_) | Self::VaultDown | Self::VaultStart(_) => SignErrorClass::Unavailable,
+            Self::Stopped
+            | Self::Thread(_)
+            | Self::VaultDown
+            | Self::VaultStart(_)
+            | Self::NoLease
+            | Self::Lease(_) => SignErrorClass::Unavailable,
             Self::VaultRefused { .. } => SignErrorClass::Refused,
             Self::WrongKey { .. } | Self::Invalid { .. } | Self::NotHere { .. } => SignErrorClass::Bug,
         }
@@ -551,6 +565,8 @@ impl SignError {
             Self::Thread(_) | Self::VaultStart(_) => "backend_not_started",
             Self::NotHere { .. } => "key_not_here",
             Self::VaultDown => "vault_down",
+            Self::NoLease => "no_lease",
+            Self::Lease(reason) => reason,
             Self::VaultRefused { reason, .. } => reason,
         }
     }

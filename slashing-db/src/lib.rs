@@ -85,6 +85,8 @@ pub use registry::{
 pub use rules::{Approval, AttestationMark, BlockMark, Denial, Objection, SlashingReason, Watermarks};
 #[cfg(feature = "fault-injection")]
 pub use store::faulty::{Fault, FaultPlan};
+#[cfg(feature = "sqlite")]
+pub use store::filesystem::require_local as require_local_filesystem;
 #[cfg(feature = "postgres")]
-pub use store::postgres::{PostgresOptions, SchemaVersion};
+pub use store::postgres::{PostgresOptions, SchemaVersion, connect_examined};
 pub use watch::{Finding, Judged, NewlyEnabled};

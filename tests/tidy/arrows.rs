@@ -6,16 +6,24 @@ use std::collections::{BTreeMap, BTreeSet};
 use cargo_metadata::{DependencyKind, MetadataCommand};
 
 /// Crate, and the workspace crates its shipped code may use.
-const ARROWS: [(&str, &[&str]); 13] = [
+const ARROWS: [(&str, &[&str]); 14] = [
     ("holdfast-domain", &[]),
     ("holdfast-wire", &["holdfast-domain"]),
     ("holdfast-vault-proto", &["holdfast-domain"]),
     ("holdfast-slashing-db", &["holdfast-domain"]),
     ("holdfast-enclave-sys", &[]),
     ("eth2_keystore", &[]),
+    ("holdfast-witness", &["holdfast-domain", "holdfast-slashing-db"]),
     (
         "holdfast-enclave",
-        &["eth2_keystore", "holdfast-domain", "holdfast-enclave-sys", "holdfast-slashing-db", "holdfast-vault-proto"],
+        &[
+            "eth2_keystore",
+            "holdfast-domain",
+            "holdfast-enclave-sys",
+            "holdfast-slashing-db",
+            "holdfast-vault-proto",
+            "holdfast-witness",
+        ],
     ),
     (
         "holdfast-guest",
@@ -34,6 +42,7 @@ const ARROWS: [(&str, &[&str]); 13] = [
             "holdfast-providers",
             "holdfast-slashing-db",
             "holdfast-wire",
+            "holdfast-witness",
         ],
     ),
     (

@@ -17,6 +17,7 @@ use holdfast_vault_proto::{
 };
 
 use super::enclave::Inside;
+use super::lease::Leasing;
 use super::rules::{Edge, Marks};
 use crate::error::SealError;
 use crate::seal;
@@ -29,7 +30,9 @@ const MAX_HELD: usize = 1_000_000;
 pub struct Vault {
     clock: Arc<dyn Clock>,
     chain: Option<Chain>,
-    keys: BTreeMap<PublicKey, Held>,
+    /// Whose leases it signs by, if any.
+    pub(super) lease: Option<Leasing>,
+    keys: Keys,
     open: u64,
     approved: u64,
     refused: u64,
@@ -45,18 +48,21 @@ pub(super) enum Home {
 }
 
 /// The chain the vault signs for.
-struct Chain {
+pub(super) struct Chain {
     network: Network,
-    genesis: GenesisValidatorsRoot,
-    slots: SlotClock,
+    pub(super) genesis: GenesisValidatorsRoot,
+    pub(super) slots: SlotClock,
 }
 
 /// What is known of a key.
-struct Held {
+pub(super) struct Held {
     /// `None` once forgotten.
-    secret: Option<Arc<SecretKey>>,
-    marks: Marks,
+    pub(super) secret: Option<Arc<SecretKey>>,
+    pub(super) marks: Marks,
 }
+
+/// Everything a vault knows of keys.
+pub(super) type Keys = BTreeMap<PublicKey, Held>;
 
 /// Permission to sign a root with a key. Only [`Vault::approve`] makes one.
 #[must_use]
@@ -90,7 +96,7 @@ impl Vault {
     }
 
     pub(super) fn at(clock: Arc<dyn Clock>, home: Home) -> Self {
-        Self { clock, chain: None, keys: BTreeMap::new(), open: 0, approved: 0, refused: 0, home }
+        Self { clock, chain: None, lease: None, keys: BTreeMap::new(), open: 0, approved: 0, refused: 0, home }
     }
 
     /// The chain, once pinned.
@@ -101,6 +107,11 @@ impl Vault {
     /// Whether a chain is pinned.
     pub(crate) fn is_pinned(&self) -> bool {
         self.chain.is_some()
+    }
+
+    /// Chain, lease and keys, for [`super::lease`].
+    pub(super) fn parts(&mut self) -> (Option<&Chain>, &mut Option<Leasing>, &mut Keys) {
+        (self.chain.as_ref(), &mut self.lease, &mut self.keys)
     }
 
     /// Pins the chain; the same chain again changes nothing.
@@ -156,6 +167,14 @@ impl Vault {
             // An instance before this one had a clock of its own, which may have been ahead of this one.
             Home::Enclave(_) => slots.slot_millis.get(),
         };
+        // What others of the group may have signed, as far as this vault's lease says.
+        let others = match &mut self.lease {
+            None => Marks::default(),
+            Some(lease) => {
+                lease.learn(data_key)?;
+                lease.base().map(|base| Marks::behind(base, &slots)).unwrap_or_default()
+            }
+        };
         let mut outcomes = Vec::with_capacity(keys.len());
         for SealedKeyBytes { public_key, sealed } in keys {
             let outcome = if self.keys.get(&public_key).is_some_and(|held| held.secret.is_some()) {
@@ -167,7 +186,7 @@ impl Vault {
                     Ok(secret) => {
                         // After the secret is had: nobody signs with it here before this moment.
                         let now = UnixMillis(self.clock.now().0.saturating_add(skew));
-                        let fence = Marks::fence(Edge::at(&slots, now));
+                        let fence = Marks::fence(Edge::at(&slots, now)).raised_to(others);
                         let known = self.keys.get(&public_key).map(|held| held.marks).unwrap_or_default();
                         let held = Held { secret: Some(Arc::new(secret)), marks: known.raised_to(fence) };
                         self.keys.insert(public_key, held);
@@ -225,6 +244,9 @@ impl Vault {
         };
         if !ours {
             return Err(refused(Reason::WrongChain));
+        }
+        if let Some(lease) = &self.lease {
+            lease.allows(&restated.subject, &chain.slots).map_err(refused)?;
         }
         let edge = Edge::at(&chain.slots, self.clock.now());
         let after = held.marks.judge(&restated.subject, restated.root, edge).map_err(refused)?;

@@ -13,13 +13,18 @@
 //! - what a frame can make it allocate is bounded; a frame that is not understood ends the connection, and in a process
 //!   ([`home`]) the vault with it. In an enclave ([`enclave`]) keys and marks outlive it.
 //!
-//! What it does not cover: a clock set back before a cold start, two vaults with one key at the same time (the
-//! database covers that, as long as it is not the one taken over), and root on the same machine.
+//! - with witnesses it signs blocks and attestations only in epochs leased from them (`lease.rs`), so that of two vaults
+//!   of a group one at a time signs; where it goes on for another it begins behind what that one may have signed.
+//!
+//! What it does not cover: a clock set back before a cold start; without witnesses two vaults with one key at the same
+//! time (the database covers that, as long as it is not the one taken over); and root on the same machine.
 
+mod checkpoint;
 mod core;
 mod crew;
 pub mod enclave;
 pub mod home;
+mod lease;
 mod rules;
 mod sandbox;
 mod serve;

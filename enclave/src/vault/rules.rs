@@ -8,7 +8,7 @@
 
 use core::cmp::Ordering;
 
-use holdfast_domain::{Epoch, SigningRoot, Slot, SlotClock, Subject, UnixMillis};
+use holdfast_domain::{Epoch, ObservedRoot, SigningRoot, Slot, SlotClock, Subject, UnixMillis};
 use holdfast_vault_proto::{Reason, Watermarks};
 
 /// The last slot and epoch that may be signed: those of one slot from now. `None` before the slot before genesis.
@@ -27,7 +27,7 @@ impl Edge {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Block {
     slot: Slot,
-    root: Option<SigningRoot>,
+    root: Option<ObservedRoot>,
 }
 
 /// The highest vote: its epochs, and its root if it was signed here.
@@ -35,8 +35,11 @@ struct Block {
 struct Vote {
     source: Epoch,
     target: Epoch,
-    root: Option<SigningRoot>,
+    root: Option<ObservedRoot>,
 }
+
+/// Bytes of saved marks.
+pub(crate) const SAVED_LEN: usize = 1 + 8 + 32 + 8 + 8 + 32;
 
 /// What one key signed, as far as the rules need it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -52,6 +55,45 @@ impl Marks {
         let Some((slot, target)) = edge.0 else { return Self::default() };
         let source = target.saturating_prev();
         Self { block: Some(Block { slot, root: None }), vote: Some(Vote { source, target, root: None }) }
+    }
+
+    /// The marks above which nothing conflicts with what others may have signed up to this epoch, who signed no vote
+    /// from an epoch to itself.
+    pub(crate) fn behind(epoch: Epoch, clock: &SlotClock) -> Self {
+        let next = epoch.0.saturating_add(1).saturating_mul(clock.slots_per_epoch.get());
+        let block = Block { slot: Slot(next.saturating_sub(1)), root: None };
+        let vote = Vote { source: epoch.saturating_prev(), target: epoch, root: None };
+        Self { block: Some(block), vote: Some(vote) }
+    }
+
+    /// As a checkpoint keeps them: a fixed number of bytes.
+    pub(crate) fn save(self, out: &mut Vec<u8>) {
+        let root = |root: Option<ObservedRoot>| root.map_or([0; 32], |root| *root.as_bytes());
+        let block = self.block.unwrap_or(Block { slot: Slot(0), root: None });
+        let vote = self.vote.unwrap_or(Vote { source: Epoch(0), target: Epoch(0), root: None });
+        let flags = [self.block.is_some(), block.root.is_some(), self.vote.is_some(), vote.root.is_some()];
+        out.push(flags.iter().rev().fold(0, |bits, flag| bits << 1 | u8::from(*flag)));
+        out.extend_from_slice(&block.slot.0.to_be_bytes());
+        out.extend_from_slice(&root(block.root));
+        out.extend_from_slice(&vote.source.0.to_be_bytes());
+        out.extend_from_slice(&vote.target.0.to_be_bytes());
+        out.extend_from_slice(&root(vote.root));
+    }
+
+    /// Back from [`Self::save`]. `None` if the bytes are no marks.
+    pub(crate) fn restore(bytes: &[u8; SAVED_LEN]) -> Option<Self> {
+        let (flags, rest) = bytes.split_first()?;
+        let (slot, rest) = rest.split_first_chunk::<8>()?;
+        let (block_root, rest) = rest.split_first_chunk::<32>()?;
+        let (source, rest) = rest.split_first_chunk::<8>()?;
+        let (target, rest) = rest.split_first_chunk::<8>()?;
+        let vote_root = rest.first_chunk::<32>()?;
+        let is = |bit: u8| flags >> bit & 1 == 1;
+        let root = |known: bool, bytes: &[u8; 32]| known.then(|| ObservedRoot::new(*bytes));
+        let block = Block { slot: Slot(u64::from_be_bytes(*slot)), root: root(is(1), block_root) };
+        let (source, target) = (Epoch(u64::from_be_bytes(*source)), Epoch(u64::from_be_bytes(*target)));
+        let vote = Vote { source, target, root: root(is(3), vote_root) };
+        (*flags < 16).then_some(Self { block: is(0).then_some(block), vote: is(2).then_some(vote) })
     }
 
     /// The higher of each. Where a mark rises, nothing is known to be signed at it.
@@ -79,7 +121,7 @@ impl Marks {
                 Ok(Self { block: Some(block), ..self })
             }
             Subject::Attestation { slot: _, source, target } => {
-                let vote = self.judge_vote(Vote { source, target, root: Some(root) }, edge)?;
+                let vote = self.judge_vote(Vote { source, target, root: Some(root.into()) }, edge)?;
                 Ok(Self { vote: Some(vote), ..self })
             }
             // By construction of its domain nothing of this can be a block or an attestation.
@@ -91,11 +133,11 @@ impl Marks {
         if edge.0.is_none_or(|(last, _)| slot > last) {
             return Err(Reason::SlotInFuture);
         }
-        let new = Block { slot, root: Some(root) };
+        let new = Block { slot, root: Some(root.into()) };
         let Some(mark) = self.block else { return Ok(new) };
         match (slot.cmp(&mark.slot), mark.root) {
             (Ordering::Greater, _) => Ok(new),
-            (Ordering::Equal, Some(known)) if known == root => Ok(mark),
+            (Ordering::Equal, Some(known)) if known == root.into() => Ok(mark),
             (Ordering::Equal, Some(_)) => Err(Reason::DoubleBlock),
             (Ordering::Equal, None) | (Ordering::Less, _) => Err(Reason::BlockSlotBelowWatermark),
         }

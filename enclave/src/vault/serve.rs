@@ -139,6 +139,12 @@ impl Conversation<'_> {
                 scrub_stack();
                 imported.map_or_else(Answer::Failed, Answer::Imported)
             }
+            request @ (Request::Witnesses { .. }
+            | Request::AskLease { .. }
+            | Request::TakeLease(_)
+            | Request::ReleaseLease { .. }
+            | Request::FetchPage(_)
+            | Request::OfferPage(_)) => super::lease::carry_out(self.vault, request).unwrap_or_else(Answer::Failed),
         };
         crew.answer(number, &answer)
     }

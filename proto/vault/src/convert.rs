@@ -16,6 +16,7 @@ use crate::message::{
 use crate::v1;
 
 mod attested;
+mod lease;
 mod network;
 mod sign;
 
@@ -40,6 +41,12 @@ impl Request {
             Self::Attest { .. } => Operation::Attest,
             Self::ProvisionAttested { .. } => Operation::ProvisionAttested,
             Self::ImportAttested(_) => Operation::ImportAttested,
+            Self::Witnesses { .. } => Operation::Witnesses,
+            Self::AskLease { .. } => Operation::AskLease,
+            Self::TakeLease(_) => Operation::TakeLease,
+            Self::ReleaseLease { .. } => Operation::ReleaseLease,
+            Self::FetchPage(_) => Operation::FetchPage,
+            Self::OfferPage(_) => Operation::OfferPage,
         }
     }
 
@@ -78,6 +85,16 @@ impl Request {
                 pack(header, &attested::pack_provision(cms, pack_sealed_keys(keys)?)?)
             }
             Self::ImportAttested(key) => pack(header, &attested::pack_import(key)?),
+            Self::Witnesses { group, witnesses, quorum } => {
+                pack(header, &lease::pack_witnesses(group, witnesses, *quorum)?)
+            }
+            Self::AskLease { until, versions } => {
+                pack(header, &v1::AskLease { until: until.0, versions: lease::versions(versions)? })
+            }
+            Self::TakeLease(grants) => pack(header, &v1::TakeLease { grants: lease::messages(grants)? }),
+            Self::ReleaseLease { versions } => pack(header, &v1::ReleaseLease { versions: lease::versions(versions)? }),
+            Self::FetchPage(index) => pack(header, &v1::FetchPage { index: *index }),
+            Self::OfferPage(sealed) => pack(header, &lease::pack_page(sealed)?),
         }
     }
 
@@ -134,6 +151,12 @@ impl Request {
                 Self::ProvisionAttested { cms, keys: keys.into_iter().map(sealed_key).collect::<Result<_, _>>()? }
             }
             Operation::ImportAttested => Self::ImportAttested(Box::new(attested::unpack_import(unpack(body)?)?)),
+            Operation::Witnesses
+            | Operation::AskLease
+            | Operation::TakeLease
+            | Operation::ReleaseLease
+            | Operation::FetchPage
+            | Operation::OfferPage => lease::read_request(operation, body)?,
             Operation::Failed => {
                 return Err(Malformed::Value { field: "operation", value: Operation::Failed.code().into() });
             }
@@ -154,6 +177,9 @@ impl Answer {
             Self::Signed(_) => Operation::Sign,
             Self::Listed(_) => Operation::List,
             Self::Health(_) => Operation::Health,
+            Self::Requests { operation, .. } => *operation,
+            Self::Lease(_) => Operation::TakeLease,
+            Self::Page(_) => Operation::FetchPage,
             Self::Failed(_) => Operation::Failed,
         }
     }
@@ -192,6 +218,11 @@ impl Answer {
                     clock_millis: *clock_millis,
                 },
             ),
+            Self::Requests { operation: _, requests, pages } => {
+                pack(header, &v1::Requests { requests: lease::messages(requests)?, pages: *pages })
+            }
+            Self::Lease(report) => pack(header, &lease::pack_report(*report)),
+            Self::Page(sealed) => pack(header, &lease::pack_page(sealed)?),
             Self::Failed(failure) => pack(header, &v1::Failed { reason: failure.code() }),
         }
     }
@@ -207,7 +238,7 @@ impl Answer {
                 let (program, boot_key) = (name("program", program)?, bounded("boot_key", MAX_BOOT_KEY, boot_key)?);
                 Self::Welcome { version, program, pinned, protections: Protections::from_bits(protections), boot_key }
             }
-            Operation::Pin | Operation::Forget | Operation::Shutdown => {
+            Operation::Pin | Operation::Forget | Operation::Shutdown | Operation::Witnesses | Operation::OfferPage => {
                 let v1::Done {} = unpack(body)?;
                 Self::Done(operation)
             }
@@ -231,6 +262,9 @@ impl Answer {
             Operation::Health => {
                 let v1::HealthReport { keys, signatures, refusals, clock_millis } = unpack(body)?;
                 Self::Health(HealthReport { keys, signatures, refusals, clock_millis })
+            }
+            Operation::AskLease | Operation::ReleaseLease | Operation::TakeLease | Operation::FetchPage => {
+                lease::read_answer(operation, body)?
             }
             Operation::Failed => {
                 let v1::Failed { reason } = unpack(body)?;

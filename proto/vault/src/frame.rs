@@ -29,13 +29,19 @@ pub enum Operation {
     Attest,
     ProvisionAttested,
     ImportAttested,
+    Witnesses,
+    AskLease,
+    TakeLease,
+    ReleaseLease,
+    FetchPage,
+    OfferPage,
     /// An answer only: the request was not carried out.
     Failed,
 }
 
 impl Operation {
     /// Every operation.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 18] = [
         Self::Hello,
         Self::Pin,
         Self::Provision,
@@ -47,6 +53,12 @@ impl Operation {
         Self::Attest,
         Self::ProvisionAttested,
         Self::ImportAttested,
+        Self::Witnesses,
+        Self::AskLease,
+        Self::TakeLease,
+        Self::ReleaseLease,
+        Self::FetchPage,
+        Self::OfferPage,
         Self::Failed,
     ];
 
@@ -64,6 +76,12 @@ impl Operation {
             Self::Attest => 9,
             Self::ProvisionAttested => 10,
             Self::ImportAttested => 11,
+            Self::Witnesses => 30,
+            Self::AskLease => 31,
+            Self::TakeLease => 32,
+            Self::ReleaseLease => 33,
+            Self::FetchPage => 34,
+            Self::OfferPage => 35,
             Self::Failed => 255,
         }
     }

@@ -18,8 +18,8 @@ pub use bound::Bound;
 pub use error::{FrameError, Malformed};
 pub use frame::{Frame, Header, Operation};
 pub use message::{
-    Answer, DataKeyBytes, DataKeyCommitment, EncryptedKey, Failure, HealthReport, KeyOutcome, KeyState, Protections,
-    Reason, Refusal, Request, SealedKeyBytes, SignItem, Watermarks,
+    Answer, DataKeyBytes, DataKeyCommitment, EncryptedKey, Failure, HealthReport, KeyOutcome, KeyState, LeaseNews,
+    LeaseReport, Protections, Reason, Refusal, Request, SealedKeyBytes, SignItem, Watermarks,
 };
 
 /// The version of the protocol. The two sides are parts of one program, so there is no range to agree on.

@@ -24,3 +24,9 @@ pub const MAX_CMS: usize = 2_048;
 pub const MAX_WRAPPED_KEY: usize = 512;
 /// Length of an encrypted private key in bytes: nonce, 32 bytes, tag.
 pub const ENCRYPTED_KEY: usize = 12 + 32 + 16;
+/// Most witnesses, and most of what is for or from each.
+pub const MAX_WITNESSES: usize = 15;
+/// Longest message for or from a witness, in bytes.
+pub const MAX_WITNESS_MESSAGE: usize = 512;
+/// Longest page of a checkpoint, in bytes.
+pub const MAX_PAGE: usize = 60 * 1024;

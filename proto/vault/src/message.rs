@@ -55,6 +55,33 @@ pub enum Request {
     },
     /// A private key to be sealed under a data key that the vault holds.
     ImportAttested(Box<EncryptedKey>),
+    /// Whose leases it signs by.
+    Witnesses {
+        /// The group.
+        group: String,
+        /// The witnesses' public keys.
+        witnesses: Vec<[u8; 32]>,
+        /// How many have to grant.
+        quorum: usize,
+    },
+    /// Requests for a lease, for the witnesses.
+    AskLease {
+        /// The last epoch wanted.
+        until: Epoch,
+        /// Versions of the witnesses' records, as far as known.
+        versions: Vec<u64>,
+    },
+    /// What witnesses granted.
+    TakeLease(Vec<Vec<u8>>),
+    /// Give the lease back, for good.
+    ReleaseLease {
+        /// Versions of the witnesses' records, as far as known.
+        versions: Vec<u64>,
+    },
+    /// A page of the checkpoint made by [`Self::ReleaseLease`].
+    FetchPage(u32),
+    /// A page of an earlier vault's checkpoint, in order.
+    OfferPage(Vec<u8>),
 }
 
 /// A private key encrypted to the boot key of an enclave.
@@ -109,6 +136,14 @@ impl fmt::Debug for Request {
             Self::Attest { nonce } => write!(f, "Attest {{ nonce: {nonce:02x?} }}"),
             Self::ProvisionAttested { cms: _, keys } => write!(f, "ProvisionAttested({} keys)", keys.len()),
             Self::ImportAttested(key) => write!(f, "ImportAttested({})", key.public_key),
+            Self::Witnesses { group, witnesses, quorum } => {
+                write!(f, "Witnesses({group}, {quorum} of {})", witnesses.len())
+            }
+            Self::AskLease { until, versions: _ } => write!(f, "AskLease(until {})", until.0),
+            Self::TakeLease(grants) => write!(f, "TakeLease({} grants)", grants.len()),
+            Self::ReleaseLease { versions: _ } => f.write_str("ReleaseLease"),
+            Self::FetchPage(index) => write!(f, "FetchPage({index})"),
+            Self::OfferPage(page) => write!(f, "OfferPage({} bytes)", page.len()),
         }
     }
 }
@@ -129,7 +164,8 @@ pub enum Answer {
         /// In an enclave, the RSA key of this boot (SubjectPublicKeyInfo, DER); empty elsewhere.
         boot_key: Vec<u8>,
     },
-    /// To [`Request::Pin`], [`Request::Forget`] and [`Request::Shutdown`]; the operation is that of the request.
+    /// To [`Request::Pin`], [`Request::Forget`], [`Request::Shutdown`], [`Request::Witnesses`] and
+    /// [`Request::OfferPage`]; the operation is that of the request.
     Done(Operation),
     /// To [`Request::Provision`]: one for each key, in order.
     Provisioned(Vec<KeyOutcome>),
@@ -145,8 +181,34 @@ pub enum Answer {
     Attested(Vec<u8>),
     /// To [`Request::ImportAttested`]: the sealed key, to be stored.
     Imported(Vec<u8>),
+    /// To [`Request::AskLease`] and [`Request::ReleaseLease`], as the operation says.
+    Requests {
+        /// The operation of the request.
+        operation: Operation,
+        /// One for each witness, in order.
+        requests: Vec<Vec<u8>>,
+        /// Pages of the checkpoint.
+        pages: u32,
+    },
+    /// To [`Request::TakeLease`].
+    Lease(LeaseReport),
+    /// To [`Request::FetchPage`].
+    Page(Vec<u8>),
     /// To any request: it was not carried out.
     Failed(Failure),
+}
+
+/// What came of grants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LeaseReport {
+    /// What is held: the epochs after the first up to the second.
+    pub held: Option<(Epoch, Epoch)>,
+    /// What is new about it.
+    pub news: LeaseNews,
+    /// Grants that were good.
+    pub good: u32,
+    /// Keys whose marks came from a checkpoint.
+    pub resumed: u64,
 }
 
 /// A sealed key as stored.
@@ -317,6 +379,8 @@ coded! {
         TargetBelowWatermark = 12, "target_below_watermark";
         /// Another vote was signed for this target.
         DoubleVote = 13, "double_vote";
+        /// The epoch is not among those leased from the witnesses.
+        NoLease = 30, "no_lease";
     }
 }
 
@@ -349,6 +413,32 @@ coded! {
         OtherKey = 12, "other_key";
         /// The times of this chain are neither built in nor measured with the enclave.
         UnknownChain = 13, "unknown_chain";
+        /// There are no witnesses.
+        NoWitnesses = 30, "no_witnesses";
+        /// Other witnesses were given before, or keys.
+        OtherWitnesses = 31, "other_witnesses";
+        /// The witnesses do not hold together, or are none.
+        UnfitWitnesses = 32, "unfit_witnesses";
+        /// No key was provisioned yet, so there is nothing to show membership with.
+        NoKeys = 33, "no_keys";
+        /// It is no page of a checkpoint, not the next one, or of another group or data key.
+        NoCheckpoint = 34, "no_checkpoint";
+        /// Nothing is leased that could be given back.
+        NoLease = 35, "no_lease";
+    }
+}
+
+coded! {
+    /// What is new about a lease.
+    LeaseNews {
+        /// Nothing.
+        Nothing = 1, "nothing";
+        /// It was extended.
+        Extended = 2, "extended";
+        /// It began, behind a fence at the last epoch that others may have signed in.
+        Begun = 3, "begun";
+        /// It goes on where another vault stopped, with the marks of that one.
+        Resumed = 4, "resumed";
     }
 }
 
@@ -412,6 +502,9 @@ mod tests {
         }
         for failure in Failure::ALL {
             assert_eq!(Failure::from_code(failure.code()), Some(*failure));
+        }
+        for news in LeaseNews::ALL {
+            assert_eq!(LeaseNews::from_code(news.code()), Some(*news));
         }
         assert_eq!(Reason::from_code(0), None, "a missing code stands for nothing");
     }

@@ -10,11 +10,13 @@ use holdfast_domain::{
 };
 use holdfast_vault_proto::frame::FrameReader;
 use holdfast_vault_proto::limits::{
-    MAX_BOOT_KEY, MAX_CMS, MAX_DOCUMENT, MAX_FRAME, MAX_ITEMS, MAX_KEYS, MAX_NONCE, MAX_SEALED, MAX_WRAPPED_KEY,
+    MAX_BOOT_KEY, MAX_CMS, MAX_DOCUMENT, MAX_FRAME, MAX_ITEMS, MAX_KEYS, MAX_NONCE, MAX_PAGE, MAX_SEALED,
+    MAX_WITNESS_MESSAGE, MAX_WITNESSES, MAX_WRAPPED_KEY,
 };
 use holdfast_vault_proto::{
     Answer, DataKeyBytes, DataKeyCommitment, EncryptedKey, Failure, FrameError, HealthReport, KeyOutcome, KeyState,
-    Malformed, Operation, Protections, Reason, Refusal, Request, SealedKeyBytes, SignItem, Watermarks,
+    LeaseNews, LeaseReport, Malformed, Operation, Protections, Reason, Refusal, Request, SealedKeyBytes, SignItem,
+    Watermarks,
 };
 use proptest::prelude::*;
 
@@ -32,6 +34,12 @@ fn shown(request: &Request) -> String {
         Request::Attest { nonce } => format!("attest {nonce:?}"),
         Request::ProvisionAttested { cms, keys } => format!("provision attested {cms:?} {keys:?}"),
         Request::ImportAttested(key) => format!("import {key:?}"),
+        Request::Witnesses { group, witnesses, quorum } => format!("witnesses {group} {witnesses:?} {quorum}"),
+        Request::AskLease { until, versions } => format!("ask {until:?} {versions:?}"),
+        Request::TakeLease(grants) => format!("take {grants:?}"),
+        Request::ReleaseLease { versions } => format!("release {versions:?}"),
+        Request::FetchPage(index) => format!("fetch {index}"),
+        Request::OfferPage(page) => format!("offer {page:?}"),
     }
 }
 
@@ -130,6 +138,44 @@ fn request() -> impl Strategy<Value = Request> {
                 Request::ImportAttested(Box::new(EncryptedKey { public_key, data_key, wrapped_key, ciphertext }))
             }
         ),
+        lease_request(),
+    ]
+}
+
+fn messages() -> impl Strategy<Value = Vec<Vec<u8>>> {
+    proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..=MAX_WITNESS_MESSAGE), 0..=MAX_WITNESSES)
+}
+
+fn lease_request() -> impl Strategy<Value = Request> {
+    let versions = || proptest::collection::vec(any::<u64>(), 0..=MAX_WITNESSES);
+    prop_oneof![
+        ("[a-z]{0,40}", proptest::collection::vec(any::<[u8; 32]>(), 0..=MAX_WITNESSES), 0..20_usize)
+            .prop_map(|(group, witnesses, quorum)| Request::Witnesses { group, witnesses, quorum }),
+        (any::<u64>(), versions()).prop_map(|(until, versions)| Request::AskLease { until: Epoch(until), versions }),
+        messages().prop_map(Request::TakeLease),
+        versions().prop_map(|versions| Request::ReleaseLease { versions }),
+        any::<u32>().prop_map(Request::FetchPage),
+        proptest::collection::vec(any::<u8>(), 0..2_000).prop_map(Request::OfferPage),
+    ]
+}
+
+fn lease_answer() -> impl Strategy<Value = Answer> {
+    let operation = prop_oneof![Just(Operation::AskLease), Just(Operation::ReleaseLease)];
+    prop_oneof![
+        (operation, messages(), any::<u32>()).prop_map(|(operation, requests, pages)| Answer::Requests {
+            operation,
+            requests,
+            pages
+        }),
+        (any::<Option<(u64, u64)>>(), 0..LeaseNews::ALL.len(), any::<u32>(), any::<u64>()).prop_map(
+            |(held, news, good, resumed)| Answer::Lease(LeaseReport {
+                held: held.map(|(after, until)| (Epoch(after), Epoch(until))),
+                news: LeaseNews::ALL[news],
+                good,
+                resumed,
+            })
+        ),
+        proptest::collection::vec(any::<u8>(), 0..2_000).prop_map(Answer::Page),
     ]
 }
 
@@ -171,6 +217,7 @@ fn answer() -> impl Strategy<Value = Answer> {
             Answer::Health(HealthReport { keys, signatures, refusals, clock_millis })
         }),
         (0..Failure::ALL.len()).prop_map(|index| Answer::Failed(Failure::ALL[index])),
+        lease_answer(),
     ]
 }
 
@@ -239,7 +286,15 @@ fn check_limits(request: &Request) {
         Request::List { limit, .. } => assert!(*limit <= MAX_KEYS),
         Request::Attest { nonce } => assert!(nonce.len() <= MAX_NONCE),
         Request::ImportAttested(key) => assert!(key.wrapped_key.len() <= MAX_WRAPPED_KEY),
-        Request::Hello { .. } | Request::Pin(_) | Request::Health | Request::Shutdown => {}
+        Request::Witnesses { witnesses, .. } => assert!(witnesses.len() <= MAX_WITNESSES),
+        Request::AskLease { versions, .. } | Request::ReleaseLease { versions } => {
+            assert!(versions.len() <= MAX_WITNESSES);
+        }
+        Request::TakeLease(grants) => {
+            assert!(grants.len() <= MAX_WITNESSES && grants.iter().all(|grant| grant.len() <= MAX_WITNESS_MESSAGE));
+        }
+        Request::OfferPage(page) => assert!(page.len() <= MAX_PAGE),
+        Request::Hello { .. } | Request::Pin(_) | Request::Health | Request::Shutdown | Request::FetchPage(_) => {}
     }
 }
 

@@ -45,7 +45,7 @@ fn classify(magic: u64) -> Kind {
 ///
 /// # Errors
 /// [`OpenError::NetworkFilesystem`], or [`OpenError::Io`] if the filesystem cannot be examined.
-pub(super) fn require_local(path: &Path) -> Result<(), OpenError> {
+pub fn require_local(path: &Path) -> Result<(), OpenError> {
     // The file may not exist yet; its directory must.
     let directory = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,

@@ -22,7 +22,7 @@ use crate::watch::{Judged, NewlyEnabled, Watch};
 #[cfg(any(test, feature = "fault-injection"))]
 pub(crate) mod faulty;
 #[cfg(feature = "sqlite")]
-mod filesystem;
+pub(crate) mod filesystem;
 #[cfg(feature = "postgres")]
 pub(crate) mod postgres;
 #[cfg(feature = "sqlite")]

@@ -433,6 +433,7 @@ fn refused(key: PublicKey, Refusal { reason, marks: _ }: Refusal) -> SignError {
     let hint = match reason {
         // It was started anew, and its keys are on their way.
         Reason::UnknownKey => return SignError::VaultDown,
+        Reason::NoLease => return SignError::NoLease,
         Reason::WrongChain | Reason::Unsignable | Reason::RootMismatch => "report this as a bug",
         Reason::SlotInFuture | Reason::TargetInFuture => "it lies beyond the vault's clock; check the time of both",
         Reason::BlockSlotBelowWatermark

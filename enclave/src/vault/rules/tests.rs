@@ -18,11 +18,11 @@ fn content(which: u8) -> SigningRoot {
 /// The marks in the database's words.
 fn stored(marks: Marks) -> rules::Watermarks {
     rules::Watermarks {
-        block: marks.block.map(|block| BlockMark { slot: block.slot, root: block.root.map(Into::into) }),
+        block: marks.block.map(|block| BlockMark { slot: block.slot, root: block.root }),
         attestation: marks.vote.map(|vote| AttestationMark {
             source: vote.source,
             target: vote.target,
-            root: vote.root.map(Into::into),
+            root: vote.root,
         }),
     }
 }
@@ -39,7 +39,7 @@ fn edges() -> Vec<(Edge, Horizon)> {
 const NUMBERS: u64 = 5;
 
 fn all_marks() -> Vec<Marks> {
-    let roots = || [None, Some(content(1)), Some(content(2))];
+    let roots = || [None, Some(content(1).into()), Some(content(2).into())];
     let mut blocks = vec![None];
     let mut votes = vec![None];
     for one in 0..NUMBERS {
@@ -145,4 +145,15 @@ fn the_edge_is_one_slot_from_now() {
     assert_eq!(edge(100_000), Some((Slot(1), Epoch(0))));
     assert_eq!(edge(100_000 + 31 * 12_000), Some((Slot(32), Epoch(1))));
     assert!(edge(u64::MAX).is_some());
+}
+
+#[test]
+fn saved_marks_come_back() {
+    for marks in all_marks() {
+        let mut bytes = Vec::new();
+        marks.save(&mut bytes);
+        let bytes: [u8; SAVED_LEN] = bytes.try_into().unwrap();
+        assert_eq!(Marks::restore(&bytes), Some(marks));
+    }
+    assert_eq!(Marks::restore(&[255; SAVED_LEN]), None);
 }

@@ -303,6 +303,72 @@ pub struct Imported {
     #[prost(bytes = "vec", tag = "1")]
     pub sealed: ::prost::alloc::vec::Vec<u8>,
 }
+/// Operation 30: the witnesses. Once given, they stay; after the first key they cannot be given any more.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Witnesses {
+    #[prost(string, tag = "1")]
+    pub group: ::prost::alloc::string::String,
+    #[prost(bytes = "vec", repeated, tag = "2")]
+    pub witnesses: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    #[prost(uint32, tag = "3")]
+    pub quorum: u32,
+}
+/// Operation 31: requests for epochs up to this one, one for each witness, in order.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AskLease {
+    #[prost(uint64, tag = "1")]
+    pub until: u64,
+    /// Versions of the witnesses' records, as far as known.
+    #[prost(uint64, repeated, tag = "2")]
+    pub versions: ::prost::alloc::vec::Vec<u64>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Requests {
+    #[prost(bytes = "vec", repeated, tag = "1")]
+    pub requests: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    /// Pages of the checkpoint that these give back with, if they do.
+    #[prost(uint32, tag = "2")]
+    pub pages: u32,
+}
+/// Operation 32: what witnesses granted.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TakeLease {
+    #[prost(bytes = "vec", repeated, tag = "1")]
+    pub grants: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Lease {
+    /// The epochs after `after` up to `until`, if any.
+    #[prost(uint64, optional, tag = "1")]
+    pub after: ::core::option::Option<u64>,
+    #[prost(uint64, tag = "2")]
+    pub until: u64,
+    #[prost(uint32, tag = "3")]
+    pub news: u32,
+    /// Grants that were good, and keys whose marks came from a checkpoint.
+    #[prost(uint32, tag = "4")]
+    pub good: u32,
+    #[prost(uint64, tag = "5")]
+    pub resumed: u64,
+}
+/// Operation 33: give everything back, for good.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReleaseLease {
+    #[prost(uint64, repeated, tag = "1")]
+    pub versions: ::prost::alloc::vec::Vec<u64>,
+}
+/// Operation 34: one page of the checkpoint made by operation 33.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FetchPage {
+    #[prost(uint32, tag = "1")]
+    pub index: u32,
+}
+/// The answer to operation 34, and operation 35: one page of the checkpoint of an earlier vault, in order.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Page {
+    #[prost(bytes = "vec", tag = "1")]
+    pub sealed: ::prost::alloc::vec::Vec<u8>,
+}
 /// Operation 255, an answer: the request was not carried out.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Failed {

@@ -71,6 +71,14 @@ impl PostgresOptions {
     }
 }
 
+/// A connection with settings made and the server examined as for slashing protection, for another program's tables.
+///
+/// # Errors
+/// [`OpenError`] if the address is wrong, the server cannot be reached, or would lose what it acknowledges.
+pub async fn connect_examined(options: &PostgresOptions) -> Result<PgConnection, OpenError> {
+    Ok(Dial::new(options)?.connect().await?.db)
+}
+
 impl fmt::Debug for PostgresOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PostgresOptions").field("address", &self.address()).finish_non_exhaustive()
