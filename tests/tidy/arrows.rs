@@ -6,11 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use cargo_metadata::{DependencyKind, MetadataCommand};
 
 /// Crate, and the workspace crates its shipped code may use.
-const ARROWS: [(&str, &[&str]); 11] = [
+const ARROWS: [(&str, &[&str]); 12] = [
     ("holdfast-domain", &[]),
     ("holdfast-wire", &["holdfast-domain"]),
     ("holdfast-vault-proto", &["holdfast-domain"]),
     ("holdfast-slashing-db", &["holdfast-domain"]),
+    ("holdfast-audit", &["holdfast-domain", "holdfast-slashing-db"]),
     ("holdfast-enclave-sys", &[]),
     ("eth2_keystore", &[]),
     (
@@ -23,6 +24,7 @@ const ARROWS: [(&str, &[&str]); 11] = [
         "holdfast",
         &[
             "eth2_keystore",
+            "holdfast-audit",
             "holdfast-beacon",
             "holdfast-domain",
             "holdfast-enclave",
@@ -33,7 +35,14 @@ const ARROWS: [(&str, &[&str]); 11] = [
     ),
     (
         "holdfast-tests",
-        &["eth2_keystore", "holdfast-domain", "holdfast-enclave-sys", "holdfast-slashing-db", "holdfast-wire"],
+        &[
+            "eth2_keystore",
+            "holdfast-audit",
+            "holdfast-domain",
+            "holdfast-enclave-sys",
+            "holdfast-slashing-db",
+            "holdfast-wire",
+        ],
     ),
 ];
 

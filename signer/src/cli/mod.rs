@@ -4,6 +4,7 @@
 mod alone;
 pub(crate) mod args;
 mod ask;
+mod audit;
 mod completions;
 mod config_cmd;
 mod connect;
@@ -80,6 +81,7 @@ fn dispatch(cli: &Cli, output: Output) -> Result<Exit, Failure> {
         | Command::Keys(_)
         | Command::Slashing(_)
         | Command::Kek(_)
+        | Command::Audit(_)
         | Command::Switcher(_)
         | Command::Status
         | Command::Doctor
@@ -97,6 +99,7 @@ fn dispatch(cli: &Cli, output: Output) -> Result<Exit, Failure> {
         Command::Slashing(args::SlashingCommand::Migrate(args)) => block_on(migrate::migrate(args, &context)),
         Command::Slashing(args::SlashingCommand::Import(args)) => block_on(interchange::import(args, &context)),
         Command::Slashing(args::SlashingCommand::Export(args)) => block_on(interchange::export(args, &context)),
+        Command::Audit(command) => audit::run(command, &context),
         Command::Kek(command) => block_on(kek::run(command, &context)),
         Command::Switcher(command) => block_on(switcher::run(command, &context)),
         Command::Status => block_on(status::run(&context)),

@@ -5,6 +5,7 @@
 //! may carry a password are texts here and checked there, because clap repeats a value it refuses.
 #![allow(rustdoc::invalid_html_tags, reason = "doc comments here are help texts, shown as they stand")]
 
+mod audit;
 mod kek;
 mod keys;
 mod slashing;
@@ -18,6 +19,9 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use toml::Value;
 
 use crate::config::{Environment, FlagValue, GenesisRoot, Layers};
+pub(crate) use audit::{
+    AuditCommand, AuditExportArgs, AuditFormat, AuditProveArgs, AuditSelection, AuditTailArgs, AuditVerifyArgs, Moment,
+};
 pub(crate) use kek::{KekCommand, KekRotateArgs};
 pub(crate) use keys::{
     DeleteArgs, GenerateArgs, ImportArgs, KeysCommand, ListArgs, ShowArgs, SwitchArgs, WatermarkArg,
@@ -90,6 +94,9 @@ pub(crate) enum Command {
     /// The key-encryption key that protects all stored keys
     #[command(subcommand)]
     Kek(KekCommand),
+    /// The journal of every request and answer, as evidence for others
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// Look at and change the switcher of the process that runs with this data directory
     #[command(subcommand)]
     Switcher(SwitcherCommand),
@@ -225,6 +232,7 @@ impl Cli {
             }
             Command::Kek(KekCommand::Status(args)) => args.passphrase.settings(&mut flags),
             Command::Keys(_)
+            | Command::Audit(_)
             | Command::Slashing(_)
             | Command::Switcher(_)
             | Command::Status
