@@ -31,6 +31,7 @@ pub mod metrics;
 pub mod provider;
 pub mod seal;
 pub mod secret;
+pub mod seed;
 pub mod signature;
 pub mod stack;
 #[cfg(feature = "backend-process")]

@@ -18,6 +18,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use tracing::{info, warn};
 
 use crate::admin;
+use crate::checkpoints::{CheckpointMetrics, Checkpoints};
 use crate::config::Config;
 use crate::custody::{self, Custody, CustodyError, ProviderMetrics};
 use crate::drain::{Tasks, Unfinished};
@@ -87,12 +88,27 @@ fn bind(address: SocketAddr, flag: &'static str, taken: PortTaken) -> Result<Bou
     }
 }
 
+fn api_options(config: &Config, hosts: HostPolicy, keymanager: Option<Arc<KeyManager>>) -> ApiOptions {
+    ApiOptions {
+        hosts,
+        body_bounds: BodyBounds {
+            bytes: config.http.max_body_bytes.get(),
+            time: Duration::from_secs(config.http.body_timeout_seconds.get()),
+        },
+        max_requests: config.http.max_requests.get(),
+        max_rate: NonZeroU32::new(config.http.max_requests_per_second),
+        caller: CallerId::new("http"),
+        keymanager,
+    }
+}
+
 /// A server, accepting requests.
 pub(crate) struct App {
     api: Arc<Api>,
     loader: Arc<KeyLoader>,
     guard: Guard,
     backend: Backend,
+    checkpoints: Arc<Checkpoints>,
     /// The switcher, where it runs in this process.
     running: Option<Arc<Running>>,
     tasks: Tasks,
@@ -130,6 +146,7 @@ impl App {
         let genesis = custody.genesis_validators_root;
         let (tasks, probe_tasks) = (Tasks::new(), Tasks::new());
         let providers = Arc::new(ProviderMetrics::default());
+        let checkpoint_metrics = Arc::new(CheckpointMetrics::default());
         // Before anything is served: from here on newly enabled keys are held back, if so configured.
         let doppelganger = running.as_ref().and_then(|running| {
             Doppelganger::new(config, &guard, &running.pool, custody.slot_clock, Arc::clone(&clock))
@@ -145,6 +162,7 @@ impl App {
             guard.metrics().register(registry);
             backend.register(registry);
             providers.register(registry);
+            checkpoint_metrics.register(registry);
         }));
         let signer = Arc::new(Signer {
             network: custody.network.clone(),
@@ -164,24 +182,16 @@ impl App {
             config.clone(),
             Arc::clone(&signer),
             backend.place(),
-            clock,
+            Arc::clone(&clock),
             (tasks.clone(), Arc::clone(&providers)),
         ));
+        let checkpoints =
+            Arc::new(Checkpoints::new(config, guard.clone(), Arc::clone(&loader), clock, checkpoint_metrics));
         let keymanager = keymanager_token.map(|token| {
             Arc::new(KeyManager::new(config, genesis, Arc::clone(&signer), Arc::clone(&loader), tasks.clone(), token))
         });
         let hosts = HostPolicy::new(config.http.allowed_hosts.iter().map(String::as_str));
-        let options = ApiOptions {
-            hosts: hosts.clone(),
-            body_bounds: BodyBounds {
-                bytes: config.http.max_body_bytes.get(),
-                time: Duration::from_secs(config.http.body_timeout_seconds.get()),
-            },
-            max_requests: config.http.max_requests.get(),
-            max_rate: NonZeroU32::new(config.http.max_requests_per_second),
-            caller: CallerId::new("http"),
-            keymanager,
-        };
+        let options = api_options(config, hosts.clone(), keymanager);
         let api = Arc::new(Api::new(Arc::clone(&signer), Arc::clone(&loader), Arc::clone(&metrics), options));
         let probes = Probes {
             signer,
@@ -201,6 +211,7 @@ impl App {
 
         tasks.spawn(crate::rollback::watch(guard.clone(), config.slashing.on_rollback, tasks.stopping()));
         tasks.spawn(crate::follow::watch(Arc::clone(&loader), tasks.stopping()));
+        tasks.spawn(Arc::clone(&checkpoints).watch(tasks.stopping()));
         let every = Duration::from_secs(u64::from(config.keys.check_minutes).saturating_mul(60));
         tasks.spawn(custody::watch_providers(Arc::clone(&loader), providers, every, tasks.stopping()));
         if let Some(doppelganger) = doppelganger {
@@ -214,7 +225,18 @@ impl App {
         if let Some(running) = &running {
             admin::live_control(config, running, &tasks);
         }
-        Ok(Self { api, loader, guard, backend, running, tasks, probe_tasks, shutdown_delay, drain_timeout })
+        Ok(Self {
+            api,
+            loader,
+            guard,
+            backend,
+            checkpoints,
+            running,
+            tasks,
+            probe_tasks,
+            shutdown_delay,
+            drain_timeout,
+        })
     }
 
     /// Opens the stored keys. Requests are answered 503 until this is done.
@@ -249,6 +271,7 @@ impl App {
         if let Some(running) = &self.running {
             running.stop().await;
         }
+        self.checkpoints.close().await;
         self.guard.shutdown().await;
         // It waits for threads, and with a vault for the end of a process.
         let backend = self.backend;

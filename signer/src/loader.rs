@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use holdfast_audit::checkpoint::CheckpointKey;
 use holdfast_domain::{Clock, PublicKey};
 use holdfast_enclave::DataKey;
 use holdfast_enclave::backend::KeyBackend;
@@ -112,6 +113,8 @@ pub(crate) struct KeyLoader {
     /// Whether the first load is over, for those who wait for it.
     loaded: watch::Sender<bool>,
     providers: Arc<ProviderMetrics>,
+    /// Opened together with the keys: it is sealed under the same data key.
+    checkpoint_key: Mutex<Option<Arc<CheckpointKey>>>,
 }
 
 impl KeyLoader {
@@ -139,6 +142,23 @@ impl KeyLoader {
             seen: Mutex::new(None),
             loaded: watch::Sender::new(false),
             providers,
+            checkpoint_key: Mutex::new(None),
+        }
+    }
+
+    /// What signs checkpoints of the journal; `None` as long as there is no data key, or if it does not open.
+    pub(crate) fn checkpoint_key(&self) -> Option<Arc<CheckpointKey>> {
+        self.checkpoint_key.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Opens the checkpoint key while the data key is at hand. That it does not open must not keep keys from signing.
+    fn open_checkpoint_key(&self, custody: &Custody) {
+        if self.config.audit.checkpoint_minutes == 0 || self.checkpoint_key().is_some() {
+            return;
+        }
+        match custody.checkpoint_key(&self.config) {
+            Ok(key) => *self.checkpoint_key.lock().unwrap_or_else(PoisonError::into_inner) = key.map(Arc::new),
+            Err(problem) => warn!("{}", chain(&problem)),
         }
     }
 
@@ -293,6 +313,7 @@ impl KeyLoader {
     fn unseal_new(&self, custody: &mut Custody) -> Result<Difference, CustodyError> {
         let loaded = self.signer.keyring.load();
         let opened = Handle::current().block_on(custody::unseal_new(custody, &self.config, &self.backend, &loaded));
+        self.open_checkpoint_key(custody);
         custody.forget_data_key();
         opened
     }
@@ -370,6 +391,7 @@ impl KeyLoader {
 
     fn unseal(&self, custody: &mut Custody) -> Result<Unsealed, CustodyError> {
         let opened = Handle::current().block_on(custody::unseal_all(custody, &self.config, &self.backend));
+        self.open_checkpoint_key(custody);
         custody.forget_data_key();
         opened
     }

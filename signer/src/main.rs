@@ -6,6 +6,7 @@
 
 mod admin;
 mod app;
+mod checkpoints;
 mod cli;
 mod clock;
 mod config;

@@ -6,6 +6,7 @@
 //! as there are cores, or with one instance alone; the ratio is what holds across machines.
 #![allow(clippy::cast_precision_loss, reason = "counts and nanoseconds far below 2^52")]
 
+mod audit;
 mod burst;
 mod epochs;
 mod instances;
@@ -19,6 +20,7 @@ const USAGE: &str = "bench [slots] [--keys N] [--bursts N] [--start-keys N]   sl
     bench instances [--keys N] [--bursts N] [--seconds N] [--instances N]     signers on one PostgreSQL, at 0, 1 and 5 ms\n\
     bench scale [--keys N]                              100,000 keys in one database, SQLite and PostgreSQL\n\
     bench epochs [--keys N] [--epochs N]                size of the database, with journal retention, on both\n\
+    bench audit [--records N]                           exporting a journal and verifying the export, against hashing alone\n\
     bench switcher [--rounds N] [--requests N] [--rate N] [--megabytes N] [--streams N] [--events N] [--nodes N] [--seconds N]\n\
     \u{20}                                                   latency, CPU, big answers, event streams, probes, against nginx and HAProxy";
 
@@ -82,6 +84,7 @@ fn main() {
             let options = Options::parse(arguments, &["keys", "epochs"]);
             epochs::measure(options.get("keys", 64), options.get("epochs", 10_000));
         }
+        "audit" => audit::measure(Options::parse(arguments, &["records"]).get("records", 1_000_000)),
         "switcher" => switcher::measure(&switcher_plan(arguments)),
         _ => panic!("unknown measurement {command}\n{USAGE}"),
     }

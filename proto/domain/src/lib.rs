@@ -14,6 +14,7 @@ pub mod intent;
 pub mod merkle;
 pub mod message;
 pub mod network;
+mod rfc3339;
 pub mod root;
 mod roots;
 pub mod statement;

@@ -4,6 +4,7 @@
 mod alone;
 pub(crate) mod args;
 mod ask;
+mod audit;
 mod backup;
 mod completions;
 mod config_cmd;
@@ -82,6 +83,7 @@ fn dispatch(cli: &Cli, output: Output) -> Result<Exit, Failure> {
         | Command::Slashing(_)
         | Command::Kek(_)
         | Command::Backup(_)
+        | Command::Audit(_)
         | Command::Switcher(_)
         | Command::Status
         | Command::Doctor
@@ -99,6 +101,7 @@ fn dispatch(cli: &Cli, output: Output) -> Result<Exit, Failure> {
         Command::Slashing(args::SlashingCommand::Migrate(args)) => block_on(migrate::migrate(args, &context)),
         Command::Slashing(args::SlashingCommand::Import(args)) => block_on(interchange::import(args, &context)),
         Command::Slashing(args::SlashingCommand::Export(args)) => block_on(interchange::export(args, &context)),
+        Command::Audit(command) => audit::run(command, &context),
         Command::Kek(command) => block_on(kek::run(command, &context)),
         Command::Backup(command) => block_on(backup::run(command, &context)),
         Command::Switcher(command) => block_on(switcher::run(command, &context)),

@@ -61,6 +61,8 @@ pub(crate) const DEFAULT_CONFIG_FILE: &str = "holdfast.toml";
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Config {
+    /// What makes the journal evidence for others.
+    pub(crate) audit: AuditConfig,
     /// Keys of AWS KMS that protect the data key: the "aws-kms" provider.
     pub(crate) aws: AwsConfig,
     /// A key of Azure Key Vault that protects the data key: the "azure-key-vault" provider.
@@ -99,6 +101,23 @@ pub(crate) struct Config {
     pub(crate) tpm: TpmConfig,
     /// HashiCorp Vault or OpenBao, which protects the data key: the "vault-transit" provider.
     pub(crate) transit: TransitConfig,
+}
+
+/// `[audit]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct AuditConfig {
+    /// File that every checkpoint is appended to, besides the journal. On another disk, or synchronised to another machine, it shows that the end of the journal was cut off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) checkpoint_file: Option<PathBuf>,
+    /// How often the end of the journal is signed with the checkpoint key, in minutes, if there is something new; and when the server stops. 0 never signs.
+    pub(crate) checkpoint_minutes: u32,
+}
+
+impl Default for AuditConfig {
+    fn default() -> Self {
+        Self { checkpoint_file: None, checkpoint_minutes: 10 }
+    }
 }
 
 /// `[data]`
@@ -372,6 +391,16 @@ impl Config {
     /// The file that remembers the end of the journal outside the database.
     pub(crate) fn anchor(&self) -> PathBuf {
         self.data.dir.join("anchor")
+    }
+
+    /// The key that signs checkpoints, sealed.
+    pub(crate) fn checkpoint_key(&self) -> PathBuf {
+        self.data.dir.join("checkpoint.key")
+    }
+
+    /// Its public half.
+    pub(crate) fn checkpoint_public_key(&self) -> PathBuf {
+        self.data.dir.join("checkpoint.pub")
     }
 
     /// Directory of key provider state.

@@ -4,6 +4,7 @@
 //! bound to the configured network before a key is touched.
 
 mod canary;
+mod checkpoint_key;
 mod data_key;
 mod error;
 mod providers;

@@ -30,7 +30,7 @@ impl EventKind {
     }
 
     /// A word as stored, if it is one that [`Self::new`] leaves as it is.
-    pub(super) fn stored(word: &str) -> Option<Self> {
+    pub fn stored(word: &str) -> Option<Self> {
         let kind = Self::new(word);
         (kind.as_str() == word).then_some(kind)
     }
@@ -128,8 +128,8 @@ impl Event {
         &self.detail
     }
 
-    /// An event as stored, if it is one that could have been made here.
-    pub(super) fn stored(
+    /// An event as stored or exported, if it is one that could have been made here. It was not recorded by this.
+    pub fn stored(
         at: UnixMillis,
         by: &str,
         kind: EventKind,

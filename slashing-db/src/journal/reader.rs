@@ -176,6 +176,11 @@ impl Reader {
         Ok(self)
     }
 
+    /// Whose journal it is.
+    pub fn instance(&self) -> InstanceId {
+        self.instance
+    }
+
     /// The end of what has been verified so far.
     pub fn head(&self) -> Head {
         self.head

@@ -5,6 +5,7 @@
 //! may carry a password are texts here and checked there, because clap repeats a value it refuses.
 #![allow(rustdoc::invalid_html_tags, reason = "doc comments here are help texts, shown as they stand")]
 
+mod audit;
 mod backup;
 mod kek;
 mod keys;
@@ -19,6 +20,9 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use toml::Value;
 
 use crate::config::{Environment, FlagValue, GenesisRoot, Layers};
+pub(crate) use audit::{
+    AuditCommand, AuditExportArgs, AuditFormat, AuditProveArgs, AuditSelection, AuditTailArgs, AuditVerifyArgs, Moment,
+};
 pub(crate) use backup::{
     BackupCheckArgs, BackupCommand, BackupCreateArgs, BackupDrillArgs, BackupRestoreArgs, BackupVerifyArgs,
 };
@@ -98,6 +102,9 @@ pub(crate) enum Command {
     /// Back up what is in custody, verify and restore it, and practise that
     #[command(subcommand)]
     Backup(BackupCommand),
+    /// The journal of every request and answer, as evidence for others
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// Look at and change the switcher of the process that runs with this data directory
     #[command(subcommand)]
     Switcher(SwitcherCommand),
@@ -233,6 +240,7 @@ impl Cli {
             }
             Command::Kek(KekCommand::Status(args)) => args.passphrase.settings(&mut flags),
             Command::Keys(_)
+            | Command::Audit(_)
             | Command::Slashing(_)
             | Command::Backup(_)
             | Command::Switcher(_)

@@ -78,7 +78,8 @@ async fn look(config: &Config) -> Result<Status, Failure> {
     })
 }
 
-fn overview(target: &Database, config: &Config) -> Result<Option<Overview>, CustodyError> {
+/// What there is in a database, without opening it for signing; `None` if there is none.
+pub(super) fn overview(target: &Database, config: &Config) -> Result<Option<Overview>, CustodyError> {
     match target {
         Database::Sqlite(path) if !path.exists() => Ok(None),
         Database::Sqlite(path) => Ok(Some(SlashingDb::overview(&StoreOptions { path: path.clone() })?)),

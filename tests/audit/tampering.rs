@@ -1,0 +1,136 @@
+//! Whoever can write the database: what is changed in it is named, by both verifiers.
+
+use std::path::Path;
+
+use holdfast_audit::verify::{Trust, verify_journal};
+use holdfast_slashing_db::journal::{Reader, Record};
+use holdfast_tests::finished::run;
+use rand::{RngExt as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
+use rusqlite::Connection;
+
+use crate::stage::{file, history, public_key, python};
+
+/// Databases changed in one test.
+const DATABASES: u64 = 1_500;
+/// Exports changed and shown to both verifiers.
+const EXPORTS: u64 = 40;
+
+/// What a journal says, record by record, with where it ends.
+fn content(path: &Path, trust: &Trust) -> Result<Vec<Record>, u64> {
+    let reader = Reader::open(path).map_err(|_| 0_u64)?;
+    let instance = reader.instance();
+    let after = reader.head();
+    let mut records = Vec::new();
+    let batches = reader.inspect(|batch| {
+        if let Ok(batch) = batch {
+            records.extend(batch.records.clone());
+        }
+    });
+    match verify_journal(batches, instance, after, trust) {
+        Ok(_) => Ok(records),
+        Err(broken) => Err(broken.batch),
+    }
+}
+
+/// Does one thing to the rows of a journal; says which batch is the first to be wrong.
+fn tamper(database: &Connection, dice: &mut ChaCha8Rng, last: i64) -> (String, u64) {
+    let seq = dice.random_range(1..=last);
+    let first = u64::try_from(seq).unwrap();
+    let columns = ["entries", "merkle_root", "prev_hash", "hash"];
+    match dice.random_range(0..6) {
+        0..=2 => {
+            let column = columns[dice.random_range(0..columns.len())];
+            let sql = format!("SELECT {column} FROM journal WHERE seq = ?1");
+            let mut bytes: Vec<u8> = database.query_row(&sql, [seq], |row| row.get(0)).expect("a batch");
+            let place = dice.random_range(0..bytes.len());
+            bytes[place] ^= 1 << dice.random_range(0..8);
+            let sql = format!("UPDATE journal SET {column} = ?1 WHERE seq = ?2");
+            database.execute(&sql, (bytes, seq)).expect("changed");
+            (format!("a bit of {column} of {seq}"), first)
+        }
+        3 => {
+            let column = ["time_ms", "count"][dice.random_range(0..2)];
+            let sql = format!("UPDATE journal SET {column} = {column} + 1 WHERE seq = ?1");
+            database.execute(&sql, [seq]).expect("changed");
+            (format!("{column} of {seq}"), first)
+        }
+        4 => {
+            // The last one cannot be missed by the chain alone.
+            let seq = seq.min(last - 2);
+            database.execute("DELETE FROM journal WHERE seq = ?1", [seq]).expect("deleted");
+            (format!("{seq} deleted"), u64::try_from(seq).unwrap())
+        }
+        _ => {
+            let other = if seq == last { seq - 1 } else { seq + 1 };
+            let sql = "UPDATE journal SET entries = (SELECT entries FROM journal WHERE seq = ?2) WHERE seq = ?1";
+            database.execute(sql, (seq, other)).expect("changed");
+            (format!("entries of {other} in {seq}"), first)
+        }
+    }
+}
+
+#[test]
+fn every_change_of_a_database_is_named() {
+    let world = history();
+    let key = std::fs::read_to_string(public_key(&world)).unwrap();
+    let trust = Trust { keys: vec![key.trim().parse().unwrap()], checkpoints: Vec::new() };
+    let original = world.data_dir().join("holdfast.db");
+    let honest = content(&original, &trust).expect("untouched it is in order");
+    let copy = world.path().join("copy.db");
+    let last: i64 = Connection::open(&original)
+        .and_then(|database| database.query_row("SELECT max(seq) FROM journal", [], |row| row.get(0)))
+        .expect("a journal");
+    let mut harmless = 0;
+    for seed in 0..DATABASES {
+        let mut dice = ChaCha8Rng::seed_from_u64(seed);
+        std::fs::copy(&original, &copy).expect("a copy");
+        let (what, first) = {
+            let database = Connection::open(&copy).expect("an SQLite file");
+            for trigger in triggers(&database) {
+                database.execute_batch(&format!("DROP TRIGGER {trigger}")).expect("whoever has the file may");
+            }
+            tamper(&database, &mut dice, last)
+        };
+        match content(&copy, &trust) {
+            Err(named) => assert_eq!(named, first, "seed {seed}: {what}"),
+            // Two batches may hold the same bytes.
+            Ok(records) if records == honest => harmless += 1,
+            Ok(_) => panic!("seed {seed}: {what} was not noticed"),
+        }
+    }
+    println!("{DATABASES} databases changed, {harmless} of them without effect, all others named");
+    assert!(harmless < DATABASES / 10);
+}
+
+fn triggers(database: &Connection) -> Vec<String> {
+    let mut found = database.prepare("SELECT name FROM sqlite_master WHERE type = 'trigger'").expect("a schema");
+    let names = found.query_map([], |row| row.get(0)).expect("triggers");
+    names.map(|name| name.expect("a name")).collect()
+}
+
+#[test]
+fn a_verifier_of_other_hands_agrees() {
+    let world = history();
+    let (key, export) = (public_key(&world), file(&world, "journal.jsonl"));
+    run(&world.with(&["audit", "export", "--to", &export])).expect(0, &[]);
+    python(Path::new(&export), &key).expect(0, &["ok "]);
+    let text = std::fs::read(&export).unwrap();
+    let changed = world.path().join("changed.jsonl");
+    for seed in 0..EXPORTS {
+        let mut dice = ChaCha8Rng::seed_from_u64(seed);
+        let mut bytes = text.clone();
+        let place = dice.random_range(0..bytes.len());
+        if dice.random_range(0..4) == 0 {
+            bytes.truncate(place);
+        } else if bytes[place].is_ascii_hexdigit() {
+            bytes[place] = if bytes[place] == b'1' { b'2' } else { b'1' };
+        } else {
+            bytes.remove(place);
+        }
+        std::fs::write(&changed, &bytes).unwrap();
+        let ours = run(&["audit", "verify", changed.to_str().unwrap(), "--checkpoint-key", &key]);
+        let theirs = python(&changed, &key);
+        assert_eq!((ours.code, theirs.code), (1, 1), "seed {seed}, byte {place}\n{}\n{}", ours.text(), theirs.text());
+    }
+}
