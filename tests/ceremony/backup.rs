@@ -18,7 +18,7 @@ use serde_json::Value;
 use crate::generate::private;
 
 /// Longest wait for something that must happen.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 fn backup(world: &World, arguments: &[&str]) -> Finished {
     run(&world.with(&[&["--json", "backup"], arguments].concat()))
