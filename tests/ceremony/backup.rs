@@ -18,7 +18,7 @@ use serde_json::Value;
 use crate::generate::private;
 
 /// Longest wait for something that must happen.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 fn backup(world: &World, arguments: &[&str]) -> Finished {
     run(&world.with(&[&["--json", "backup"], arguments].concat()))
@@ -351,4 +351,60 @@ fn the_runbook_does_what_it_says() {
         std::io::stdout().write_all(format!("{line}: done\n").as_bytes()).expect("a line");
     }
     assert!(!manifest.is_empty(), "the runbook makes no backup");
+}
+
+#[test]
+fn a_restore_that_is_killed_leaves_nothing_that_signs_the_past() {
+    let world = World::new(2);
+    let key = world.keys[0].public.clone();
+    let (good, _) = create(&world, "good", &[]);
+    let from = good.display().to_string();
+    let (mut nothing, mut frozen, mut done) = (0, 0, 0);
+    for round in 0..16_u32 {
+        let data = world.path().join(format!("restored{round}"));
+        let mut arguments = world.arguments_in(&data);
+        arguments.extend(["backup", "restore", "--from", &from].map(str::to_owned));
+        let mut child = command()
+            .args(&arguments)
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .expect("the binary starts");
+        // Even rounds: so long after the start. Odd ones: so long after the database is there.
+        let database = data.join("holdfast.db");
+        let mut running = || child.try_wait().expect("it can be waited for").is_none();
+        while round % 2 == 1 && !database.exists() && running() {
+            std::hint::spin_loop();
+        }
+        let kill_at = Instant::now() + Duration::from_millis(u64::from(round / 2) * 4);
+        while Instant::now() < kill_at && running() {
+            std::hint::spin_loop();
+        }
+        child.kill().expect("SIGKILL is delivered");
+        child.wait().expect("it is reaped");
+        if !database.exists() {
+            nothing += 1;
+            continue;
+        }
+        let mut status = world.arguments_in(&data);
+        status.extend(["--json", "slashing", "status"].map(str::to_owned));
+        let told = Finished::from(holdfast(&status));
+        let fenced = told.lines()[0]["keys"][0]["target_epoch"].as_u64().is_some();
+        match told.code {
+            4 => frozen += 1,
+            0 => {
+                done += 1;
+                assert!(fenced, "it would sign, and there is no fence: {}", told.text());
+            }
+            _ => panic!("{}", told.text()),
+        }
+        let server = world.server_in(&data).start();
+        let answer = vote(&server, &key, 1_000, 1);
+        assert!(answer == 412 || answer == 503, "a vote of the past was signed: {answer}");
+        server.stop();
+    }
+    assert!(
+        nothing > 0 && frozen > 0,
+        "{nothing} without a database, {frozen} frozen, {done} done: kill at other moments"
+    );
 }

@@ -175,3 +175,106 @@ fn a_backup_of_keys_leaves_them_signing_and_a_damaged_key_costs_itself() {
     assert_eq!(vote(&server, &good, 5, 9, 1).0, 200);
     server.stop();
 }
+
+#[test]
+fn killed_at_any_moment_no_file_is_unrecorded_and_no_exported_key_signs() {
+    let world = World::new(16);
+    let password = private(&world, "pw.txt", PASSWORD);
+    let (mut with_files, mut without) = (0, 0);
+    for round in 0..10_u32 {
+        for key in &world.keys {
+            run(&world.with(&["keys", "enable", &key.public])).expect(0, &[]);
+        }
+        let to = world.path().join(format!("out{round}"));
+        let place = to.display().to_string();
+        let mut child = holdfast_tests::harness::command()
+            .args(world.with(&[
+                "keys",
+                "export",
+                "--all",
+                "--to",
+                &place,
+                "--password-file",
+                &password,
+                "--kdf",
+                "pbkdf2",
+                FLAG,
+            ]))
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .expect("the binary starts");
+        // Even rounds: so long after the start. Odd ones: so long after the first keystore is there.
+        let exported = || names(&to).iter().any(|name| name.starts_with("keystore-"));
+        let mut running = || child.try_wait().expect("it can be waited for").is_none();
+        while round % 2 == 1 && !exported() && running() {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        let kill_at = std::time::Instant::now() + std::time::Duration::from_millis(u64::from(round) * 20);
+        while std::time::Instant::now() < kill_at && running() {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        child.kill().expect("SIGKILL is delivered");
+        child.wait().expect("it is reaped");
+        let files: Vec<String> = names(&to).into_iter().filter(|name| name.starts_with("keystore-")).collect();
+        if files.is_empty() {
+            without += 1;
+        } else {
+            with_files += 1;
+            assert!(to.join("slashing_protection.json").is_file(), "keystores without their history");
+        }
+        let recorded: Vec<String> = journal::read(&world.data_dir())
+            .events
+            .iter()
+            .filter(|event| event.kind().as_str() == "keys.exported" && event.what().ends_with(&format!("/out{round}")))
+            .map(|event| event.key().expect("a key").to_string())
+            .collect();
+        let list = run(&world.with(&["--json", "keys", "list"])).expect(0, &[]).lines()[0].clone();
+        for file in files {
+            let key = file.trim_start_matches("keystore-").trim_end_matches(".json");
+            assert!(recorded.iter().any(|one| one == key), "{key} left and nobody wrote it down");
+            let state =
+                list["keys"].as_array().expect("a list").iter().find(|one| one["pubkey"] == key).expect("the key");
+            assert_eq!(state["state"], "disabled", "{key} left and may sign here");
+        }
+    }
+    assert!(with_files > 0 && without > 0, "{with_files} with files, {without} without: kill at other moments");
+}
+
+/// Unmounts when dropped.
+struct Mounted<'a>(&'a Path);
+
+impl Drop for Mounted<'_> {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg("--lazy").arg(self.0).status();
+    }
+}
+
+#[test]
+fn what_cannot_be_journaled_does_not_leave() {
+    let world = World::new(0);
+    let data = world.data_dir();
+    std::fs::create_dir(&data).expect("data directory");
+    let mount = std::process::Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=4m,mode=0700", "tmpfs"])
+        .arg(&data)
+        .output()
+        .expect("the mount tool is installed");
+    assert!(mount.status.success(), "{}", String::from_utf8_lossy(&mount.stderr));
+    let _mounted = Mounted(&data);
+    run(&world.with(&["keys", "generate", "--random", "--count", "300"])).expect(0, &[]);
+    // Room for what opening a database takes, and not for 300 events.
+    let filler = data.join("filler");
+    let mut size = 0;
+    while std::fs::write(&filler, vec![7; size + 4096]).is_ok() {
+        size += 4096;
+        assert!(size < 64 << 20, "the disk never fills");
+    }
+    std::fs::write(&filler, vec![7; size - 44 * 1024]).expect("a little room");
+    let to = world.path().join("out");
+    export(&world, &to, &[FLAG, "--all", "--keep-enabled"]).expect(3, &["journaled before"]);
+    assert_eq!(names(&to), Vec::<String>::new(), "something left without a record");
+    std::fs::remove_file(&filler).expect("room is made");
+    let key = run(&world.with(&["--json", "keys", "list"])).expect(0, &[]).lines()[0]["keys"][0]["pubkey"].clone();
+    export(&world, &to, &[FLAG, key.as_str().expect("a key")]).expect(0, &["written"]);
+}

@@ -32,7 +32,7 @@ fn generate(world: &World, options: &[&str]) -> Finished {
     run(&world.with(&[&["--json", "keys", "generate"], options].concat()))
 }
 
-fn key_at(phrase: &str, index: u32) -> String {
+pub(crate) fn key_at(phrase: &str, index: u32) -> String {
     let mnemonic = Mnemonic::parse(phrase).unwrap_or_else(|error| panic!("{error}"));
     let seed = mnemonic.seed("").expect("a seed");
     let path = DerivationPath::validator_signing(AccountIndex::new(index));

@@ -6,3 +6,4 @@ mod deposit;
 mod export;
 mod generate;
 mod on_postgres;
+mod terminal;

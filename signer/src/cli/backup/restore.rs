@@ -15,7 +15,8 @@ use super::super::args::BackupRestoreArgs;
 use super::super::keys::operator;
 use super::super::{Context, Exit, Failure};
 use super::create::{copy_file, copy_kek};
-use super::manifest::{CONFIG, DATABASE, KEK, Manifest};
+use super::file_failure;
+use super::manifest::{CONFIG, DATABASE, FileEntry, KEK, Manifest};
 use super::verify;
 use crate::clock::SystemClock;
 use crate::config::{Config, Database};
@@ -93,6 +94,7 @@ pub(super) async fn put_back(
     copy_kek(kek_dir.unwrap_or(&from.join(KEK)), &config.kek_dir())?;
     copy_file(&from.join("checkpoint.key"), &dir.join("checkpoint.key"))?;
     copy_file(&from.join(DATABASE), &database)?;
+    same_as_in(manifest, &database)?;
     let custody = custody::open_sealed(config, Arc::new(SystemClock)).await?;
     let fenced = fence(&custody, manifest, digest).await;
     match fenced {
@@ -103,6 +105,21 @@ pub(super) async fn put_back(
             Err(Failure::message(failure.exit(), text))
         }
     }
+}
+
+/// Reads the database back from where it was put: what was verified is what was copied.
+fn same_as_in(manifest: &Manifest, database: &Path) -> Result<(), Failure> {
+    let (Some(dir), Some(name)) = (database.parent(), database.file_name()) else { return Ok(()) };
+    let found = FileEntry::of(dir, &name.to_string_lossy()).map_err(|error| file_failure("read", database, error))?;
+    let same = manifest.files.iter().any(|file| file.name == DATABASE && file.sha256 == found.sha256);
+    if same {
+        return Ok(());
+    }
+    let text = format!(
+        "{} is not what is in the backup, and stays frozen: check the disk, delete the data directory and restore again",
+        database.display()
+    );
+    Err(Failure::message(Exit::Refused, text))
 }
 
 async fn fence(custody: &Custody, manifest: &Manifest, digest: &str) -> Result<u64, Failure> {
