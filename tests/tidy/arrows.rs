@@ -27,6 +27,7 @@ const ARROWS: [(&str, &[&str]); 12] = [
             "holdfast-beacon",
             "holdfast-domain",
             "holdfast-enclave",
+            "holdfast-nitro",
             "holdfast-providers",
             "holdfast-slashing-db",
             "holdfast-wire",
@@ -34,7 +35,14 @@ const ARROWS: [(&str, &[&str]); 12] = [
     ),
     (
         "holdfast-tests",
-        &["eth2_keystore", "holdfast-domain", "holdfast-enclave-sys", "holdfast-slashing-db", "holdfast-wire"],
+        &[
+            "eth2_keystore",
+            "holdfast-domain",
+            "holdfast-enclave-sys",
+            "holdfast-nitro",
+            "holdfast-slashing-db",
+            "holdfast-wire",
+        ],
     ),
 ];
 
