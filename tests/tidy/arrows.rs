@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use cargo_metadata::{DependencyKind, MetadataCommand};
 
 /// Crate, and the workspace crates its shipped code may use.
-const ARROWS: [(&str, &[&str]); 12] = [
+const ARROWS: [(&str, &[&str]); 13] = [
     ("holdfast-domain", &[]),
     ("holdfast-wire", &["holdfast-domain"]),
     ("holdfast-vault-proto", &["holdfast-domain"]),
@@ -16,6 +16,10 @@ const ARROWS: [(&str, &[&str]); 12] = [
     (
         "holdfast-enclave",
         &["eth2_keystore", "holdfast-domain", "holdfast-enclave-sys", "holdfast-slashing-db", "holdfast-vault-proto"],
+    ),
+    (
+        "holdfast-guest",
+        &["holdfast-domain", "holdfast-enclave", "holdfast-enclave-sys", "holdfast-nitro", "holdfast-vault-proto"],
     ),
     ("holdfast-providers", &["holdfast-enclave"]),
     ("holdfast-nitro", &[]),
@@ -47,7 +51,7 @@ const ARROWS: [(&str, &[&str]); 12] = [
 ];
 
 /// Crates that must stay out of a place, with the reason.
-const FORBIDDEN: [(&str, &[&str], &str); 6] = [
+const FORBIDDEN: [(&str, &[&str], &str); 7] = [
     (
         "holdfast-domain",
         &["tokio", "serde", "rusqlite", "hyper", "blst"],
@@ -64,6 +68,11 @@ const FORBIDDEN: [(&str, &[&str], &str); 6] = [
         "holdfast-nitro",
         &["tokio", "hyper", "blst", "rusqlite", "aws-sdk-kms"],
         "parsers of hostile bytes have no I/O, no SDK and no keys of validators",
+    ),
+    (
+        "holdfast-guest",
+        &["tokio", "hyper", "rusqlite", "rustls", "aws-sdk-kms"],
+        "whatever is in an enclave is measured and trusted: no network, no service framework",
     ),
     ("holdfast-beacon", &["blst", "rusqlite"], "talking to beacon nodes needs neither keys nor the database"),
 ];

@@ -8,12 +8,15 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use holdfast_domain::{Clock, GenesisValidatorsRoot, IntentError, Network, PublicKey, SigningRoot, SlotClock, Subject};
+use holdfast_domain::{
+    Clock, GenesisValidatorsRoot, IntentError, Network, PublicKey, SigningRoot, SlotClock, Subject, UnixMillis,
+};
 use holdfast_slashing_db::SealedKey;
 use holdfast_vault_proto::{
     DataKeyBytes, Failure, HealthReport, KeyOutcome, KeyState, Reason, Refusal, SealedKeyBytes, SignItem,
 };
 
+use super::enclave::Inside;
 use super::rules::{Edge, Marks};
 use crate::error::SealError;
 use crate::seal;
@@ -30,6 +33,15 @@ pub struct Vault {
     open: u64,
     approved: u64,
     refused: u64,
+    pub(super) home: Home,
+}
+
+/// Where a vault is, and so what it takes from whoever talks to it.
+pub(super) enum Home {
+    /// A process of the signer's machine: the signer brings the data key.
+    Process,
+    /// An enclave: nothing that opens keys comes in the clear.
+    Enclave(Inside),
 }
 
 /// The chain the vault signs for.
@@ -74,7 +86,16 @@ impl Approved {
 impl Vault {
     /// A vault that holds nothing yet.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, chain: None, keys: BTreeMap::new(), open: 0, approved: 0, refused: 0 }
+        Self::at(clock, Home::Process)
+    }
+
+    pub(super) fn at(clock: Arc<dyn Clock>, home: Home) -> Self {
+        Self { clock, chain: None, keys: BTreeMap::new(), open: 0, approved: 0, refused: 0, home }
+    }
+
+    /// The chain, once pinned.
+    pub(super) fn genesis(&self) -> Option<GenesisValidatorsRoot> {
+        self.chain.as_ref().map(|chain| chain.genesis)
     }
 
     /// Whether a chain is pinned.
@@ -85,29 +106,56 @@ impl Vault {
     /// Pins the chain; the same chain again changes nothing.
     ///
     /// # Errors
-    /// [`Failure::OtherChain`] if another is pinned, or if this one is incomplete.
+    /// [`Failure::OtherChain`] if another is pinned, or if this one is incomplete; [`Failure::UnknownChain`] in an enclave
+    /// that cannot know its times.
     pub(crate) fn pin(&mut self, network: Network) -> Result<(), Failure> {
         if let Some(chain) = &self.chain {
             return if chain.network == network { Ok(()) } else { Err(Failure::OtherChain) };
         }
         let genesis = network.genesis_validators_root.ok_or(Failure::OtherChain)?;
         let slots = network.slot_clock().ok_or(Failure::OtherChain)?;
+        match &self.home {
+            Home::Process => {}
+            Home::Enclave(inside) => inside.knows(&network)?,
+        }
         self.chain = Some(Chain { network, genesis, slots });
         Ok(())
     }
 
-    /// Opens sealed keys. Each that was not open begins behind a fence at the present.
+    /// Opens sealed keys with a data key that came in the clear.
     ///
     /// # Errors
-    /// [`Failure::NotPinned`] before a chain is; [`Failure::Internal`] without memory for the data key.
+    /// As [`Self::open_all`]; [`Failure::PlainDataKey`] in an enclave; [`Failure::Internal`] without memory for the
+    /// data key.
     pub(crate) fn provision(
         &mut self,
         data_key: &mut DataKeyBytes,
         keys: Vec<SealedKeyBytes>,
     ) -> Result<Vec<KeyOutcome>, Failure> {
+        match &self.home {
+            Home::Process => {}
+            Home::Enclave(_) => return Err(Failure::PlainDataKey),
+        }
+        let data_key = DataKey::take(data_key.as_bytes_mut()).map_err(|_| Failure::Internal)?;
+        self.open_all(&data_key, keys)
+    }
+
+    /// Opens sealed keys. Each that was not open begins behind a fence at the present.
+    ///
+    /// # Errors
+    /// [`Failure::NotPinned`] before a chain is.
+    pub(super) fn open_all(
+        &mut self,
+        data_key: &DataKey,
+        keys: Vec<SealedKeyBytes>,
+    ) -> Result<Vec<KeyOutcome>, Failure> {
         let chain = self.chain.as_ref().ok_or(Failure::NotPinned)?;
         let (genesis, slots) = (chain.genesis, chain.slots);
-        let data_key = DataKey::take(data_key.as_bytes_mut()).map_err(|_| Failure::Internal)?;
+        let skew = match &self.home {
+            Home::Process => 0,
+            // An instance before this one had a clock of its own, which may have been ahead of this one.
+            Home::Enclave(_) => slots.slot_millis.get(),
+        };
         let mut outcomes = Vec::with_capacity(keys.len());
         for SealedKeyBytes { public_key, sealed } in keys {
             let outcome = if self.keys.get(&public_key).is_some_and(|held| held.secret.is_some()) {
@@ -115,10 +163,11 @@ impl Vault {
             } else if self.keys.len() >= MAX_HELD {
                 KeyOutcome::NoRoom
             } else {
-                match open(&data_key, &public_key, genesis, sealed) {
+                match open(data_key, &public_key, genesis, sealed) {
                     Ok(secret) => {
                         // After the secret is had: nobody signs with it here before this moment.
-                        let fence = Marks::fence(Edge::at(&slots, self.clock.now()));
+                        let now = UnixMillis(self.clock.now().0.saturating_add(skew));
+                        let fence = Marks::fence(Edge::at(&slots, now));
                         let known = self.keys.get(&public_key).map(|held| held.marks).unwrap_or_default();
                         let held = Held { secret: Some(Arc::new(secret)), marks: known.raised_to(fence) };
                         self.keys.insert(public_key, held);

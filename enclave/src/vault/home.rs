@@ -62,6 +62,8 @@ pub fn run(options: HomeOptions, clock: Arc<dyn Clock>) -> Result<(), HomeError>
     }));
     let protections = sandbox::before_threads(options.parent).map_err(|sandbox::Orphaned| HomeError::Orphaned)?;
     let crew = Crew::start(options.threads, Box::new(out)).map_err(HomeError::Thread)?;
-    serve::converse(socket, crew, Vault::new(clock), options.program, |_| sandbox::after_threads(protections))
+    let mut vault = Vault::new(clock);
+    serve::converse(socket, crew, &mut vault, options.program, |_| sandbox::after_threads(protections))
+        .map(|_| ())
         .map_err(HomeError::Conversation)
 }

@@ -10,18 +10,19 @@
 //! - of the messages it signs with a key, no two are slashable together, whatever the signer asks, in whatever order,
 //!   and however often the vault is started anew: a key begins behind a fence at the present (the *time floor*);
 //! - one chain, pinned by the first who names it, until the vault ends;
-//! - what a frame can make it allocate is bounded; a frame that is not understood ends the connection, and with it
-//!   the vault.
+//! - what a frame can make it allocate is bounded; a frame that is not understood ends the connection, and in a process
+//!   ([`home`]) the vault with it. In an enclave ([`enclave`]) keys and marks outlive it.
 //!
 //! What it does not cover: a clock set back before a cold start, two vaults with one key at the same time (the
 //! database covers that, as long as it is not the one taken over), and root on the same machine.
 
 mod core;
 mod crew;
+pub mod enclave;
 pub mod home;
 mod rules;
 mod sandbox;
 mod serve;
 
 pub use self::core::Vault;
-pub use serve::{Options, serve};
+pub use serve::{Ended, Options, serve};

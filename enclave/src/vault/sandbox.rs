@@ -51,6 +51,17 @@ pub(super) fn before_threads(parent: u32) -> Result<Protections, Orphaned> {
     Ok(step(done, Protections::LANDLOCK, no_files_no_network))
 }
 
+/// The same for the only program of a machine. It keeps its capabilities, to switch the machine off.
+pub(super) fn in_enclave() -> Protections {
+    let mut done = Protections::default();
+    done = step(done, Protections::UNDUMPABLE, || Ok(holdfast_enclave_sys::harden_process()?));
+    raise_memlock();
+    done = step(done, Protections::SECRET_MEMORY, || Ok(holdfast_enclave_sys::use_secret_memory()?));
+    done = step(done, Protections::LOCKED_MEMORY, locked_memory);
+    done = step(done, Protections::NO_NEW_PRIVILEGES, || Ok(set_no_new_privs(true)?));
+    step(done, Protections::LANDLOCK, no_files_no_network)
+}
+
 /// What is left once all threads run: every system call that signing does not need, for all of them.
 pub(super) fn after_threads(done: Protections) -> Protections {
     step(done, Protections::SECCOMP, few_system_calls)

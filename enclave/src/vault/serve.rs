@@ -36,25 +36,34 @@ pub fn serve(
     options: Options,
 ) -> Result<(), FrameError> {
     let crew = Crew::start(options.threads, Box::new(to)).map_err(FrameError::Io)?;
-    converse(from, crew, Vault::new(clock), options.program, |_| options.protections)
+    converse(from, crew, &mut Vault::new(clock), options.program, |_| options.protections).map(|_| ())
+}
+
+/// How a conversation ended in good order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// The other side closed the connection.
+    Closed,
+    /// It asked the vault to end.
+    Shutdown,
 }
 
 /// The same with threads that run already. `settle` is called once, before the first frame is read.
 pub(super) fn converse(
     from: impl Read,
     mut crew: Crew,
-    mut vault: Vault,
+    vault: &mut Vault,
     program: String,
     settle: impl FnOnce(&Crew) -> Protections,
-) -> Result<(), FrameError> {
+) -> Result<Ended, FrameError> {
     let protections = settle(&crew);
-    let mut conversation = Conversation { vault: &mut vault, program, protections, introduced: false };
+    let mut conversation = Conversation { vault, program, protections, introduced: false };
     let mut reader = FrameReader::new(from);
     let mut expected = 1_u64;
     let ended = loop {
         let (header, body) = match reader.read() {
             Ok(frame) => frame,
-            Err(FrameError::Closed) => break Ok(()),
+            Err(FrameError::Closed) => break Ok(Ended::Closed),
             Err(error) => break Err(error),
         };
         if header.number != expected {
@@ -76,7 +85,7 @@ pub(super) fn converse(
             break Err(error);
         }
         if last {
-            break Ok(());
+            break Ok(Ended::Shutdown);
         }
     };
     crew.finish();
@@ -119,6 +128,17 @@ impl Conversation<'_> {
             Request::List { after, limit } => Answer::Listed(self.vault.list(after, limit)),
             Request::Health => Answer::Health(self.vault.health()),
             Request::Shutdown => Answer::Done(Operation::Shutdown),
+            Request::Attest { nonce } => self.vault.attest(&nonce).map_or_else(Answer::Failed, Answer::Attested),
+            Request::ProvisionAttested { cms, keys } => {
+                let provisioned = self.vault.provision_attested(&cms, keys);
+                scrub_stack();
+                provisioned.map_or_else(Answer::Failed, Answer::ProvisionedAttested)
+            }
+            Request::ImportAttested(key) => {
+                let imported = self.vault.import(&key);
+                scrub_stack();
+                imported.map_or_else(Answer::Failed, Answer::Imported)
+            }
         };
         crew.answer(number, &answer)
     }
@@ -133,6 +153,7 @@ impl Conversation<'_> {
             program: self.program.clone(),
             pinned: self.vault.is_pinned(),
             protections: self.protections,
+            boot_key: self.vault.boot_key().to_vec(),
         }
     }
 }

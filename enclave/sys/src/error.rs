@@ -38,4 +38,16 @@ pub enum SysError {
     /// `setrlimit(RLIMIT_CORE, 0)` failed.
     #[error("cannot turn core dumps off: allow setrlimit in the sandbox profile")]
     CoreLimit(#[source] io::Error),
+    /// A vsock did not do what it should.
+    #[error("cannot {what} over vsock: is this a virtual machine with a vsock device?")]
+    Vsock {
+        /// What was tried.
+        what: &'static str,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// The Nitro security module is missing or refused.
+    #[error("the Nitro security module (/dev/nsm) does not answer: is this a Nitro enclave with Linux 6.8 or later?")]
+    SecurityModule(#[source] io::Error),
 }

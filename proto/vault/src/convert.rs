@@ -8,13 +8,14 @@ use prost::encoding::{DecodeContext, WireType, decode_key, skip_field};
 
 use crate::error::Malformed;
 use crate::frame::{Frame, Header, Operation};
-use crate::limits::{MAX_FORKS, MAX_ITEMS, MAX_KEYS, MAX_NAME, MAX_SEALED};
+use crate::limits::{MAX_BOOT_KEY, MAX_FORKS, MAX_ITEMS, MAX_KEYS, MAX_NAME, MAX_SEALED};
 use crate::message::{
     Answer, DataKeyBytes, Failure, HealthReport, KeyOutcome, KeyState, Protections, Reason, Refusal, Request,
     SealedKeyBytes, Watermarks,
 };
 use crate::v1;
 
+mod attested;
 mod network;
 mod sign;
 
@@ -36,6 +37,9 @@ impl Request {
             Self::List { .. } => Operation::List,
             Self::Health => Operation::Health,
             Self::Shutdown => Operation::Shutdown,
+            Self::Attest { .. } => Operation::Attest,
+            Self::ProvisionAttested { .. } => Operation::ProvisionAttested,
+            Self::ImportAttested(_) => Operation::ImportAttested,
         }
     }
 
@@ -48,15 +52,7 @@ impl Request {
             }
             Self::Pin(network) => pack(header, &network::pack(network)?),
             Self::Provision { data_key, keys } => {
-                let key = |key: &SealedKeyBytes| v1::SealedKey {
-                    public_key: key.public_key.as_bytes().to_vec(),
-                    sealed: key.sealed.clone(),
-                };
-                let within = keys.len() <= MAX_KEYS && keys.iter().all(|key| key.sealed.len() <= MAX_SEALED);
-                if !within {
-                    return None;
-                }
-                let body = v1::Provision { keys: keys.iter().map(key).collect() };
+                let body = v1::Provision { keys: pack_sealed_keys(keys)? };
                 Frame::new(header, body.encoded_len().checked_add(data_key.as_bytes().len())?, |out| {
                     out.extend_from_slice(data_key.as_bytes());
                     body.encode_raw(out);
@@ -77,6 +73,11 @@ impl Request {
             }
             Self::Health => pack(header, &v1::Health {}),
             Self::Shutdown => pack(header, &v1::Shutdown {}),
+            Self::Attest { nonce } => pack(header, &attested::pack_attest(nonce)?),
+            Self::ProvisionAttested { cms, keys } => {
+                pack(header, &attested::pack_provision(cms, pack_sealed_keys(keys)?)?)
+            }
+            Self::ImportAttested(key) => pack(header, &attested::pack_import(key)?),
         }
     }
 
@@ -126,6 +127,13 @@ impl Request {
                 let v1::Shutdown {} = unpack(body)?;
                 Self::Shutdown
             }
+            Operation::Attest => Self::Attest { nonce: attested::unpack_attest(unpack(body)?)? },
+            Operation::ProvisionAttested => {
+                at_most("keys", MAX_KEYS, attested::KEYS, body)?;
+                let (cms, keys) = attested::unpack_provision(unpack(body)?)?;
+                Self::ProvisionAttested { cms, keys: keys.into_iter().map(sealed_key).collect::<Result<_, _>>()? }
+            }
+            Operation::ImportAttested => Self::ImportAttested(Box::new(attested::unpack_import(unpack(body)?)?)),
             Operation::Failed => {
                 return Err(Malformed::Value { field: "operation", value: Operation::Failed.code().into() });
             }
@@ -140,6 +148,9 @@ impl Answer {
             Self::Welcome { .. } => Operation::Hello,
             Self::Done(operation) => *operation,
             Self::Provisioned(_) => Operation::Provision,
+            Self::ProvisionedAttested(_) => Operation::ProvisionAttested,
+            Self::Attested(_) => Operation::Attest,
+            Self::Imported(_) => Operation::ImportAttested,
             Self::Signed(_) => Operation::Sign,
             Self::Listed(_) => Operation::List,
             Self::Health(_) => Operation::Health,
@@ -151,12 +162,15 @@ impl Answer {
     pub fn frame(&self, number: u64) -> Option<Frame> {
         let header = Header { operation: self.operation(), number };
         match self {
-            Self::Welcome { version, program, pinned, protections } => {
-                let (program, protections) = (program.clone(), protections.bits());
-                pack(header, &v1::Welcome { version: *version, program, pinned: *pinned, protections })
+            Self::Welcome { version, program, pinned, protections, boot_key } => {
+                let (program, protections, boot_key) = (program.clone(), protections.bits(), boot_key.clone());
+                let body = v1::Welcome { version: *version, program, pinned: *pinned, protections, boot_key };
+                (body.boot_key.len() <= MAX_BOOT_KEY).then(|| pack(header, &body)).flatten()
             }
             Self::Done(_) => pack(header, &v1::Done {}),
-            Self::Provisioned(outcomes) => {
+            Self::Attested(document) => pack(header, &attested::pack_document(document)?),
+            Self::Imported(sealed) => pack(header, &attested::pack_imported(sealed)?),
+            Self::Provisioned(outcomes) | Self::ProvisionedAttested(outcomes) => {
                 let outcomes = outcomes.iter().map(|outcome| outcome.code()).collect();
                 pack(header, &v1::Provisioned { outcomes })
             }
@@ -189,25 +203,18 @@ impl Answer {
     pub fn read(operation: Operation, body: &[u8]) -> Result<Self, Malformed> {
         Ok(match operation {
             Operation::Hello => {
-                let v1::Welcome { version, program, pinned, protections } = unpack(body)?;
-                let program = name("program", program)?;
-                Self::Welcome { version, program, pinned, protections: Protections::from_bits(protections) }
+                let v1::Welcome { version, program, pinned, protections, boot_key } = unpack(body)?;
+                let (program, boot_key) = (name("program", program)?, bounded("boot_key", MAX_BOOT_KEY, boot_key)?);
+                Self::Welcome { version, program, pinned, protections: Protections::from_bits(protections), boot_key }
             }
             Operation::Pin | Operation::Forget | Operation::Shutdown => {
                 let v1::Done {} = unpack(body)?;
                 Self::Done(operation)
             }
-            Operation::Provision => {
-                // Packed: one byte is one outcome, or each has a tag of its own. The body's length bounds both.
-                if body.len() > MAX_KEYS.saturating_mul(4) {
-                    return Err(Malformed::TooMany { field: "outcomes", max: MAX_KEYS });
-                }
-                let v1::Provisioned { outcomes } = unpack(body)?;
-                let known = |code: u32| {
-                    KeyOutcome::from_code(code).ok_or(Malformed::Value { field: "outcome", value: code.into() })
-                };
-                Self::Provisioned(outcomes.into_iter().map(known).collect::<Result<_, _>>()?)
-            }
+            Operation::Provision => Self::Provisioned(unpack_outcomes(body)?),
+            Operation::ProvisionAttested => Self::ProvisionedAttested(unpack_outcomes(body)?),
+            Operation::Attest => Self::Attested(attested::unpack_document(unpack(body)?)?),
+            Operation::ImportAttested => Self::Imported(attested::unpack_imported(unpack(body)?)?),
             Operation::Sign => {
                 at_most("outcomes", MAX_ITEMS, ONLY_LIST, body)?;
                 Self::Signed(sign::unpack_outcomes(unpack(body)?)?)
@@ -260,6 +267,27 @@ fn at_most(field: &'static str, max: usize, list: u32, mut body: &[u8]) -> Resul
     Ok(())
 }
 
+fn unpack_outcomes(body: &[u8]) -> Result<Vec<KeyOutcome>, Malformed> {
+    // Packed: one byte is one outcome, or each has a tag of its own. The body's length bounds both.
+    if body.len() > MAX_KEYS.saturating_mul(4) {
+        return Err(Malformed::TooMany { field: "outcomes", max: MAX_KEYS });
+    }
+    let v1::Provisioned { outcomes } = unpack(body)?;
+    let known =
+        |code: u32| KeyOutcome::from_code(code).ok_or(Malformed::Value { field: "outcome", value: code.into() });
+    outcomes.into_iter().map(known).collect()
+}
+
+/// `None` if there are too many, or one is too long.
+fn pack_sealed_keys(keys: &[SealedKeyBytes]) -> Option<Vec<v1::SealedKey>> {
+    let within = keys.len() <= MAX_KEYS && keys.iter().all(|key| key.sealed.len() <= MAX_SEALED);
+    let pack = |key: &SealedKeyBytes| v1::SealedKey {
+        public_key: key.public_key.as_bytes().to_vec(),
+        sealed: key.sealed.clone(),
+    };
+    within.then(|| keys.iter().map(pack).collect())
+}
+
 fn sealed_key(key: v1::SealedKey) -> Result<SealedKeyBytes, Malformed> {
     if key.sealed.len() > MAX_SEALED {
         return Err(Malformed::Length { field: "sealed", len: key.sealed.len() });
@@ -274,6 +302,11 @@ fn public_key(bytes: &[u8]) -> Result<PublicKey, Malformed> {
 /// Exactly so many bytes.
 fn array<const N: usize>(field: &'static str, bytes: &[u8]) -> Result<[u8; N], Malformed> {
     bytes.try_into().map_err(|_| Malformed::Length { field, len: bytes.len() })
+}
+
+/// At most so many bytes.
+fn bounded(field: &'static str, max: usize, bytes: Vec<u8>) -> Result<Vec<u8>, Malformed> {
+    if bytes.len() > max { Err(Malformed::Length { field, len: bytes.len() }) } else { Ok(bytes) }
 }
 
 fn name(field: &'static str, text: String) -> Result<String, Malformed> {

@@ -26,13 +26,16 @@ pub enum Operation {
     List,
     Health,
     Shutdown,
+    Attest,
+    ProvisionAttested,
+    ImportAttested,
     /// An answer only: the request was not carried out.
     Failed,
 }
 
 impl Operation {
     /// Every operation.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 12] = [
         Self::Hello,
         Self::Pin,
         Self::Provision,
@@ -41,6 +44,9 @@ impl Operation {
         Self::List,
         Self::Health,
         Self::Shutdown,
+        Self::Attest,
+        Self::ProvisionAttested,
+        Self::ImportAttested,
         Self::Failed,
     ];
 
@@ -55,6 +61,9 @@ impl Operation {
             Self::List => 6,
             Self::Health => 7,
             Self::Shutdown => 8,
+            Self::Attest => 9,
+            Self::ProvisionAttested => 10,
+            Self::ImportAttested => 11,
             Self::Failed => 255,
         }
     }

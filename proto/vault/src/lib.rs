@@ -7,17 +7,19 @@
 //! arrives as a type of the domain; no bytes make it panic. It knows nothing of rules, keys in use, sockets
 //! or time.
 
+mod bound;
 mod convert;
 mod error;
 pub mod frame;
 pub mod limits;
 mod message;
 
+pub use bound::Bound;
 pub use error::{FrameError, Malformed};
 pub use frame::{Frame, Header, Operation};
 pub use message::{
-    Answer, DataKeyBytes, Failure, HealthReport, KeyOutcome, KeyState, Protections, Reason, Refusal, Request,
-    SealedKeyBytes, SignItem, Watermarks,
+    Answer, DataKeyBytes, DataKeyCommitment, EncryptedKey, Failure, HealthReport, KeyOutcome, KeyState, Protections,
+    Reason, Refusal, Request, SealedKeyBytes, SignItem, Watermarks,
 };
 
 /// The version of the protocol. The two sides are parts of one program, so there is no range to agree on.

@@ -12,3 +12,15 @@ pub const MAX_SEALED: usize = 128;
 pub const MAX_FORKS: usize = 32;
 /// Longest name, of a network or a program, in bytes.
 pub const MAX_NAME: usize = 128;
+/// Longest nonce of an attestation in bytes (the Nitro security module takes no longer ones).
+pub const MAX_NONCE: usize = 512;
+/// Longest attestation document in bytes; real ones have about 5,000, and the module answers at most 12 KiB.
+pub const MAX_DOCUMENT: usize = 12 * 1024;
+/// Longest public key of a boot in bytes (the Nitro security module takes no longer ones); RSA-2048 has 294.
+pub const MAX_BOOT_KEY: usize = 1_024;
+/// Longest encrypted data key in bytes; that of a key service has about 500.
+pub const MAX_CMS: usize = 2_048;
+/// Longest RSA ciphertext in bytes: that of RSA-4096.
+pub const MAX_WRAPPED_KEY: usize = 512;
+/// Length of an encrypted private key in bytes: nonce, 32 bytes, tag.
+pub const ENCRYPTED_KEY: usize = 12 + 32 + 16;

@@ -6,6 +6,7 @@ use holdfast_domain::{Epoch, Network, ObservedRoot, PublicKey, Slot, Statement};
 use zeroize::Zeroizing;
 
 use crate::frame::Operation;
+use crate::limits::ENCRYPTED_KEY;
 
 /// What the signer asks of the vault.
 pub enum Request {
@@ -40,7 +41,38 @@ pub enum Request {
     Health,
     /// Finish what was begun, wipe everything and end.
     Shutdown,
+    /// An attestation document, in an enclave.
+    Attest {
+        /// Whoever asks finds it in the document.
+        nonce: Vec<u8>,
+    },
+    /// Sealed keys, and the data key that opens them, encrypted to the boot key.
+    ProvisionAttested {
+        /// The data key in CMS EnvelopedData, as a key service answers it.
+        cms: Vec<u8>,
+        /// The keys.
+        keys: Vec<SealedKeyBytes>,
+    },
+    /// A private key to be sealed under a data key that the vault holds.
+    ImportAttested(Box<EncryptedKey>),
 }
+
+/// A private key encrypted to the boot key of an enclave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EncryptedKey {
+    /// The key.
+    pub public_key: PublicKey,
+    /// The commitment of the data key to seal it under.
+    pub data_key: DataKeyCommitment,
+    /// A fresh AES-256 key, encrypted to the boot key (RSAES-OAEP, SHA-256).
+    pub wrapped_key: Vec<u8>,
+    /// The private key under that AES key: nonce, ciphertext, tag.
+    pub ciphertext: [u8; ENCRYPTED_KEY],
+}
+
+/// 32 bytes that tell one data key from every other, and say nothing of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DataKeyCommitment(pub [u8; 32]);
 
 /// A data key on its way. Wiped when dropped, and moved without leaving a copy behind.
 pub struct DataKeyBytes(Zeroizing<Vec<u8>>);
@@ -74,6 +106,9 @@ impl fmt::Debug for Request {
             Self::List { after, limit } => write!(f, "List {{ after: {after:?}, limit: {limit} }}"),
             Self::Health => f.write_str("Health"),
             Self::Shutdown => f.write_str("Shutdown"),
+            Self::Attest { nonce } => write!(f, "Attest {{ nonce: {nonce:02x?} }}"),
+            Self::ProvisionAttested { cms: _, keys } => write!(f, "ProvisionAttested({} keys)", keys.len()),
+            Self::ImportAttested(key) => write!(f, "ImportAttested({})", key.public_key),
         }
     }
 }
@@ -91,17 +126,25 @@ pub enum Answer {
         pinned: bool,
         /// How it protects itself.
         protections: Protections,
+        /// In an enclave, the RSA key of this boot (SubjectPublicKeyInfo, DER); empty elsewhere.
+        boot_key: Vec<u8>,
     },
     /// To [`Request::Pin`], [`Request::Forget`] and [`Request::Shutdown`]; the operation is that of the request.
     Done(Operation),
     /// To [`Request::Provision`]: one for each key, in order.
     Provisioned(Vec<KeyOutcome>),
+    /// To [`Request::ProvisionAttested`]: one for each key, in order.
+    ProvisionedAttested(Vec<KeyOutcome>),
     /// To [`Request::Sign`]: one for each item, in order.
     Signed(Vec<Result<[u8; 96], Refusal>>),
     /// To [`Request::List`].
     Listed(Vec<KeyState>),
     /// To [`Request::Health`].
     Health(HealthReport),
+    /// To [`Request::Attest`]: the document, not understood here.
+    Attested(Vec<u8>),
+    /// To [`Request::ImportAttested`]: the sealed key, to be stored.
+    Imported(Vec<u8>),
     /// To any request: it was not carried out.
     Failed(Failure),
 }
@@ -292,6 +335,20 @@ coded! {
         Ending = 5, "ending";
         /// A defect of the vault; its log says more.
         Internal = 6, "internal";
+        /// This vault is no enclave: it has no boot key and nobody to attest it.
+        NoEnclave = 7, "no_enclave";
+        /// The Nitro security module is not there or refused.
+        NoSecurityModule = 8, "no_security_module";
+        /// An enclave takes a data key only encrypted to its boot key.
+        PlainDataKey = 9, "plain_data_key";
+        /// What was encrypted does not open with the key of this boot, or too much did not: then only a new boot helps.
+        NotForThisBoot = 10, "not_for_this_boot";
+        /// The data key to seal under is not one that the vault holds.
+        OtherDataKey = 11, "other_data_key";
+        /// What was encrypted is not the private key of that public key.
+        OtherKey = 12, "other_key";
+        /// The times of this chain are neither built in nor measured with the enclave.
+        UnknownChain = 13, "unknown_chain";
     }
 }
 

@@ -9,10 +9,12 @@ use holdfast_domain::{
     Slot, Stated, Statement, ValidatorIndex,
 };
 use holdfast_vault_proto::frame::FrameReader;
-use holdfast_vault_proto::limits::{MAX_FRAME, MAX_ITEMS, MAX_KEYS, MAX_SEALED};
+use holdfast_vault_proto::limits::{
+    MAX_BOOT_KEY, MAX_CMS, MAX_DOCUMENT, MAX_FRAME, MAX_ITEMS, MAX_KEYS, MAX_NONCE, MAX_SEALED, MAX_WRAPPED_KEY,
+};
 use holdfast_vault_proto::{
-    Answer, DataKeyBytes, Failure, FrameError, HealthReport, KeyOutcome, KeyState, Malformed, Operation, Protections,
-    Reason, Refusal, Request, SealedKeyBytes, SignItem, Watermarks,
+    Answer, DataKeyBytes, DataKeyCommitment, EncryptedKey, Failure, FrameError, HealthReport, KeyOutcome, KeyState,
+    Malformed, Operation, Protections, Reason, Refusal, Request, SealedKeyBytes, SignItem, Watermarks,
 };
 use proptest::prelude::*;
 
@@ -27,6 +29,9 @@ fn shown(request: &Request) -> String {
         Request::List { after, limit } => format!("list {after:?} {limit}"),
         Request::Health => "health".to_owned(),
         Request::Shutdown => "shutdown".to_owned(),
+        Request::Attest { nonce } => format!("attest {nonce:?}"),
+        Request::ProvisionAttested { cms, keys } => format!("provision attested {cms:?} {keys:?}"),
+        Request::ImportAttested(key) => format!("import {key:?}"),
     }
 }
 
@@ -115,7 +120,22 @@ fn request() -> impl Strategy<Value = Request> {
         (proptest::option::of(key()), 0..=MAX_KEYS).prop_map(|(after, limit)| Request::List { after, limit }),
         Just(()).prop_map(|()| Request::Health),
         Just(()).prop_map(|()| Request::Shutdown),
+        bytes(MAX_NONCE).prop_map(|nonce| Request::Attest { nonce }),
+        (bytes(MAX_CMS), proptest::collection::vec(sealed(), 0..20))
+            .prop_map(|(cms, keys)| Request::ProvisionAttested { cms, keys }),
+        (key(), any::<[u8; 32]>(), bytes(MAX_WRAPPED_KEY), any::<[u8; 30]>()).prop_map(
+            |(public_key, data_key, wrapped_key, half)| {
+                let ciphertext = [half, half].concat().try_into().unwrap();
+                let data_key = DataKeyCommitment(data_key);
+                Request::ImportAttested(Box::new(EncryptedKey { public_key, data_key, wrapped_key, ciphertext }))
+            }
+        ),
     ]
+}
+
+/// Up to so many bytes, and often just so many.
+fn bytes(max: usize) -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![proptest::collection::vec(any::<u8>(), 0..=max), Just(vec![9; max])]
 }
 
 fn marks() -> impl Strategy<Value = Watermarks> {
@@ -131,9 +151,14 @@ fn answer() -> impl Strategy<Value = Answer> {
         (0..Reason::ALL.len(), marks()).prop_map(|(index, marks)| Err(Refusal { reason: Reason::ALL[index], marks }));
     let signature = any::<[u8; 32]>().prop_map(|third| Ok([third, third, third].concat().try_into().unwrap()));
     prop_oneof![
-        (any::<u32>(), "[a-z0-9 .]{0,40}", any::<bool>(), any::<u32>()).prop_map(|(version, program, pinned, bits)| {
-            Answer::Welcome { version, program, pinned, protections: Protections::from_bits(bits) }
-        }),
+        (any::<u32>(), "[a-z0-9 .]{0,40}", any::<bool>(), any::<u32>(), bytes(MAX_BOOT_KEY)).prop_map(
+            |(version, program, pinned, bits, boot_key)| {
+                Answer::Welcome { version, program, pinned, protections: Protections::from_bits(bits), boot_key }
+            }
+        ),
+        bytes(MAX_DOCUMENT).prop_map(Answer::Attested),
+        bytes(MAX_SEALED).prop_map(Answer::Imported),
+        Just(Answer::ProvisionedAttested(KeyOutcome::ALL.to_vec())),
         Just(Answer::Done(Operation::Pin)),
         proptest::collection::vec(0..KeyOutcome::ALL.len(), 0..MAX_KEYS)
             .prop_map(|all| Answer::Provisioned(all.into_iter().map(|index| KeyOutcome::ALL[index]).collect())),
@@ -206,12 +231,14 @@ proptest! {
 
 fn check_limits(request: &Request) {
     match request {
-        Request::Provision { keys, .. } => {
+        Request::Provision { keys, .. } | Request::ProvisionAttested { keys, .. } => {
             assert!(keys.len() <= MAX_KEYS && keys.iter().all(|key| key.sealed.len() <= MAX_SEALED));
         }
         Request::Forget(keys) => assert!(keys.len() <= MAX_KEYS),
         Request::Sign(items) => assert!(items.len() <= MAX_ITEMS),
         Request::List { limit, .. } => assert!(*limit <= MAX_KEYS),
+        Request::Attest { nonce } => assert!(nonce.len() <= MAX_NONCE),
+        Request::ImportAttested(key) => assert!(key.wrapped_key.len() <= MAX_WRAPPED_KEY),
         Request::Hello { .. } | Request::Pin(_) | Request::Health | Request::Shutdown => {}
     }
 }
@@ -250,14 +277,22 @@ fn a_full_batch_fits_and_one_more_is_refused_by_both_sides() {
         |count| Request::Provision { data_key: DataKeyBytes::new(&[1; 32]), keys: vec![sealed.clone(); count] };
     assert!(provision(MAX_KEYS).frame(1).is_some());
     assert!(provision(MAX_KEYS + 1).frame(1).is_none());
-    let long = SealedKeyBytes { sealed: vec![1; MAX_SEALED + 1], ..sealed };
+    let long = SealedKeyBytes { sealed: vec![1; MAX_SEALED + 1], public_key: sealed.public_key };
     assert!(Request::Provision { data_key: DataKeyBytes::new(&[1; 32]), keys: vec![long] }.frame(1).is_none());
+
+    let most = |count| Request::ProvisionAttested { cms: vec![1; MAX_CMS], keys: vec![sealed.clone(); count] };
+    assert!(most(MAX_KEYS).frame(1).is_some() && most(MAX_KEYS + 1).frame(1).is_none());
+    assert!(Request::ProvisionAttested { cms: vec![1; MAX_CMS + 1], keys: Vec::new() }.frame(1).is_none());
+    assert!(Request::Attest { nonce: vec![1; MAX_NONCE + 1] }.frame(1).is_none());
+    assert!(Answer::Attested(vec![1; MAX_DOCUMENT + 1]).frame(1).is_none());
 
     // What a hostile side would send: empty elements take two bytes each, and far more once decoded.
     let many = [0x0a, 0x00].repeat(MAX_FRAME / 2 - 10);
     for operation in [Operation::Sign, Operation::Forget] {
         assert!(matches!(Request::read(operation, &many), Err(Malformed::TooMany { .. })));
     }
+    let many = [0x12, 0x00].repeat(MAX_FRAME / 2 - 10);
+    assert!(matches!(Request::read(Operation::ProvisionAttested, &many), Err(Malformed::TooMany { .. })));
     let many = [vec![9; 32], [0x0a, 0x00].repeat(MAX_FRAME / 2 - 40)].concat();
     assert!(matches!(Request::read(Operation::Provision, &many), Err(Malformed::TooMany { .. })));
     for operation in [Operation::Sign, Operation::List] {

@@ -65,6 +65,19 @@ impl RecipientKey {
         self.decrypt(&envelope).map_err(|_| OpenError::DoesNotOpen)
     }
 
+    /// Opens bytes that were encrypted to this key without an envelope (RSAES-OAEP, SHA-256).
+    ///
+    /// # Errors
+    /// [`OpenError::DoesNotOpen`] if they are for another key, or were changed.
+    pub fn unwrap(&self, wrapped: &[u8]) -> Result<Zeroizing<Vec<u8>>, OpenError> {
+        let mut out = Zeroizing::new(vec![0; self.private.min_output_size()]);
+        let opened = self.private.decrypt(&OAEP_SHA256_MGF1SHA256, wrapped, &mut out, None);
+        let length = opened.map_err(|_| OpenError::DoesNotOpen)?.len();
+        out.get_mut(length..).unwrap_or_default().zeroize();
+        out.truncate(length);
+        Ok(out)
+    }
+
     fn decrypt(&self, envelope: &CiphertextForRecipient<'_>) -> Result<Zeroizing<Vec<u8>>, Unspecified> {
         let mut wrapped = Zeroizing::new(vec![0; self.private.min_output_size()]);
         let key = self.private.decrypt(&OAEP_SHA256_MGF1SHA256, envelope.wrapped_key(), &mut wrapped, None)?;

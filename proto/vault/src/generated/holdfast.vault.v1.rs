@@ -18,6 +18,10 @@ pub struct Welcome {
     /// How the vault protects itself, one bit each.
     #[prost(uint32, tag = "4")]
     pub protections: u32,
+    /// In an enclave: the RSA key of this boot, to which data keys and keys are encrypted (SubjectPublicKeyInfo, DER).
+    /// Whoever cares believes it from an attestation document only.
+    #[prost(bytes = "vec", tag = "5")]
+    pub boot_key: ::prost::alloc::vec::Vec<u8>,
 }
 /// Operation 2: the chain. Once given, it stays.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -257,6 +261,48 @@ pub struct HealthReport {
 /// Operation 8: finish what was begun, wipe everything and end.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Shutdown {}
+/// Operation 9: who this enclave is, said by the hypervisor: a document with the nonce, the boot key as public key, and
+/// as user data the version of this protocol and the chain (see `Bound` in the code).
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Attest {
+    #[prost(bytes = "vec", tag = "1")]
+    pub nonce: ::prost::alloc::vec::Vec<u8>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Attested {
+    #[prost(bytes = "vec", tag = "1")]
+    pub document: ::prost::alloc::vec::Vec<u8>,
+}
+/// Operation 10: as operation 3, with the data key encrypted to the boot key by a key service (CMS EnvelopedData).
+/// Anybody can encrypt to that key, so what comes out is believed only as far as it opens sealed keys.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ProvisionAttested {
+    #[prost(bytes = "vec", tag = "1")]
+    pub cms: ::prost::alloc::vec::Vec<u8>,
+    #[prost(message, repeated, tag = "2")]
+    pub keys: ::prost::alloc::vec::Vec<SealedKey>,
+}
+/// Operation 11: a private key from an administrator, encrypted to the boot key, to be sealed under a data key that the
+/// vault holds already. The public key and the data key's commitment are authenticated with it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ImportAttested {
+    #[prost(bytes = "vec", tag = "1")]
+    pub public_key: ::prost::alloc::vec::Vec<u8>,
+    /// The data key to seal it under: 32 bytes that only this one has.
+    #[prost(bytes = "vec", tag = "2")]
+    pub data_key: ::prost::alloc::vec::Vec<u8>,
+    /// A fresh AES-256 key, RSAES-OAEP with SHA-256.
+    #[prost(bytes = "vec", tag = "3")]
+    pub wrapped_key: ::prost::alloc::vec::Vec<u8>,
+    /// Nonce (12 bytes), ciphertext and tag of AES-256-GCM.
+    #[prost(bytes = "vec", tag = "4")]
+    pub ciphertext: ::prost::alloc::vec::Vec<u8>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Imported {
+    #[prost(bytes = "vec", tag = "1")]
+    pub sealed: ::prost::alloc::vec::Vec<u8>,
+}
 /// Operation 255, an answer: the request was not carried out.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Failed {
