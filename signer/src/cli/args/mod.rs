@@ -7,6 +7,7 @@
 
 mod audit;
 mod backup;
+mod enclave;
 mod kek;
 mod keys;
 mod slashing;
@@ -26,6 +27,7 @@ pub(crate) use audit::{
 pub(crate) use backup::{
     BackupCheckArgs, BackupCommand, BackupCreateArgs, BackupDrillArgs, BackupRestoreArgs, BackupVerifyArgs,
 };
+pub(crate) use enclave::{BuildArgs, DescribeArgs, EnclaveCommand, ImageArgs, KmsPolicyArgs, RunArgs, VerifyArgs};
 pub(crate) use kek::{KekCommand, KekRotateArgs};
 pub(crate) use keys::{
     DeleteArgs, DepositArgs, ExportArgs, GenerateArgs, GeneratedWatermarkArg, ImportArgs, KdfArg, KeysCommand,
@@ -105,6 +107,9 @@ pub(crate) enum Command {
     /// The journal of every request and answer, as evidence for others
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// AWS Nitro enclaves: images, key policies, attestation documents
+    #[command(subcommand)]
+    Enclave(EnclaveCommand),
     /// Look at and change the switcher of the process that runs with this data directory
     #[command(subcommand)]
     Switcher(SwitcherCommand),
@@ -249,6 +254,7 @@ impl Cli {
             | Command::Connect(_)
             | Command::Config(_)
             | Command::Completions(_)
+            | Command::Enclave(_)
             | Command::UnwrapHelper
             | Command::Version
             | Command::Vault(_) => {}
