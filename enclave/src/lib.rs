@@ -30,6 +30,7 @@ pub mod metrics;
 pub mod provider;
 pub mod seal;
 pub mod secret;
+mod shamir;
 pub mod signature;
 pub mod stack;
 #[cfg(feature = "backend-process")]
@@ -43,7 +44,7 @@ pub use backend::VerifyPolicy;
 #[cfg(feature = "backend-local")]
 pub use backend::local::{LocalBackend, LocalOptions};
 #[cfg(feature = "backend-process")]
-pub use backend::process::{ProcessBackend, ProcessOptions, VaultProgram};
+pub use backend::process::{ProcessBackend, ProcessOptions, Unprotected, VaultProgram};
 pub use error::{
     DurableError, Failures, ImportError, KeyError, PermissionError, ProviderError, SealError, SecretError, SignError,
     SignErrorClass,

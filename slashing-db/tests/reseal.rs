@@ -10,6 +10,7 @@
     unreachable_pub,
     missing_docs,
     clippy::print_stdout,
+    clippy::disallowed_methods,
     reason = "tests may stop at the first surprise, and use different parts of what they share"
 )]
 
@@ -139,6 +140,6 @@ async fn no_key_comes_in_under_a_data_key_that_is_gone() {
     assert_eq!((all.len(), stored + refused), (stored, 150));
     assert!(id > 1, "no data key was replaced");
     assert!(all.iter().all(|sealed| u32::from(sealed[0]) == id), "a key is sealed under another data key than {id}");
-    println!("{stored} keys came in, {refused} were refused, {} data keys", id);
+    println!("{stored} keys came in, {refused} were refused, {id} data keys");
     replacing.shutdown().await;
 }

@@ -10,6 +10,7 @@ mod burst;
 mod epochs;
 mod instances;
 mod measure;
+mod providers;
 mod scale;
 mod slots;
 mod start;
@@ -19,6 +20,7 @@ const USAGE: &str = "bench [slots] [--keys N] [--bursts N] [--start-keys N]   sl
     bench instances [--keys N] [--bursts N] [--seconds N] [--instances N]     signers on one PostgreSQL, at 0, 1 and 5 ms\n\
     bench scale [--keys N]                              100,000 keys in one database, SQLite and PostgreSQL\n\
     bench epochs [--keys N] [--epochs N]                size of the database, with journal retention, on both\n\
+    bench providers [--keys N]                          a start, with each provider of the data key\n\
     bench switcher [--rounds N] [--requests N] [--rate N] [--megabytes N] [--streams N] [--events N] [--nodes N] [--seconds N]\n\
     \u{20}                                                   latency, CPU, big answers, event streams, probes, against nginx and HAProxy";
 
@@ -82,6 +84,7 @@ fn main() {
             let options = Options::parse(arguments, &["keys", "epochs"]);
             epochs::measure(options.get("keys", 64), options.get("epochs", 10_000));
         }
+        "providers" => providers::measure(Options::parse(arguments, &["keys"]).get("keys", 10_000)),
         "switcher" => switcher::measure(&switcher_plan(arguments)),
         _ => panic!("unknown measurement {command}\n{USAGE}"),
     }

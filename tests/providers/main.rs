@@ -6,10 +6,12 @@
 
 mod aws;
 mod azure;
+mod data_key;
 mod gcp;
 mod memory;
 mod pkcs11;
 mod several;
+mod shares;
 mod stage;
 mod start;
 mod suite;

@@ -17,8 +17,8 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use toml::Value;
 
-use crate::config::{Environment, FlagValue, GenesisRoot, Layers};
-pub(crate) use kek::{KekCommand, KekRotateArgs};
+use crate::config::{Environment, FlagValue, GenesisRoot, KeyProvider, Layers};
+pub(crate) use kek::{KekCommand, KekInitArgs, KekRotateArgs, KekUnsealArgs, ProviderArgs};
 pub(crate) use keys::{
     DeleteArgs, GenerateArgs, ImportArgs, KeysCommand, ListArgs, ShowArgs, SwitchArgs, WatermarkArg,
 };
@@ -224,7 +224,8 @@ impl Cli {
                 args.passphrase.settings(&mut flags);
             }
             Command::Kek(KekCommand::Status(args)) => args.passphrase.settings(&mut flags),
-            Command::Keys(_)
+            Command::Kek(KekCommand::Unseal(_))
+            | Command::Keys(_)
             | Command::Slashing(_)
             | Command::Switcher(_)
             | Command::Status
@@ -283,7 +284,17 @@ impl ListenArgs {
 impl kek::ProviderArgs {
     fn settings(&self, flags: &mut Flags) {
         let names: Vec<_> = self.provider.iter().map(|one| Value::String(one.as_str().to_owned())).collect();
-        flags.value("--provider", "keys", "provider", (!names.is_empty()).then_some(Value::Array(names)));
+        let Some(threshold) = self.threshold else {
+            flags.value("--provider", "keys", "provider", (!names.is_empty()).then_some(Value::Array(names)));
+            return;
+        };
+        // The providers that are named hold a share each.
+        let shares = Value::Array(vec![Value::String(KeyProvider::Shares.as_str().to_owned())]);
+        flags.value("--threshold", "keys", "provider", Some(shares));
+        flags.value("--threshold", "shares", "threshold", Some(Value::Integer(threshold.into())));
+        let people = self.recipient.iter().map(|one| Value::String(one.clone())).collect();
+        flags.value("--recipient", "shares", "recipients", Some(Value::Array(people)));
+        flags.value("--provider", "shares", "providers", Some(Value::Array(names)));
     }
 }
 
