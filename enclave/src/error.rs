@@ -268,6 +268,38 @@ pub enum ProviderError {
         /// The provider.
         provider: ProviderKind,
     },
+    /// Not enough holders of shares came together.
+    #[error(
+        "the data key is split into shares: {have} of the {need} that are needed are here; bring the others to a running server with `holdfast kek unseal`, or name identities in shares.identity_files{}",
+        among(failures)
+    )]
+    SharesMissing {
+        /// How many are here.
+        have: usize,
+        /// How many are needed.
+        need: usize,
+        /// Why providers among the holders did not give theirs.
+        failures: Failures,
+    },
+    /// A number of shares that makes no sense.
+    #[error(
+        "{threshold} of {holders} shares cannot be: there are 2 to 16 holders, and at least 2 and at most all of them are needed"
+    )]
+    Split {
+        /// How many would be needed.
+        threshold: u8,
+        /// How many holders there are.
+        holders: usize,
+    },
+    /// A public or private key of a person cannot be used.
+    #[error("cannot use {what}")]
+    Person {
+        /// Which one. Never a private key.
+        what: String,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// No provider opens the data key.
     #[error("none of the providers opens the data key: {failures}")]
     NoneOpens {
@@ -295,6 +327,7 @@ impl ProviderError {
     pub fn recovery(&self) -> Recovery {
         match self {
             Self::Service { failure, .. } => failure.recovery(),
+            Self::SharesMissing { .. } => Recovery::Later,
             Self::NoneOpens { failures } => {
                 let any = |wanted| failures.0.iter().any(|failure| failure.recovery() == wanted);
                 [Recovery::Soon, Recovery::Later].into_iter().find(|wanted| any(*wanted)).unwrap_or(Recovery::Never)
@@ -312,6 +345,7 @@ impl ProviderError {
             Self::WrongNetwork { .. } => "wrong_network",
             Self::NotConfigured { .. } | Self::NotBuilt { .. } => "not_configured",
             Self::KeyFileMissing { .. } => "key_missing",
+            Self::SharesMissing { .. } => "shares_missing",
             _ => "unusable",
         }
     }
@@ -320,6 +354,11 @@ impl ProviderError {
 /// " with key X", or nothing.
 fn named(key: Option<&str>) -> String {
     key.map_or_else(String::new, |key| format!(" with key {key}"))
+}
+
+/// What failed beside it, if anything did.
+fn among(failures: &Failures) -> String {
+    if failures.0.is_empty() { String::new() } else { format!(" (not given: {failures})") }
 }
 
 /// Why several providers failed.

@@ -32,6 +32,7 @@ pub mod provider;
 pub mod seal;
 pub mod secret;
 pub mod seed;
+mod shamir;
 pub mod signature;
 pub mod stack;
 #[cfg(feature = "backend-process")]
@@ -45,7 +46,7 @@ pub use backend::VerifyPolicy;
 #[cfg(feature = "backend-local")]
 pub use backend::local::{LocalBackend, LocalOptions};
 #[cfg(feature = "backend-process")]
-pub use backend::process::{ProcessBackend, ProcessOptions, VaultProgram};
+pub use backend::process::{ProcessBackend, ProcessOptions, Unprotected, VaultProgram};
 pub use error::{
     DurableError, ExportError, Failures, ImportError, KeyError, MnemonicInputError, PermissionError, ProviderError,
     SealError, SecretError, SignError, SignErrorClass,

@@ -68,7 +68,7 @@ pub fn seal(data_key: &DataKey, network: GenesisValidatorsRoot, secret: &SecretK
             BoxError::Unusable => SealError::Damaged { public_key },
         })?;
     out.extend_from_slice(&boxed);
-    Ok(SealedKey::new(out))
+    Ok(SealedKey::new(out).under(data_key.id()))
 }
 
 /// Decrypts a stored private key. The public key and the network are those the caller expects.

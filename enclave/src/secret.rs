@@ -9,6 +9,7 @@ use std::path::Path;
 
 use holdfast_domain::PublicKey;
 use holdfast_enclave_sys::{LockedBytes, SecretScalar};
+use holdfast_slashing_db::DataKeyId;
 use subtle::ConstantTimeEq;
 use zeroize::{Zeroize as _, Zeroizing};
 
@@ -112,6 +113,7 @@ impl Passphrase {
 pub struct DataKey {
     bytes: LockedBytes,
     fingerprint: Fingerprint,
+    id: Option<DataKeyId>,
 }
 
 impl DataKey {
@@ -145,7 +147,19 @@ impl DataKey {
 
     fn from_locked(bytes: LockedBytes) -> Self {
         let fingerprint = aead::fingerprint(b"holdfast data key", &bytes);
-        Self { bytes, fingerprint }
+        Self { bytes, fingerprint, id: None }
+    }
+
+    /// Notes which recorded data key this is, so that what is sealed under it says so
+    /// ([`SealedKey::under`](holdfast_slashing_db::SealedKey::under)).
+    #[must_use]
+    pub fn numbered(self, id: DataKeyId) -> Self {
+        Self { id: Some(id), ..self }
+    }
+
+    /// Which recorded data key this is, where that was noted.
+    pub fn id(&self) -> Option<DataKeyId> {
+        self.id
     }
 
     /// Whether both are the same key, in constant time: for "did the new wrapping survive?".

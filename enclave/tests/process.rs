@@ -37,7 +37,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use holdfast_domain::{Clock, Network, UnixMillis};
 use holdfast_enclave::vault::home::{self, HomeOptions};
-use holdfast_enclave::{ProcessBackend, ProcessOptions, VaultProgram, VerifyPolicy};
+use holdfast_enclave::{ProcessBackend, ProcessOptions, Unprotected, VaultProgram, VerifyPolicy};
 
 /// Length of a slot in these tests, and of an epoch: a fence is passed in no time.
 const SLOT_MILLIS: u64 = 50;
@@ -110,6 +110,7 @@ fn start(mode: &str, more: &[String]) -> ProcessBackend {
         program: "test".to_owned(),
         queue_capacity: NonZeroUsize::new(16_384).unwrap(),
         verify: if mode == "vault-trusted" { VerifyPolicy::TrustBackend } else { VerifyPolicy::BeforeRelease },
+        unprotected: Unprotected::Warn,
     };
     ProcessBackend::start(options).unwrap()
 }

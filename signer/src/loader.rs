@@ -12,10 +12,10 @@ use std::time::Duration;
 
 use holdfast_audit::checkpoint::CheckpointKey;
 use holdfast_domain::{Clock, PublicKey};
-use holdfast_enclave::DataKey;
 use holdfast_enclave::backend::KeyBackend;
 use holdfast_enclave::provider::Checked;
 use holdfast_enclave::provider::retry::Backoff;
+use holdfast_enclave::{DataKey, LockStatus, lock_status};
 use holdfast_slashing_db::KeyChanges;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -27,6 +27,7 @@ use crate::custody::{self, Caller, Custody, CustodyError, Difference, ProviderMe
 use crate::drain::Tasks;
 use crate::outcome::chain;
 use crate::pipeline::Signer;
+use crate::unseal::{Door, Waiting};
 
 /// How long to wait before keys are brought back once more.
 const AGAIN: Duration = Duration::from_secs(2);
@@ -112,6 +113,8 @@ pub(crate) struct KeyLoader {
     seen: Mutex<Option<KeyChanges>>,
     /// Whether the first load is over, for those who wait for it.
     loaded: watch::Sender<bool>,
+    /// What the first load waits for, if it is people.
+    sealed: Mutex<Option<Waiting>>,
     providers: Arc<ProviderMetrics>,
     /// Opened together with the keys: it is sealed under the same data key.
     checkpoint_key: Mutex<Option<Arc<CheckpointKey>>>,
@@ -141,6 +144,7 @@ impl KeyLoader {
             state: Mutex::new(ReloadState::Idle),
             seen: Mutex::new(None),
             loaded: watch::Sender::new(false),
+            sealed: Mutex::new(None),
             providers,
             checkpoint_key: Mutex::new(None),
         }
@@ -188,6 +192,10 @@ impl KeyLoader {
         let result = self.load_patiently().await;
         self.running.store(false, Ordering::Release);
         let keys = result?.0;
+        // The memory of every key has been had by now, and nothing was signed yet.
+        if let (true, LockStatus::Unlocked { reason }) = (self.config.signing.require_protections, lock_status()) {
+            return Err(CustodyError::Unprotected { reason });
+        }
         // From now on nobody sits at the terminal.
         self.custody.lock().await.terminal = Terminal::Leave;
         self.signer.keys_ready.set();
@@ -198,8 +206,10 @@ impl KeyLoader {
 
     async fn load_patiently(self: &Arc<Self>) -> Result<(usize, Option<String>), CustodyError> {
         let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
+        let mut door = None;
         loop {
             match self.load().await {
+                Err(problem) if problem.waits_for_shares() => self.wait_for_shares(&problem, &mut door).await?,
                 Err(problem) if problem.may_pass() => {
                     let wait = backoff.next_wait();
                     let seconds = wait.as_secs_f64();
@@ -210,6 +220,36 @@ impl KeyLoader {
                 ended => return ended,
             }
         }
+    }
+
+    /// Waits until somebody brought a share, or for a while: a provider among the holders may be back. Opens the door for
+    /// shares the first time, and whenever the data key was wrapped anew.
+    async fn wait_for_shares(
+        self: &Arc<Self>,
+        problem: &CustodyError,
+        door: &mut Option<Door>,
+    ) -> Result<(), CustodyError> {
+        let (set, brought) = {
+            let custody = self.custody.lock().await;
+            (custody.share_set().await?, Arc::clone(&custody.brought))
+        };
+        let Some(set) = set else { return Ok(()) };
+        if door.as_ref().is_none_or(|door| *door.set() != set) {
+            warn!("sealed, and requests get 503: {}", chain(problem));
+            *door = None;
+            *door = Some(Door::open(&self.config, set, brought, &self.tasks).map_err(CustodyError::Door)?);
+        }
+        if let Some(door) = door {
+            *self.sealed.lock().unwrap_or_else(PoisonError::into_inner) = Some(door.waiting());
+            let _ = tokio::time::timeout(LONGEST_WAIT, door.knock()).await;
+        }
+        Ok(())
+    }
+
+    /// What the first load waits for, if it is people with shares.
+    pub(crate) fn sealed(&self) -> Option<String> {
+        let sealed = self.sealed.lock().unwrap_or_else(PoisonError::into_inner);
+        sealed.as_ref().filter(|_| self.is_loading()).map(Waiting::describe)
     }
 
     /// Waits until the first load is over.

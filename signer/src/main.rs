@@ -23,6 +23,7 @@ mod pipeline;
 mod rollback;
 mod switcher;
 mod telemetry;
+mod unseal;
 mod vault;
 
 use std::process::ExitCode;

@@ -11,7 +11,7 @@ use holdfast_domain::Network;
 use holdfast_enclave::backend::KeyBackend;
 use holdfast_enclave::{LocalBackend, LocalOptions, SignError, VerifyPolicy};
 #[cfg(feature = "backend-process")]
-use holdfast_enclave::{ProcessBackend, ProcessOptions, VaultProgram, vault::home};
+use holdfast_enclave::{ProcessBackend, ProcessOptions, Unprotected, VaultProgram, vault::home};
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 
@@ -62,6 +62,7 @@ impl Backend {
                 program: concat!("holdfast ", env!("CARGO_PKG_VERSION")).to_owned(),
                 queue_capacity: config.signing.queue_capacity,
                 verify,
+                unprotected: if config.signing.require_protections { Unprotected::Refuse } else { Unprotected::Warn },
             })?)),
             #[cfg(not(feature = "backend-process"))]
             SigningBackend::Process => Err(SignError::VaultStart(
@@ -86,6 +87,15 @@ impl Backend {
             Self::Local(backend) => backend.clone().into(),
             #[cfg(feature = "backend-process")]
             Self::Process(backend) => backend.clone().into(),
+        }
+    }
+
+    /// The words of the protections that a vault process has, and of those that it lacks; none without one.
+    pub(crate) fn protections(&self) -> (Vec<&'static str>, Vec<&'static str>) {
+        match self {
+            Self::Local(_) => (Vec::new(), Vec::new()),
+            #[cfg(feature = "backend-process")]
+            Self::Process(backend) => backend.protections(),
         }
     }
 

@@ -26,8 +26,11 @@ use crate::rules::{Approved, Objection, Watermarks};
 use crate::store::{Committed, ReadStore, Store};
 use crate::watch::{Judged, NewlyEnabled};
 
+mod reseal;
 mod transfer;
 
+pub(crate) use reseal::DataKeyReplaced;
+pub use reseal::{Replaced, Resealed};
 pub use transfer::{ImportMode, Then};
 
 /// Whether permits are given.

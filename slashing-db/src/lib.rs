@@ -72,7 +72,7 @@ pub use db::{BindOptions, DEFAULT_FUTURE_TOLERANCE_SLOTS, DEFAULT_MAX_BATCH, DEF
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub use error::ArchiveError;
 pub use error::{AdminError, Class, FreezeReason, OpenError, Refusal, RegisterError, StoreError};
-pub use guard::{Guard, GuardHealth, ImportMode, Recorded, Then};
+pub use guard::{Guard, GuardHealth, ImportMode, Recorded, Replaced, Resealed, Then};
 pub use identity::CallerId;
 pub use metrics::Metrics;
 pub use overview::{AnchorRecord, AnchorView, Durability, InstanceView, KeyCounts, Overview, Presence};

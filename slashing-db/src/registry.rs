@@ -16,22 +16,38 @@ use crate::store::{Enrolled, KeyRow};
 
 /// A sealed secret key: bytes this crate stores and never looks into.
 #[derive(Clone, PartialEq, Eq)]
-pub struct SealedKey(Vec<u8>);
+pub struct SealedKey {
+    bytes: Vec<u8>,
+    data_key: Option<DataKeyId>,
+}
 
 impl SealedKey {
     /// Takes sealed bytes.
     pub fn new(bytes: Vec<u8>) -> Self {
-        Self(bytes)
+        Self { bytes, data_key: None }
     }
+
+    /// Notes under which recorded data key it was sealed. It is then stored only while that is the present one: what came
+    /// in under a data key that was replaced meanwhile could never be opened again.
+    #[must_use]
+    pub fn under(self, data_key: Option<DataKeyId>) -> Self {
+        Self { data_key, ..self }
+    }
+
+    /// The recorded data key it was sealed under, where that was noted.
+    pub fn data_key(&self) -> Option<DataKeyId> {
+        self.data_key
+    }
+
     /// The sealed bytes.
     pub fn as_bytes(&self) -> &[u8] {
-        &self.0
+        &self.bytes
     }
 }
 
 impl fmt::Debug for SealedKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SealedKey({} bytes)", self.0.len())
+        write!(f, "SealedKey({} bytes)", self.bytes.len())
     }
 }
 

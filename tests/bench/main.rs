@@ -11,6 +11,7 @@ mod burst;
 mod epochs;
 mod instances;
 mod measure;
+mod providers;
 mod scale;
 mod slots;
 mod start;
@@ -21,6 +22,7 @@ const USAGE: &str = "bench [slots] [--keys N] [--bursts N] [--start-keys N]   sl
     bench scale [--keys N]                              100,000 keys in one database, SQLite and PostgreSQL\n\
     bench epochs [--keys N] [--epochs N]                size of the database, with journal retention, on both\n\
     bench audit [--records N]                           exporting a journal and verifying the export, against hashing alone\n\
+    bench providers [--keys N]                          a start, with each provider of the data key\n\
     bench switcher [--rounds N] [--requests N] [--rate N] [--megabytes N] [--streams N] [--events N] [--nodes N] [--seconds N]\n\
     \u{20}                                                   latency, CPU, big answers, event streams, probes, against nginx and HAProxy";
 
@@ -85,6 +87,7 @@ fn main() {
             epochs::measure(options.get("keys", 64), options.get("epochs", 10_000));
         }
         "audit" => audit::measure(Options::parse(arguments, &["records"]).get("records", 1_000_000)),
+        "providers" => providers::measure(Options::parse(arguments, &["keys"]).get("keys", 10_000)),
         "switcher" => switcher::measure(&switcher_plan(arguments)),
         _ => panic!("unknown measurement {command}\n{USAGE}"),
     }

@@ -42,7 +42,7 @@ pub(crate) fn measure(keys: u64) {
 fn measure_on(name: &str, keys: u64, world: &World, second: &World) {
     let made = run(&world.with(&["--quiet", "keys", "generate", "--count", &keys.to_string()]));
     println!("{name}: {keys} keys made   {:>8.1} s, peak memory {:.0} MiB", made.seconds, made.memory);
-    let (server, seconds, list) = start::first_signature(world);
+    let (server, seconds, list) = start::first_signature(&world.server());
     assert_eq!(list.len() as u64, keys, "every key is served");
     let memory = |server: &holdfast_tests::harness::Server| peak_memory(server.pid()).expect("the server runs");
     println!(

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use holdfast_tests::harness::{Server, holdfast_ok};
+use holdfast_tests::harness::{Builder, Server, holdfast_ok};
 use holdfast_tests::http::once;
 use holdfast_tests::world::{CHAIN, World};
 
@@ -12,7 +12,7 @@ pub(crate) fn measure(keys: u64) {
     holdfast_ok(&world.with(&["--quiet", "keys", "generate", "--count", &keys.to_string()]));
     let mut seconds = Vec::new();
     for _ in 0..3 {
-        let (server, taken, list) = first_signature(&world);
+        let (server, taken, list) = first_signature(&world.server());
         assert_eq!(list.len() as u64, keys, "every key is served");
         seconds.push(taken);
         server.kill9();
@@ -25,9 +25,9 @@ pub(crate) fn measure(keys: u64) {
 }
 
 /// Starts a server and asks it for a signature; returns it, the seconds that took, and its keys.
-pub(crate) fn first_signature(world: &World) -> (Server, f64, Vec<String>) {
+pub(crate) fn first_signature(settings: &Builder) -> (Server, f64, Vec<String>) {
     let begin = Instant::now();
-    let server = world.server().start();
+    let server = settings.start();
     server.wait_ready();
     let list = server.get("/api/v1/eth2/publicKeys").json();
     let list: Vec<String> = serde_json::from_value(list).expect("a list of keys");

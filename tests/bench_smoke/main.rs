@@ -34,6 +34,15 @@ fn scale() {
 }
 
 #[test]
+fn providers() {
+    let text = bench(&["providers", "--keys", "3"]);
+    assert_eq!(text.matches("from exec to the first signature").count(), 9, "{text}");
+    for provider in ["file", "passphrase", "pkcs11", "tpm", "shares"] {
+        assert!(text.contains(&format!("guarded by {provider} ")), "{text}");
+    }
+}
+
+#[test]
 fn epochs() {
     // More than stay in the database in any case, over more days than are kept.
     let text = bench(&["epochs", "--keys", "2", "--epochs", "3000"]);

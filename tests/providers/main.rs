@@ -6,11 +6,13 @@
 
 mod aws;
 mod azure;
+mod data_key;
 mod gcp;
 mod memory;
 mod pkcs11;
 mod recipient;
 mod several;
+mod shares;
 mod stage;
 mod start;
 mod suite;

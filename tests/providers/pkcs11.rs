@@ -1,6 +1,6 @@
 //! A hardware module by PKCS#11: SoftHSM, with both ways to encrypt.
 
-use holdfast_tests::elsewhere::softhsm::{KEY, PIN, SoftHsm, TOKEN, module};
+use holdfast_tests::elsewhere::softhsm::{KEY, PIN, SoftHsm, TOKEN, crowded_module, module};
 use holdfast_tests::postgres::as_root;
 
 use crate::stage::Stage;
@@ -51,6 +51,21 @@ fn a_token_that_is_gone_is_named_and_back_again_opens() {
         std::fs::rename(&gone, hsm.tokens()).expect("the tokens are back");
     };
     suite::disabled_key(&stage(&hsm, "aes-gcm"), leave, come_back, "there is no token");
+}
+
+#[test]
+fn a_module_without_a_session_left_is_waited_for() {
+    let hsm = SoftHsm::new();
+    let mut stage = stage(&hsm, "aes-gcm");
+    let full = stage.world.path().join("full");
+    stage.set("HOLDFAST_PKCS11_MODULE", &crowded_module(stage.world.path()).display().to_string());
+    stage.set("CROWDED_MODULE", &module().display().to_string());
+    stage.set("CROWDED_FILE", &full.display().to_string());
+    let fill = || std::fs::write(&full, "").expect("the file is made");
+    let empty = || std::fs::remove_file(&full).expect("the file goes");
+    suite::outage(&stage, fill, empty);
+    fill();
+    stage.status().expect(3, &["is overloaded or has a fault of its own", "C_OpenSession"]);
 }
 
 #[test]

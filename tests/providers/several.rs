@@ -86,7 +86,7 @@ fn a_provider_is_added_and_removed_by_rotation() {
     stage.run(&["kek", "rotate", "--provider", "file"]).expect(0, &["No longer needed: aws-kms"]);
     kms.set_state(TWO, KeyState::Disabled);
     stage.serves(1);
-    stage.run(&["kek", "rotate", "--provider", "tpm"]).expect(2, &["tpm", "aws-kms"]);
+    stage.run(&["kek", "rotate", "--provider", "nobody"]).expect(2, &["nobody", "aws-kms"]);
 }
 
 #[test]

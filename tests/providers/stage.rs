@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use holdfast_tests::finished::Finished;
@@ -121,6 +122,7 @@ pub(crate) fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
 /// A server that is not ready yet.
 pub(crate) struct Loading {
     child: Child,
+    log: Option<JoinHandle<String>>,
     pub(crate) http: SocketAddr,
     pub(crate) metrics: SocketAddr,
 }
@@ -139,8 +141,15 @@ impl Loading {
             seen.push('\n');
         };
         // A full pipe would stop it.
-        std::thread::spawn(move || lines.for_each(drop));
-        Self { child, http: addresses.0, metrics: addresses.1 }
+        let log = std::thread::spawn(move || lines.map_while(Result::ok).fold(seen, |log, line| log + &line + "\n"));
+        Self { child, log: Some(log), http: addresses.0, metrics: addresses.1 }
+    }
+
+    /// Ends it; what it logged.
+    pub(crate) fn stop(mut self) -> String {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        self.log.take().expect("once").join().expect("the log is read")
     }
 
     /// Status of the readiness probe, or 0.

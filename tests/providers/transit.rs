@@ -90,6 +90,23 @@ fn roles_log_in_anew_for_each_call() {
 }
 
 #[test]
+fn a_token_is_renewed_when_half_of_its_time_is_over() {
+    let transit = Transit::start(&[KEY]);
+    let stage = stage(&transit);
+    stage.make_keys(1);
+    let renewals = || transit.calls().iter().filter(|(path, _)| path == "/v1/auth/token/renew-self").count();
+    transit.set_left(3000);
+    stage.status().expect(0, &["\"opens\":true"]);
+    assert_eq!(renewals(), 0, "it has most of its time left");
+    transit.set_left(1000);
+    stage.status().expect(0, &["\"opens\":true"]);
+    assert!(renewals() >= 1);
+    let before = renewals();
+    stage.serves(1);
+    assert_eq!(renewals(), before, "a renewed token is left alone");
+}
+
+#[test]
 fn what_the_server_says_is_told_with_what_to_do() {
     let transit = Transit::start(&[KEY]);
     let mut stage = stage(&transit);

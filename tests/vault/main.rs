@@ -2,6 +2,8 @@
 //! becomes of the two processes.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
+mod required;
+
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use holdfast_tests::harness::Server;

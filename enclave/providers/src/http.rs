@@ -34,7 +34,7 @@ pub(crate) enum Body<'a> {
     /// JSON.
     Json(&'a Value),
     /// Names and values of a form.
-    #[cfg(feature = "azure-key-vault")]
+    #[cfg(any(feature = "azure-key-vault", feature = "gcp-kms"))]
     Form(&'a [(&'a str, &'a str)]),
 }
 
@@ -107,7 +107,7 @@ impl Client {
         let (kind, bytes) = match body {
             Body::Empty => (None, Bytes::new()),
             Body::Json(value) => (Some("application/json"), Bytes::from(value.to_string())),
-            #[cfg(feature = "azure-key-vault")]
+            #[cfg(any(feature = "azure-key-vault", feature = "gcp-kms"))]
             Body::Form(fields) => (Some("application/x-www-form-urlencoded"), Bytes::from(form(fields))),
         };
         if let Some(kind) = kind {
@@ -128,7 +128,7 @@ impl Client {
 }
 
 /// `application/x-www-form-urlencoded`.
-#[cfg(feature = "azure-key-vault")]
+#[cfg(any(feature = "azure-key-vault", feature = "gcp-kms"))]
 fn form(fields: &[(&str, &str)]) -> String {
     let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).unwrap_or_default().to_ascii_uppercase();
     let escaped = |text: &str| {
@@ -185,7 +185,7 @@ mod tests {
         }
     }
 
-    #[cfg(feature = "azure-key-vault")]
+    #[cfg(any(feature = "azure-key-vault", feature = "gcp-kms"))]
     #[test]
     fn forms_are_escaped() {
         assert_eq!(form(&[("a b", "1&2=é"), ("c", "x~-._")]), "a%20b=1%262%3D%C3%A9&c=x~-._");

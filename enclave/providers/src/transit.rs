@@ -141,7 +141,26 @@ impl Transit {
         if answer.status != 200 {
             return Err(sorted(&answer));
         }
+        if self.0.login == Login::Token {
+            self.renew(&client, &token).await;
+        }
         answer.text(field)
+    }
+
+    /// Renews a token that has less than half of its time left. The server asks each provider every hour, and so keeps one
+    /// alive. What cannot be renewed is used as long as it lasts.
+    async fn renew(&self, client: &Client, token: &str) {
+        let Ok(about) = self.send(client, Method::GET, "auth/token/lookup-self", Some(token), Body::Empty).await else {
+            return;
+        };
+        let number = |name: &str| about.body.pointer(name).and_then(Value::as_u64).unwrap_or(0);
+        // A periodic token's time is its period; another's is what it was made with.
+        let whole = number("/data/period").max(number("/data/creation_ttl"));
+        let renewable = about.body.pointer("/data/renewable").and_then(Value::as_bool).unwrap_or(false);
+        if renewable && number("/data/ttl").saturating_mul(2) < whole {
+            // Said by its result the next time, if it matters.
+            let _ = self.send(client, Method::POST, "auth/token/renew-self", Some(token), Body::Json(&json!({}))).await;
+        }
     }
 }
 

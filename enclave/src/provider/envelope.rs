@@ -89,7 +89,8 @@ impl<'a> Envelope<'a> {
                 | ProviderKind::Pkcs11
                 | ProviderKind::GcpKms
                 | ProviderKind::AzureKeyVault
-                | ProviderKind::Tpm => ProviderError::Damaged,
+                | ProviderKind::Tpm
+                | ProviderKind::Shares => ProviderError::Damaged,
             });
         }
         let aad = associated_data(self.header, context);

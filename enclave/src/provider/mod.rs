@@ -28,6 +28,7 @@ pub mod remote;
 pub mod retry;
 mod service;
 mod set;
+pub mod shares;
 
 use envelope::Envelope;
 #[cfg(any(feature = "provider-file", feature = "provider-passphrase"))]
@@ -55,11 +56,13 @@ pub enum ProviderKind {
     AzureKeyVault,
     /// The TPM 2.0 chip of this machine.
     Tpm,
+    /// Several holders, of whom some number must come together.
+    Shares,
 }
 
 impl ProviderKind {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::File,
         Self::Passphrase,
         Self::AwsKms,
@@ -68,6 +71,7 @@ impl ProviderKind {
         Self::GcpKms,
         Self::AzureKeyVault,
         Self::Tpm,
+        Self::Shares,
     ];
 
     /// The name in configuration and in wrapped keys.
@@ -81,6 +85,7 @@ impl ProviderKind {
             Self::GcpKms => "gcp-kms",
             Self::AzureKeyVault => "azure-key-vault",
             Self::Tpm => "tpm",
+            Self::Shares => "shares",
         }
     }
 
@@ -88,7 +93,13 @@ impl ProviderKind {
     pub const fn is_remote(self) -> bool {
         match self {
             Self::File | Self::Passphrase => false,
-            Self::AwsKms | Self::VaultTransit | Self::Pkcs11 | Self::GcpKms | Self::AzureKeyVault | Self::Tpm => true,
+            Self::AwsKms
+            | Self::VaultTransit
+            | Self::Pkcs11
+            | Self::GcpKms
+            | Self::AzureKeyVault
+            | Self::Tpm
+            | Self::Shares => true,
         }
     }
 }

@@ -197,7 +197,7 @@ impl WrappedSet {
 
 /// Who may be able to unwrap a member: the provider with its key, else all of its kind, whose key may have been
 /// given another name since.
-fn candidates<'a>(
+pub(super) fn candidates<'a>(
     member: &Wrapped,
     providers: &'a [Box<dyn Provider>],
 ) -> Result<Vec<&'a dyn Provider>, ProviderError> {

@@ -176,6 +176,9 @@ const ABOUT_DESCRIPTORS: i64 = libc::SYS_fcntl;
 /// Allowed as long as nothing becomes executable.
 const NEVER_EXECUTABLE: [i64; 2] = [libc::SYS_mmap, libc::SYS_mprotect];
 
+/// Allowed to look at its own limits, which the reason for memory that cannot be locked names.
+const ABOUT_LIMITS: i64 = libc::SYS_prlimit64;
+
 fn few_system_calls() -> Result<(), Failure> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = ALLOWED.into_iter().map(|call| (call, Vec::new())).collect();
     let executable = u64::try_from(libc::PROT_EXEC)?;
@@ -186,6 +189,9 @@ fn few_system_calls() -> Result<(), Failure> {
     let asks = u64::try_from(libc::F_GETFD)?;
     let asking = SeccompCondition::new(1, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, asks)?;
     rules.insert(ABOUT_DESCRIPTORS, vec![SeccompRule::new(vec![asking])?]);
+    let own = SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, 0)?;
+    let only_looks = SeccompCondition::new(2, SeccompCmpArgLen::Qword, SeccompCmpOp::Eq, 0)?;
+    rules.insert(ABOUT_LIMITS, vec![SeccompRule::new(vec![own, only_looks])?]);
     let arch: TargetArch = std::env::consts::ARCH.try_into()?;
     let filter = SeccompFilter::new(rules, SeccompAction::KillProcess, SeccompAction::Allow, arch)?;
     let program: BpfProgram = filter.try_into()?;

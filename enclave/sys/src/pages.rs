@@ -208,7 +208,8 @@ pub fn use_secret_memory() -> Result<(), SysError> {
     Ok(())
 }
 
-/// Puts secret memory in the place of the pages data..data+len, which the caller owns and nobody uses.
+/// Puts secret memory in the place of the pages data..data+len, which the caller owns and nobody uses. On failure plain
+/// memory is there, readable, writable and zeroed.
 fn map_secret(data: NonNull<u8>, len: usize) -> io::Result<()> {
     let failed = |result: i64| if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) };
     // SAFETY: memfd_secret takes one flag and touches no memory; the result is checked.
@@ -224,7 +225,19 @@ fn map_secret(data: NonNull<u8>, len: usize) -> io::Result<()> {
     // SAFETY: start..start+len are whole pages of a mapping the caller owns and nobody uses, so replacing them
     // takes nothing from anybody; the result is checked. The mapping outlives the descriptor.
     let mapped = unsafe { libc::mmap(start, len, access, flags, fd.as_raw_fd(), 0) };
-    if mapped == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if mapped != libc::MAP_FAILED {
+        return Ok(());
+    }
+    let error = io::Error::last_os_error();
+    // A mapping at a fixed place that fails may have taken away what was there: with no room left to lock, it has.
+    let plain = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
+    // SAFETY: as above: the pages are the caller's, and nobody uses them; the result is checked.
+    let restored = unsafe { libc::mmap(start, len, access, plain, -1, 0) };
+    if restored == libc::MAP_FAILED {
+        // The owner would write to pages that are not there.
+        std::process::abort();
+    }
+    Err(error)
 }
 
 /// Sorts an `mlock` failure. mlock(2): ENOMEM and EPERM mean the limit, EAGAIN "could not be locked".

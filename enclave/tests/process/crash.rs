@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use holdfast_enclave::backend::KeyBackend;
 use holdfast_enclave::{
-    DataKey, ProcessBackend, ProcessOptions, SignError, SignErrorClass, VaultProgram, VerifyPolicy, generate,
+    DataKey, ProcessBackend, ProcessOptions, SignError, SignErrorClass, Unprotected, VaultProgram, VerifyPolicy,
+    generate,
 };
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -71,6 +72,7 @@ pub(crate) fn a_vault_that_cannot_be_started_is_an_error() {
         program: "test".to_owned(),
         queue_capacity: NonZeroUsize::MIN,
         verify: VerifyPolicy::TrustBackend,
+        unprotected: Unprotected::Warn,
     };
     for (program, argument) in [("/no/such/program", "vault"), ("/bin/true", "x"), ("/bin/echo", "x")] {
         let error = ProcessBackend::start(options(program, argument)).map(|_| ()).unwrap_err();

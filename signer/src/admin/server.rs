@@ -82,6 +82,15 @@ impl AdminSocket {
         Ok(Self { listener, file: SocketFile(path) })
     }
 
+    /// The next connection; `None` if somebody else than this process's user and root made it.
+    ///
+    /// # Errors
+    /// [`io::Error`] if none can be accepted now.
+    pub(crate) async fn accept(&self) -> io::Result<Option<UnixStream>> {
+        let (stream, _) = self.listener.accept().await?;
+        Ok(is_ours(&stream).then_some(stream))
+    }
+
     /// Where it is.
     pub(crate) fn path(&self) -> &Path {
         &self.file.0

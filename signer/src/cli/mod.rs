@@ -21,6 +21,7 @@ mod serve;
 mod slashing;
 mod status;
 mod switcher;
+mod unseal;
 mod unwrap;
 mod version;
 

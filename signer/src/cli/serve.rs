@@ -52,6 +52,12 @@ fn require_switcher(context: &Context) -> Result<(), Failure> {
 pub(super) fn start(context: &Context) -> Result<tokio::runtime::Runtime, Failure> {
     telemetry::init(&context.config.telemetry).map_err(|error| Failure::new(Exit::Usage, error))?;
     if let Err(error) = holdfast_enclave::harden_process() {
+        if context.config.signing.require_protections {
+            return Err(unprotected(&format!(
+                "its memory may reach core dumps or debuggers: {}",
+                crate::outcome::chain(&error)
+            )));
+        }
         // Some sandboxes forbid it and are safe without; not signing would be worse.
         warn!("memory of this process may reach core dumps or debuggers: {}", crate::outcome::chain(&error));
     }
@@ -69,6 +75,12 @@ pub(super) fn start(context: &Context) -> Result<tokio::runtime::Runtime, Failur
         .enable_all()
         .build()
         .map_err(|error| Failure::new(Exit::Unreachable, anyhow::Error::new(error).context("cannot start the runtime")))
+}
+
+fn unprotected(what: &str) -> Failure {
+    let text =
+        format!("signing.require_protections is true, and this process cannot be protected: {what}; nothing is signed");
+    Failure::message(Exit::Usage, text)
 }
 
 /// Lets this process open as many files as it may: every connection is one, and the usual soft

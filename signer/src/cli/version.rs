@@ -13,6 +13,13 @@ pub(super) fn run(output: Output) -> Result<Exit, Failure> {
         ("store-sqlite", cfg!(feature = "store-sqlite")),
         ("provider-file", cfg!(feature = "provider-file")),
         ("provider-passphrase", cfg!(feature = "provider-passphrase")),
+        ("provider-aws-kms", cfg!(feature = "provider-aws-kms")),
+        ("provider-vault-transit", cfg!(feature = "provider-vault-transit")),
+        ("provider-pkcs11", cfg!(feature = "provider-pkcs11")),
+        ("provider-gcp-kms", cfg!(feature = "provider-gcp-kms")),
+        ("provider-azure-key-vault", cfg!(feature = "provider-azure-key-vault")),
+        ("provider-tpm", cfg!(feature = "provider-tpm")),
+        ("provider-shares", cfg!(feature = "provider-shares")),
         ("backend-local", cfg!(feature = "backend-local")),
         ("backend-process", cfg!(feature = "backend-process")),
     ];

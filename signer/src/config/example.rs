@@ -51,6 +51,7 @@ fn sample(entry: &Entry) -> &'static str {
         ("azure", "key", _) => "\"https://vault-name.vault.azure.net/keys/holdfast\"",
         ("azure", "secret_file", _) => "\"/run/secrets/holdfast-azure-secret\"",
         ("gcp", "key", _) => "\"projects/p/locations/europe-west1/keyRings/signers/cryptoKeys/holdfast\"",
+        ("gcp", "key_file", _) => "\"/run/secrets/holdfast-gcp-account.json\"",
         ("gcp", "token_file", _) => "\"/run/secrets/holdfast-gcp-token\"",
         ("pkcs11" | "transit", "key", _) => "\"holdfast\"",
         ("pkcs11", "module", _) => "\"/usr/lib/softhsm/libsofthsm2.so\"",

@@ -39,8 +39,8 @@ pub(crate) use providers::Pkcs11Mechanism;
 #[cfg(feature = "provider-vault-transit")]
 pub(crate) use providers::TransitAuth;
 pub(crate) use providers::{
-    AwsConfig, AzureConfig, GcpConfig, KeyProvider, KeyProviders, Pkcs11Config, ProviderSections, TpmConfig,
-    TransitConfig,
+    AwsConfig, AzureConfig, GcpConfig, KeyProvider, KeyProviders, Pkcs11Config, ProviderSections, SharesConfig,
+    TpmConfig, TransitConfig,
 };
 pub(crate) use switcher::{
     Balance, CrossCheck, DoppelgangerCheck, ExecutionConfig, HeavyRoutes, NoQuorum, RoleName, SwitcherConfig,
@@ -89,6 +89,8 @@ pub(crate) struct Config {
     pub(crate) network: NetworkConfig,
     /// A hardware module that protects the data key: the "pkcs11" provider.
     pub(crate) pkcs11: Pkcs11Config,
+    /// Who holds the shares of the data key's guard: the "shares" provider.
+    pub(crate) shares: SharesConfig,
     /// The threads that compute signatures.
     pub(crate) signing: SigningConfig,
     /// Bounds of slashing protection. There is no setting that turns it off.
@@ -252,7 +254,7 @@ impl Default for KeymanagerConfig {
 pub(crate) struct KeysConfig {
     /// How often every provider is asked to open the data key, to notice early that one no longer can, in minutes. 0 never asks.
     pub(crate) check_minutes: u32,
-    /// What protects the data key that seals every stored key: "file" (a key file in the data directory), "passphrase", "aws-kms", "gcp-kms", "azure-key-vault", "vault-transit", "pkcs11" or "tpm", or a list of these, of which any one opens it. Read when the data key is made and by `holdfast kek rotate`; otherwise the database says which they are.
+    /// What protects the data key that seals every stored key: "file" (a key file in the data directory), "passphrase", "aws-kms", "gcp-kms", "azure-key-vault", "vault-transit", "pkcs11", "tpm" or "shares", or a list of these, of which any one opens it. Read when the data key is made and by `holdfast kek rotate`; otherwise the database says which they are.
     pub(crate) provider: KeyProviders,
     /// File that holds the passphrase, for the "passphrase" provider; one trailing line break is not part of it. Without it the passphrase is asked for on the terminal.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -305,6 +307,8 @@ pub(crate) struct NetworkConfig {
 pub(crate) struct SigningConfig {
     /// Where keys are held and signatures are computed: "in-process", or "process", a vault process without files and network that checks blocks and attestations for itself. After each of its starts a vault signs them from the next epoch on.
     pub(crate) backend: SigningBackend,
+    /// Refuse to start, instead of warning, where memory with keys cannot be kept out of swap, core dumps and debuggers, or a vault process ("process") lacks any of its protections (Landlock, seccomp, …). `holdfast doctor` shows each.
+    pub(crate) require_protections: bool,
     /// Threads that compute signatures. Default: one per processor.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) threads: Option<NonZeroUsize>,
@@ -320,6 +324,7 @@ impl Default for SigningConfig {
     fn default() -> Self {
         Self {
             backend: SigningBackend::InProcess,
+            require_protections: false,
             threads: None,
             queue_capacity: size(16_384),
             cache_entries: size(1_024),

@@ -38,6 +38,8 @@ pub(crate) enum KeyProvider {
     AzureKeyVault,
     /// The TPM 2.0 chip of this machine.
     Tpm,
+    /// Several people and providers, of whom some number must come together.
+    Shares,
 }
 
 impl KeyProvider {
@@ -52,6 +54,7 @@ impl KeyProvider {
             Self::GcpKms => ProviderKind::GcpKms,
             Self::AzureKeyVault => ProviderKind::AzureKeyVault,
             Self::Tpm => ProviderKind::Tpm,
+            Self::Shares => ProviderKind::Shares,
         }
     }
 
@@ -192,6 +195,9 @@ pub(crate) struct GcpConfig {
     /// Key for the "gcp-kms" provider: projects/P/locations/L/keyRings/R/cryptoKeys/K.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) key: Option<String>,
+    /// Key file of a service account (JSON), mode 0600, instead of the metadata server: for machines outside of Google's cloud.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) key_file: Option<PathBuf>,
     /// Address of the metadata server, where the machine's token is. Default: Google's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) metadata: Option<String>,
@@ -204,7 +210,7 @@ pub(crate) struct GcpConfig {
 
 impl Default for GcpConfig {
     fn default() -> Self {
-        Self { endpoint: None, key: None, metadata: None, timeout_ms: seconds(5_000), token_file: None }
+        Self { endpoint: None, key: None, key_file: None, metadata: None, timeout_ms: seconds(5_000), token_file: None }
     }
 }
 
@@ -252,6 +258,26 @@ pub(crate) enum Pkcs11Mechanism {
     AesGcm,
     /// AES key wrap with padding.
     AesKwp,
+}
+
+/// `[shares]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct SharesConfig {
+    /// Private keys (of age-keygen, or OpenSSH Ed25519 without a passphrase) that open shares of people without asking anybody, mode 0600. For drills and commands: as many of them on one machine as are needed make the split worthless.
+    pub(crate) identity_files: Vec<PathBuf>,
+    /// Providers that hold a share each, and give it without anybody doing anything.
+    pub(crate) providers: Vec<KeyProvider>,
+    /// People who hold a share each, by public key: "age1…" or "ssh-ed25519 …".
+    pub(crate) recipients: Vec<String>,
+    /// How many holders must come together, for the "shares" provider: 2 to 16.
+    pub(crate) threshold: u8,
+}
+
+impl Default for SharesConfig {
+    fn default() -> Self {
+        Self { identity_files: Vec::new(), providers: Vec::new(), recipients: Vec::new(), threshold: 2 }
+    }
 }
 
 /// `[tpm]`
@@ -378,6 +404,25 @@ impl Config {
         }
     }
 
+    /// What is wrong with how the data key is to be split.
+    fn lacking_for_shares(&self) -> Option<(&'static str, &'static str)> {
+        let holders = self.shares.recipients.len().saturating_add(self.shares.providers.len());
+        let threshold = usize::from(self.shares.threshold);
+        first_missing([
+            (
+                "shares.recipients",
+                (2..=16).contains(&holders),
+                "name 2 to 16 holders in all, in shares.recipients and shares.providers",
+            ),
+            ("shares.threshold", (2..=holders).contains(&threshold), "give a number from 2 to that of all holders"),
+            (
+                "shares.providers",
+                !self.shares.providers.contains(&KeyProvider::Shares),
+                "name providers that hold a share themselves",
+            ),
+        ])
+    }
+
     /// Whether each provider that is named has what it needs.
     pub(super) fn check_providers(&self) -> Result<(), ConfigError> {
         let setting = |key, problem: String| Err(ConfigError::Setting { key, problem });
@@ -391,6 +436,7 @@ impl Config {
             }
             let lacking = match provider {
                 KeyProvider::File | KeyProvider::Passphrase | KeyProvider::Tpm => None,
+                KeyProvider::Shares => self.lacking_for_shares(),
                 KeyProvider::AwsKms => first_missing([(
                     "aws.keys",
                     !self.aws.keys.is_empty(),
@@ -417,7 +463,7 @@ impl Config {
                 )]),
             };
             if let Some((key, what)) = lacking {
-                return setting(key, format!("is not given, and provider {} needs it; {what}", provider.as_str()));
+                return setting(key, format!("is not as provider {} needs it; {what}", provider.as_str()));
             }
         }
         if let Some(register) = self.tpm.pcrs.iter().find(|register| **register > 23) {

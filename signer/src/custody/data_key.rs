@@ -6,9 +6,10 @@
 
 use std::sync::Arc;
 
-use holdfast_enclave::DataKey;
 use holdfast_enclave::provider::retry::Retry;
-use holdfast_enclave::provider::{self, Checked, Opened, Provider, ProviderKind, WrapContext, WrappedSet};
+use holdfast_enclave::provider::shares::ShareSet;
+use holdfast_enclave::provider::{self, Checked, Opened, ProviderKind, WrapContext, WrappedSet};
+use holdfast_enclave::{DataKey, ProviderError};
 use holdfast_slashing_db::{DataKeyId, DataKeyRecord};
 use tracing::warn;
 
@@ -17,7 +18,10 @@ use super::{Custody, CustodyError};
 use crate::config::Config;
 use crate::outcome::chain;
 
-/// The one data key there is so far.
+/// How the provider of shares describes itself when it opens.
+const BY_SHARES: &str = "shares";
+
+/// The first data key of a database.
 const FIRST_DATA_KEY: DataKeyId = DataKeyId(1);
 
 /// Whether a passphrase may be asked for on the terminal.
@@ -39,6 +43,20 @@ impl Custody {
         Ok(records.into_iter().max_by_key(|record| record.id))
     }
 
+    /// The split guard of the data key in use, if one of its wrappings is split.
+    ///
+    /// # Errors
+    /// [`CustodyError`] if the record cannot be read.
+    pub(crate) async fn share_set(&self) -> Result<Option<ShareSet>, CustodyError> {
+        let Some(record) = self.record().await? else { return Ok(None) };
+        for wrapped in WrappedSet::from_bytes(&record.wrapped)?.members() {
+            if let Some(set) = ShareSet::of(wrapped)? {
+                return Ok(Some(set));
+            }
+        }
+        Ok(None)
+    }
+
     fn wrap_context(&self, id: DataKeyId) -> WrapContext {
         WrapContext { network: self.genesis_validators_root, data_key: provider::DataKeyId(id.0) }
     }
@@ -58,25 +76,43 @@ impl Custody {
         Ok(())
     }
 
-    fn unwrap_record(&mut self, config: &Config, record: &DataKeyRecord) -> Result<Opened, CustodyError> {
+    pub(super) fn unwrap_record(&mut self, config: &Config, record: &DataKeyRecord) -> Result<Opened, CustodyError> {
         let set = WrappedSet::from_bytes(&record.wrapped)?;
         let context = self.wrap_context(record.id);
         let kinds = set.kinds()?;
-        let unattended = providers::unattended(config, &kinds, self.caller)?;
+        let unattended = providers::unattended(config, &set, &self.brought, self.caller)?;
         let must_ask = kinds.contains(&ProviderKind::Passphrase) && config.keys.passphrase_file.is_none();
+        let brought = !self.brought.is_empty();
         let opened = if unattended.is_empty() && must_ask {
             Err(CustodyError::NoPassphrase)
         } else {
             set.open(&unattended, &context, Retry::default()).map_err(CustodyError::from)
         };
-        match (opened, self.terminal) {
+        // Those who brought shares will not come again for the next import.
+        self.typed |= brought && opened.as_ref().is_ok_and(|opened| opened.by == BY_SHARES);
+        let opened = match (opened, self.terminal) {
             (Err(_), Terminal::MayAsk) if must_ask => {
-                let provider: Box<dyn Provider> = Box::new(providers::asked_passphrase(config, Asking::Once)?);
+                let provider = providers::with_passphrase(config, Asking::Once)?;
                 self.typed = true;
-                Ok(set.open(&[provider], &context, Retry::ONCE)?)
+                set.open(&[provider], &context, Retry::ONCE)?
             }
-            (opened, _) => opened,
+            (opened, _) => opened?,
+        };
+        Ok(Opened { key: opened.key.numbered(record.id), ..opened })
+    }
+
+    /// Wipes the data key if another signer on the same database replaced it. Says whether there is none now.
+    ///
+    /// # Errors
+    /// [`CustodyError::Database`].
+    pub(super) async fn drop_replaced_data_key(&mut self) -> Result<bool, CustodyError> {
+        if let Some(held) = self.data_key.as_ref().and_then(|key| key.id()) {
+            let present = self.record().await?.map(|record| record.id);
+            if present.is_some_and(|present| present != held) {
+                self.data_key = None;
+            }
         }
+        Ok(self.data_key.is_none())
     }
 
     /// Wipes the data key, which is opened again when it is needed. One that somebody typed a passphrase for stays.
@@ -93,10 +129,16 @@ impl Custody {
     pub(crate) async fn check_providers(&self, config: &Config) -> Result<Vec<Checked>, CustodyError> {
         let Some(record) = self.record().await? else { return Ok(Vec::new()) };
         let set = WrappedSet::from_bytes(&record.wrapped)?;
-        let providers = providers::unattended(config, &set.kinds()?, self.caller)?;
+        // Shares that wait for others are not used up by a check.
+        let providers = providers::unattended(config, &set, &Arc::default(), self.caller)?;
         let typed = config.keys.passphrase_file.is_none();
         let mut checked = set.check(&providers, &self.wrap_context(record.id));
-        checked.retain(|member| !(typed && member.provider == ProviderKind::Passphrase));
+        checked.retain(|member| match (member.provider, &member.result) {
+            (ProviderKind::Passphrase, _) => !typed,
+            // People are not called together for a check.
+            (ProviderKind::Shares, Err(ProviderError::SharesMissing { .. })) => false,
+            _ => true,
+        });
         Ok(checked)
     }
 
@@ -105,7 +147,7 @@ impl Custody {
     /// # Errors
     /// [`CustodyError`] if a provider cannot be had, or if keys are stored whose data key is gone.
     pub(crate) async fn ensure_data_key(&mut self, config: &Config) -> Result<Arc<DataKey>, CustodyError> {
-        if self.data_key.is_none() {
+        if self.drop_replaced_data_key().await? {
             self.open_data_key(config).await?;
         }
         if let Some(key) = &self.data_key {
@@ -115,7 +157,7 @@ impl Custody {
         if keys > 0 {
             return Err(CustodyError::DataKeyLost { keys });
         }
-        let key = Arc::new(DataKey::generate()?);
+        let key = Arc::new(DataKey::generate()?.numbered(FIRST_DATA_KEY));
         self.wrap_and_record(config, FIRST_DATA_KEY, &key).await?;
         self.data_key = Some(Arc::clone(&key));
         Ok(key)
@@ -134,6 +176,21 @@ impl Custody {
     }
 
     async fn wrap_and_record(&mut self, config: &Config, id: DataKeyId, key: &DataKey) -> Result<(), CustodyError> {
+        let record = self.wrap(config, id, key)?;
+        self.guard.put_data_key(record).await?;
+        Ok(())
+    }
+
+    /// Wraps a data key with each of the configured providers, and sees each open it. Records nothing.
+    ///
+    /// # Errors
+    /// [`CustodyError`] if one cannot be had.
+    pub(super) fn wrap(
+        &mut self,
+        config: &Config,
+        id: DataKeyId,
+        key: &DataKey,
+    ) -> Result<DataKeyRecord, CustodyError> {
         if self.caller == providers::Caller::Server && config.keys.provider.0.iter().any(|p| p.kind().is_remote()) {
             return Err(CustodyError::WrapInCommand);
         }
@@ -147,10 +204,9 @@ impl Custody {
         let names: Vec<_> = set.kinds()?.into_iter().map(ProviderKind::name).collect();
         let record =
             DataKeyRecord { id, provider: names.join(","), wrapped: set.to_bytes()?, stored: self.clock.now() };
-        self.guard.put_data_key(record).await?;
         let described: Vec<_> = providers.iter().map(|provider| provider.describe()).collect();
         self.protected_by = Some(described.join("; "));
-        Ok(())
+        Ok(record)
     }
 }
 

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use holdfast_enclave::backend::OpenError as KeyOpenError;
 use holdfast_enclave::provider::Recovery;
-use holdfast_enclave::{DurableError, KeyError, ProviderError, SealError, SecretError, SignError};
+use holdfast_enclave::{DurableError, KeyError, LockFailure, ProviderError, SealError, SecretError, SignError};
 use holdfast_slashing_db::{AdminError, OpenError};
 
+use crate::admin::SocketError;
 use crate::config::ConfigError;
 use crate::outcome::Exit;
 
@@ -110,6 +111,24 @@ pub(crate) enum CustodyError {
         "there is no data key yet, and a server does not make one with a provider whose key is elsewhere; run `holdfast kek init` first"
     )]
     WrapInCommand,
+    /// Keys would be in memory that may reach swap, and that is not accepted.
+    #[error("signing.require_protections is true, and secrets cannot be locked in memory: {reason}; nothing is signed")]
+    Unprotected {
+        /// Why, and what to change.
+        reason: LockFailure,
+    },
+    /// There is no way to bring shares.
+    #[error("shares of the data key cannot be brought")]
+    Door(#[source] SocketError),
+    /// A stored key cannot be sealed under a new data key.
+    #[error(
+        "a stored key does not open, so the data key stays as it is; restore that key from a backup, or delete it with \
+         `holdfast keys delete`, then try again"
+    )]
+    CannotReseal(#[source] SealError),
+    /// Keys were changed by other signers each time the data key was about to be replaced.
+    #[error("other signers keep changing keys, so the data key stays as it is; try again when they have finished")]
+    KeysKeepChanging,
     /// A stored key cannot be opened.
     #[error("a stored key cannot be opened")]
     Sealed(#[from] KeyOpenError),
@@ -147,6 +166,18 @@ impl CustodyError {
         }
     }
 
+    /// Whether people must bring shares of the data key's guard.
+    pub(crate) fn waits_for_shares(&self) -> bool {
+        fn waits(error: &ProviderError) -> bool {
+            match error {
+                ProviderError::SharesMissing { .. } => true,
+                ProviderError::NoneOpens { failures } => failures.0.iter().any(waits),
+                _ => false,
+            }
+        }
+        matches!(self, Self::Provider(error) if waits(error))
+    }
+
     /// How a process ends that failed so.
     pub(crate) fn exit(&self) -> Exit {
         match self {
@@ -156,11 +187,14 @@ impl CustodyError {
             | Self::OtherNetwork { .. }
             | Self::NoPassphrase
             | Self::WrapInCommand
+            | Self::Unprotected { .. }
             | Self::PassphrasesDiffer
             | Self::PasswordFile { .. }
             | Self::DataDir { source: DurableError::Permissions(_), .. }
             | Self::Provider(
                 ProviderError::Permissions(_)
+                | ProviderError::Split { .. }
+                | ProviderError::Person { .. }
                 | ProviderError::Durable(DurableError::Permissions(_))
                 | ProviderError::EmptyPassphrase,
             )
@@ -183,6 +217,9 @@ impl CustodyError {
             | Self::Secret(_)
             | Self::DataKeyLost { .. }
             | Self::Seal(_)
+            | Self::Door(_)
+            | Self::CannotReseal(_)
+            | Self::KeysKeepChanging
             | Self::Sealed(_)
             | Self::Backend(_) => Exit::Unreachable,
             Self::Key(_) => Exit::Bug,

@@ -8,6 +8,7 @@ mod checkpoint_key;
 mod data_key;
 mod error;
 mod providers;
+mod reseal;
 mod unseal;
 
 #[cfg(feature = "store-postgres")]
@@ -18,6 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use holdfast_domain::{Clock, GenesisValidatorsRoot, Network, SlotClock};
+use holdfast_enclave::provider::shares::Collected;
 use holdfast_enclave::{DataKey, durable};
 #[cfg(feature = "store-postgres")]
 use holdfast_slashing_db::PostgresOptions;
@@ -32,7 +34,8 @@ use crate::config::{Config, Database, resolve_network};
 pub(crate) use canary::{ProviderMetrics, watch as watch_providers};
 pub(crate) use data_key::{Rotated, Terminal};
 pub(crate) use error::{CustodyError, admin_exit};
-pub(crate) use providers::{Caller, HELPER_COMMAND, help};
+pub(crate) use providers::{Caller, HELPER_COMMAND, help, read_identities};
+pub(crate) use reseal::NewDataKey;
 pub(crate) use unseal::{Difference, Unsealed, kdf_budget, unseal_all, unseal_new};
 
 /// What is in custody, open.
@@ -57,7 +60,9 @@ pub(crate) struct Custody {
     pub(crate) caller: Caller,
     /// Whether a passphrase may be asked for.
     pub(crate) terminal: Terminal,
-    /// Whether the data key was opened with a passphrase that somebody typed.
+    /// Shares of the data key's guard that people brought.
+    pub(crate) brought: Arc<Collected>,
+    /// Whether the data key was opened with a passphrase that somebody typed, or with shares that people brought.
     typed: bool,
 }
 
@@ -135,6 +140,7 @@ pub(crate) async fn open_sealed(config: &Config, clock: Arc<dyn Clock>) -> Resul
         protected_by: None,
         caller: Caller::Command,
         terminal: Terminal::MayAsk,
+        brought: Arc::default(),
         typed: false,
     })
 }

@@ -4,16 +4,21 @@
 //! so that neither a cloud's library nor a vendor's module ever runs where validator keys are; a passphrase is
 //! asked for on the terminal only if nothing else opens the data key.
 
+#[cfg(feature = "provider-passphrase")]
 use std::io::IsTerminal as _;
+use std::path::PathBuf;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
-use holdfast_enclave::provider::file::FileProvider;
+#[cfg(feature = "provider-passphrase")]
+use holdfast_enclave::Passphrase;
 use holdfast_enclave::provider::helper::{HelperProvider, Request};
-use holdfast_enclave::provider::passphrase::PassphraseProvider;
-use holdfast_enclave::provider::{Provider, ProviderKind};
+use holdfast_enclave::provider::shares::{Collected, Holder, Identity, ShareSet, Shares};
+use holdfast_enclave::provider::{Provider, ProviderKind, WrappedSet};
+#[cfg(feature = "provider-passphrase")]
 use holdfast_enclave::secret::FilePrivacy;
-use holdfast_enclave::{DataKey, Passphrase, ProviderError};
+use holdfast_enclave::{DataKey, ProviderError};
 
 use super::CustodyError;
 use crate::config::{Config, KeyProvider, ProviderSections};
@@ -33,25 +38,43 @@ pub(crate) enum Caller {
     Server,
 }
 
-/// All providers of these kinds that the configuration has and that need nobody to type something.
+/// All providers of the kinds in this set that the configuration has and that need nobody to type something. Shares that
+/// were brought count.
 ///
 /// # Errors
-/// [`CustodyError`] if a passphrase file cannot be read.
+/// [`CustodyError`] if a passphrase or identity file cannot be read.
 pub(super) fn unattended(
     config: &Config,
-    kinds: &[ProviderKind],
+    set: &WrappedSet,
+    brought: &Arc<Collected>,
     caller: Caller,
 ) -> Result<Vec<Box<dyn Provider>>, CustodyError> {
+    let kinds = set.kinds()?;
+    let mut providers = of_kinds(config, &kinds, caller)?;
+    if kinds.contains(&ProviderKind::Shares) {
+        let mut held_by = Vec::new();
+        for wrapped in set.members() {
+            held_by.extend(ShareSet::of(wrapped)?.map(|shares| shares.kinds()).transpose()?.unwrap_or_default());
+        }
+        held_by.dedup();
+        let holders = of_kinds(config, &held_by, caller)?;
+        providers.push(Box::new(Shares::from_holders(holders, identities(config)?, Arc::clone(brought))));
+    }
+    Ok(providers)
+}
+
+fn of_kinds(config: &Config, kinds: &[ProviderKind], caller: Caller) -> Result<Vec<Box<dyn Provider>>, CustodyError> {
     let mut providers: Vec<Box<dyn Provider>> = Vec::new();
     for kind in kinds {
         match kind {
-            ProviderKind::File => providers.push(Box::new(key_file(config))),
+            ProviderKind::File => providers.push(key_file(config, KeyFile::Present)?),
             ProviderKind::Passphrase => {
-                if let Some(path) = &config.keys.passphrase_file {
-                    let passphrase = Passphrase::read_file(path, FilePrivacy::Required)?;
-                    providers.push(Box::new(PassphraseProvider::new(passphrase)?));
+                if config.keys.passphrase_file.is_some() {
+                    providers.push(with_passphrase(config, Asking::Once)?);
                 }
             }
+            // Made of others.
+            ProviderKind::Shares => {}
             ProviderKind::AwsKms
             | ProviderKind::VaultTransit
             | ProviderKind::Pkcs11
@@ -76,17 +99,26 @@ pub(super) fn unattended(
 /// # Errors
 /// [`CustodyError`] if one cannot be had.
 pub(super) fn for_wrapping(config: &Config, new_passphrase: Asking) -> Result<Vec<Box<dyn Provider>>, CustodyError> {
+    wrapping(config, &config.keys.provider.0, new_passphrase)
+}
+
+fn wrapping(
+    config: &Config,
+    wanted: &[KeyProvider],
+    new_passphrase: Asking,
+) -> Result<Vec<Box<dyn Provider>>, CustodyError> {
     let mut providers: Vec<Box<dyn Provider>> = Vec::new();
-    for provider in &config.keys.provider.0 {
+    for provider in wanted {
         match provider {
-            KeyProvider::File => {
-                let file = key_file(config);
-                // A key file without a recorded data key is left from a start that was cut short.
-                let there = file.path().exists();
-                providers.push(Box::new(if there { file } else { FileProvider::create(file.path().to_owned())? }));
-            }
-            KeyProvider::Passphrase => {
-                providers.push(Box::new(PassphraseProvider::new(passphrase(config, new_passphrase)?)?));
+            KeyProvider::File => providers.push(key_file(config, KeyFile::PresentOrNew)?),
+            KeyProvider::Passphrase => providers.push(with_passphrase(config, new_passphrase)?),
+            KeyProvider::Shares => {
+                // Named first: a slip in a public key is found before anybody is asked for anything.
+                let mut holders = people(config)?;
+                holders.extend(
+                    wrapping(config, &config.shares.providers, new_passphrase)?.into_iter().map(Holder::Provider),
+                );
+                providers.push(Box::new(Shares::among(holders, config.shares.threshold)?));
             }
             KeyProvider::AwsKms
             | KeyProvider::VaultTransit
@@ -101,14 +133,77 @@ pub(super) fn for_wrapping(config: &Config, new_passphrase: Asking) -> Result<Ve
     Ok(providers)
 }
 
-fn key_file(config: &Config) -> FileProvider {
-    FileProvider::new(FileProvider::default_path(config.data_dir()))
+#[cfg(feature = "provider-shares")]
+fn people(config: &Config) -> Result<Vec<Holder>, ProviderError> {
+    use holdfast_providers::people::Person;
+    let person = |text: &String| Ok(Holder::Person(Box::new(Person::parse(text)?)));
+    config.shares.recipients.iter().map(person).collect()
+}
+
+#[cfg(not(feature = "provider-shares"))]
+fn people(_: &Config) -> Result<Vec<Holder>, ProviderError> {
+    Err(ProviderError::NotBuilt { provider: ProviderKind::Shares })
+}
+
+/// The private keys that are configured to open shares of people.
+#[cfg(feature = "provider-shares")]
+fn identities(config: &Config) -> Result<Vec<Box<dyn Identity>>, ProviderError> {
+    read_identities(&config.shares.identity_files)
+}
+
+#[cfg(not(feature = "provider-shares"))]
+fn identities(_: &Config) -> Result<Vec<Box<dyn Identity>>, ProviderError> {
+    Ok(Vec::new())
+}
+
+/// The private keys in these files.
+///
+/// # Errors
+/// [`ProviderError`] if one cannot be read.
+#[cfg(feature = "provider-shares")]
+pub(crate) fn read_identities(files: &[PathBuf]) -> Result<Vec<Box<dyn Identity>>, ProviderError> {
+    let mut all: Vec<Box<dyn Identity>> = Vec::new();
+    for path in files {
+        all.extend(
+            holdfast_providers::people::Private::read(path)?
+                .into_iter()
+                .map(|one| -> Box<dyn Identity> { Box::new(one) }),
+        );
+    }
+    Ok(all)
+}
+
+#[cfg(not(feature = "provider-shares"))]
+pub(crate) fn read_identities(_: &[PathBuf]) -> Result<Vec<Box<dyn Identity>>, ProviderError> {
+    Err(ProviderError::NotBuilt { provider: ProviderKind::Shares })
+}
+
+/// Whether a key file is made if there is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum KeyFile {
+    /// It must be there.
+    Present,
+    /// It is made. One without a recorded data key is left from a start that was cut short, and is used.
+    PresentOrNew,
+}
+
+#[cfg(feature = "provider-file")]
+fn key_file(config: &Config, which: KeyFile) -> Result<Box<dyn Provider>, CustodyError> {
+    use holdfast_enclave::provider::file::FileProvider;
+    let path = FileProvider::default_path(config.data_dir());
+    let make = which == KeyFile::PresentOrNew && !path.exists();
+    Ok(Box::new(if make { FileProvider::create(path)? } else { FileProvider::new(path) }))
+}
+
+#[cfg(not(feature = "provider-file"))]
+fn key_file(_: &Config, _: KeyFile) -> Result<Box<dyn Provider>, CustodyError> {
+    Err(ProviderError::NotBuilt { provider: ProviderKind::File }.into())
 }
 
 /// The providers of a kind whose key is elsewhere: one for each key that is configured, none if there is none.
 fn remote(sections: &ProviderSections, kind: ProviderKind) -> Result<Vec<Box<dyn Provider>>, ProviderError> {
     match kind {
-        ProviderKind::File | ProviderKind::Passphrase => Ok(Vec::new()),
+        ProviderKind::File | ProviderKind::Passphrase | ProviderKind::Shares => Ok(Vec::new()),
         ProviderKind::AwsKms => aws(sections),
         ProviderKind::VaultTransit => transit(sections),
         ProviderKind::Pkcs11 => pkcs11(sections),
@@ -209,6 +304,7 @@ fn gcp(sections: &ProviderSections) -> Result<Vec<Box<dyn Provider>>, ProviderEr
         endpoint: section.endpoint.clone(),
         metadata: section.metadata.clone(),
         token_file: section.token_file.clone(),
+        key_file: section.key_file.clone(),
         timeout: Duration::from_millis(section.timeout_ms.get()),
     }))])
 }
@@ -270,7 +366,7 @@ fn in_helper(real: &dyn Provider, sections: &ProviderSections) -> Result<Box<dyn
     let configuration =
         toml::to_string(sections).map_err(|error| ProviderError::Helper { problem: error.to_string() })?;
     let own_limit = match real.kind() {
-        ProviderKind::File | ProviderKind::Passphrase => Duration::ZERO,
+        ProviderKind::File | ProviderKind::Passphrase | ProviderKind::Shares => Duration::ZERO,
         ProviderKind::AwsKms => Duration::from_millis(sections.aws.timeout_ms.get()),
         ProviderKind::VaultTransit => Duration::from_millis(sections.transit.timeout_ms.get()),
         ProviderKind::Pkcs11 => Duration::from_millis(sections.pkcs11.timeout_ms.get()),
@@ -316,10 +412,18 @@ pub(super) enum Asking {
 ///
 /// # Errors
 /// [`CustodyError`] if it cannot be had.
-pub(super) fn asked_passphrase(config: &Config, asking: Asking) -> Result<PassphraseProvider, CustodyError> {
-    Ok(PassphraseProvider::new(passphrase(config, asking)?)?)
+#[cfg(feature = "provider-passphrase")]
+pub(super) fn with_passphrase(config: &Config, asking: Asking) -> Result<Box<dyn Provider>, CustodyError> {
+    use holdfast_enclave::provider::passphrase::PassphraseProvider;
+    Ok(Box::new(PassphraseProvider::new(passphrase(config, asking)?)?))
 }
 
+#[cfg(not(feature = "provider-passphrase"))]
+pub(super) fn with_passphrase(_: &Config, _: Asking) -> Result<Box<dyn Provider>, CustodyError> {
+    Err(ProviderError::NotBuilt { provider: ProviderKind::Passphrase }.into())
+}
+
+#[cfg(feature = "provider-passphrase")]
 fn passphrase(config: &Config, asking: Asking) -> Result<Passphrase, CustodyError> {
     if let Some(path) = &config.keys.passphrase_file {
         return Ok(Passphrase::read_file(path, FilePrivacy::Required)?);

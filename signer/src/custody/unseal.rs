@@ -68,6 +68,9 @@ pub(crate) async fn unseal_all(
     Ok(Unsealed { keyring, failed, disabled })
 }
 
+/// How often keys are read again whose data key was replaced while they were opened.
+const AGAIN: u32 = 4;
+
 /// The same for keys that are not in `loaded`; says also which of those are no longer stored. The data key is opened
 /// if there is something to open with it.
 ///
@@ -79,6 +82,24 @@ pub(crate) async fn unseal_new(
     backend: &Arc<dyn KeyBackend>,
     loaded: &Keyring,
 ) -> Result<Difference, CustodyError> {
+    let mut again = AGAIN;
+    loop {
+        let difference = unseal_once(custody, config, backend, loaded).await?;
+        // Keys read before and a data key read after its replacement do not fit, and nothing is wrong with either.
+        if difference.failed.is_empty() || again == 0 || !custody.drop_replaced_data_key().await? {
+            return Ok(difference);
+        }
+        again = again.saturating_sub(1);
+    }
+}
+
+async fn unseal_once(
+    custody: &mut Custody,
+    config: &Config,
+    backend: &Arc<dyn KeyBackend>,
+    loaded: &Keyring,
+) -> Result<Difference, CustodyError> {
+    custody.drop_replaced_data_key().await?;
     let stored = custody.guard.active_keys().await?;
     if custody.data_key.is_none() && stored.iter().any(|key| loaded.get(key.registration.key()).is_none()) {
         custody.open_data_key(config).await?;

@@ -96,7 +96,7 @@ impl Probes {
             return Some("shutting down".to_owned());
         }
         if self.loader.is_loading() {
-            return Some("keys are loading".to_owned());
+            return Some(self.loader.sealed().unwrap_or_else(|| "keys are loading".to_owned()));
         }
         match self.signer.guard.health() {
             GuardHealth::Serving => None,

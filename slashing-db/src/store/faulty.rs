@@ -11,9 +11,10 @@ use holdfast_domain::{GenesisValidatorsRoot, PublicKey, UnixMillis};
 use super::{Committed, DecideEntry, Judge, Load, Merge, Pruned, ReadStore, Store, Withdraw, Withdrawn};
 use crate::anchor::{DatabaseIdentity, Landmarks, RollbackKind};
 use crate::error::{FreezeReason, RegisterError, StoreError};
+use crate::guard::{Replaced, Resealed};
 use crate::identity::CallerId;
 use crate::journal::{Hash, Head, InstanceId};
-use crate::registry::{DataKeyRecord, KeyState, NewKey, Registered, Switch};
+use crate::registry::{DataKeyId, DataKeyRecord, KeyState, NewKey, Registered, Switch};
 use crate::rules::Watermarks;
 use crate::watch::Judged;
 
@@ -155,6 +156,15 @@ impl<S: Store + ?Sized> Store for FaultyStore<S> {
 
     fn put_data_key(&mut self, record: &DataKeyRecord) -> Result<(), StoreError> {
         self.write(|inner| inner.put_data_key(record))
+    }
+
+    fn replace_data_key(
+        &mut self,
+        old: DataKeyId,
+        new: &DataKeyRecord,
+        keys: &[Resealed],
+    ) -> Result<Replaced, StoreError> {
+        self.write(|inner| inner.replace_data_key(old, new, keys))
     }
 
     fn pin(&mut self, root: GenesisValidatorsRoot) -> Result<GenesisValidatorsRoot, StoreError> {

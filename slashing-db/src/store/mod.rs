@@ -10,11 +10,12 @@ use holdfast_domain::{GenesisValidatorsRoot, PublicKey, UnixMillis};
 
 use crate::anchor::{DatabaseIdentity, Landmarks, RollbackKind};
 use crate::error::{RegisterError, StoreError};
+use crate::guard::{Replaced, Resealed};
 use crate::identity::CallerId;
 use crate::journal::{BatchHeader, Hash, Head, InstanceId, StoredBatch};
 use crate::registry::{
-    DataKeyRecord, Entry, HighWatermarks, InstanceInfo, KeyChanges, KeyInfo, KeyState, NewKey, Registered, ServerInfo,
-    StoredKey, Switch, Withdraw, Withdrawn,
+    DataKeyId, DataKeyRecord, Entry, HighWatermarks, InstanceInfo, KeyChanges, KeyInfo, KeyState, NewKey, Registered,
+    ServerInfo, StoredKey, Switch, Withdraw, Withdrawn,
 };
 use crate::rules::Watermarks;
 use crate::watch::{Judged, NewlyEnabled, Watch};
@@ -199,6 +200,15 @@ pub(crate) trait Store: Send {
 
     /// Stores or replaces a wrapped data key.
     fn put_data_key(&mut self, record: &DataKeyRecord) -> Result<(), StoreError>;
+
+    /// Replaces the data key `old` by `new`, and each of these sealed keys, if `old` is the present data key and the
+    /// keys are exactly those that are stored.
+    fn replace_data_key(
+        &mut self,
+        old: DataKeyId,
+        new: &DataKeyRecord,
+        keys: &[Resealed],
+    ) -> Result<Replaced, StoreError>;
 
     /// Pins the chain if it is not pinned yet; returns the root that is pinned now.
     fn pin(&mut self, root: GenesisValidatorsRoot) -> Result<GenesisValidatorsRoot, StoreError>;

@@ -1,8 +1,13 @@
 //! A fake of Google Cloud KMS and of the metadata server, written from their API reference. Nothing of Google's runs in
 //! these tests.
 
+use std::path::PathBuf;
+use std::process::Command;
 use std::sync::{Arc, Mutex};
+use std::time::{SystemTime, UNIX_EPOCH};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
 use super::server::{Mood, Request, Server};
@@ -27,7 +32,12 @@ struct State {
     permitted: bool,
     /// Whether tokens given out before are still good.
     token: String,
+    /// The public key of the service account, as a PEM file, if there is one.
+    account: Option<PathBuf>,
 }
+
+/// The service account that may log in with a key.
+pub const ACCOUNT: &str = "signer@p.iam.gserviceaccount.com";
 
 /// A running fake.
 pub struct Gcp {
@@ -40,7 +50,7 @@ impl Gcp {
     pub fn start(keys: &[&str]) -> Self {
         let keys = keys.iter().map(|key| ((*key).to_owned(), Version::Enabled)).collect();
         let token = TOKEN.to_owned();
-        let state = Arc::new(Mutex::new(State { keys, made: Vec::new(), permitted: true, token }));
+        let state = Arc::new(Mutex::new(State { keys, made: Vec::new(), permitted: true, token, account: None }));
         let shared = Arc::clone(&state);
         let handler = move |request: &Request| answer(&mut shared.lock().expect("state"), request);
         Self { server: Server::start("application/json", Arc::new(handler)), state }
@@ -67,6 +77,11 @@ impl Gcp {
         self.state.lock().expect("state").permitted = permitted;
     }
 
+    /// Accepts statements signed with the key whose public half is in this PEM file.
+    pub fn set_account(&self, public_key: Option<PathBuf>) {
+        self.state.lock().expect("state").account = public_key;
+    }
+
     /// Accepts only another token than the one given out.
     pub fn revoke_tokens(&self) {
         "ya29.other".clone_into(&mut self.state.lock().expect("state").token);
@@ -77,11 +92,54 @@ fn error(code: u16, status: &str, message: &str) -> (u16, Value) {
     (code, json!({ "error": { "code": code, "status": status, "message": message } }))
 }
 
+/// The token endpoint: checks the statement's signature with openssl, and what it says.
+fn log_in(state: &State, body: &[u8]) -> (u16, Value) {
+    let refused = |why: &str| (400, json!({ "error": "invalid_grant", "error_description": why }));
+    let form = String::from_utf8_lossy(body).into_owned();
+    let field =
+        |name: &str| form.split('&').find_map(|pair| pair.strip_prefix(&format!("{name}="))).unwrap_or_default();
+    if field("grant_type") != "urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer" {
+        return refused("unsupported grant type");
+    }
+    let parts: Vec<&str> = field("assertion").split('.').collect();
+    let (Some(account), [header, claims, signature]) = (&state.account, parts.as_slice()) else {
+        return refused("Invalid JWT Signature.");
+    };
+    let decoded = |part: &str| URL_SAFE_NO_PAD.decode(part).unwrap_or_default();
+    let said: Value = serde_json::from_slice(&decoded(claims)).unwrap_or_default();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
+    let (from, until) = (said["iat"].as_u64().unwrap_or(0), said["exp"].as_u64().unwrap_or(0));
+    if said["iss"] != ACCOUNT || !said["aud"].as_str().is_some_and(|aud| aud.ends_with("/token")) {
+        return refused("Invalid JWT: wrong issuer or audience.");
+    }
+    if from > now + 60
+        || until < now
+        || until > from + 3600
+        || !said["scope"].as_str().is_some_and(|s| s.ends_with("/cloudkms"))
+    {
+        return refused("Invalid JWT: Token must be a short-lived token (60 minutes) and in a reasonable timeframe.");
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let (text, sealed) = (folder.path().join("text"), folder.path().join("signature"));
+    std::fs::write(&text, format!("{header}.{claims}")).expect("a file");
+    std::fs::write(&sealed, decoded(signature)).expect("a file");
+    let mut verify = Command::new("openssl");
+    verify.args(["dgst", "-sha256", "-verify"]).arg(account).arg("-signature").arg(sealed).arg(text);
+    let output = verify.output().expect("openssl starts: install openssl");
+    if !output.status.success() {
+        return refused("Invalid JWT Signature.");
+    }
+    (200, json!({ "access_token": TOKEN, "expires_in": 3599, "token_type": "Bearer" }))
+}
+
 fn answer(state: &mut State, request: &Request) -> (u16, Value) {
     if request.path.starts_with("/computeMetadata/") {
         let right = request.header("metadata-flavor") == "Google";
         let token = json!({ "access_token": TOKEN, "expires_in": 3599, "token_type": "Bearer" });
         return if right { (200, token) } else { (403, Value::Null) };
+    }
+    if request.path == "/token" {
+        return log_in(state, &request.body);
     }
     if request.header("authorization") != format!("Bearer {}", state.token) {
         return error(401, "UNAUTHENTICATED", "Request had invalid authentication credentials.");

@@ -88,3 +88,19 @@ pub fn module() -> PathBuf {
     let found = places.iter().map(Path::new).find(|path| path.is_file());
     found.expect("libsofthsm2.so: install softhsm2").to_owned()
 }
+
+/// A module in front of SoftHSM's, compiled into a folder: while the file in the variable `CROWDED_FILE` exists, it has no
+/// session left. `CROWDED_MODULE` names the real module. SoftHSM itself has no limit that could be reached.
+pub fn crowded_module(folder: &Path) -> PathBuf {
+    let library = folder.join("crowded.so");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/elsewhere/crowded.c");
+    let output = Command::new("cc")
+        .args(["-shared", "-fPIC", "-O2", "-Wall", "-Werror", "-o"])
+        .arg(&library)
+        .arg(source)
+        .arg("-ldl")
+        .output()
+        .expect("a C compiler is installed as `cc`");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    library
+}

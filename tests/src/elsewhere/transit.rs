@@ -33,6 +33,8 @@ struct State {
     /// The namespace every request must name; empty for none.
     namespace: String,
     tokens: Vec<String>,
+    /// Seconds that tokens have left, of an hour, if they can be renewed.
+    left: Option<u64>,
 }
 
 /// A running fake.
@@ -51,6 +53,7 @@ impl Transit {
             sealed: false,
             namespace: String::new(),
             tokens: vec![TOKEN.to_owned()],
+            left: None,
         }));
         let shared = Arc::clone(&state);
         let handler = move |request: &Request| {
@@ -90,6 +93,11 @@ impl Transit {
     /// Demands a namespace.
     pub fn set_namespace(&self, namespace: &str) {
         namespace.clone_into(&mut self.state.lock().expect("state").namespace);
+    }
+
+    /// Makes tokens renewable, with this many seconds left of an hour.
+    pub fn set_left(&self, seconds: u64) {
+        self.state.lock().expect("state").left = Some(seconds);
     }
 
     /// Revokes every token there is.
@@ -138,10 +146,15 @@ fn answer(state: &mut State, request: &Request) -> (u16, Value) {
     let token = request.header("x-vault-token");
     if path == "auth/token/lookup-self" {
         let known = token == POWERLESS_TOKEN || state.tokens.iter().any(|one| one == token);
-        return if known { (200, json!({ "data": {} })) } else { errors(403, "permission denied") };
+        let about = json!({ "data": { "renewable": state.left.is_some(), "ttl": state.left, "creation_ttl": 3600 } });
+        return if known { (200, about) } else { errors(403, "permission denied") };
     }
     if !state.tokens.iter().any(|one| one == token) {
         return errors(403, "1 error occurred:\n\t* permission denied\n\n");
+    }
+    if path == "auth/token/renew-self" {
+        state.left = state.left.map(|_| 3600);
+        return (200, json!({ "auth": { "client_token": token, "lease_duration": 3600 } }));
     }
     match path.split('/').collect::<Vec<_>>().as_slice() {
         ["transit", "encrypt", key] => encrypt(state, key, &body),

@@ -59,13 +59,13 @@ impl Pcrs {
     /// # Errors
     /// [`ServiceFailure::Unusable`] for a register above 23.
     pub(super) fn new(indices: &[u8]) -> Result<Self, ServiceError> {
-        indices.iter().try_fold(Self(0), |Self(bits), index| match index {
-            0..=23 => Ok(Self(bits | (1 << index))),
-            _ => {
+        match indices.iter().find(|index| **index > 23) {
+            Some(index) => {
                 let text = format!("there is no PCR {index}; tpm.pcrs takes 0 to 23");
                 Err(ServiceError::new(ServiceFailure::Unusable, text))
             }
-        })
+            None => Ok(Self(indices.iter().fold(0, |bits, index| bits | (1 << index)))),
+        }
     }
 
     pub(super) const fn from_bitmap([low, middle, high]: [u8; BITMAP]) -> Self {

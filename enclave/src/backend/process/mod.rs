@@ -16,7 +16,9 @@ use std::time::{Duration, Instant};
 use holdfast_domain::{GenesisValidatorsRoot, Network, PublicKey, SigningRoot};
 use holdfast_slashing_db::SealedKey;
 use holdfast_vault_proto::limits::{MAX_ITEMS, MAX_KEYS};
-use holdfast_vault_proto::{Answer, DataKeyBytes, KeyOutcome, Reason, Refusal, Request, SealedKeyBytes, SignItem};
+use holdfast_vault_proto::{
+    Answer, DataKeyBytes, KeyOutcome, Protections, Reason, Refusal, Request, SealedKeyBytes, SignItem,
+};
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 
@@ -64,6 +66,19 @@ pub struct ProcessOptions {
     pub queue_capacity: NonZeroUsize,
     /// Whether signatures are verified before release. Default: no.
     pub verify: VerifyPolicy,
+    /// What becomes of a vault that cannot protect itself in every way.
+    pub unprotected: Unprotected,
+}
+
+/// What becomes of a vault that cannot protect itself in every way. Of secret and locked memory one is enough: neither
+/// reaches swap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Unprotected {
+    /// It signs, and what is missing is logged.
+    #[default]
+    Warn,
+    /// It is given no key.
+    Refuse,
 }
 
 /// The other side of a vault process. Clones share it; it ends with [`Self::shutdown`] or the last clone.
@@ -91,6 +106,8 @@ struct State {
     link: Option<Arc<Link>>,
     /// Process id of the vault.
     process: Option<u32>,
+    /// How it protects itself, as it said.
+    protections: Protections,
     /// Frames of signatures on their way.
     frames_out: usize,
     phase: Phase,
@@ -114,6 +131,12 @@ struct Job {
 }
 
 impl ProcessBackend {
+    /// The words of the protections that the vault has, and of those that it lacks.
+    pub fn protections(&self) -> (Vec<&'static str>, Vec<&'static str>) {
+        let protections = self.0.shared.state.lock().unwrap_or_else(PoisonError::into_inner).protections;
+        (protections.words().collect(), protections.missing().collect())
+    }
+
     /// Starts the vault and waits until it answers.
     ///
     /// # Errors
@@ -125,6 +148,7 @@ impl ProcessBackend {
             queues: Queues::new(options.queue_capacity),
             link: None,
             process: None,
+            protections: Protections::default(),
             frames_out: 0,
             phase: Phase::Running,
         };

@@ -15,7 +15,7 @@ use holdfast_vault_proto::{Answer, FrameError, Protections, Request, VERSION};
 use tracing::{error, info, warn};
 
 use super::link::{Ended, Link};
-use super::{Phase, Shared};
+use super::{Phase, Shared, Unprotected};
 use crate::error::SignError;
 
 /// How long a vault may take to introduce itself, and to take a write.
@@ -46,6 +46,11 @@ enum StartError {
         #[source]
         source: Option<FrameError>,
     },
+    #[error(
+        "the vault would run without {}, and signing.require_protections asks for all: let the system give it (kernel, container, \
+         LimitMEMLOCK), or set that to false", missing.join(", ")
+    )]
+    Unprotected { missing: Vec<&'static str> },
     #[error("the network's genesis validators root or genesis time is missing")]
     Network,
 }
@@ -99,6 +104,7 @@ pub(super) fn run(shared: &Arc<Shared>, started: mpsc::SyncSender<Result<(), Sig
                 shared.change(|state| {
                     state.link = Some(Arc::clone(&running.link));
                     state.process = Some(running.child.0.id());
+                    state.protections = running.protections;
                     if state.phase == Phase::Drained {
                         // Nobody needs it any more.
                         running.link.hang_up();
@@ -198,12 +204,23 @@ fn start(shared: &Shared) -> Result<Running, StartError> {
     let Answer::Welcome { version: VERSION, protections, .. } = ask(1, Some(&hello))? else {
         return Err(StartError::Handshake { what: "another version", source: None });
     };
+    let missing = lacking(protections);
+    if options.unprotected == Unprotected::Refuse && !missing.is_empty() {
+        return Err(StartError::Unprotected { missing });
+    }
     let Answer::Done(_) = ask(2, Some(&Request::Pin(Box::new(options.network.clone()))))? else {
         return Err(StartError::Handshake { what: "it does not take the network", source: None });
     };
     ours.set_read_timeout(None).map_err(StartError::Socket)?;
     let link = Arc::new(Link::new(&ours, 2).map_err(StartError::Socket)?);
     Ok(Running { child, link, reader, protections })
+}
+
+/// What is missing of what may be required.
+fn lacking(protections: Protections) -> Vec<&'static str> {
+    let kept_from_swap = protections.has(Protections::SECRET_MEMORY) || protections.has(Protections::LOCKED_MEMORY);
+    let memory = ["secret_memory", "locked_memory"];
+    protections.missing().filter(|word| !(kept_from_swap && memory.contains(word))).collect()
 }
 
 fn report(protections: Protections, process: u32) {

@@ -20,7 +20,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use toml::Value;
 
-use crate::config::{Environment, FlagValue, GenesisRoot, Layers};
+use crate::config::{Environment, FlagValue, GenesisRoot, KeyProvider, Layers};
 pub(crate) use audit::{
     AuditCommand, AuditExportArgs, AuditFormat, AuditProveArgs, AuditSelection, AuditTailArgs, AuditVerifyArgs, Moment,
 };
@@ -28,7 +28,7 @@ pub(crate) use backup::{
     BackupCheckArgs, BackupCommand, BackupCreateArgs, BackupDrillArgs, BackupRestoreArgs, BackupVerifyArgs,
 };
 pub(crate) use enclave::{BuildArgs, DescribeArgs, EnclaveCommand, ImageArgs, KmsPolicyArgs, RunArgs, VerifyArgs};
-pub(crate) use kek::{KekCommand, KekRotateArgs};
+pub(crate) use kek::{KekCommand, KekInitArgs, KekRotateArgs, KekUnsealArgs, ProviderArgs};
 pub(crate) use keys::{
     DeleteArgs, DepositArgs, ExportArgs, GenerateArgs, GeneratedWatermarkArg, ImportArgs, KdfArg, KeysCommand,
     ListArgs, ShowArgs, SourceArgs, SwitchArgs, WatermarkArg,
@@ -244,7 +244,8 @@ impl Cli {
                 args.passphrase.settings(&mut flags);
             }
             Command::Kek(KekCommand::Status(args)) => args.passphrase.settings(&mut flags),
-            Command::Keys(_)
+            Command::Kek(KekCommand::Unseal(_))
+            | Command::Keys(_)
             | Command::Audit(_)
             | Command::Slashing(_)
             | Command::Backup(_)
@@ -306,7 +307,17 @@ impl ListenArgs {
 impl kek::ProviderArgs {
     fn settings(&self, flags: &mut Flags) {
         let names: Vec<_> = self.provider.iter().map(|one| Value::String(one.as_str().to_owned())).collect();
-        flags.value("--provider", "keys", "provider", (!names.is_empty()).then_some(Value::Array(names)));
+        let Some(threshold) = self.threshold else {
+            flags.value("--provider", "keys", "provider", (!names.is_empty()).then_some(Value::Array(names)));
+            return;
+        };
+        // The providers that are named hold a share each.
+        let shares = Value::Array(vec![Value::String(KeyProvider::Shares.as_str().to_owned())]);
+        flags.value("--threshold", "keys", "provider", Some(shares));
+        flags.value("--threshold", "shares", "threshold", Some(Value::Integer(threshold.into())));
+        let people = self.recipient.iter().map(|one| Value::String(one.clone())).collect();
+        flags.value("--recipient", "shares", "recipients", Some(Value::Array(people)));
+        flags.value("--provider", "shares", "providers", Some(Value::Array(names)));
     }
 }
 

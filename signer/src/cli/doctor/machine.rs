@@ -4,11 +4,13 @@ use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
+use holdfast_domain::Network;
 use holdfast_enclave::{DataKey, LockStatus, lock_status};
 use rustix::process::{Resource, getrlimit};
 
 use super::Finding;
-use crate::config::Config;
+use crate::config::{Config, SigningBackend};
+use crate::vault::Backend;
 
 /// Below this the disk may fill before anyone looks.
 const LITTLE_SPACE: u64 = 1 << 30;
@@ -130,6 +132,46 @@ pub(super) fn memory_lock() -> Vec<Finding> {
         }
         LockStatus::Locked => judge_memory(limit),
     }]
+}
+
+/// Whether memory is kept out of core dumps and away from debuggers.
+pub(super) fn dumps() -> Finding {
+    match holdfast_enclave::harden_process() {
+        Ok(()) => Finding::fine("dumps", "no core dumps, no debuggers of the same user"),
+        Err(error) => Finding::warn(
+            "dumps",
+            crate::outcome::chain(&error),
+            "let the sandbox or container allow prctl and setrlimit",
+        ),
+    }
+}
+
+/// Which protections a vault process has here: one is started, without keys, and ended.
+pub(super) fn vault(config: &Config, network: Option<&Network>) -> Option<Finding> {
+    let network = network.filter(|network| network.slot_clock().is_some());
+    let (SigningBackend::Process, Some(network)) = (config.signing.backend, network) else { return None };
+    let backend = match Backend::start(config, network) {
+        Ok(backend) => backend,
+        Err(error) => {
+            return Some(Finding::fail(
+                "vault",
+                crate::outcome::chain(&error),
+                "mend that: nothing is signed without it",
+            ));
+        }
+    };
+    let (on, off) = backend.protections();
+    backend.shutdown();
+    Some(if off.is_empty() {
+        Finding::fine("vault", format!("starts, with {}", on.join(", ")))
+    } else {
+        let evidence = format!("starts, with {}, without {}", on.join(", "), off.join(", "));
+        Finding::warn(
+            "vault",
+            evidence,
+            "use a newer kernel, or let the container allow it; signing.require_protections refuses to sign without",
+        )
+    })
 }
 
 fn judge_memory(limit: Option<u64>) -> Finding {

@@ -11,13 +11,13 @@ use super::server::{MARK, Mark};
 use super::values::{self, MARKS};
 use super::watch::Findings;
 use crate::identity::CallerId;
-use crate::registry::{KeyState, NewKey};
+use crate::registry::{DataKeyId, KeyState, NewKey};
 use crate::rules::Watermarks;
 use crate::store::{KeyRow, RowId};
 
 /// Number of the advisory lock under which rows are made, so that two signers that import the same keys in
 /// different orders do not wait for each other in a circle.
-const ENTRY_LOCK: i64 = 0x486f_6c65;
+pub(super) const ENTRY_LOCK: i64 = 0x486f_6c65;
 
 /// Whose rows.
 pub(super) enum Whose {
@@ -93,6 +93,12 @@ impl<'a> Changes<'a> {
     /// Notes what was found out about newly enabled keys.
     pub(super) fn note(&mut self, findings: Findings) {
         self.findings = findings;
+    }
+
+    /// The data keys that secrets to be stored are noted to be sealed under.
+    pub(super) fn data_keys(&self) -> impl Iterator<Item = DataKeyId> + use<> {
+        let noted: Vec<_> = self.enrolled.iter().filter_map(|(_, key)| key.sealed.data_key()).collect();
+        noted.into_iter()
     }
 
     /// Stores a secret and its record.

@@ -19,6 +19,7 @@ mod link;
 mod open;
 mod overview;
 mod read;
+mod reseal;
 mod schema;
 mod server;
 mod session;
@@ -33,9 +34,12 @@ use holdfast_domain::{GenesisValidatorsRoot, PublicKey, UnixMillis};
 use super::{Committed, DecideEntry, Enrolled, Judge, KeyRow, Load, Merge, Pruned, ReadStore, Record, Store};
 use crate::anchor::{DatabaseIdentity, Landmarks, RollbackKind};
 use crate::error::{FreezeReason, RegisterError, StoreError};
+use crate::guard::{DataKeyReplaced, Replaced, Resealed};
 use crate::identity::CallerId;
 use crate::journal::{Hash, Head, InstanceId};
-use crate::registry::{DataKeyRecord, Entry, KeyState, NewKey, Registered, Registration, Switch, Withdraw, Withdrawn};
+use crate::registry::{
+    DataKeyId, DataKeyRecord, Entry, KeyState, NewKey, Registered, Registration, Switch, Withdraw, Withdrawn,
+};
 use crate::rules::Watermarks;
 use crate::watch::Judged;
 use change::{Changes, Rows, Whose};
@@ -142,14 +146,21 @@ impl PostgresStore {
         let (changes, value) = decide(&mut rows);
         let written = self.link.run(deadline, |mut session| async move {
             let written = async {
+                if !reseal::are_present(&mut session.db, changes.data_keys()).await? {
+                    return Ok(false);
+                }
                 change::write(&mut session.db, changes, by, at).await?;
-                sqlx::raw_sql("COMMIT").execute(&mut session.db).await
+                sqlx::raw_sql("COMMIT").execute(&mut session.db).await.map(|_| true)
             };
             let written = written.await;
             (session, written)
         });
-        written?.map_err(|trouble| classify(action, trouble))?;
-        Ok(value)
+        if written?.map_err(|trouble| classify(action, trouble))? {
+            Ok(value)
+        } else {
+            self.link.abandon();
+            Err(StoreError::retryable(action, DataKeyReplaced))
+        }
     }
 }
 
@@ -347,6 +358,23 @@ impl Store for PostgresStore {
             let done = query.execute(&mut session.db).await.map(drop);
             (session, done)
         })
+    }
+
+    fn replace_data_key(
+        &mut self,
+        old: DataKeyId,
+        new: &DataKeyRecord,
+        keys: &[Resealed],
+    ) -> Result<Replaced, StoreError> {
+        let action = "replace the data key";
+        let per_key = PER_KEY.saturating_mul(u32::try_from(keys.len()).unwrap_or(u32::MAX));
+        let dial = self.link.dial.patient(self.link.dial.statement_timeout.saturating_add(per_key));
+        let (deadline, millis) = (dial.deadline(), dial.statement_timeout.as_millis());
+        let replaced = self.link.run(deadline, |mut session: Session| async move {
+            let replaced = reseal::replace(&mut session.db, old, new, keys, millis).await;
+            (session, replaced)
+        })?;
+        replaced.map_err(|trouble| classify(action, trouble))
     }
 
     fn pin(&mut self, root: GenesisValidatorsRoot) -> Result<GenesisValidatorsRoot, StoreError> {

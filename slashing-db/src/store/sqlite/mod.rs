@@ -12,6 +12,7 @@ mod journal;
 mod open;
 mod overview;
 mod read;
+mod reseal;
 mod values;
 mod watch;
 
@@ -26,9 +27,12 @@ use super::{
 };
 use crate::anchor::DatabaseIdentity;
 use crate::error::{FreezeReason, OpenError, RegisterError, StoreError};
+use crate::guard::{Replaced, Resealed};
 use crate::identity::CallerId;
 use crate::journal::{Hash, Head, InstanceId};
-use crate::registry::{DataKeyRecord, Entry, KeyState, NewKey, Registered, Registration, Switch, Withdraw, Withdrawn};
+use crate::registry::{
+    DataKeyId, DataKeyRecord, Entry, KeyState, NewKey, Registered, Registration, Switch, Withdraw, Withdrawn,
+};
 use crate::rules::Watermarks;
 use crate::watch::Judged;
 
@@ -275,6 +279,23 @@ impl Store for SqliteStore {
         })
     }
 
+    fn replace_data_key(
+        &mut self,
+        old: DataKeyId,
+        new: &DataKeyRecord,
+        keys: &[Resealed],
+    ) -> Result<Replaced, StoreError> {
+        run(&self.db, "BEGIN IMMEDIATE", "begin a transaction")?;
+        match reseal::replace(&self.db, old, new, keys) {
+            Ok(Replaced::Done) => match execute(&self.db, "COMMIT") {
+                Ok(()) => Ok(Replaced::Done),
+                Err(source) => Err(self.commit_failed(source)),
+            },
+            Ok(Replaced::Moved) => run(&self.db, "ROLLBACK", "roll back").map(|()| Replaced::Moved),
+            Err(error) => Err(self.undo(error)),
+        }
+    }
+
     fn pin(&mut self, root: GenesisValidatorsRoot) -> Result<GenesisValidatorsRoot, StoreError> {
         if let Some(pinned) = self.pinned {
             return Ok(pinned);
@@ -488,6 +509,7 @@ fn enter(
         Entry::Enroll(marks, standing) => {
             write_marks(&mut prepare(db, UPDATE_MARKS)?, id, &marks)?;
             watch::set_state(db, id, standing.state(), at)?;
+            reseal::check(db, &key.sealed)?;
             let sealed = "INSERT INTO sealed_keys (id, sealed) VALUES (?1, ?2)";
             write(db, "store a sealed key", sealed, params![id.signed(), key.sealed.as_bytes()])?;
             let record = "INSERT INTO key_records (id, origin, label, created_ms, created_by, changed_ms, changed_by) \

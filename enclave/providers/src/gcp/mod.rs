@@ -1,8 +1,8 @@
 //! A symmetric key of Google Cloud KMS, by its REST API.
 //!
 //! Guarantees: the key is named in every call; network and data key are the additional authenticated data. The access
-//! token is the machine's own, from the metadata server (Compute Engine, GKE with workload identity, Cloud Run), or
-//! from a file that something else keeps fresh; none is kept. The account needs
+//! token is the machine's own, from the metadata server (Compute Engine, GKE with workload identity, Cloud Run), that
+//! of a service account with a key file, or from a file that something else keeps fresh; none is kept. The account needs
 //! `cloudkms.cryptoKeyVersions.useToEncrypt` and `useToDecrypt` on this key, no more.
 //!
 //! Source of the shapes: the API's reference (`cryptoKeys.encrypt`, `.decrypt`, error model) and the metadata server's.
@@ -23,6 +23,8 @@ use crate::http::{Answer, Body, Client};
 use crate::runtime;
 use crate::secret_file::{self, Privacy};
 
+mod account;
+
 /// Where the API is.
 pub const ENDPOINT: &str = "https://cloudkms.googleapis.com";
 /// Where a machine of this cloud finds its own token.
@@ -39,6 +41,8 @@ pub struct GcpOptions {
     pub metadata: Option<String>,
     /// File with an access token, instead of the metadata server.
     pub token_file: Option<PathBuf>,
+    /// Key file of a service account (JSON), instead of the metadata server.
+    pub key_file: Option<PathBuf>,
     /// How long one call may take, with getting a token.
     pub timeout: Duration,
 }
@@ -56,6 +60,9 @@ impl GcpKms {
     async fn token(&self, client: &Client) -> Result<Zeroizing<String>, ServiceError> {
         if let Some(path) = &self.0.token_file {
             return secret_file::read(path, Privacy::Required);
+        }
+        if let Some(path) = &self.0.key_file {
+            return account::Account::read(path)?.token(client).await;
         }
         let server = self.0.metadata.as_deref().unwrap_or(METADATA).trim_end_matches('/');
         let url = format!("{server}/computeMetadata/v1/instance/service-accounts/default/token");
