@@ -9,11 +9,14 @@
 use holdfast_domain::GenesisValidatorsRoot;
 use zeroize::Zeroizing;
 
-use crate::aead::{self, BOX_LEN, BoxError, SECRET_LEN};
+use crate::aead::{self, BOX_LEN, BoxError, FINGERPRINT_LEN, SECRET_LEN};
 use crate::secret::DataKey;
 
 const VERSION: u8 = 1;
 const LABEL: &[u8] = b"holdfast sealed seed";
+
+/// Length of a sealed seed in bytes.
+pub const SEALED_SEED_LEN: usize = 1 + FINGERPRINT_LEN + BOX_LEN;
 
 /// What a seed is for. Words are part of what is authenticated: never change one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -157,12 +157,17 @@ impl KeyLoader {
 
     /// Opens the checkpoint key while the data key is at hand. That it does not open must not keep keys from signing.
     fn open_checkpoint_key(&self, custody: &Custody) {
-        if self.config.audit.checkpoint_minutes == 0 || self.checkpoint_key().is_some() {
+        if self.config.audit.checkpoint_minutes == 0 {
             return;
         }
-        match custody.checkpoint_key(&self.config) {
-            Ok(key) => *self.checkpoint_key.lock().unwrap_or_else(PoisonError::into_inner) = key.map(Arc::new),
-            Err(problem) => warn!("{}", chain(&problem)),
+        let opened = match self.checkpoint_key() {
+            Some(key) => custody.settle_checkpoint_key(&self.config, &key),
+            None => custody.checkpoint_key(&self.config).map(|key| {
+                *self.checkpoint_key.lock().unwrap_or_else(PoisonError::into_inner) = key.map(Arc::new);
+            }),
+        };
+        if let Err(problem) = opened {
+            warn!("{}", chain(&problem));
         }
     }
 

@@ -140,6 +140,22 @@ fn mistakes_are_explained() {
 }
 
 #[test]
+fn the_checkpoint_key_outlives_the_data_key() {
+    let world = history();
+    let key = public_key(&world);
+    let before = std::fs::read(world.data_dir().join("checkpoint.key")).unwrap();
+    run(&world.with(&["kek", "rotate", "--data-key"])).expect(0, &[]);
+    let after = std::fs::read(world.data_dir().join("checkpoint.key")).unwrap();
+    assert!(before != after && after.len() == before.len(), "sealed anew, under one data key");
+    let server = world.server().start();
+    server.wait_ready();
+    let (randao, _) = CHAIN.randao(1);
+    assert_eq!(server.sign(&world.keys[0].public, &randao).status, 200);
+    assert!(server.stop().0.success());
+    run(&world.with(&["audit", "verify", "--checkpoint-key", &key])).expect(0, &["25 signed", "; 1 batches after it"]);
+}
+
+#[test]
 fn a_checkpoint_key_that_does_not_open_stops_no_signature_and_is_kept() {
     let world = history();
     let path = world.data_dir().join("checkpoint.key");

@@ -98,7 +98,9 @@ impl Leasing {
             Some((_, Run::Continued)) => LeaseNews::Extended,
             Some((_, Run::Begun { after })) => {
                 let others = Marks::behind(after, slots);
-                keys.values_mut().for_each(|held| held.marks = held.marks.raised_to(others));
+                for held in keys.values_mut() {
+                    held.marks = held.marks.raised_to(others);
+                }
                 LeaseNews::Begun
             }
             Some((_, Run::Resumed { until })) => {

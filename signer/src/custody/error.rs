@@ -7,6 +7,7 @@ use holdfast_enclave::provider::Recovery;
 use holdfast_enclave::{DurableError, KeyError, LockFailure, ProviderError, SealError, SecretError, SignError};
 use holdfast_slashing_db::{AdminError, OpenError};
 
+use super::checkpoint_key::CheckpointKeyError;
 use crate::admin::SocketError;
 use crate::config::ConfigError;
 use crate::outcome::Exit;
@@ -132,6 +133,9 @@ pub(crate) enum CustodyError {
     /// A stored key cannot be opened.
     #[error("a stored key cannot be opened")]
     Sealed(#[from] KeyOpenError),
+    /// The checkpoint key cannot be sealed anew.
+    #[error(transparent)]
+    CheckpointKey(#[from] CheckpointKeyError),
     /// A stored key cannot be sealed or opened.
     #[error("a stored key cannot be opened")]
     Seal(#[from] SealError),
@@ -217,6 +221,7 @@ impl CustodyError {
             | Self::Secret(_)
             | Self::DataKeyLost { .. }
             | Self::Seal(_)
+            | Self::CheckpointKey(_)
             | Self::Door(_)
             | Self::CannotReseal(_)
             | Self::KeysKeepChanging

@@ -57,6 +57,7 @@ impl Custody {
                 resealed.push(self.reseal(key, &old, &new)?);
                 progress(resealed.len(), keys);
             }
+            self.prepare_checkpoint_key(open, &old, &new)?;
             let replaced = self.guard.replace_data_key(before.id, record.clone(), resealed).await;
             // An answer that got lost, or came twice, is told by the record.
             let done = match replaced {
@@ -66,6 +67,9 @@ impl Custody {
             };
             if done {
                 self.data_key = Some(Arc::new(new));
+                if let Some(key) = self.checkpoint_key(open)? {
+                    self.settle_checkpoint_key(open, &key)?;
+                }
                 let protected_by = self.protected_by.clone().unwrap_or_default();
                 return Ok(Some(NewDataKey { before: before.id, now, opened_by: by, protected_by, keys }));
             }

@@ -19,6 +19,7 @@
 use core::fmt;
 use core::str::FromStr;
 
+use aws_lc_rs::encoding::AsBigEndian as _;
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -27,6 +28,7 @@ use holdfast_domain::root::parse_hex;
 use holdfast_slashing_db::CallerId;
 use holdfast_slashing_db::journal::{Event, EventKind, Hash, Head, InstanceId};
 use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
 
 use crate::line::CHECKPOINT_KIND;
 
@@ -181,6 +183,19 @@ impl CheckpointKey {
         Ok(Self { pair, instance })
     }
 
+    /// The seed it came from, to be sealed again; wiped when dropped.
+    ///
+    /// # Errors
+    /// [`BadSeed`] if the library does not give it out.
+    pub fn seed(&self) -> Result<Zeroizing<[u8; 32]>, BadSeed> {
+        let seed = self.pair.seed().and_then(|seed| seed.as_be_bytes()).map_err(|_| BadSeed)?;
+        let mut bytes = Zeroizing::new([0; 32]);
+        for (to, from) in bytes.iter_mut().zip(seed.as_ref()) {
+            *to = *from;
+        }
+        Ok(bytes)
+    }
+
     /// The public half.
     pub fn verifying_key(&self) -> VerifyingKey {
         let mut bytes = [0; 32];
@@ -309,6 +324,7 @@ mod tests {
         for wrong in ["", "holdfast/00+00+00", &text[..text.len() - 4], &text.replace("holdfast", "other")] {
             assert_eq!(wrong.parse::<VerifyingKey>(), Err(NotAVerifyingKey), "{wrong:?}");
         }
+        assert_eq!(*key(7).seed().unwrap(), [7; 32]);
         assert!(CheckpointKey::from_seed(&[0; 31], InstanceId([0; 16])).is_err());
     }
 

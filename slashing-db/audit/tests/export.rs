@@ -1,5 +1,13 @@
 //! Proves: what is exported verifies, whole and selected; what was changed anywhere does not, and the place is named.
-#![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::unnecessary_wraps,
+    unreachable_pub,
+    reason = "tests"
+)]
 
 mod support;
 
