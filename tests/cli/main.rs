@@ -4,6 +4,7 @@
 mod config;
 mod disk;
 mod drain;
+mod enclave;
 mod keys;
 mod quickstart;
 mod requests;

@@ -9,6 +9,7 @@ mod azure;
 mod gcp;
 mod memory;
 mod pkcs11;
+mod recipient;
 mod several;
 mod stage;
 mod start;

@@ -31,6 +31,7 @@ const ARROWS: [(&str, &[&str]); 13] = [
             "holdfast-beacon",
             "holdfast-domain",
             "holdfast-enclave",
+            "holdfast-nitro",
             "holdfast-providers",
             "holdfast-slashing-db",
             "holdfast-wire",
@@ -38,7 +39,14 @@ const ARROWS: [(&str, &[&str]); 13] = [
     ),
     (
         "holdfast-tests",
-        &["eth2_keystore", "holdfast-domain", "holdfast-enclave-sys", "holdfast-slashing-db", "holdfast-wire"],
+        &[
+            "eth2_keystore",
+            "holdfast-domain",
+            "holdfast-enclave-sys",
+            "holdfast-nitro",
+            "holdfast-slashing-db",
+            "holdfast-wire",
+        ],
     ),
 ];
 

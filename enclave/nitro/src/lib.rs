@@ -5,6 +5,8 @@
 //! through, apart from everything that has sockets, credentials or keys in use, and small enough to read in an hour.
 //!
 //! What it guarantees:
+//! - [`attestation`]: a document is accepted only if AWS's root signed for it, in the one shape that real documents
+//!   have, recently, for our nonce, by an enclave that nobody can debug. There is no switch for less.
 //! - [`cms`]: an envelope is read in the one shape that KMS sends. What comes out is a *candidate* for a key: anybody can
 //!   make an envelope, so whatever the key opens has to authenticate itself.
 //! - [`eif`]: the same inputs are the same image, byte for byte, so that the measurements can be computed again by
@@ -12,6 +14,8 @@
 //!
 //! The clock is passed in; nothing here reads time, files or the environment.
 
+#[cfg(feature = "attestation")]
+pub mod attestation;
 #[cfg(feature = "cms")]
 pub mod cms;
 #[cfg(feature = "eif")]

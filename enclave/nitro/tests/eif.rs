@@ -11,9 +11,21 @@
 use holdfast_nitro::eif::{Architecture, EifError, Image, fingerprint};
 use proptest::prelude::*;
 
+fn kernel() -> Vec<u8> {
+    let mut kernel: Vec<u8> = (0..20_000_u32).flat_map(u32::to_be_bytes).collect();
+    kernel[0x202..0x206].copy_from_slice(b"HdrS");
+    kernel
+}
+
+/// A program without headers, which is a static one.
+fn program() -> Vec<u8> {
+    let mut program = [b"\x7fELF\x02\x01".as_slice(), &[0; 58], &b"a program".repeat(1000)].concat();
+    program[18] = 62;
+    program
+}
+
 fn vault() -> Image {
-    let kernel: Vec<u8> = (0..20_000_u32).flat_map(u32::to_be_bytes).collect();
-    Image::of_vault(kernel, "console=ttyS0 reboot=k panic=1", b"\x7fELF a program".repeat(1000)).unwrap()
+    Image::of_vault(kernel(), "console=ttyS0 reboot=k panic=1", program()).unwrap()
 }
 
 /// An image whose parts are small enough to compute its measurements by hand.
@@ -60,7 +72,7 @@ fn the_same_inputs_are_the_same_bytes() {
     // A change of the compressor changes what operators have written into key policies: it must not pass unseen.
     assert_eq!(
         vault().measurements().pcr2.to_string(),
-        "bcdf9096996ab0b9ec840aded534aa85a6721f23c4d53dd2faaa8d88ba0be1fd7682ba613e10004cb0df7fc597a94f8c"
+        "ab587091ac0a00c2c057e0be4b92c59a8ebae3dbe20fa8d9f7220b46b5b29ed75383cf442f7bb726e86ac30ec11c7b38"
     );
     assert_eq!(fingerprint(b"abc").len(), 96);
 }
@@ -99,7 +111,9 @@ fn errors_name_what_is_wrong() {
     assert!(matches!(Image { kernel: Vec::new(), ..plain() }.to_bytes(), Err(EifError::Incomplete)));
     assert!(matches!(Image { command_line: "a\nb".to_owned(), ..plain() }.to_bytes(), Err(EifError::CommandLine)));
     assert!(matches!(Image { ramdisks: vec![vec![1]; 40], ..plain() }.to_bytes(), Err(EifError::TooManySections)));
-    assert!(matches!(Image::of_vault(vec![1], "quiet", Vec::new()), Err(EifError::Incomplete)));
+    assert!(matches!(Image::of_vault(kernel(), "quiet", Vec::new()), Err(EifError::NotAProgram)));
+    assert!(matches!(Image::of_vault(program(), "quiet", program()), Err(EifError::NotAKernel)));
+    assert!(matches!(Image::of_vault(kernel(), "", program()), Err(EifError::Incomplete)));
 }
 
 prop_compose! {

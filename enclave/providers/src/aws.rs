@@ -15,6 +15,7 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_kms::Client;
 use aws_sdk_kms::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_kms::primitives::Blob;
+use aws_sdk_kms::types::{KeyEncryptionMechanism, RecipientInfo};
 use holdfast_enclave::provider::{
     GuardKey, KeyService, ProviderKind, Remote, ServiceError, ServiceFailure, WrapContext,
 };
@@ -45,6 +46,44 @@ impl AwsKms {
     pub fn provider(options: AwsOptions) -> Remote<Self> {
         let limit = options.timeout.saturating_add(Duration::from_secs(1));
         Remote::new(Self(options), limit)
+    }
+
+    /// This key itself.
+    pub const fn new(options: AwsOptions) -> Self {
+        Self(options)
+    }
+
+    /// Has a ciphertext decrypted for an enclave: the service encrypts the plaintext to the public key in the enclave's
+    /// attestation `document`, if the key's policy accepts that enclave. What comes back is CMS that only the enclave
+    /// opens; no plaintext is ever here. Blocks like the calls of a [`KeyService`], and makes one attempt.
+    ///
+    /// # Errors
+    /// [`ServiceError`]; [`ServiceFailure::Denied`] if the policy wants another enclave;
+    /// [`ServiceFailure::Protocol`] if the service ignores recipients and answered in the clear.
+    pub fn decrypt_for_recipient(
+        &self,
+        ciphertext: &[u8],
+        context: &WrapContext,
+        document: &[u8],
+    ) -> Result<Vec<u8>, ServiceError> {
+        let recipient = RecipientInfo::builder()
+            .key_encryption_algorithm(KeyEncryptionMechanism::RsaesOaepSha256)
+            .attestation_document(Blob::new(document))
+            .build();
+        runtime::block_on(self.0.timeout, async {
+            let mut call = self.client().await.decrypt().key_id(&self.0.key).ciphertext_blob(Blob::new(ciphertext));
+            for (name, value) in context.pairs() {
+                call = call.encryption_context(name, value);
+            }
+            let answer = call.recipient(recipient).send().await.map_err(|error| failed(&error))?;
+            // Emulators do this. A key that was in the clear here is not the enclave's alone.
+            if let Some(plaintext) = answer.plaintext.filter(|plaintext| !plaintext.as_ref().is_empty()) {
+                drop(zeroize::Zeroizing::new(plaintext.into_inner()));
+                return Err(protocol("a plaintext, where it should have encrypted for the enclave"));
+            }
+            let envelope = answer.ciphertext_for_recipient.map(Blob::into_inner);
+            envelope.ok_or_else(|| protocol("an answer without a ciphertext for the enclave"))
+        })
     }
 
     async fn client(&self) -> Client {

@@ -8,6 +8,7 @@ mod completions;
 mod config_cmd;
 mod connect;
 mod doctor;
+mod enclave;
 mod interchange;
 mod kek;
 mod keys;
@@ -69,6 +70,7 @@ fn dispatch(cli: &Cli, output: Output) -> Result<Exit, Failure> {
     match &cli.command {
         Command::Completions(args) => return completions::run(args),
         Command::Version => return version::run(output),
+        Command::Enclave(command) => return enclave::run(command, output),
         Command::UnwrapHelper => return unwrap::run(),
         // Started with nothing but a socket.
         Command::Vault(args) => return crate::vault::run(args),
@@ -103,7 +105,11 @@ fn dispatch(cli: &Cli, output: Output) -> Result<Exit, Failure> {
         Command::Doctor => block_on(doctor::run(&context)),
         Command::Connect(args) => block_on(connect::run(args, &context)),
         Command::Config(_) => block_on(config_cmd::validate(&context)),
-        Command::Completions(_) | Command::Version | Command::UnwrapHelper | Command::Vault(_) => Ok(Exit::Done),
+        Command::Completions(_)
+        | Command::Version
+        | Command::Enclave(_)
+        | Command::UnwrapHelper
+        | Command::Vault(_) => Ok(Exit::Done),
     }
 }
 

@@ -1,6 +1,8 @@
 //! A fake of AWS KMS, written from its API reference: `Encrypt` and `Decrypt` over JSON 1.1 with key states, aliases,
 //! encryption context and the error codes of the real service.
 //!
+//! With a [`RecipientPolicy`] it is a key that only enclaves may decrypt with, and answers them in the real shape.
+//!
 //! Unlike the emulators there are, it refuses what the real service refuses: a disabled key, a key that waits for its
 //! deletion, another key than the one a ciphertext was made with. It does not check signatures; access keys that start
 //! with EXPIRED, UNKNOWN or DENIED are treated as such.
@@ -12,6 +14,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
 
+use super::recipient::RecipientPolicy;
 use super::server::{Mood, Request, Server};
 
 /// State of a key.
@@ -52,6 +55,8 @@ struct State {
     calls: Vec<Call>,
     /// Answers everything so, if set.
     broken: Option<&'static str>,
+    /// Which enclaves may decrypt, if none but enclaves may.
+    recipients: Option<RecipientPolicy>,
 }
 
 /// A running fake.
@@ -92,6 +97,12 @@ impl Kms {
     /// Answers every call with this error from now on, or no longer.
     pub fn break_with(&self, code: Option<&'static str>) {
         self.state.lock().expect("state").broken = code;
+    }
+
+    /// From now on only enclaves may decrypt, and only these: the part of a key policy that
+    /// `kms:RecipientAttestation` is about.
+    pub fn only_for(&self, recipients: RecipientPolicy) {
+        self.state.lock().expect("state").recipients = Some(recipients);
     }
 
     /// The calls so far.
@@ -195,7 +206,19 @@ fn decrypt(state: &State, key: &str, body: &Value, context: &BTreeMap<String, St
     if *context != made.context {
         return Err("InvalidCiphertextException");
     }
-    Ok(
-        json!({ "KeyId": arn(key), "Plaintext": BASE64.encode(&made.plaintext), "EncryptionAlgorithm": "SYMMETRIC_DEFAULT" }),
-    )
+    let mut answer = json!({ "KeyId": arn(key), "EncryptionAlgorithm": "SYMMETRIC_DEFAULT" });
+    match (&body["Recipient"], &state.recipients) {
+        (Value::Null, None) => answer["Plaintext"] = BASE64.encode(&made.plaintext).into(),
+        (Value::Null, Some(_)) => return Err("AccessDeniedException"),
+        (recipient, policy) => {
+            if recipient["KeyEncryptionAlgorithm"] != "RSAES_OAEP_SHA_256" {
+                return Err("ValidationException");
+            }
+            let document = blob(recipient, "AttestationDocument")?;
+            let everybody = RecipientPolicy::default();
+            let envelope = policy.as_ref().unwrap_or(&everybody).answer(&document, &made.plaintext)?;
+            answer["CiphertextForRecipient"] = BASE64.encode(envelope).into();
+        }
+    }
+    Ok(answer)
 }

@@ -5,6 +5,7 @@ pub mod azure;
 pub mod gcp;
 pub mod kms;
 pub mod moto;
+pub mod recipient;
 pub mod server;
 pub mod softhsm;
 pub mod transit;

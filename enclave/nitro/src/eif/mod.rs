@@ -11,6 +11,7 @@
 //! program (PCR2), everything is PCR0.
 
 mod cpio;
+mod inputs;
 mod read;
 mod write;
 
@@ -56,6 +57,15 @@ pub enum EifError {
     /// An image that could not start.
     #[error("an image needs a kernel, a command line and at least one ramdisk, none of them empty")]
     Incomplete,
+    /// Something else than a kernel.
+    #[error("this is no Linux kernel for x86-64: a bzImage is needed (arch/x86/boot/bzImage, /boot/vmlinuz-…)")]
+    NotAKernel,
+    /// Something else than a program.
+    #[error("this is no program for x86-64 (ELF)")]
+    NotAProgram,
+    /// A program that needs a dynamic linker, which an enclave has not.
+    #[error("the program is linked dynamically and would not start: build it with -C target-feature=+crt-static")]
+    DynamicProgram,
     /// Not a text without control characters.
     #[error("the command line of the kernel must be printable ASCII")]
     CommandLine,
@@ -158,11 +168,10 @@ impl Image {
     /// The image of a vault: `guest` is its one program, a static binary, and runs as `/init`.
     ///
     /// # Errors
-    /// If one of them is empty or too large, or the command line is no printable ASCII.
+    /// If one of them is something else than that, or too large, or the command line is no printable ASCII.
     pub fn of_vault(kernel: Vec<u8>, command_line: &str, guest: Vec<u8>) -> Result<Self, EifError> {
-        if guest.is_empty() {
-            return Err(EifError::Incomplete);
-        }
+        inputs::check_kernel(&kernel)?;
+        inputs::check_program(&guest)?;
         let platform =
             ["dev", "proc", "run", "sys", "tmp"].iter().fold(Ramdisk::new(), |disk, path| disk.directory(path));
         let image = Self {

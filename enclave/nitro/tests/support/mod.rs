@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 /// Reads published files by name. `None` only if `HOLDFAST_VECTORS` is unset and the default folder is absent.
-pub fn vectors() -> Option<impl Fn(&str) -> Vec<u8>> {
+pub(crate) fn vectors() -> Option<impl Fn(&str) -> Vec<u8>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     #[allow(clippy::disallowed_methods, reason = "a test reads where its files are")]
     let named = std::env::var_os("HOLDFAST_VECTORS");

@@ -5,6 +5,7 @@
 //! may carry a password are texts here and checked there, because clap repeats a value it refuses.
 #![allow(rustdoc::invalid_html_tags, reason = "doc comments here are help texts, shown as they stand")]
 
+mod enclave;
 mod kek;
 mod keys;
 mod slashing;
@@ -18,6 +19,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use toml::Value;
 
 use crate::config::{Environment, FlagValue, GenesisRoot, Layers};
+pub(crate) use enclave::{BuildArgs, DescribeArgs, EnclaveCommand, ImageArgs, KmsPolicyArgs, RunArgs, VerifyArgs};
 pub(crate) use kek::{KekCommand, KekRotateArgs};
 pub(crate) use keys::{
     DeleteArgs, GenerateArgs, ImportArgs, KeysCommand, ListArgs, ShowArgs, SwitchArgs, WatermarkArg,
@@ -90,6 +92,9 @@ pub(crate) enum Command {
     /// The key-encryption key that protects all stored keys
     #[command(subcommand)]
     Kek(KekCommand),
+    /// AWS Nitro enclaves: images, key policies, attestation documents
+    #[command(subcommand)]
+    Enclave(EnclaveCommand),
     /// Look at and change the switcher of the process that runs with this data directory
     #[command(subcommand)]
     Switcher(SwitcherCommand),
@@ -232,6 +237,7 @@ impl Cli {
             | Command::Connect(_)
             | Command::Config(_)
             | Command::Completions(_)
+            | Command::Enclave(_)
             | Command::UnwrapHelper
             | Command::Version
             | Command::Vault(_) => {}

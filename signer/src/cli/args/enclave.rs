@@ -1,0 +1,121 @@
+//! `holdfast enclave` and its options.
+
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use holdfast_nitro::Pcr;
+
+/// `holdfast enclave`
+#[derive(Debug, Subcommand)]
+pub(crate) enum EnclaveCommand {
+    /// Build an enclave image from a kernel and the vault's program; the same inputs are the same image
+    Build(BuildArgs),
+    /// Check an enclave image and print what a key policy has to name of it
+    Describe(DescribeArgs),
+    /// Print a policy for a key of AWS KMS that only an enclave with this image can decrypt with
+    KmsPolicy(KmsPolicyArgs),
+    /// Check an attestation document
+    Verify(VerifyArgs),
+    /// Start an enclave on this instance, or under QEMU for testing, and wait for its end
+    Run(RunArgs),
+}
+
+/// `holdfast enclave build`
+#[derive(Debug, Clone, Args)]
+pub(crate) struct BuildArgs {
+    /// Linux kernel for x86-64 (bzImage), with NSM, vsock and virtio-mmio built in
+    #[arg(long, value_name = "FILE")]
+    pub(crate) kernel: PathBuf,
+    /// The vault's program, linked statically; runs as /init
+    #[arg(long, value_name = "FILE")]
+    pub(crate) guest: PathBuf,
+    /// Command line of the kernel; measured like the kernel
+    #[arg(long, value_name = "TEXT", default_value = super::super::enclave::COMMAND_LINE)]
+    pub(crate) cmdline: String,
+    /// Where to write the image
+    #[arg(long, value_name = "FILE")]
+    pub(crate) to: PathBuf,
+}
+
+/// `holdfast enclave describe`
+#[derive(Debug, Clone, Args)]
+pub(crate) struct DescribeArgs {
+    /// The image
+    #[arg(value_name = "FILE")]
+    pub(crate) eif: PathBuf,
+}
+
+/// Which images are meant: several during a roll-out.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct ImageArgs {
+    /// Enclave image whose PCR0 is meant; may be given several times, for a roll-out
+    #[arg(long, value_name = "FILE")]
+    pub(crate) eif: Vec<PathBuf>,
+    /// PCR0 of an image that is meant; may be given several times
+    #[arg(long, value_name = "HEX")]
+    pub(crate) pcr0: Vec<Pcr>,
+}
+
+/// `holdfast enclave kms-policy`
+#[derive(Debug, Clone, Args)]
+pub(crate) struct KmsPolicyArgs {
+    /// Which images may decrypt.
+    #[command(flatten)]
+    pub(crate) images: ImageArgs,
+    /// ARN of the role of the instance that runs the enclave
+    #[arg(long, value_name = "ARN")]
+    pub(crate) role: String,
+    /// Account that administers the key [default: the account of the role]
+    #[arg(long, value_name = "ID")]
+    pub(crate) account: Option<String>,
+}
+
+/// `holdfast enclave verify`
+#[derive(Debug, Clone, Args)]
+pub(crate) struct VerifyArgs {
+    /// The document
+    #[arg(long, value_name = "FILE")]
+    pub(crate) document: PathBuf,
+    /// What the document has to answer: the nonce it was asked for with
+    #[arg(long, value_name = "HEX")]
+    pub(crate) nonce: String,
+    /// Which images are accepted.
+    #[command(flatten)]
+    pub(crate) images: ImageArgs,
+    /// PCR8 that is accepted: of the certificate that signed the image; may be given several times
+    #[arg(long, value_name = "HEX")]
+    pub(crate) pcr8: Vec<Pcr>,
+    /// ARN of the instance's role that PCR3 has to show
+    #[arg(long, value_name = "ARN")]
+    pub(crate) role: Option<String>,
+}
+
+/// `holdfast enclave run`
+#[derive(Debug, Clone, Args)]
+pub(crate) struct RunArgs {
+    /// The image
+    #[arg(long, value_name = "FILE")]
+    pub(crate) eif: PathBuf,
+    /// Processors of the enclave
+    #[arg(long, value_name = "N", default_value = "2")]
+    pub(crate) cpus: NonZeroU32,
+    /// Memory of the enclave in MiB
+    #[arg(long, value_name = "MIB", default_value = "256")]
+    pub(crate) memory: NonZeroU32,
+    /// vsock address of the enclave
+    #[arg(long, value_name = "N", default_value = "16", value_parser = clap::value_parser!(u32).range(4..))]
+    pub(crate) cid: u32,
+    /// For testing: a QEMU with the nitro-enclave machine, instead of this instance's hypervisor. Its attestation documents are not signed
+    #[arg(long, value_name = "FILE")]
+    pub(crate) qemu: Option<PathBuf>,
+    /// With --qemu: the program vhost-device-vsock
+    #[arg(long, value_name = "FILE", default_value = "vhost-device-vsock", requires = "qemu")]
+    pub(crate) vsock_device: PathBuf,
+    /// With --qemu: directory for its sockets; the enclave is reached through vault.vsock in it [default: beside the image]
+    #[arg(long, value_name = "DIR", requires = "qemu")]
+    pub(crate) sockets: Option<PathBuf>,
+    /// With --qemu: directory with its firmware
+    #[arg(long, value_name = "DIR", requires = "qemu")]
+    pub(crate) firmware: Option<PathBuf>,
+}
