@@ -11,8 +11,7 @@ use super::chain;
 use super::place::{guest, prepared, stripped};
 
 /// What the kernel of an enclave is told, as `holdfast enclave build` does.
-pub(crate) const COMMAND_LINE: &str =
-    "reboot=k panic=30 pci=off nomodules console=ttyS0 random.trust_cpu=on root=/dev/ram0";
+pub(crate) const COMMAND_LINE: &str = "reboot=k panic=1 pci=off nomodules console=ttyS0 random.trust_cpu=on";
 
 /// A ramdisk for Debian's kernel: guest, libraries, modules, chain.
 pub(crate) fn stock() -> &'static [u8] {
