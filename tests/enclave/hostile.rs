@@ -106,7 +106,7 @@ pub(crate) fn nothing_slashable() {
 
     let cold = line.slot();
     assert_eq!(line.reasons(key, &[block(cold, 1)]), [Some(Reason::BlockSlotBelowWatermark)]);
-    assert_eq!(line.reasons(key, &[vote(cold - 1, cold, 1)]), [Some(Reason::TargetBelowWatermark)]);
+    assert_eq!(line.reasons(key, &[vote(cold - 1, cold, 1)]), [Some(Reason::SourceBelowWatermark)]);
     let number = conflicts(&mut line, key);
 
     // Forgotten and brought in again, it has its fence again.

@@ -51,6 +51,8 @@ fn connected(socket: &Path) -> Option<UnixStream> {
 impl Line {
     /// Connects, and does not introduce itself.
     pub(crate) fn silent(machine: &mut Machine) -> Self {
+        // The vsock device may get stuck on whoever asks before its machine is there.
+        machine.waits_until_it_listens();
         let socket = machine.vsock();
         let mut stream = None;
         wait_until("a connection to the vault", || {

@@ -101,6 +101,14 @@ impl Machine {
             .concat()
     }
 
+    /// Waits until the vault says that it listens.
+    pub(crate) fn waits_until_it_listens(&mut self) {
+        wait_until("a vault that listens", || {
+            assert!(self.runs(), "the machine ended");
+            std::fs::read(self.file("console.log")).is_ok_and(|log| log.windows(7).any(|word| word == b"listens"))
+        });
+    }
+
     /// Whether it still runs.
     pub(crate) fn runs(&mut self) -> bool {
         self.children.iter_mut().all(|child| child.try_wait().unwrap().is_none())
