@@ -56,7 +56,7 @@ impl Service {
         let mut service = Self { kms, wrapped: String::new() };
         let plaintext = BASE64.encode(data_key.plain);
         let wrapped = service.call("Encrypt", &json!({ "KeyId": KEY, "Plaintext": plaintext })).unwrap();
-        service.wrapped = wrapped["CiphertextBlob"].as_str().unwrap().to_owned();
+        wrapped["CiphertextBlob"].as_str().unwrap().clone_into(&mut service.wrapped);
         let policy = RecipientPolicy::default().allow(0, allowed.pcr0).allow(1, allowed.pcr1).allow(2, allowed.pcr2);
         service.kms.only_for(policy);
         service
