@@ -142,7 +142,7 @@ pub(crate) fn garbage() {
         assert!(greeting.pinned, "the chain outlives a conversation");
         line.hangs_up_on(&garbage);
     }
-    // Nobody is served before he introduced himself, and one who is silent keeps nobody out for good.
+    // Nobody is served before he introduced himself.
     Line::silent(&mut machine).hangs_up_on(b"GET / HTTP/1.1\r\n\r\n");
     let mut silent = Line::silent(&mut machine);
     assert_eq!(silent.ask(&Request::Health), Answer::Failed(Failure::NotIntroduced));
