@@ -29,6 +29,7 @@ use crate::watch::{Judged, NewlyEnabled};
 mod reseal;
 mod transfer;
 
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub(crate) use reseal::DataKeyReplaced;
 pub use reseal::{Replaced, Resealed};
 pub use transfer::{ImportMode, Then};

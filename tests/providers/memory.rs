@@ -37,7 +37,7 @@ print(*counts)
 "#;
 
 /// How often each needle is there, and where.
-fn count(pid: u32, needles: &[&[u8]]) -> (Vec<usize>, String) {
+pub(crate) fn count(pid: u32, needles: &[&[u8]]) -> (Vec<usize>, String) {
     let mut child = as_root("python3")
         .args(["-c", SCAN, &pid.to_string()])
         .stdin(Stdio::piped())
@@ -54,7 +54,7 @@ fn count(pid: u32, needles: &[&[u8]]) -> (Vec<usize>, String) {
 }
 
 /// The data key in a wrapped one, opened here with the guard that the service knows: the format a second time.
-fn data_key(wrapped: &[u8], guard: &[u8], number: u32) -> [u8; 32] {
+pub(crate) fn data_key(wrapped: &[u8], guard: &[u8], number: u32) -> [u8; 32] {
     let (header, boxed) = wrapped.split_at(wrapped.len() - 60);
     let (nonce, rest) = boxed.split_first_chunk::<12>().expect("a nonce");
     let (body, tag) = rest.split_first_chunk::<32>().expect("a body");

@@ -9,6 +9,7 @@ use holdfast_tests::finished::Finished;
 use holdfast_tests::harness::command;
 use holdfast_tests::http::once;
 
+use crate::memory::{count, data_key};
 use crate::stage::{Loading, Stage, signs, wait_for};
 
 /// Somebody with a key of age or of OpenSSH.
@@ -214,6 +215,48 @@ fn wrong_changed_and_foreign_shares_are_named_and_lose_nothing() {
     let value = String::from_utf8(line).expect("text").trim().rsplit(':').next().expect("a value").to_owned();
     let log = loading.stop();
     assert!(log.contains("a share was brought") && !log.contains(&value), "{log}");
+}
+
+/// The value of a decrypted share of this number.
+fn value(line: &[u8], number: u8) -> Vec<u8> {
+    let text = String::from_utf8(line.to_vec()).expect("text");
+    let mut parts = text.trim().rsplit(':');
+    let value = hex::decode(parts.next().expect("a value")).expect("hex");
+    assert_eq!(parts.next().expect("a number"), number.to_string());
+    value
+}
+
+/// The guard that shares 1 and 2 give, by the book: at 0, their line is 2/3 of the first and 1/3 of the second.
+fn joined(first: &[u8], second: &[u8]) -> Vec<u8> {
+    let double = |a: u8| (a << 1) ^ if a & 0x80 == 0 { 0 } else { 0x1b };
+    // A third is what gives the whole when it is added to its double.
+    let third = |a: u8| (0..=255).find(|b| double(*b) ^ b == a).expect("every byte has one");
+    first.iter().zip(second).map(|(first, second)| double(third(*first)) ^ third(*second)).collect()
+}
+
+#[test]
+fn nothing_of_the_shares_or_the_guard_is_left_in_a_server() {
+    let world = World::new();
+    world.with_keys();
+    let wrapped = world.stage.wrapped();
+    let loading = world.sealed();
+    let lines = [decrypt(&world.alice, &world.share(1)), decrypt(&world.bob, &world.share(2))];
+    for line in &lines {
+        world.unseal_with(line).expect(0, &["\"accepted\""]);
+    }
+    wait_for("readiness", || loading.ready() == 200);
+    assert_eq!(signs(loading.http), 2);
+    let list = once(loading.http, "GET", "/api/v1/eth2/publicKeys", &[], b"").expect("an answer").json();
+    let public = hex::decode(&list[0].as_str().expect("a key")[2..]).expect("hex");
+    let (first, second) = (value(&lines[0], 1), value(&lines[1], 2));
+    let guard = joined(&first, &second);
+    // That it is the guard: it opens what is stored.
+    data_key(&wrapped, &guard, 1);
+    let texts = [hex::encode(&first), hex::encode(&second)];
+    let needles: [&[u8]; 6] = [&public, &first, &second, &guard, texts[0].as_bytes(), texts[1].as_bytes()];
+    let (found, places) = count(loading.pid(), &needles);
+    assert!(found[0] > 0, "the scan finds what is there");
+    assert_eq!(found[1..], [0; 5], "copies of the shares, of the guard, of the shares as text:\n{places}");
 }
 
 #[test]

@@ -145,6 +145,11 @@ impl Loading {
         Self { child, log: Some(log), http: addresses.0, metrics: addresses.1 }
     }
 
+    /// Process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Ends it; what it logged.
     pub(crate) fn stop(mut self) -> String {
         let _ = self.child.kill();
