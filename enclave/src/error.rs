@@ -464,6 +464,12 @@ pub enum SignError {
     /// The vault process could not be started.
     #[error("cannot start the vault process")]
     VaultStart(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The vault did not do what it was asked, other than signing.
+    #[error("the vault does not do that: {reason}")]
+    VaultFailed {
+        /// Why, a stable word.
+        reason: &'static str,
+    },
     /// The vault, which checks for itself, does not sign this.
     #[error("the vault refuses to sign with {key}: {reason}; {hint}")]
     VaultRefused {
@@ -494,7 +500,9 @@ impl SignError {
     pub const fn class(&self) -> SignErrorClass {
         match self {
             Self::Overloaded => SignErrorClass::Overloaded,
-            Self::Stopped | Self::Thread(_) | Self::VaultDown | Self::VaultStart(_) => SignErrorClass::Unavailable,
+            Self::Stopped | Self::Thread(_) | Self::VaultDown | Self::VaultFailed { .. } | Self::VaultStart(_) => {
+                SignErrorClass::Unavailable
+            }
             Self::VaultRefused { .. } => SignErrorClass::Refused,
             Self::WrongKey { .. } | Self::Invalid { .. } | Self::NotHere { .. } => SignErrorClass::Bug,
         }
@@ -510,7 +518,7 @@ impl SignError {
             Self::Thread(_) | Self::VaultStart(_) => "backend_not_started",
             Self::NotHere { .. } => "key_not_here",
             Self::VaultDown => "vault_down",
-            Self::VaultRefused { reason, .. } => reason,
+            Self::VaultRefused { reason, .. } | Self::VaultFailed { reason } => reason,
         }
     }
 }

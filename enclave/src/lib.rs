@@ -43,7 +43,9 @@ pub use backend::VerifyPolicy;
 #[cfg(feature = "backend-local")]
 pub use backend::local::{LocalBackend, LocalOptions};
 #[cfg(feature = "backend-process")]
-pub use backend::process::{ProcessBackend, ProcessOptions, VaultProgram};
+pub use backend::process::enclave::{AttestedVault, EnclaveAddress, NotAnAddress};
+#[cfg(feature = "backend-process")]
+pub use backend::process::{ProcessBackend, ProcessOptions, VaultPlace, VaultProgram};
 pub use error::{
     DurableError, Failures, ImportError, KeyError, PermissionError, ProviderError, SealError, SecretError, SignError,
     SignErrorClass,

@@ -6,6 +6,7 @@
 
 mod aws;
 mod azure;
+mod enclave;
 mod gcp;
 mod memory;
 mod pkcs11;

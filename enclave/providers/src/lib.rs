@@ -16,6 +16,8 @@ pub mod azure;
 pub mod gcp;
 #[cfg(any(feature = "vault-transit", feature = "gcp-kms", feature = "azure-key-vault"))]
 mod http;
+#[cfg(feature = "nitro")]
+pub mod nitro;
 #[cfg(feature = "pkcs11")]
 pub mod pkcs11;
 #[cfg(any(feature = "aws-kms", feature = "vault-transit", feature = "gcp-kms", feature = "azure-key-vault"))]

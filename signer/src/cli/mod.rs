@@ -70,6 +70,8 @@ fn dispatch(cli: &Cli, output: Output) -> Result<Exit, Failure> {
     match &cli.command {
         Command::Completions(args) => return completions::run(args),
         Command::Version => return version::run(output),
+        #[cfg(feature = "backend-enclave")]
+        Command::Enclave(args::EnclaveCommand::Wrap(_)) => {}
         Command::Enclave(command) => return enclave::run(command, output),
         Command::UnwrapHelper => return unwrap::run(),
         // Started with nothing but a socket.
@@ -100,6 +102,8 @@ fn dispatch(cli: &Cli, output: Output) -> Result<Exit, Failure> {
         Command::Slashing(args::SlashingCommand::Import(args)) => block_on(interchange::import(args, &context)),
         Command::Slashing(args::SlashingCommand::Export(args)) => block_on(interchange::export(args, &context)),
         Command::Kek(command) => block_on(kek::run(command, &context)),
+        #[cfg(feature = "backend-enclave")]
+        Command::Enclave(args::EnclaveCommand::Wrap(args)) => block_on(enclave::wrap::run(args, &context)),
         Command::Switcher(command) => block_on(switcher::run(command, &context)),
         Command::Status => block_on(status::run(&context)),
         Command::Doctor => block_on(doctor::run(&context)),

@@ -39,7 +39,7 @@ impl Custody {
         Ok(records.into_iter().max_by_key(|record| record.id))
     }
 
-    fn wrap_context(&self, id: DataKeyId) -> WrapContext {
+    pub(super) fn wrap_context(&self, id: DataKeyId) -> WrapContext {
         WrapContext { network: self.genesis_validators_root, data_key: provider::DataKeyId(id.0) }
     }
 

@@ -5,6 +5,8 @@
 
 mod canary;
 mod data_key;
+#[cfg(feature = "backend-enclave")]
+mod enclave;
 mod error;
 mod providers;
 mod unseal;

@@ -19,6 +19,8 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use toml::Value;
 
 use crate::config::{Environment, FlagValue, GenesisRoot, Layers};
+#[cfg(feature = "backend-enclave")]
+pub(crate) use enclave::WrapArgs;
 pub(crate) use enclave::{BuildArgs, DescribeArgs, EnclaveCommand, ImageArgs, KmsPolicyArgs, RunArgs, VerifyArgs};
 pub(crate) use kek::{KekCommand, KekRotateArgs};
 pub(crate) use keys::{
