@@ -14,9 +14,8 @@ use holdfast_vault_proto::Malformed;
 use rustix::mount::{MountFlags, mount};
 use rustix::system::{RebootCommand, finit_module, reboot};
 
-/// Modules of the kernel, in the order they need each other; those that the image has are loaded.
-const MODULES: [&str; 5] =
-    ["virtio_mmio", "vsock", "vmw_vsock_virtio_transport_common", "vmw_vsock_virtio_transport", "nsm"];
+/// The modules of the kernel that the image has, a file name on each line, in the order they need each other.
+const MODULES: &str = "/modules/list";
 /// Where the launcher of an enclave waits to hear that it booted, and what it wants to hear (AWS's `nitro-cli`).
 const HEARTBEAT: (VsockMachine, VsockPort, u8) = (VsockMachine::NITRO_PARENT, VsockPort(9_000), 0xb7);
 /// How long its answer may take.
@@ -38,7 +37,7 @@ pub(crate) enum Failed {
     #[error("cannot load the module {name}: it is for another kernel than the one in the image")]
     KernelModule {
         /// Which.
-        name: &'static str,
+        name: String,
         /// Why not.
         #[source]
         source: io::Error,
@@ -74,15 +73,17 @@ pub(crate) fn mount_devices() -> Result<(), Failed> {
         .map_err(|error| failed(error.into()))
 }
 
-/// Loads what the image has of [`MODULES`]. A kernel built for enclaves has none.
+/// Loads the modules of the image. A kernel built for enclaves has none.
 pub(crate) fn load_modules() -> Result<(), Failed> {
-    for name in MODULES {
-        let failed = |source| Failed::KernelModule { name, source };
-        match File::open(format!("/modules/{name}.ko")) {
-            Ok(file) => finit_module(file, c"", 0).map_err(|error| failed(error.into()))?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(failed(error)),
-        }
+    let list = match std::fs::read_to_string(MODULES) {
+        Ok(list) => list,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(source) => return Err(Failed::System { what: "read the list of modules", source }),
+    };
+    for name in list.lines() {
+        let failed = |source| Failed::KernelModule { name: name.to_owned(), source };
+        let file = File::open(format!("/modules/{name}")).map_err(failed)?;
+        finit_module(file, c"", 0).map_err(|error| failed(error.into()))?;
     }
     Ok(())
 }

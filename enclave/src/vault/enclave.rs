@@ -122,7 +122,7 @@ fn is_built_in(network: &Network) -> bool {
         && Network::BUILTIN_NAMES.iter().filter_map(|name| Network::builtin(name)).any(|known| times(&known) == named)
 }
 
-/// 32 bytes that tell this data key from every other and say nothing of it: for [`Vault::import`].
+/// 32 bytes that tell this data key from every other and say nothing of it: what an import names it by.
 pub fn commitment(data_key: &DataKey) -> DataKeyCommitment {
     let digest = data_key
         .bytes()

@@ -1,0 +1,54 @@
+//! The vault as the only program of a machine, really booted, and a host that does what it likes.
+//!
+//! `cargo test -p holdfast-tests --test enclave` boots it under Debian's QEMU, in seconds and without attestation;
+//! `tests/enclave/full` boots the image of an enclave under QEMU's Nitro machine, with attestation documents, measured
+//! registers and a key service that reads them. docs/enclave-tests.md says what each shows.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+mod attested;
+mod hostile;
+mod support;
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+/// A test by its name.
+type Test = (&'static str, fn());
+
+const STOCK: [Test; 4] = [
+    ("nothing slashable over vsock, and keys only for this boot", hostile::nothing_slashable),
+    ("garbage ends a conversation and not the vault", hostile::garbage),
+    ("an import is sealed inside", hostile::import),
+    ("a killed machine and replayed state gain nothing", hostile::rollback),
+];
+
+const NITRO: [Test; 5] = [
+    ("the document says what was measured", attested::measured),
+    ("a key service opens for this image and no other", attested::key_service),
+    ("nothing slashable inside an attested enclave", attested::nothing_slashable),
+    ("a killed enclave and replayed state gain nothing", attested::rollback),
+    ("a clone signs nothing that was signed before it got its keys", attested::clones),
+];
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments.iter().any(|argument| argument == "--list") {
+        return ExitCode::SUCCESS;
+    }
+    let mut words = arguments.iter().filter(|argument| !argument.starts_with('-')).peekable();
+    let full = words.next_if(|word| *word == "full").is_some();
+    let tests: &[Test] = if full { &NITRO } else { &STOCK };
+    let filter = words.next();
+    let mut ran = 0;
+    for (name, test) in tests {
+        if filter.is_none_or(|filter| name.contains(filter.as_str())) {
+            let begun = Instant::now();
+            test();
+            println!("enclave: {name} ... ok ({:.1?})", begun.elapsed());
+            ran += 1;
+        }
+    }
+    println!("enclave: {ran} tests passed");
+    if ran == 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
