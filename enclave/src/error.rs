@@ -553,6 +553,12 @@ pub enum SignError {
     /// The vault answered a request about leases with a failure.
     #[error("the vault does not carry out what concerns its lease: {0}")]
     Lease(&'static str),
+    /// The vault did not do what it was asked, other than signing.
+    #[error("the vault does not do that: {reason}")]
+    VaultFailed {
+        /// Why, a stable word.
+        reason: &'static str,
+    },
     /// The vault, which checks for itself, does not sign this.
     #[error("the vault refuses to sign with {key}: {reason}; {hint}")]
     VaultRefused {
@@ -586,6 +592,7 @@ impl SignError {
             Self::Stopped
             | Self::Thread(_)
             | Self::VaultDown
+            | Self::VaultFailed { .. }
             | Self::VaultStart(_)
             | Self::NoLease
             | Self::Lease(_) => SignErrorClass::Unavailable,
@@ -605,7 +612,7 @@ impl SignError {
             Self::NotHere { .. } => "key_not_here",
             Self::VaultDown => "vault_down",
             Self::NoLease => "no_lease",
-            Self::Lease(reason) | Self::VaultRefused { reason, .. } => reason,
+            Self::Lease(reason) | Self::VaultRefused { reason, .. } | Self::VaultFailed { reason } => reason,
         }
     }
 }

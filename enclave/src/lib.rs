@@ -46,7 +46,9 @@ pub use backend::VerifyPolicy;
 #[cfg(feature = "backend-local")]
 pub use backend::local::{LocalBackend, LocalOptions};
 #[cfg(feature = "backend-process")]
-pub use backend::process::{ProcessBackend, ProcessOptions, Unprotected, VaultProgram};
+pub use backend::process::enclave::{AttestedVault, EnclaveAddress, NotAnAddress};
+#[cfg(feature = "backend-process")]
+pub use backend::process::{ProcessBackend, ProcessOptions, Unprotected, VaultPlace, VaultProgram};
 pub use error::{
     DurableError, ExportError, Failures, ImportError, KeyError, MnemonicInputError, PermissionError, ProviderError,
     SealError, SecretError, SignError, SignErrorClass,

@@ -37,7 +37,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use holdfast_domain::{Clock, Network, UnixMillis};
 use holdfast_enclave::vault::home::{self, HomeOptions};
-use holdfast_enclave::{ProcessBackend, ProcessOptions, Unprotected, VaultProgram, VerifyPolicy};
+use holdfast_enclave::{ProcessBackend, ProcessOptions, Unprotected, VaultPlace, VaultProgram, VerifyPolicy};
 
 /// Length of a slot in these tests, and of an epoch: a fence is passed in no time.
 const SLOT_MILLIS: u64 = 50;
@@ -105,7 +105,7 @@ fn vault_program(mode: &str, more: &[String]) -> VaultProgram {
 
 fn start(mode: &str, more: &[String]) -> ProcessBackend {
     let options = ProcessOptions {
-        vault: vault_program(mode, more),
+        vault: VaultPlace::Program(vault_program(mode, more)),
         network: network(),
         program: "test".to_owned(),
         queue_capacity: NonZeroUsize::new(16_384).unwrap(),

@@ -11,7 +11,7 @@ use holdfast_domain::Network;
 use holdfast_enclave::backend::KeyBackend;
 use holdfast_enclave::{LocalBackend, LocalOptions, SignError, VerifyPolicy};
 #[cfg(feature = "backend-process")]
-use holdfast_enclave::{ProcessBackend, ProcessOptions, Unprotected, VaultProgram, vault::home};
+use holdfast_enclave::{ProcessBackend, ProcessOptions, Unprotected, VaultPlace, VaultProgram, vault::home};
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 
@@ -27,7 +27,7 @@ use crate::outcome::Exit;
 pub(crate) enum Backend {
     /// Here.
     Local(LocalBackend),
-    /// In a vault process.
+    /// In a vault, a process or an enclave.
     #[cfg(feature = "backend-process")]
     Process(ProcessBackend),
 }
@@ -53,17 +53,36 @@ impl Backend {
             })?)),
             #[cfg(feature = "backend-process")]
             SigningBackend::Process => Ok(Self::Process(ProcessBackend::start(ProcessOptions {
-                vault: VaultProgram {
+                vault: VaultPlace::Program(VaultProgram {
                     // Not its path: this very file, even if the path has another version by now.
                     program: PathBuf::from("/proc/self/exe"),
                     arguments: ["vault", "--threads", &threads.to_string()].map(str::to_owned).to_vec(),
-                },
+                }),
                 network: network.clone(),
                 program: concat!("holdfast ", env!("CARGO_PKG_VERSION")).to_owned(),
                 queue_capacity: config.signing.queue_capacity,
                 verify,
                 unprotected: if config.signing.require_protections { Unprotected::Refuse } else { Unprotected::Warn },
             })?)),
+            #[cfg(feature = "backend-enclave")]
+            SigningBackend::Enclave => {
+                let address = config.enclave.address.as_deref().unwrap_or_default();
+                Ok(Self::Process(ProcessBackend::start(ProcessOptions {
+                    vault: VaultPlace::Enclave(address.parse().map_err(|error: holdfast_enclave::NotAnAddress| {
+                        SignError::VaultStart(error.into())
+                    })?),
+                    network: network.clone(),
+                    program: concat!("holdfast ", env!("CARGO_PKG_VERSION")).to_owned(),
+                    queue_capacity: config.signing.queue_capacity,
+                    verify,
+                    // The machine is the vault's alone; who may be in it is what its measurements say.
+                    unprotected: Unprotected::Warn,
+                })?))
+            }
+            #[cfg(not(feature = "backend-enclave"))]
+            SigningBackend::Enclave => Err(SignError::VaultStart(
+                "this build has no way to an enclave: build it with the feature backend-enclave".into(),
+            )),
             #[cfg(not(feature = "backend-process"))]
             SigningBackend::Process => Err(SignError::VaultStart(
                 "this build has no vault: use signing.backend = \"in-process\", or build with the feature backend-process"

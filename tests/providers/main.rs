@@ -7,6 +7,7 @@
 mod aws;
 mod azure;
 mod data_key;
+mod enclave;
 mod gcp;
 mod memory;
 mod pkcs11;

@@ -4,6 +4,10 @@
 //! The library finds credentials in the environment, so each test runs in a process of its own: this program again, with
 //! that one test.
 
+#[allow(dead_code, reason = "each suite that includes it uses a part of it")]
+#[path = "../../enclave/nitro/tests/support/authority.rs"]
+mod authority;
+
 use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -11,11 +15,14 @@ use ciborium::Value;
 use holdfast_domain::GenesisValidatorsRoot;
 use holdfast_enclave::provider::{DataKeyId, GuardKey, KeyService, ServiceFailure, WrapContext};
 use holdfast_nitro::Pcr;
+use holdfast_nitro::attestation::{AttestationError, PcrIndex, PcrPolicy, Timestamp, Verifier};
 use holdfast_nitro::cms::RecipientKey;
 use holdfast_providers::aws::{AwsKms, AwsOptions};
+use holdfast_providers::nitro::{EnclaveKey, Expected, ReleaseError};
 use holdfast_tests::elsewhere::kms::{KeyState, Kms};
 use holdfast_tests::elsewhere::moto::Moto;
 use holdfast_tests::elsewhere::recipient::{Document, RecipientPolicy};
+use holdfast_tests::elsewhere::server::Mood;
 
 const ALIAS: &str = "alias/vault";
 const GUARD: [u8; 32] = [0x5a; 32];
@@ -35,13 +42,17 @@ fn with_credentials(test: &str) -> bool {
     false
 }
 
-fn kms_at(url: String, key: &str) -> AwsKms {
-    AwsKms::new(AwsOptions {
+fn options(url: String, key: &str) -> AwsOptions {
+    AwsOptions {
         key: key.to_owned(),
         region: Some("eu-west-1".to_owned()),
         endpoint: Some(url),
         timeout: Duration::from_secs(20),
-    })
+    }
+}
+
+fn kms_at(url: String, key: &str) -> AwsKms {
+    AwsKms::new(options(url, key))
 }
 
 fn context() -> WrapContext {
@@ -52,7 +63,7 @@ fn pcr(byte: u8) -> Pcr {
     Pcr::try_from([byte; 48].as_slice()).expect("48 bytes")
 }
 
-fn now() -> u64 {
+pub(crate) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis().try_into().expect("64 bits")
 }
 
@@ -63,7 +74,7 @@ fn encode(value: &Value) -> Vec<u8> {
 }
 
 /// A document as QEMU's device writes them: everything but a signature.
-fn document(image: u8, public_key: &[u8], timestamp: u64) -> Vec<u8> {
+pub(crate) fn document(image: u8, public_key: &[u8], timestamp: u64) -> Vec<u8> {
     let bytes = |bytes: &[u8]| Value::Bytes(bytes.to_vec());
     let pcrs = [(0, image), (1, 1), (2, 2), (3, 0)].map(|(index, byte)| (Value::from(index), bytes(&[byte; 48])));
     let fields = [
@@ -119,6 +130,58 @@ fn an_enclave_of_the_policy_and_nobody_else_gets_the_key() {
     assert_eq!(kms.decrypt(&ciphertext, &context()).err().expect("refused").failure, ServiceFailure::Denied);
     fake.set_state(ALIAS, KeyState::Disabled);
     assert_eq!(refused(&ciphertext, &context(), &good), ServiceFailure::KeyDisabled);
+}
+
+#[test]
+fn a_data_key_goes_to_a_vault_that_proves_to_be_an_expected_enclave() {
+    if !with_credentials("recipient::a_data_key_goes_to_a_vault_that_proves_to_be_an_expected_enclave") {
+        return;
+    }
+    let fake = Kms::start(&[ALIAS]);
+    let kms = kms_at(fake.url(), ALIAS);
+    let guard = GuardKey::take(&mut GUARD.clone()).expect("32 bytes");
+    let wrapped = kms.encrypt(&guard, &context()).expect("encrypted");
+    fake.only_for(RecipientPolicy::default().allow(0, pcr(1)));
+
+    let authority = authority::Authority::of_now();
+    let verifier = Verifier::with_root(authority.bundle[0].clone()).expect("a root");
+    let images = PcrPolicy::any().allow(PcrIndex::IMAGE, pcr(1));
+    let key = EnclaveKey::with_verifier(verifier.clone(), options(fake.url(), ALIAS), images);
+    let boot = RecipientKey::generate().expect("a key");
+    let draft = || {
+        let draft = authority.draft().with("public_key", Value::Bytes(boot.public_key_der().to_vec()));
+        draft.with("user_data", Value::Bytes(b"this chain".to_vec()))
+    };
+    let expected = |nonce| Expected { nonce, user_data: b"this chain", now: Timestamp::from_millis(now()) };
+    let ask = |key: &EnclaveKey, document: &[u8], nonce: &'static [u8]| {
+        key.release(&wrapped, &context(), document, &expected(nonce))
+    };
+    let good = authority.sign(&draft());
+    let envelope = ask(&key, &good, authority::NONCE).expect("for the vault");
+    assert_eq!(boot.open(&envelope).expect("it opens").as_slice(), GUARD);
+
+    let calls = fake.count("Decrypt");
+    let refused = |document: &[u8], nonce| ask(&key, document, nonce).expect_err("refused");
+    assert!(matches!(refused(&good, b"another"), ReleaseError::Attestation(AttestationError::Nonce)));
+    let other = authority.sign(&draft().with("user_data", Value::Bytes(b"another chain".to_vec())));
+    assert!(matches!(refused(&other, authority::NONCE), ReleaseError::OtherVault));
+    let keyless = authority.sign(&draft().with("public_key", Value::Null));
+    assert!(matches!(refused(&keyless, authority::NONCE), ReleaseError::NoPublicKey));
+    let image = authority.sign(&draft().with_pcr(0, Some(vec![2; 48])));
+    assert!(matches!(refused(&image, authority::NONCE), ReleaseError::Attestation(AttestationError::OtherPcr { .. })));
+    let unsigned = document(1, boot.public_key_der(), now());
+    assert!(matches!(refused(&unsigned, b"nonce"), ReleaseError::Attestation(AttestationError::Shape(_))));
+    let aws = EnclaveKey::new(options(fake.url(), ALIAS), PcrPolicy::any().allow(PcrIndex::IMAGE, pcr(1)));
+    let error = ask(&aws, &good, authority::NONCE).expect_err("another root");
+    assert!(matches!(error, ReleaseError::Attestation(AttestationError::OtherRoot)) && !error.may_pass());
+    assert_eq!(fake.count("Decrypt"), calls, "nothing was asked for any of them");
+
+    // What the signer accepts, the key's policy may still refuse.
+    fake.only_for(RecipientPolicy::default().allow(0, pcr(9)));
+    let denied = refused(&good, authority::NONCE);
+    assert!(matches!(denied, ReleaseError::Service { failure: ServiceFailure::Denied, .. }) && !denied.may_pass());
+    fake.set_mood(Mood::Away);
+    assert!(refused(&good, authority::NONCE).may_pass(), "an outage is waited for");
 }
 
 #[test]

@@ -30,7 +30,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "holdfast-guest",
         &["holdfast-domain", "holdfast-enclave", "holdfast-enclave-sys", "holdfast-nitro", "holdfast-vault-proto"],
     ),
-    ("holdfast-providers", &["holdfast-enclave"]),
+    ("holdfast-providers", &["holdfast-enclave", "holdfast-nitro"]),
     ("holdfast-nitro", &[]),
     ("holdfast-beacon", &["holdfast-domain"]),
     (

@@ -16,6 +16,7 @@ use aws_sdk_kms::Client;
 use aws_sdk_kms::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_kms::primitives::Blob;
 use aws_sdk_kms::types::{KeyEncryptionMechanism, RecipientInfo};
+use holdfast_enclave::DataKey;
 use holdfast_enclave::provider::{
     GuardKey, KeyService, ProviderKind, Remote, ServiceError, ServiceFailure, WrapContext,
 };
@@ -51,6 +52,14 @@ impl AwsKms {
     /// This key itself.
     pub const fn new(options: AwsOptions) -> Self {
         Self(options)
+    }
+
+    /// Encrypts a data key for enclaves, to be decrypted by [`Self::decrypt_for_recipient`]. Blocks likewise.
+    ///
+    /// # Errors
+    /// [`ServiceError`].
+    pub fn encrypt_data_key(&self, key: &DataKey, context: &WrapContext) -> Result<Vec<u8>, ServiceError> {
+        self.encrypt(&GuardKey::of_data_key(key)?, context)
     }
 
     /// Has a ciphertext decrypted for an enclave: the service encrypts the plaintext to the public key in the enclave's

@@ -16,6 +16,8 @@ pub mod azure;
 pub mod gcp;
 #[cfg(any(feature = "vault-transit", feature = "gcp-kms", feature = "azure-key-vault"))]
 mod http;
+#[cfg(feature = "nitro")]
+pub mod nitro;
 #[cfg(feature = "shares")]
 pub mod people;
 #[cfg(feature = "pkcs11")]

@@ -149,6 +149,12 @@ pub trait KeyBackend: Send + Sync {
         keys: &[(PublicKey, &SealedKey)],
     ) -> Result<Vec<Result<Held, OpenError>>, SignError>;
 
+    /// The vault behind it, if that takes no data key from this process: then [`Self::open`] is not for it.
+    #[cfg(feature = "backend-process")]
+    fn attested(&self) -> Option<&dyn process::enclave::AttestedVault> {
+        None
+    }
+
     /// Wipes secrets that nobody will ask for any more, where this backend keeps them. Blocks as [`Self::open`] does.
     fn forget(&self, keys: &[PublicKey]);
 

@@ -49,6 +49,16 @@ impl GuardKey {
         }
     }
 
+    /// A data key in the place of a guard: for a key service that decrypts for an enclave only. What comes of it needs no
+    /// envelope, as the enclave believes a data key only as far as it opens sealed keys.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceFailure::Unusable`] without memory.
+    pub fn of_data_key(key: &DataKey) -> Result<Self, ServiceError> {
+        key.bytes().expose(|bytes| Self::take(&mut zeroize::Zeroizing::new(bytes.to_vec())))
+    }
+
     /// Lends the bytes.
     pub fn expose<R>(&self, f: impl FnOnce(&[u8]) -> R) -> R {
         self.0.expose(f)

@@ -124,6 +124,12 @@ impl VsockStream {
     }
 }
 
+impl From<VsockStream> for OwnedFd {
+    fn from(stream: VsockStream) -> Self {
+        stream.0.into()
+    }
+}
+
 impl Read for VsockStream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.0.read(buffer)

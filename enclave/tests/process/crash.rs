@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use holdfast_enclave::backend::KeyBackend;
 use holdfast_enclave::{
-    DataKey, ProcessBackend, ProcessOptions, SignError, SignErrorClass, Unprotected, VaultProgram, VerifyPolicy,
-    generate,
+    DataKey, ProcessBackend, ProcessOptions, SignError, SignErrorClass, Unprotected, VaultPlace, VaultProgram,
+    VerifyPolicy, generate,
 };
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -67,7 +67,10 @@ pub(crate) fn a_crash_is_said_and_mended() {
 
 pub(crate) fn a_vault_that_cannot_be_started_is_an_error() {
     let options = |program: &str, argument: &str| ProcessOptions {
-        vault: VaultProgram { program: PathBuf::from(program), arguments: vec![argument.to_owned()] },
+        vault: VaultPlace::Program(VaultProgram {
+            program: PathBuf::from(program),
+            arguments: vec![argument.to_owned()],
+        }),
         network: network(),
         program: "test".to_owned(),
         queue_capacity: NonZeroUsize::MIN,

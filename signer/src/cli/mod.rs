@@ -73,6 +73,8 @@ fn dispatch(cli: &Cli, output: Output) -> Result<Exit, Failure> {
     match &cli.command {
         Command::Completions(args) => return completions::run(args),
         Command::Version => return version::run(output),
+        #[cfg(feature = "backend-enclave")]
+        Command::Enclave(args::EnclaveCommand::Wrap(_)) => {}
         Command::Enclave(command) => return enclave::run(command, output),
         Command::UnwrapHelper => return unwrap::run(),
         // Started with nothing but a socket.
@@ -107,6 +109,8 @@ fn dispatch(cli: &Cli, output: Output) -> Result<Exit, Failure> {
         Command::Audit(command) => audit::run(command, &context),
         Command::Kek(command) => block_on(kek::run(command, &context)),
         Command::Backup(command) => block_on(backup::run(command, &context)),
+        #[cfg(feature = "backend-enclave")]
+        Command::Enclave(args::EnclaveCommand::Wrap(args)) => block_on(enclave::wrap::run(args, &context)),
         Command::Switcher(command) => block_on(switcher::run(command, &context)),
         Command::Status => block_on(status::run(&context)),
         Command::Doctor => block_on(doctor::run(&context)),

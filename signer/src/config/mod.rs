@@ -9,6 +9,7 @@
 //! `Config` never shows a password that is part of a URL.
 
 mod catalog;
+mod enclave;
 mod error;
 mod example;
 mod layers;
@@ -28,6 +29,7 @@ use serde::{Deserialize, Serialize};
 
 #[cfg(test)]
 pub(crate) use catalog::Catalog;
+pub(crate) use enclave::EnclaveConfig;
 pub(crate) use error::ConfigError;
 pub(crate) use example::{example_toml, schema_json};
 pub(crate) use layers::{Environment, FlagValue, Layers, load};
@@ -71,6 +73,8 @@ pub(crate) struct Config {
     pub(crate) data: DataConfig,
     /// The slashing protection database.
     pub(crate) database: DatabaseConfig,
+    /// A vault in an AWS Nitro enclave, for signing.backend = "enclave".
+    pub(crate) enclave: EnclaveConfig,
     /// The execution pool: one JSON-RPC address in front of several execution clients.
     pub(crate) execution: ExecutionConfig,
     /// A key of Google Cloud KMS that protects the data key: the "gcp-kms" provider.
@@ -305,7 +309,7 @@ pub(crate) struct NetworkConfig {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct SigningConfig {
-    /// Where keys are held and signatures are computed: "in-process", or "process", a vault process without files and network that checks blocks and attestations for itself. After each of its starts a vault signs them from the next epoch on.
+    /// Where keys are held and signatures are computed: "in-process", or "process", a vault process without files and network that checks blocks and attestations for itself, or "enclave", the same in an AWS Nitro enclave (section enclave). After each of its starts a vault signs them from the next epoch on.
     pub(crate) backend: SigningBackend,
     /// Refuse to start, instead of warning, where memory with keys cannot be kept out of swap, core dumps and debuggers, or a vault process ("process") lacks any of its protections (Landlock, seccomp, …). `holdfast doctor` shows each.
     pub(crate) require_protections: bool,
@@ -440,6 +444,7 @@ impl Config {
                 "is empty, so every request would be refused; name the hosts, or \"*\"",
             );
         }
+        self.check_enclave()?;
         self.check_providers()?;
         self.check_pools()?;
         self.database().map(|_| ())

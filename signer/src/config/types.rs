@@ -77,6 +77,8 @@ pub(crate) enum SigningBackend {
     InProcess,
     /// In a vault process, which checks for itself.
     Process,
+    /// In a vault in an enclave, which runs already.
+    Enclave,
 }
 
 /// Whether signatures are verified before they leave.

@@ -57,7 +57,7 @@ impl Custody {
         Ok(None)
     }
 
-    fn wrap_context(&self, id: DataKeyId) -> WrapContext {
+    pub(super) fn wrap_context(&self, id: DataKeyId) -> WrapContext {
         WrapContext { network: self.genesis_validators_root, data_key: provider::DataKeyId(id.0) }
     }
 

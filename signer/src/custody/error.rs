@@ -139,6 +139,24 @@ pub(crate) enum CustodyError {
     /// A stored key cannot be sealed or opened.
     #[error("a stored key cannot be opened")]
     Seal(#[from] SealError),
+    /// The vault in the enclave gets no data key.
+    #[cfg(feature = "backend-enclave")]
+    #[error("the vault in the enclave gets no data key")]
+    Release(#[from] holdfast_providers::nitro::ReleaseError),
+    /// The data key for enclaves cannot be read.
+    #[cfg(feature = "backend-enclave")]
+    #[error("cannot read the data key for the enclave from {}; `holdfast enclave wrap` makes it", path.display())]
+    EnclaveDataKey {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Settings for enclaves are missing.
+    #[cfg(feature = "backend-enclave")]
+    #[error("no key of AWS KMS is named for enclaves: set enclave.key (HOLDFAST_ENCLAVE_KEY)")]
+    EnclaveNotConfigured,
     /// The place where keys are held cannot be had.
     #[error("the stored keys cannot be opened now")]
     Backend(#[source] SignError),
@@ -166,6 +184,8 @@ impl CustodyError {
     pub(crate) fn may_pass(&self) -> bool {
         match self {
             Self::Provider(error) => error.recovery() != Recovery::Never,
+            #[cfg(feature = "backend-enclave")]
+            Self::Release(error) => error.may_pass(),
             _ => false,
         }
     }
@@ -212,6 +232,10 @@ impl CustodyError {
                 | OpenError::ServerSetting { .. }
                 | OpenError::ServerTooOld { .. },
             ) => Exit::Usage,
+            #[cfg(feature = "backend-enclave")]
+            Self::EnclaveDataKey { .. } | Self::EnclaveNotConfigured => Exit::Usage,
+            #[cfg(feature = "backend-enclave")]
+            Self::Release(_) => Exit::Unreachable,
             Self::Database(error) => admin_exit(error),
             Self::InUse { .. }
             | Self::DataDir { .. }

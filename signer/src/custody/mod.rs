@@ -6,6 +6,8 @@
 mod canary;
 mod checkpoint_key;
 mod data_key;
+#[cfg(feature = "backend-enclave")]
+mod enclave;
 mod error;
 mod providers;
 mod reseal;

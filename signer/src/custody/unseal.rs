@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use holdfast_domain::PublicKey;
-use holdfast_enclave::backend::KeyBackend;
+use holdfast_enclave::backend::{Held, KeyBackend, OpenError};
 use holdfast_enclave::kdf::{KdfBudget, MemorySize};
 use holdfast_enclave::{ActiveKey, Keyring};
 use holdfast_slashing_db::{SealedKey, StoredKey};
@@ -59,7 +59,7 @@ pub(crate) async fn unseal_all(
     backend: &Arc<dyn KeyBackend>,
 ) -> Result<Unsealed, CustodyError> {
     // At a start, also without keys: a passphrase is typed now or never.
-    if custody.data_key.is_none() && custody.terminal == Terminal::MayAsk {
+    if custody.data_key.is_none() && custody.terminal == Terminal::MayAsk && !takes_no_data_key(backend) {
         custody.open_data_key(config).await?;
     }
     let keyring = Keyring::new();
@@ -70,6 +70,37 @@ pub(crate) async fn unseal_all(
 
 /// How often keys are read again whose data key was replaced while they were opened.
 const AGAIN: u32 = 4;
+/// Whether keys are opened by a vault that gets its data key from elsewhere.
+#[cfg(feature = "backend-enclave")]
+fn takes_no_data_key(backend: &Arc<dyn KeyBackend>) -> bool {
+    backend.attested().is_some()
+}
+
+/// No backend of this build is such a vault.
+#[cfg(not(feature = "backend-enclave"))]
+fn takes_no_data_key(_: &Arc<dyn KeyBackend>) -> bool {
+    false
+}
+
+/// Has the backend open keys, with the data key here or with one that was encrypted for it.
+#[cfg_attr(
+    not(feature = "backend-enclave"),
+    expect(unused_variables, clippy::unused_async, reason = "only for a vault in an enclave is anything asked")
+)]
+async fn open(
+    custody: &Custody,
+    config: &Config,
+    backend: &Arc<dyn KeyBackend>,
+    sealed: &[(PublicKey, &SealedKey)],
+    stored: usize,
+) -> Result<Vec<Result<Held, OpenError>>, CustodyError> {
+    #[cfg(feature = "backend-enclave")]
+    if let Some(vault) = backend.attested() {
+        return super::enclave::open(vault, custody, config, sealed).await;
+    }
+    let Some(data_key) = &custody.data_key else { return Err(CustodyError::DataKeyLost { keys: stored }) };
+    backend.open(data_key, custody.genesis_validators_root, sealed).map_err(CustodyError::Backend)
+}
 
 /// The same for keys that are not in `loaded`; says also which of those are no longer stored. The data key is opened
 /// if there is something to open with it.
@@ -101,7 +132,9 @@ async fn unseal_once(
 ) -> Result<Difference, CustodyError> {
     custody.drop_replaced_data_key().await?;
     let stored = custody.guard.active_keys().await?;
-    if custody.data_key.is_none() && stored.iter().any(|key| loaded.get(key.registration.key()).is_none()) {
+    let elsewhere = takes_no_data_key(backend);
+    if !elsewhere && custody.data_key.is_none() && stored.iter().any(|key| loaded.get(key.registration.key()).is_none())
+    {
         custody.open_data_key(config).await?;
     }
     let mut gone: BTreeSet<PublicKey> = loaded.public_keys().into_iter().collect();
@@ -119,9 +152,8 @@ async fn unseal_once(
     if new.is_empty() {
         return Ok(difference);
     }
-    let Some(data_key) = &custody.data_key else { return Err(CustodyError::DataKeyLost { keys: count }) };
     let sealed: Vec<(PublicKey, &SealedKey)> = new.iter().map(|key| (*key.registration.key(), &key.sealed)).collect();
-    let opened = backend.open(data_key, custody.genesis_validators_root, &sealed).map_err(CustodyError::Backend)?;
+    let opened = open(custody, config, backend, &sealed, count).await?;
     for (key, held) in new.into_iter().zip(opened) {
         let (public_key, enabled) = (*key.registration.key(), key.enabled());
         let active = held

@@ -1,4 +1,4 @@
-//! Signatures computed by a vault: a process of its own, which holds the keys and checks for itself.
+//! Signatures computed by a vault: a process of its own or an enclave, which holds the keys and checks for itself.
 //!
 //! Guarantees: what is sent comes from a [`SigningPermit`], which is used up; the vault gets all that the permit says
 //! and computes the root again, so the two must agree; requests that wait together travel together, up to a limit, and
@@ -17,7 +17,7 @@ use holdfast_domain::{GenesisValidatorsRoot, Network, PublicKey, SigningRoot};
 use holdfast_slashing_db::SealedKey;
 use holdfast_vault_proto::limits::{MAX_ITEMS, MAX_KEYS};
 use holdfast_vault_proto::{
-    Answer, DataKeyBytes, KeyOutcome, Protections, Reason, Refusal, Request, SealedKeyBytes, SignItem,
+    Answer, Bound, DataKeyBytes, KeyOutcome, Protections, Reason, Refusal, Request, SealedKeyBytes, SignItem, VERSION,
 };
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
@@ -29,10 +29,12 @@ use crate::metrics::Metrics;
 use crate::secret::DataKey;
 use crate::signature::{RawSignature, SignTimes, Signed};
 
+pub mod enclave;
 mod link;
 mod metrics;
 mod supervise;
 
+use enclave::{AttestedVault, EnclaveAddress};
 use link::{Link, Waiting};
 use metrics::VaultMetrics;
 
@@ -53,11 +55,20 @@ pub struct VaultProgram {
     pub arguments: Vec<String>,
 }
 
+/// Where a vault is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VaultPlace {
+    /// In a process that this one starts, and starts again.
+    Program(VaultProgram),
+    /// In an enclave that runs already, and outlives a connection.
+    Enclave(EnclaveAddress),
+}
+
 /// How a [`ProcessBackend`] runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProcessOptions {
     /// The vault.
-    pub vault: VaultProgram,
+    pub vault: VaultPlace,
     /// The chain; its genesis validators root and time are known.
     pub network: Network,
     /// Name and version of this program.
@@ -236,7 +247,17 @@ impl Drop for Pool {
 
 impl KeyBackend for Pool {
     fn name(&self) -> &'static str {
-        "process"
+        match self.shared.options.vault {
+            VaultPlace::Program(_) => "process",
+            VaultPlace::Enclave(_) => "enclave",
+        }
+    }
+
+    fn attested(&self) -> Option<&dyn AttestedVault> {
+        match self.shared.options.vault {
+            VaultPlace::Program(_) => None,
+            VaultPlace::Enclave(_) => Some(self),
+        }
     }
 
     fn open(
@@ -277,6 +298,45 @@ impl KeyBackend for Pool {
 
     fn submit(&self, job: SignJob) -> Result<PendingSignature, SignError> {
         self.shared.submit(&job)
+    }
+}
+
+impl AttestedVault for Pool {
+    fn attest(&self, nonce: &[u8]) -> Result<Vec<u8>, SignError> {
+        match self.shared.link()?.ask(&Request::Attest { nonce: nonce.to_vec() })? {
+            Answer::Attested(document) => Ok(document),
+            Answer::Failed(failure) => Err(SignError::VaultFailed { reason: failure.as_str() }),
+            _ => Err(SignError::VaultDown),
+        }
+    }
+
+    fn user_data(&self, network: GenesisValidatorsRoot) -> Vec<u8> {
+        Bound { version: VERSION, chain: Some(network) }.encode()
+    }
+
+    fn open_attested(
+        &self,
+        cms: &[u8],
+        network: GenesisValidatorsRoot,
+        keys: &[(PublicKey, &SealedKey)],
+    ) -> Result<Vec<Result<Held, OpenError>>, SignError> {
+        let link = self.shared.link()?;
+        let mut results = Vec::with_capacity(keys.len());
+        for some in keys.chunks(MAX_KEYS) {
+            let sealed = |(public_key, sealed): &(PublicKey, &SealedKey)| SealedKeyBytes {
+                public_key: *public_key,
+                sealed: sealed.as_bytes().to_vec(),
+            };
+            let keys = some.iter().map(sealed).collect();
+            let outcomes = match link.ask(&Request::ProvisionAttested { cms: cms.to_vec(), keys })? {
+                Answer::ProvisionedAttested(outcomes) if outcomes.len() == some.len() => outcomes,
+                Answer::Failed(failure) => return Err(SignError::VaultFailed { reason: failure.as_str() }),
+                _ => return Err(SignError::VaultDown),
+            };
+            results
+                .extend(some.iter().zip(outcomes).map(|((key, sealed), outcome)| held(*key, sealed, network, outcome)));
+        }
+        Ok(results)
     }
 }
 

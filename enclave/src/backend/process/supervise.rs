@@ -1,4 +1,5 @@
-//! The thread that starts a vault process, reads its answers, and starts it again when it ends.
+//! The thread that starts a vault process, or connects to one in an enclave, reads its answers, and does so again when
+//! that ends.
 //!
 //! One thread for all of it, for two reasons: the system ends the vault when the *thread* that started it does, and
 //! an end is seen where answers are read.
@@ -15,7 +16,7 @@ use holdfast_vault_proto::{Answer, FrameError, Protections, Request, VERSION};
 use tracing::{error, info, warn};
 
 use super::link::{Ended, Link};
-use super::{Phase, Shared, Unprotected};
+use super::{Phase, Shared, Unprotected, VaultPlace, VaultProgram};
 use crate::error::SignError;
 
 /// How long a vault may take to introduce itself, and to take a write.
@@ -38,6 +39,12 @@ enum StartError {
         #[source]
         source: io::Error,
     },
+    #[error("cannot reach the vault at {address}: does the enclave run, and is its address right?")]
+    Connect {
+        address: String,
+        #[source]
+        source: io::Error,
+    },
     #[error("cannot make a pair of sockets")]
     Socket(#[source] io::Error),
     #[error("the vault does not answer as it should: {what}; its own last words are above")]
@@ -57,7 +64,8 @@ enum StartError {
 
 /// A vault that introduced itself.
 struct Running {
-    child: Reaped,
+    /// Where the vault is a process of ours.
+    child: Option<Reaped>,
     link: Arc<Link>,
     reader: FrameReader<UnixStream>,
     protections: Protections,
@@ -99,11 +107,12 @@ pub(super) fn run(shared: &Arc<Shared>, started: mpsc::SyncSender<Result<(), Sig
         let born = Instant::now();
         match start(shared) {
             Ok(running) => {
-                report(running.protections, running.child.0.id());
+                let process = running.child.as_ref().map(|child| child.0.id());
+                report(running.protections, process);
                 shared.vault.starts.inc();
                 shared.change(|state| {
                     state.link = Some(Arc::clone(&running.link));
-                    state.process = Some(running.child.0.id());
+                    state.process = process;
                     state.protections = running.protections;
                     if state.phase == Phase::Drained {
                         // Nobody needs it any more.
@@ -145,10 +154,15 @@ fn serve(shared: &Arc<Shared>, mut running: Running) -> bool {
     running.link.end();
     shared.down();
     let done = shared.state().phase == Phase::Drained;
-    let status = running.child.wait(if done { END_LIMIT } else { Duration::ZERO });
+    let limit = if done { END_LIMIT } else { Duration::ZERO };
+    let status = running.child.as_mut().map(|child| child.wait(limit));
     if !done {
         let ended: &Ended = &ended;
-        error!(reason = %ended, status = ?status, "the vault ended; it is started again, and signs from the next epoch on");
+        if let Some(status) = status {
+            error!(reason = %ended, status = ?status, "the vault ended; it is started again, and signs from the next epoch on");
+        } else {
+            error!(reason = %ended, "the connection to the enclave ended; connecting again");
+        }
     }
     done
 }
@@ -172,28 +186,47 @@ fn rest(shared: &Shared, pause: Duration) -> bool {
 }
 
 fn start(shared: &Shared) -> Result<Running, StartError> {
-    let options = &shared.options;
+    let (child, ours) = match &shared.options.vault {
+        VaultPlace::Program(program) => {
+            let (child, ours) = spawn(program)?;
+            (Some(child), ours)
+        }
+        VaultPlace::Enclave(address) => {
+            let connected = address.connect(HELLO_LIMIT);
+            (None, connected.map_err(|source| StartError::Connect { address: address.to_string(), source })?)
+        }
+    };
+    introduce(shared, child, &ours)
+}
+
+/// Starts a process with one end of a pair of sockets, and keeps the other.
+fn spawn(vault: &VaultProgram) -> Result<(Reaped, UnixStream), StartError> {
     let (ours, theirs) = UnixStream::pair().map_err(StartError::Socket)?;
     ours.set_read_timeout(Some(HELLO_LIMIT)).map_err(StartError::Socket)?;
     ours.set_write_timeout(Some(HELLO_LIMIT)).map_err(StartError::Socket)?;
     if let Err(error) = holdfast_enclave_sys::keep_files_to_this_process() {
         warn!(%error, "the vault may inherit files");
     }
-    let program = &options.vault.program;
+    let program = &vault.program;
     let child = Command::new(program)
-        .args(&options.vault.arguments)
+        .args(&vault.arguments)
         .arg(std::process::id().to_string())
         .env_clear()
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         .stdout(Stdio::null())
         .spawn()
         .map_err(|source| StartError::Spawn { program: program.display().to_string(), source })?;
-    let child = Reaped(child);
+    Ok((Reaped(child), ours))
+}
+
+/// The first words with a vault: who speaks, and the chain.
+fn introduce(shared: &Shared, child: Option<Reaped>, ours: &UnixStream) -> Result<Running, StartError> {
+    let options = &shared.options;
     let mut reader = FrameReader::new(ours.try_clone().map_err(StartError::Socket)?);
     let mut ask = |number: u64, request: Option<&Request>| -> Result<Answer, StartError> {
         let broke = |source| StartError::Handshake { what: "the conversation broke", source: Some(source) };
         let frame = request.and_then(|request| request.frame(number)).ok_or(StartError::Network)?;
-        frame.write(&mut &ours).map_err(broke)?;
+        frame.write(&mut &*ours).map_err(broke)?;
         let (header, body) = reader.read().map_err(broke)?;
         if header.number != number {
             return Err(StartError::Handshake { what: "an answer to another request", source: None });
@@ -212,7 +245,7 @@ fn start(shared: &Shared) -> Result<Running, StartError> {
         return Err(StartError::Handshake { what: "it does not take the network", source: None });
     };
     ours.set_read_timeout(None).map_err(StartError::Socket)?;
-    let link = Arc::new(Link::new(&ours, 2).map_err(StartError::Socket)?);
+    let link = Arc::new(Link::new(ours, 2).map_err(StartError::Socket)?);
     Ok(Running { child, link, reader, protections })
 }
 
@@ -223,7 +256,7 @@ fn lacking(protections: Protections) -> Vec<&'static str> {
     protections.missing().filter(|word| !(kept_from_swap && memory.contains(word))).collect()
 }
 
-fn report(protections: Protections, process: u32) {
+fn report(protections: Protections, process: Option<u32>) {
     let on: Vec<&str> = protections.words().collect();
     let off: Vec<&str> = protections.missing().collect();
     if off.is_empty() {

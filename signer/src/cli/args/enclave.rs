@@ -17,6 +17,9 @@ pub(crate) enum EnclaveCommand {
     KmsPolicy(KmsPolicyArgs),
     /// Check an attestation document
     Verify(VerifyArgs),
+    /// Have the data key encrypted for enclaves by the AWS KMS key enclave.key; for signing.backend = "enclave"
+    #[cfg(feature = "backend-enclave")]
+    Wrap(WrapArgs),
     /// Start an enclave on this instance, or under QEMU for testing, and wait for its end
     Run(RunArgs),
 }
@@ -89,6 +92,15 @@ pub(crate) struct VerifyArgs {
     /// ARN of the instance's role that PCR3 has to show
     #[arg(long, value_name = "ARN")]
     pub(crate) role: Option<String>,
+}
+
+/// `holdfast enclave wrap`
+#[cfg(feature = "backend-enclave")]
+#[derive(Debug, Clone, Args)]
+pub(crate) struct WrapArgs {
+    /// Where to write it: enclave.data_key_file of the signer. It holds no secret
+    #[arg(long, value_name = "FILE")]
+    pub(crate) to: PathBuf,
 }
 
 /// `holdfast enclave run`

@@ -27,6 +27,8 @@ pub(crate) use audit::{
 pub(crate) use backup::{
     BackupCheckArgs, BackupCommand, BackupCreateArgs, BackupDrillArgs, BackupRestoreArgs, BackupVerifyArgs,
 };
+#[cfg(feature = "backend-enclave")]
+pub(crate) use enclave::WrapArgs;
 pub(crate) use enclave::{BuildArgs, DescribeArgs, EnclaveCommand, ImageArgs, KmsPolicyArgs, RunArgs, VerifyArgs};
 pub(crate) use kek::{KekCommand, KekInitArgs, KekRotateArgs, KekUnsealArgs, ProviderArgs};
 pub(crate) use keys::{

@@ -6,6 +6,8 @@
 mod policy;
 mod run;
 mod verify;
+#[cfg(feature = "backend-enclave")]
+pub(super) mod wrap;
 
 use std::path::Path;
 
@@ -27,6 +29,9 @@ pub(super) fn run(command: &EnclaveCommand, output: Output) -> Result<Exit, Fail
         EnclaveCommand::Describe(args) => describe(args, output),
         EnclaveCommand::KmsPolicy(args) => policy::run(args),
         EnclaveCommand::Verify(args) => verify::run(args, output),
+        // Needs the configuration and custody: the command line runs it once it has both.
+        #[cfg(feature = "backend-enclave")]
+        EnclaveCommand::Wrap(_) => Ok(Exit::Done),
         EnclaveCommand::Run(args) => super::block_on(run::run(args, output)),
     }
 }
