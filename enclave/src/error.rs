@@ -525,8 +525,7 @@ impl SignError {
             Self::NotHere { .. } => "key_not_here",
             Self::VaultDown => "vault_down",
             Self::NoLease => "no_lease",
-            Self::Lease(reason) => reason,
-            Self::VaultRefused { reason, .. } => reason,
+            Self::Lease(reason) | Self::VaultRefused { reason, .. } => reason,
         }
     }
 }

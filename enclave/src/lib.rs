@@ -43,6 +43,8 @@ pub use backend::VerifyPolicy;
 #[cfg(feature = "backend-local")]
 pub use backend::local::{LocalBackend, LocalOptions};
 #[cfg(feature = "backend-process")]
+pub use backend::process::lease::{LeaseNews, LeaseReport, Released};
+#[cfg(feature = "backend-process")]
 pub use backend::process::{ProcessBackend, ProcessOptions, VaultProgram};
 pub use error::{
     DurableError, Failures, ImportError, KeyError, PermissionError, ProviderError, SealError, SecretError, SignError,

@@ -24,6 +24,8 @@ use crate::drain::{Tasks, Unfinished};
 use crate::http::server::{self, BindError, Bound, ServerBounds};
 use crate::http::{Api, ApiOptions, BodyBounds, HostPolicy, Probes};
 use crate::keymanager::{KeyManager, Token};
+#[cfg(feature = "backend-process")]
+use crate::lease::Lease;
 use crate::loader::KeyLoader;
 use crate::metrics::Metrics;
 use crate::pipeline::{KeysReady, Signer};
@@ -93,6 +95,9 @@ pub(crate) struct App {
     loader: Arc<KeyLoader>,
     guard: Guard,
     backend: Backend,
+    /// Keeps the vault's lease, where it signs by leases.
+    #[cfg(feature = "backend-process")]
+    lease: Option<Arc<Lease>>,
     /// The switcher, where it runs in this process.
     running: Option<Arc<Running>>,
     tasks: Tasks,
@@ -111,6 +116,21 @@ pub(crate) struct Stopped {
     pub(crate) cut_off: usize,
 }
 
+/// Bounds of the signing API, as configured.
+fn options(config: &Config, hosts: HostPolicy, keymanager: Option<Arc<KeyManager>>) -> ApiOptions {
+    ApiOptions {
+        hosts,
+        body_bounds: BodyBounds {
+            bytes: config.http.max_body_bytes.get(),
+            time: Duration::from_secs(config.http.body_timeout_seconds.get()),
+        },
+        max_requests: config.http.max_requests.get(),
+        max_rate: NonZeroU32::new(config.http.max_requests_per_second),
+        caller: CallerId::new("http"),
+        keymanager,
+    }
+}
+
 impl App {
     /// Puts the parts together and starts accepting. Keys come with [`Self::load_keys`]. Without a token
     /// there is no Keymanager API.
@@ -126,6 +146,9 @@ impl App {
         running: Option<Arc<Running>>,
     ) -> Result<Self, SignError> {
         let backend = Backend::start(config, &custody.network)?;
+        #[cfg(feature = "backend-process")]
+        let lease =
+            backend.process().and_then(|vault| Lease::new(config, vault, custody.slot_clock, Arc::clone(&clock)));
         let guard = custody.guard.clone();
         let genesis = custody.genesis_validators_root;
         let (tasks, probe_tasks) = (Tasks::new(), Tasks::new());
@@ -144,6 +167,10 @@ impl App {
             let registry = registry.sub_registry_with_prefix("holdfast");
             guard.metrics().register(registry);
             backend.register(registry);
+            #[cfg(feature = "backend-process")]
+            if let Some(lease) = &lease {
+                lease.register(registry);
+            }
             providers.register(registry);
         }));
         let signer = Arc::new(Signer {
@@ -156,6 +183,8 @@ impl App {
                 .as_ref()
                 .map(|running| CrossChecker::new(Arc::clone(&running.pool), config.switcher.cross_check)),
             doppelganger: doppelganger.clone(),
+            #[cfg(feature = "backend-process")]
+            lease: lease.clone(),
             timeout: Duration::from_secs(config.http.request_timeout_seconds.get()),
             next_request: AtomicU64::new(1),
         });
@@ -171,17 +200,7 @@ impl App {
             Arc::new(KeyManager::new(config, genesis, Arc::clone(&signer), Arc::clone(&loader), tasks.clone(), token))
         });
         let hosts = HostPolicy::new(config.http.allowed_hosts.iter().map(String::as_str));
-        let options = ApiOptions {
-            hosts: hosts.clone(),
-            body_bounds: BodyBounds {
-                bytes: config.http.max_body_bytes.get(),
-                time: Duration::from_secs(config.http.body_timeout_seconds.get()),
-            },
-            max_requests: config.http.max_requests.get(),
-            max_rate: NonZeroU32::new(config.http.max_requests_per_second),
-            caller: CallerId::new("http"),
-            keymanager,
-        };
+        let options = options(config, hosts.clone(), keymanager);
         let api = Arc::new(Api::new(Arc::clone(&signer), Arc::clone(&loader), Arc::clone(&metrics), options));
         let probes = Probes {
             signer,
@@ -193,8 +212,8 @@ impl App {
         };
 
         let head_timeout = Duration::from_secs(config.http.header_timeout_seconds.get());
-        let max_connections = config.http.max_connections.get();
-        let bounds = ServerBounds { max_connections, head_timeout, last_word: LAST_WORD };
+        let bounds =
+            ServerBounds { max_connections: config.http.max_connections.get(), head_timeout, last_word: LAST_WORD };
         server::start(sockets.http, Arc::clone(&api), bounds, metrics.connections.clone(), &tasks);
         let bounds = ServerBounds { max_connections: METRICS_CONNECTIONS, head_timeout, last_word: Duration::ZERO };
         server::start(sockets.metrics, Arc::new(probes), bounds, Gauge::default(), &probe_tasks);
@@ -209,12 +228,26 @@ impl App {
         if let Some(generations) = backend.generations() {
             tasks.spawn(crate::vault::watch(generations, Arc::clone(&loader), tasks.stopping()));
         }
-        let shutdown_delay = Duration::from_secs(config.http.shutdown_delay_seconds);
-        let drain_timeout = Duration::from_secs(config.http.drain_timeout_seconds.get());
+        #[cfg(feature = "backend-process")]
+        if let Some(lease) = &lease {
+            tasks.spawn(Arc::clone(lease).watch(Arc::clone(&loader), tasks.stopping()));
+        }
         if let Some(running) = &running {
             admin::live_control(config, running, &tasks);
         }
-        Ok(Self { api, loader, guard, backend, running, tasks, probe_tasks, shutdown_delay, drain_timeout })
+        Ok(Self {
+            api,
+            loader,
+            guard,
+            backend,
+            #[cfg(feature = "backend-process")]
+            lease,
+            running,
+            tasks,
+            probe_tasks,
+            shutdown_delay: Duration::from_secs(config.http.shutdown_delay_seconds),
+            drain_timeout: Duration::from_secs(config.http.drain_timeout_seconds.get()),
+        })
     }
 
     /// Opens the stored keys. Requests are answered 503 until this is done.
@@ -250,6 +283,11 @@ impl App {
             running.stop().await;
         }
         self.guard.shutdown().await;
+        // Nothing is signed any more, so the vault's marks are its last.
+        #[cfg(feature = "backend-process")]
+        if let Some(lease) = &self.lease {
+            lease.release().await;
+        }
         // It waits for threads, and with a vault for the end of a process.
         let backend = self.backend;
         if tokio::task::spawn_blocking(move || backend.shutdown()).await.is_err() {

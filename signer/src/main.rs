@@ -14,6 +14,8 @@ mod drain;
 mod follow;
 mod http;
 mod keymanager;
+#[cfg(feature = "backend-process")]
+mod lease;
 mod loader;
 mod metrics;
 mod outcome;
@@ -22,6 +24,7 @@ mod rollback;
 mod switcher;
 mod telemetry;
 mod vault;
+mod witness;
 
 use std::process::ExitCode;
 

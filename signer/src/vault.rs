@@ -62,6 +62,8 @@ impl Backend {
                 program: concat!("holdfast ", env!("CARGO_PKG_VERSION")).to_owned(),
                 queue_capacity: config.signing.queue_capacity,
                 verify,
+                // Checked with the rest of the configuration.
+                witnesses: config.witness.pins().ok().flatten(),
             })?)),
             #[cfg(not(feature = "backend-process"))]
             SigningBackend::Process => Err(SignError::VaultStart(
@@ -86,6 +88,15 @@ impl Backend {
             Self::Local(backend) => backend.clone().into(),
             #[cfg(feature = "backend-process")]
             Self::Process(backend) => backend.clone().into(),
+        }
+    }
+
+    /// The vault process, if there is one.
+    #[cfg(feature = "backend-process")]
+    pub(crate) fn process(&self) -> Option<&ProcessBackend> {
+        match self {
+            Self::Local(_) => None,
+            Self::Process(backend) => Some(backend),
         }
     }
 

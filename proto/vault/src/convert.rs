@@ -161,12 +161,11 @@ impl Answer {
     pub const fn operation(&self) -> Operation {
         match self {
             Self::Welcome { .. } => Operation::Hello,
-            Self::Done(operation) => *operation,
+            Self::Done(operation) | Self::Requests { operation, .. } => *operation,
             Self::Provisioned(_) => Operation::Provision,
             Self::Signed(_) => Operation::Sign,
             Self::Listed(_) => Operation::List,
             Self::Health(_) => Operation::Health,
-            Self::Requests { operation, .. } => *operation,
             Self::Lease(_) => Operation::TakeLease,
             Self::Page(_) => Operation::FetchPage,
             Self::Failed(_) => Operation::Failed,

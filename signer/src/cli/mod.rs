@@ -14,7 +14,7 @@ mod keys;
 mod migrate;
 pub(crate) mod output;
 mod quickstart;
-mod serve;
+pub(crate) mod serve;
 mod slashing;
 mod status;
 mod switcher;
@@ -81,6 +81,7 @@ fn dispatch(cli: &Cli, output: Output) -> Result<Exit, Failure> {
         | Command::Slashing(_)
         | Command::Kek(_)
         | Command::Switcher(_)
+        | Command::Witness(_)
         | Command::Status
         | Command::Doctor
         | Command::Connect(_) => {}
@@ -99,6 +100,7 @@ fn dispatch(cli: &Cli, output: Output) -> Result<Exit, Failure> {
         Command::Slashing(args::SlashingCommand::Export(args)) => block_on(interchange::export(args, &context)),
         Command::Kek(command) => block_on(kek::run(command, &context)),
         Command::Switcher(command) => block_on(switcher::run(command, &context)),
+        Command::Witness(command) => block_on(crate::witness::run(command, &context)),
         Command::Status => block_on(status::run(&context)),
         Command::Doctor => block_on(doctor::run(&context)),
         Command::Connect(args) => block_on(connect::run(args, &context)),

@@ -16,6 +16,7 @@ mod network;
 mod providers;
 mod switcher;
 mod types;
+mod witness;
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::num::{NonZeroU64, NonZeroUsize};
@@ -49,6 +50,7 @@ pub(crate) use types::{
     BeaconUrl, Database, DatabaseUrl, GenesisRoot, JournalKeep, LogFormat, NetworkChoice, OnRollback, SignatureCheck,
     SigningBackend,
 };
+pub(crate) use witness::{WitnessConfig, WitnessServer};
 
 /// Where the data directory is when nobody says otherwise.
 pub(crate) const DEFAULT_DATA_DIR: &str = "holdfast-data";
@@ -96,6 +98,8 @@ pub(crate) struct Config {
     pub(crate) telemetry: TelemetryConfig,
     /// HashiCorp Vault or OpenBao, which protects the data key: the "vault-transit" provider.
     pub(crate) transit: TransitConfig,
+    /// Witnesses, whose epoch leases the vault signs by: of several signers with the same keys one at a time signs.
+    pub(crate) witness: WitnessConfig,
 }
 
 /// `[data]`
@@ -405,6 +409,7 @@ impl Config {
         }
         self.check_providers()?;
         self.check_pools()?;
+        self.check_witnesses()?;
         self.database().map(|_| ())
     }
 

@@ -17,6 +17,7 @@ use holdfast_domain::{GenesisValidatorsRoot, Network, PublicKey, SigningRoot};
 use holdfast_slashing_db::SealedKey;
 use holdfast_vault_proto::limits::{MAX_ITEMS, MAX_KEYS};
 use holdfast_vault_proto::{Answer, DataKeyBytes, KeyOutcome, Reason, Refusal, Request, SealedKeyBytes, SignItem};
+use holdfast_witness::Pins;
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 
@@ -27,6 +28,7 @@ use crate::metrics::Metrics;
 use crate::secret::DataKey;
 use crate::signature::{RawSignature, SignTimes, Signed};
 
+pub mod lease;
 mod link;
 mod metrics;
 mod supervise;
@@ -64,6 +66,8 @@ pub struct ProcessOptions {
     pub queue_capacity: NonZeroUsize,
     /// Whether signatures are verified before release. Default: no.
     pub verify: VerifyPolicy,
+    /// Whose leases the vault signs by. Default: nobody's, so it signs in every epoch.
+    pub witnesses: Option<Pins>,
 }
 
 /// The other side of a vault process. Clones share it; it ends with [`Self::shutdown`] or the last clone.

@@ -238,10 +238,11 @@ fn an_old_checkpoint_is_no_checkpoint() {
     assert!(world.release(1));
     // The host gives the older one.
     assert!(world.offer(2, 0), "it opens; but it is not the last");
-    let report = world.acquire(2, 1);
-    assert_eq!((report.news, report.resumed), (LeaseNews::Begun, 0));
+    assert_eq!(world.acquire(2, 1).news, LeaseNews::Nothing);
     assert_eq!(world.sign(2, 0, vote(11, 12, 2)), Err(Reason::NoLease));
     world.set(13 * EPOCH);
+    let report = world.acquire(2, 0);
+    assert_eq!((report.news, report.resumed), (LeaseNews::Begun, 0));
     world.sign(2, 0, vote(12, 13, 1)).unwrap();
     // Damaged, cut, out of order, of another group: none.
     let page = world.checkpoints[1][0].clone();
@@ -290,12 +291,19 @@ fn witnesses_come_before_keys_and_stay() {
 #[derive(Debug, Clone, Copy)]
 enum Event {
     /// Whether the answer arrives.
-    Acquire { vault: usize, ahead: u64, heard: bool },
+    Acquire {
+        vault: usize,
+        ahead: u64,
+        heard: bool,
+    },
     Release(usize),
     /// A vault is started anew.
     Anew(usize),
     /// It is given one of the checkpoints there are, mostly the last, and asks for a lease.
-    Resume { vault: usize, back: usize },
+    Resume {
+        vault: usize,
+        back: usize,
+    },
     /// A key is forgotten and brought back.
     Forget(usize),
     /// Every grant there ever was.
