@@ -48,6 +48,8 @@ pub use backend::local::{LocalBackend, LocalOptions};
 #[cfg(feature = "backend-process")]
 pub use backend::process::enclave::{AttestedVault, EnclaveAddress, NotAnAddress};
 #[cfg(feature = "backend-process")]
+pub use backend::process::lease::{LeaseNews, LeaseReport, Released};
+#[cfg(feature = "backend-process")]
 pub use backend::process::{ProcessBackend, ProcessOptions, Unprotected, VaultPlace, VaultProgram};
 pub use error::{
     DurableError, ExportError, Failures, ImportError, KeyError, MnemonicInputError, PermissionError, ProviderError,

@@ -146,6 +146,7 @@ impl Stage {
             program: "test".to_owned(),
             queue_capacity: NonZeroUsize::new(100).unwrap(),
             unprotected: Unprotected::Warn,
+            witnesses: None,
             verify: VerifyPolicy::BeforeRelease,
         })
     }

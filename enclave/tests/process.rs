@@ -109,6 +109,7 @@ fn start(mode: &str, more: &[String]) -> ProcessBackend {
         network: network(),
         program: "test".to_owned(),
         queue_capacity: NonZeroUsize::new(16_384).unwrap(),
+        witnesses: None,
         verify: if mode == "vault-trusted" { VerifyPolicy::TrustBackend } else { VerifyPolicy::BeforeRelease },
         unprotected: Unprotected::Warn,
     };

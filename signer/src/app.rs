@@ -25,6 +25,8 @@ use crate::drain::{Tasks, Unfinished};
 use crate::http::server::{self, BindError, Bound, ServerBounds};
 use crate::http::{Api, ApiOptions, BodyBounds, HostPolicy, Probes};
 use crate::keymanager::{KeyManager, Token};
+#[cfg(feature = "backend-process")]
+use crate::lease::Lease;
 use crate::loader::KeyLoader;
 use crate::metrics::Metrics;
 use crate::pipeline::{KeysReady, Signer};
@@ -88,6 +90,22 @@ fn bind(address: SocketAddr, flag: &'static str, taken: PortTaken) -> Result<Bou
     }
 }
 
+/// Starts serving on both sockets.
+fn listen(
+    config: &Config,
+    sockets: Sockets,
+    (api, connections, tasks): (Arc<Api>, Gauge, &Tasks),
+    (probes, probe_tasks): (Arc<Probes>, &Tasks),
+) {
+    let head_timeout = Duration::from_secs(config.http.header_timeout_seconds.get());
+    let bounds =
+        ServerBounds { max_connections: config.http.max_connections.get(), head_timeout, last_word: LAST_WORD };
+    server::start(sockets.http, api, bounds, connections, tasks);
+    let bounds = ServerBounds { max_connections: METRICS_CONNECTIONS, head_timeout, last_word: Duration::ZERO };
+    server::start(sockets.metrics, probes, bounds, Gauge::default(), probe_tasks);
+}
+
+/// Bounds of the signing API, as configured.
 fn api_options(config: &Config, hosts: HostPolicy, keymanager: Option<Arc<KeyManager>>) -> ApiOptions {
     ApiOptions {
         hosts,
@@ -109,6 +127,9 @@ pub(crate) struct App {
     guard: Guard,
     backend: Backend,
     checkpoints: Arc<Checkpoints>,
+    /// Keeps the vault's lease, where it signs by leases.
+    #[cfg(feature = "backend-process")]
+    lease: Option<Arc<Lease>>,
     /// The switcher, where it runs in this process.
     running: Option<Arc<Running>>,
     tasks: Tasks,
@@ -142,11 +163,13 @@ impl App {
         running: Option<Arc<Running>>,
     ) -> Result<Self, SignError> {
         let backend = Backend::start(config, &custody.network)?;
+        #[cfg(feature = "backend-process")]
+        let lease =
+            backend.process().and_then(|vault| Lease::new(config, vault, custody.slot_clock, Arc::clone(&clock)));
         let guard = custody.guard.clone();
         let genesis = custody.genesis_validators_root;
         let (tasks, probe_tasks) = (Tasks::new(), Tasks::new());
-        let providers = Arc::new(ProviderMetrics::default());
-        let checkpoint_metrics = Arc::new(CheckpointMetrics::default());
+        let (providers, checkpoint_metrics) = (Arc::<ProviderMetrics>::default(), Arc::<CheckpointMetrics>::default());
         // Before anything is served: from here on newly enabled keys are held back, if so configured.
         let doppelganger = running.as_ref().and_then(|running| {
             Doppelganger::new(config, &guard, &running.pool, custody.slot_clock, Arc::clone(&clock))
@@ -161,6 +184,10 @@ impl App {
             let registry = registry.sub_registry_with_prefix("holdfast");
             guard.metrics().register(registry);
             backend.register(registry);
+            #[cfg(feature = "backend-process")]
+            if let Some(lease) = &lease {
+                lease.register(registry);
+            }
             providers.register(registry);
             checkpoint_metrics.register(registry);
         }));
@@ -174,6 +201,8 @@ impl App {
                 .as_ref()
                 .map(|running| CrossChecker::new(Arc::clone(&running.pool), config.switcher.cross_check)),
             doppelganger: doppelganger.clone(),
+            #[cfg(feature = "backend-process")]
+            lease: lease.clone(),
             timeout: Duration::from_secs(config.http.request_timeout_seconds.get()),
             next_request: AtomicU64::new(1),
         });
@@ -202,12 +231,8 @@ impl App {
             hosts: if sockets.metrics.address.ip().is_loopback() { hosts } else { HostPolicy::Any },
         };
 
-        let head_timeout = Duration::from_secs(config.http.header_timeout_seconds.get());
-        let max_connections = config.http.max_connections.get();
-        let bounds = ServerBounds { max_connections, head_timeout, last_word: LAST_WORD };
-        server::start(sockets.http, Arc::clone(&api), bounds, metrics.connections.clone(), &tasks);
-        let bounds = ServerBounds { max_connections: METRICS_CONNECTIONS, head_timeout, last_word: Duration::ZERO };
-        server::start(sockets.metrics, Arc::new(probes), bounds, Gauge::default(), &probe_tasks);
+        let serving = (Arc::clone(&api), metrics.connections.clone(), &tasks);
+        listen(config, sockets, serving, (Arc::new(probes), &probe_tasks));
 
         tasks.spawn(crate::rollback::watch(guard.clone(), config.slashing.on_rollback, tasks.stopping()));
         tasks.spawn(crate::follow::watch(Arc::clone(&loader), tasks.stopping()));
@@ -220,8 +245,10 @@ impl App {
         if let Some(generations) = backend.generations() {
             tasks.spawn(crate::vault::watch(generations, Arc::clone(&loader), tasks.stopping()));
         }
-        let shutdown_delay = Duration::from_secs(config.http.shutdown_delay_seconds);
-        let drain_timeout = Duration::from_secs(config.http.drain_timeout_seconds.get());
+        #[cfg(feature = "backend-process")]
+        if let Some(lease) = &lease {
+            tasks.spawn(Arc::clone(lease).watch(Arc::clone(&loader), tasks.stopping()));
+        }
         if let Some(running) = &running {
             admin::live_control(config, running, &tasks);
         }
@@ -231,11 +258,13 @@ impl App {
             guard,
             backend,
             checkpoints,
+            #[cfg(feature = "backend-process")]
+            lease,
             running,
             tasks,
             probe_tasks,
-            shutdown_delay,
-            drain_timeout,
+            shutdown_delay: Duration::from_secs(config.http.shutdown_delay_seconds),
+            drain_timeout: Duration::from_secs(config.http.drain_timeout_seconds.get()),
         })
     }
 
@@ -273,6 +302,11 @@ impl App {
         }
         self.checkpoints.close().await;
         self.guard.shutdown().await;
+        // Nothing is signed any more, so the vault's marks are its last.
+        #[cfg(feature = "backend-process")]
+        if let Some(lease) = &self.lease {
+            lease.release().await;
+        }
         // It waits for threads, and with a vault for the end of a process.
         let backend = self.backend;
         if tokio::task::spawn_blocking(move || backend.shutdown()).await.is_err() {

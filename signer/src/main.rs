@@ -16,6 +16,8 @@ mod drain;
 mod follow;
 mod http;
 mod keymanager;
+#[cfg(feature = "backend-process")]
+mod lease;
 mod loader;
 mod metrics;
 mod outcome;
@@ -25,6 +27,7 @@ mod switcher;
 mod telemetry;
 mod unseal;
 mod vault;
+mod witness;
 
 use std::process::ExitCode;
 

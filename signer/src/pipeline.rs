@@ -119,6 +119,9 @@ pub(crate) struct Signer {
     pub(crate) cross_check: Option<CrossChecker>,
     /// Watches newly enabled keys, where the switcher runs in this process.
     pub(crate) doppelganger: Option<Arc<Doppelganger>>,
+    /// Keeps the vault's lease, where it signs by leases.
+    #[cfg(feature = "backend-process")]
+    pub(crate) lease: Option<Arc<crate::lease::Lease>>,
     /// Longest time for one signature.
     pub(crate) timeout: Duration,
     /// Numbers requests in logs.
@@ -167,6 +170,8 @@ impl Signer {
             Some(cross_check) => cross_check.objection(message).await,
             None => None,
         };
+        #[cfg(feature = "backend-process")]
+        let objection = self.lease.as_ref().and_then(|lease| lease.objection(intent.subject())).or(objection);
 
         let protection = Stopwatch::start();
         let permit = match self.guard.authorize_unless(objection, intent, caller.clone()).await {

@@ -63,6 +63,8 @@ impl Backend {
                 queue_capacity: config.signing.queue_capacity,
                 verify,
                 unprotected: if config.signing.require_protections { Unprotected::Refuse } else { Unprotected::Warn },
+                // Checked with the rest of the configuration.
+                witnesses: config.witness.pins().ok().flatten(),
             })?)),
             #[cfg(feature = "backend-enclave")]
             SigningBackend::Enclave => {
@@ -77,6 +79,7 @@ impl Backend {
                     verify,
                     // The machine is the vault's alone; who may be in it is what its measurements say.
                     unprotected: Unprotected::Warn,
+                    witnesses: config.witness.pins().ok().flatten(),
                 })?))
             }
             #[cfg(not(feature = "backend-enclave"))]
@@ -115,6 +118,15 @@ impl Backend {
             Self::Local(_) => (Vec::new(), Vec::new()),
             #[cfg(feature = "backend-process")]
             Self::Process(backend) => backend.protections(),
+        }
+    }
+
+    /// The vault process, if there is one.
+    #[cfg(feature = "backend-process")]
+    pub(crate) fn process(&self) -> Option<&ProcessBackend> {
+        match self {
+            Self::Local(_) => None,
+            Self::Process(backend) => Some(backend),
         }
     }
 

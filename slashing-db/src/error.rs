@@ -469,7 +469,7 @@ impl Refusal {
             | Self::ShuttingDown
             | Self::RollbackSuspected
             | Self::Frozen(_)
-            | Self::Objected(Objection::CheckpointsUnknown) => Class::Unavailable,
+            | Self::Objected(Objection::CheckpointsUnknown | Objection::NoLease) => Class::Unavailable,
         }
     }
 }
@@ -537,6 +537,10 @@ fn describe(denial: Denial) -> &'static str {
             }
             Objection::DoppelgangerDetected => {
                 "refused: somebody else signs with this key; stop that signer, then disable the key here and enable it again"
+            }
+            Objection::NoLease => {
+                "no lease for this epoch: another signer of the group holds it, or too few witnesses answer; the log says \
+                 which, and clients should ask the other signer"
             }
         },
     }

@@ -154,12 +154,19 @@ pub enum Objection {
     DoppelgangerPending,
     /// Somebody else signs with the key.
     DoppelgangerDetected,
+    /// The vault has no lease for the epoch, so it would not sign.
+    NoLease,
 }
 
 impl Objection {
     /// Every objection.
-    pub const ALL: [Self; 4] =
-        [Self::CheckpointsDisagreed, Self::CheckpointsUnknown, Self::DoppelgangerPending, Self::DoppelgangerDetected];
+    pub const ALL: [Self; 5] = [
+        Self::CheckpointsDisagreed,
+        Self::CheckpointsUnknown,
+        Self::DoppelgangerPending,
+        Self::DoppelgangerDetected,
+        Self::NoLease,
+    ];
 
     /// Stable word for responses, metric labels and the journal.
     pub const fn as_str(self) -> &'static str {
@@ -168,6 +175,7 @@ impl Objection {
             Self::CheckpointsUnknown => "checkpoints_unknown",
             Self::DoppelgangerPending => "doppelganger_pending",
             Self::DoppelgangerDetected => "doppelganger_detected",
+            Self::NoLease => "no_lease",
         }
     }
 }
@@ -195,7 +203,7 @@ pub enum Denial {
 
 impl Denial {
     /// Every denial.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Slashable(SlashingReason::BlockSlotBelowWatermark),
         Self::Slashable(SlashingReason::DoubleBlock),
         Self::Slashable(SlashingReason::SourceAfterTarget),
@@ -213,6 +221,7 @@ impl Denial {
         Self::Objected(Objection::CheckpointsUnknown),
         Self::Objected(Objection::DoppelgangerPending),
         Self::Objected(Objection::DoppelgangerDetected),
+        Self::Objected(Objection::NoLease),
     ];
 
     /// Stable word for responses, metric labels and the journal.

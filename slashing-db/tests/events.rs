@@ -190,7 +190,7 @@ async fn one_history(guard: &Guard, intents: &Intents, number: u32, steps: &[Ste
             Err(refusal) => {
                 let Outcome::Denied(denial) = *expected else { panic!("{refusal} for {step:?}") };
                 assert_eq!(refusal.reason(), denial.as_str());
-                let unknown = denial == Denial::Objected(Objection::CheckpointsUnknown);
+                let unknown = matches!(denial, Denial::Objected(Objection::CheckpointsUnknown | Objection::NoLease));
                 assert_eq!(refusal.class(), if unknown { Class::Unavailable } else { Class::Refused });
             }
         }

@@ -75,6 +75,8 @@ pub fn holdfast_ok<S: AsRef<OsStr>>(args: &[S]) -> Output {
 pub struct Builder {
     before: Vec<OsString>,
     after: Vec<OsString>,
+    /// Another server than `serve`.
+    instead: Vec<OsString>,
     environment: Vec<(OsString, OsString)>,
     http_port: u16,
 }
@@ -94,6 +96,11 @@ impl Builder {
         self.after.push(arg.into());
         self
     }
+    /// Another command than `serve`, whole; it prints a ready line as that does.
+    pub fn command_line(mut self, command: &[&str]) -> Self {
+        self.instead = command.iter().map(OsString::from).collect();
+        self
+    }
     /// An environment variable.
     pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
         self.environment.push((name.into(), value.into()));
@@ -108,6 +115,11 @@ impl Builder {
     /// The full command line.
     pub fn command(&self) -> Command {
         let mut command = command();
+        if !self.instead.is_empty() {
+            let environment = self.environment.iter().map(|(name, value)| (name, value));
+            command.args(&self.before).args(&self.instead).envs(environment);
+            return command;
+        }
         command
             .args(&self.before)
             .args(["--json", "serve", "--metrics-listen", "127.0.0.1:0", "--http-listen"])

@@ -81,17 +81,21 @@ impl Leasing {
         self.secrets.as_ref().ok_or(Failure::NoKeys)
     }
 
+    /// The checkpoint that came in whole.
+    fn offered(&self) -> Option<Offered> {
+        self.incoming.as_ref().and_then(Incoming::complete).map(|(seq, hash)| Offered { hash, seq })
+    }
+
     fn ask(&mut self, until: Epoch, versions: &[u64]) -> Result<Answer, Failure> {
         let Some(secrets) = &self.secrets else { return Err(Failure::NoKeys) };
-        let asked = self.holding.ask(&secrets.member, until, versions);
+        let asked = self.holding.ask(&secrets.member, until, self.offered(), versions);
         let requests = asked.map_err(|_| Failure::Internal)?;
         Ok(Answer::Requests { operation: Operation::AskLease, requests, pages: 0 })
     }
 
     fn take(&mut self, grants: &[Vec<u8>], slots: &SlotClock, keys: &mut Keys) -> LeaseReport {
         let grants: Vec<&[u8]> = grants.iter().map(Vec::as_slice).collect();
-        let complete = self.incoming.as_ref().and_then(Incoming::complete);
-        let Adopted { lease, good } = self.holding.adopt(&grants, complete.map(|(seq, hash)| Offered { hash, seq }));
+        let Adopted { lease, good } = self.holding.adopt(&grants, self.offered());
         let mut resumed = 0_u64;
         let news = match lease {
             None => LeaseNews::Nothing,

@@ -72,6 +72,7 @@ pub(crate) fn a_vault_that_cannot_be_started_is_an_error() {
             arguments: vec![argument.to_owned()],
         }),
         network: network(),
+        witnesses: None,
         program: "test".to_owned(),
         queue_capacity: NonZeroUsize::MIN,
         verify: VerifyPolicy::TrustBackend,

@@ -178,13 +178,20 @@ impl Holding {
         self.lease.map(|lease| handed.map_or(lease.after, |until| until.max(lease.after)))
     }
 
-    /// Requests for epochs up to `until`, one for each witness. `versions` are those of their records, as far as known.
+    /// Requests for epochs up to `until`, one for each witness. `offered` is a checkpoint it could go on from; `versions` are those of their records, as far as known.
     /// Earlier requests are answered no more.
     ///
     /// # Errors
     /// [`getrandom::Error`] if the system has no randomness.
-    pub fn ask(&mut self, member: &SigningKey, until: Epoch, versions: &[u64]) -> Result<Asks, getrandom::Error> {
-        self.requests(member, Wish::Acquire { until }, versions)
+    pub fn ask(
+        &mut self,
+        member: &SigningKey,
+        until: Epoch,
+        offered: Option<Offered>,
+        versions: &[u64],
+    ) -> Result<Asks, getrandom::Error> {
+        let resumes = offered.filter(|_| self.lease.is_none()).map(|offered| offered.hash);
+        self.requests(member, Wish::Acquire { until, resumes }, versions)
     }
 
     /// Gives everything back, for good: from now on nothing is covered. The requests tell the witnesses.

@@ -77,6 +77,8 @@ pub enum Wish {
     Acquire {
         /// The last epoch wanted.
         until: Epoch,
+        /// The checkpoint of an earlier vault that this one could go on from.
+        resumes: Option<CheckpointHash>,
     },
     /// The holder signs no block and no attestation any more; what it signed is in this checkpoint.
     Release {
@@ -154,9 +156,10 @@ impl Request {
         out.extend_from_slice(&self.version.to_be_bytes());
         out.extend_from_slice(&self.nonce.0);
         match self.wish {
-            Wish::Acquire { until } => {
+            Wish::Acquire { until, resumes } => {
                 out.push(ACQUIRE);
                 out.extend_from_slice(&until.0.to_be_bytes());
+                put_hash(&mut out, resumes.as_ref());
             }
             Wish::Release { seq, hash } => {
                 out.push(RELEASE);
@@ -185,7 +188,7 @@ impl Request {
             version: reader.number()?,
             nonce: Nonce(reader.array()?),
             wish: match reader.array::<1>()? {
-                [ACQUIRE] => Wish::Acquire { until: Epoch(reader.number()?) },
+                [ACQUIRE] => Wish::Acquire { until: Epoch(reader.number()?), resumes: reader.hash()? },
                 [RELEASE] => Wish::Release { seq: reader.number()?, hash: CheckpointHash(reader.array()?) },
                 [_] => return Err(MessageError::Malformed),
             },
@@ -256,6 +259,16 @@ pub(crate) fn put_handed(out: &mut Vec<u8>, handed: Option<&Handed>) {
     }
 }
 
+pub(crate) fn put_hash(out: &mut Vec<u8>, hash: Option<&CheckpointHash>) {
+    match hash {
+        None => out.push(0),
+        Some(hash) => {
+            out.push(1);
+            out.extend_from_slice(&hash.0);
+        }
+    }
+}
+
 fn put_group(out: &mut Vec<u8>, group: &Group) {
     // At most 64 bytes.
     out.push(u8::try_from(group.0.len()).unwrap_or_default());
@@ -291,6 +304,14 @@ impl Reader<'_> {
                 let (seq, hash) = (self.number()?, CheckpointHash(self.array()?));
                 Ok(Some(Handed { seq, hash, until: Epoch(self.number()?) }))
             }
+            [_] => Err(MessageError::Malformed),
+        }
+    }
+
+    pub(crate) fn hash(&mut self) -> Result<Option<CheckpointHash>, MessageError> {
+        match self.array::<1>()? {
+            [0] => Ok(None),
+            [1] => Ok(Some(CheckpointHash(self.array()?))),
             [_] => Err(MessageError::Malformed),
         }
     }

@@ -1,7 +1,7 @@
 //! What a witness remembers of a group, and what it grants: pure, so that every order of events can be tried.
 //!
 //! Guarantees: the last epoch granted never falls; an epoch granted to one holder is never granted to another, except
-//! where the first has given it back, and then to one other; a request is good for one version of the record, so an
+//! where the first has given it back, and then to one that can go on from its checkpoint; a request is good for one version of the record, so an
 //! old one, however often it is sent, changes nothing; no grant reaches further than [`AHEAD`] epochs beyond the present.
 //!
 //! The holder may extend its lease at any time. Anybody else waits until it is over, so that a standby does not take
@@ -11,7 +11,7 @@ use holdfast_domain::Epoch;
 
 use crate::error::{Denied, MessageError};
 use crate::key::VerifyingKey;
-use crate::message::{CheckpointHash, Handed, Nonce, Reader, Request, Wish, put_handed};
+use crate::message::{CheckpointHash, Handed, Nonce, Reader, Request, Wish, put_handed, put_hash};
 
 /// Epochs beyond the present one that are granted at most.
 pub const AHEAD: u64 = 2;
@@ -65,7 +65,7 @@ impl Record {
             return Err(Denied::Moved);
         }
         match (request.wish, &self.lease) {
-            (Wish::Acquire { until }, lease) => acquire(lease.as_ref(), request, until, now),
+            (Wish::Acquire { until, resumes }, lease) => acquire(lease.as_ref(), request, (until, resumes), now),
             (Wish::Release { seq, hash }, Some(lease)) => release(lease, request, seq, hash),
             (Wish::Release { .. }, None) => Err(Denied::NotHolder),
         }
@@ -90,13 +90,7 @@ impl Record {
         }
         out.extend_from_slice(&lease.nonce.0);
         put_handed(&mut out, lease.handed.as_ref());
-        match lease.released {
-            None => out.push(0),
-            Some(hash) => {
-                out.push(1);
-                out.extend_from_slice(&hash.0);
-            }
-        }
+        put_hash(&mut out, lease.released.as_ref());
         out
     }
 
@@ -118,11 +112,7 @@ impl Record {
                 let holder = reader.key()?;
                 let (after, until, seq) = (Epoch(reader.number()?), Epoch(reader.number()?), reader.number()?);
                 let (nonce, handed) = (Nonce(reader.array()?), reader.handed()?);
-                let released = match reader.array::<1>()? {
-                    [0] => None,
-                    [1] => Some(CheckpointHash(reader.array()?)),
-                    [_] => return Err(MessageError::Malformed),
-                };
+                let released = reader.hash()?;
                 Some(Lease { holder, after, until, nonce, handed, seq, released })
             }
             [_] => return Err(MessageError::Malformed),
@@ -132,7 +122,12 @@ impl Record {
     }
 }
 
-fn acquire(lease: Option<&Lease>, request: &Request, wanted: Epoch, now: Epoch) -> Result<Lease, Denied> {
+fn acquire(
+    lease: Option<&Lease>,
+    request: &Request,
+    (wanted, resumes): (Epoch, Option<CheckpointHash>),
+    now: Epoch,
+) -> Result<Lease, Denied> {
     let wanted = wanted.min(Epoch(now.0.saturating_add(AHEAD)));
     // Epochs that are over are of no use to anybody who begins now.
     let before_now = now.saturating_prev();
@@ -147,9 +142,11 @@ fn acquire(lease: Option<&Lease>, request: &Request, wanted: Epoch, now: Epoch) 
     };
     let useful = |lease: Lease| if lease.after < lease.until { Ok(lease) } else { Err(Denied::Past) };
     let Some(lease) = lease else { return useful(begun(before_now, 0)) };
-    match (lease.holder == request.holder, lease.released) {
-        (true, None) => Ok(Lease { until: lease.until.max(wanted), nonce: request.nonce, ..lease.clone() }),
-        (true, Some(_)) => Err(Denied::Released),
+    // Whoever cannot go on from what was left behind has no use for these epochs: they are taken.
+    let handed = lease.released.filter(|hash| resumes == Some(*hash));
+    match (lease.holder == request.holder, handed) {
+        (true, _) if lease.released.is_some() => Err(Denied::Released),
+        (true, _) => Ok(Lease { until: lease.until.max(wanted), nonce: request.nonce, ..lease.clone() }),
         (false, None) if lease.until < now => useful(begun(lease.until.max(before_now), lease.seq)),
         (false, None) => Err(Denied::Held { until: lease.until }),
         (false, Some(hash)) => {

@@ -17,7 +17,7 @@ mod keys;
 mod migrate;
 pub(crate) mod output;
 mod quickstart;
-mod serve;
+pub(crate) mod serve;
 mod slashing;
 mod status;
 mod switcher;
@@ -90,6 +90,7 @@ fn dispatch(cli: &Cli, output: Output) -> Result<Exit, Failure> {
         | Command::Backup(_)
         | Command::Audit(_)
         | Command::Switcher(_)
+        | Command::Witness(_)
         | Command::Status
         | Command::Doctor
         | Command::Connect(_) => {}
@@ -112,6 +113,7 @@ fn dispatch(cli: &Cli, output: Output) -> Result<Exit, Failure> {
         #[cfg(feature = "backend-enclave")]
         Command::Enclave(args::EnclaveCommand::Wrap(args)) => block_on(enclave::wrap::run(args, &context)),
         Command::Switcher(command) => block_on(switcher::run(command, &context)),
+        Command::Witness(command) => block_on(crate::witness::run(command, &context)),
         Command::Status => block_on(status::run(&context)),
         Command::Doctor => block_on(doctor::run(&context)),
         Command::Connect(args) => block_on(connect::run(args, &context)),

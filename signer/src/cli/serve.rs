@@ -233,14 +233,14 @@ async fn finish(app: App, signals: &mut StopSignals) -> Stopped {
 }
 
 /// The signals that ask a process to end.
-pub(super) struct StopSignals {
+pub(crate) struct StopSignals {
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl StopSignals {
     /// Listens from now on.
-    pub(super) fn new() -> Result<Self, Failure> {
+    pub(crate) fn new() -> Result<Self, Failure> {
         let listen = |kind| {
             signal(kind).map_err(|error| {
                 Failure::new(Exit::Bug, anyhow::Error::new(error).context("cannot listen for signals"))
@@ -250,7 +250,7 @@ impl StopSignals {
     }
 
     /// Waits for one and names it.
-    pub(super) async fn next(&mut self) -> &'static str {
+    pub(crate) async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",

@@ -17,6 +17,7 @@ mod network;
 mod providers;
 mod switcher;
 mod types;
+mod witness;
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::num::{NonZeroU64, NonZeroUsize};
@@ -52,6 +53,7 @@ pub(crate) use types::{
     BeaconUrl, Database, DatabaseUrl, GenesisRoot, JournalKeep, LogFormat, NetworkChoice, OnRollback, SignatureCheck,
     SigningBackend,
 };
+pub(crate) use witness::{WitnessConfig, WitnessServer};
 
 /// Where the data directory is when nobody says otherwise.
 pub(crate) const DEFAULT_DATA_DIR: &str = "holdfast-data";
@@ -107,6 +109,8 @@ pub(crate) struct Config {
     pub(crate) tpm: TpmConfig,
     /// HashiCorp Vault or OpenBao, which protects the data key: the "vault-transit" provider.
     pub(crate) transit: TransitConfig,
+    /// Witnesses, whose epoch leases the vault signs by: of several signers with the same keys one at a time signs.
+    pub(crate) witness: WitnessConfig,
 }
 
 /// `[audit]`
@@ -447,6 +451,7 @@ impl Config {
         self.check_enclave()?;
         self.check_providers()?;
         self.check_pools()?;
+        self.check_witnesses()?;
         self.database().map(|_| ())
     }
 

@@ -11,6 +11,8 @@ use holdfast_domain::{GenesisValidatorsRoot, Network};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::WitnessServer;
+
 /// What happens when the database may have lost acknowledged writes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -311,7 +313,8 @@ as_text!(
     GenesisRoot, "^(0x)?[0-9a-fA-F]{64}$";
     BeaconUrl, "^https?://.+$";
     DatabaseUrl, "^(sqlite:|postgres(ql)?://).+$";
-    JournalKeep, "^(forever|[1-9][0-9]* days?)$"
+    JournalKeep, "^(forever|[1-9][0-9]* days?)$";
+    WitnessServer, "^http://[^#]+#(0x)?[0-9a-fA-F]{64}$"
 );
 
 #[cfg(test)]

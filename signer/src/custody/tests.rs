@@ -183,6 +183,8 @@ async fn a_key_switched_off_is_known_and_refused_and_a_deleted_one_is_unknown() 
         metrics: Arc::new(Metrics::new(|_| ())),
         cross_check: None,
         doppelganger: None,
+        #[cfg(feature = "backend-process")]
+        lease: None,
         timeout: std::time::Duration::from_mins(1),
         next_request: 0.into(),
     };

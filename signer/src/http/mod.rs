@@ -15,7 +15,7 @@ mod io;
 mod keymanager;
 mod keys;
 mod rate;
-mod reply;
+pub(crate) mod reply;
 pub(crate) mod server;
 mod sign;
 mod throttle;

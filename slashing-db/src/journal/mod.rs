@@ -123,6 +123,7 @@ impl Outcome {
                     Objection::CheckpointsUnknown => 57,
                     Objection::DoppelgangerPending => 58,
                     Objection::DoppelgangerDetected => 59,
+                    Objection::NoLease => 60,
                 },
             },
             Self::Fenced => 48,

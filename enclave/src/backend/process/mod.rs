@@ -19,6 +19,7 @@ use holdfast_vault_proto::limits::{MAX_ITEMS, MAX_KEYS};
 use holdfast_vault_proto::{
     Answer, Bound, DataKeyBytes, KeyOutcome, Protections, Reason, Refusal, Request, SealedKeyBytes, SignItem, VERSION,
 };
+use holdfast_witness::Pins;
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 
@@ -30,6 +31,7 @@ use crate::secret::DataKey;
 use crate::signature::{RawSignature, SignTimes, Signed};
 
 pub mod enclave;
+pub mod lease;
 mod link;
 mod metrics;
 mod supervise;
@@ -77,6 +79,8 @@ pub struct ProcessOptions {
     pub queue_capacity: NonZeroUsize,
     /// Whether signatures are verified before release. Default: no.
     pub verify: VerifyPolicy,
+    /// Whose leases the vault signs by. Default: nobody's, so it signs in every epoch.
+    pub witnesses: Option<Pins>,
     /// What becomes of a vault that cannot protect itself in every way.
     pub unprotected: Unprotected,
 }

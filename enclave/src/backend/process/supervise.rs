@@ -244,8 +244,18 @@ fn introduce(shared: &Shared, child: Option<Reaped>, ours: &UnixStream) -> Resul
     let Answer::Done(_) = ask(2, Some(&Request::Pin(Box::new(options.network.clone()))))? else {
         return Err(StartError::Handshake { what: "it does not take the network", source: None });
     };
+    let mut asked = 2;
+    if let Some(pins) = &options.witnesses {
+        asked = 3;
+        let witnesses = pins.witnesses().iter().map(|key| *key.as_bytes()).collect();
+        let group = pins.group().as_str().to_owned();
+        let request = Request::Witnesses { group, witnesses, quorum: pins.quorum() };
+        let Answer::Done(_) = ask(asked, Some(&request))? else {
+            return Err(StartError::Handshake { what: "it does not take the witnesses", source: None });
+        };
+    }
     ours.set_read_timeout(None).map_err(StartError::Socket)?;
-    let link = Arc::new(Link::new(ours, 2).map_err(StartError::Socket)?);
+    let link = Arc::new(Link::new(ours, asked).map_err(StartError::Socket)?);
     Ok(Running { child, link, reader, protections })
 }
 

@@ -176,7 +176,7 @@ impl World {
             }
             Event::Ask { vault, ahead, reached, heard } => {
                 let until = Epoch(self.now.0 + ahead);
-                let asks = self.vaults[vault].1.ask(&member, until, &versions).unwrap();
+                let asks = self.vaults[vault].1.ask(&member, until, self.checkpoint, &versions).unwrap();
                 let grants = self.carry(asks, reached);
                 let kept: Vec<_> =
                     grants.into_iter().enumerate().filter(|(index, _)| heard & (1 << index) != 0).collect();
@@ -263,6 +263,10 @@ fn a_vault_resumes_what_was_given_back_and_only_with_the_last_checkpoint() {
         world.event(Event::Ask { vault: 1, ahead: 2, reached: 7, heard: 7 });
         assert_eq!(world.resumed, usize::from(expected));
         assert_eq!(world.vaults[1].1.covers(Epoch(10)), expected, "what was given back needs its marks");
+        if !expected {
+            world.now = Epoch(12);
+            world.event(Event::Ask { vault: 1, ahead: 0, reached: 7, heard: 7 });
+        }
         assert!(world.vaults[1].1.covers(Epoch(12)), "what is new needs none");
         assert_eq!(world.vaults[1].1.base(), Some(Epoch(11)), "a key that comes in is behind the one before");
     }
@@ -289,7 +293,7 @@ fn a_gap_begins_a_new_run_and_an_extension_does_not() {
     let ask = |world: &mut World, ahead| {
         let versions = world.versions();
         let until = Epoch(world.now.0 + ahead);
-        let asks = world.vaults[0].1.ask(&seeded(100), until, &versions).unwrap();
+        let asks = world.vaults[0].1.ask(&seeded(100), until, None, &versions).unwrap();
         let grants = world.carry(asks, 1);
         let grants: Vec<&[u8]> = grants.iter().map(Vec::as_slice).collect();
         world.vaults[0].1.adopt(&grants, None).lease

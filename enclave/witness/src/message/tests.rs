@@ -14,7 +14,8 @@ fn group() -> impl Strategy<Value = Group> {
 
 fn wish() -> impl Strategy<Value = Wish> {
     prop_oneof![
-        any::<u64>().prop_map(|until| Wish::Acquire { until: Epoch(until) }),
+        any::<(u64, Option<[u8; 32]>)>()
+            .prop_map(|(until, hash)| Wish::Acquire { until: Epoch(until), resumes: hash.map(CheckpointHash) }),
         any::<(u64, [u8; 32])>().prop_map(|(seq, hash)| Wish::Release { seq, hash: CheckpointHash(hash) }),
     ]
 }

@@ -91,7 +91,8 @@ impl World {
             Event::Ask(who, ahead) => {
                 self.nonce += 1;
                 let until = Epoch(self.now.0 + ahead);
-                request(holders[who], self.version, self.nonce, Wish::Acquire { until })
+                let resumes = self.record.lease.as_ref().and_then(|lease| lease.released).filter(|_| ahead != 1);
+                request(holders[who], self.version, self.nonce, Wish::Acquire { until, resumes })
             }
             Event::Release(who) => {
                 self.nonce += 1;
@@ -163,11 +164,12 @@ proptest! {
 #[test]
 fn a_standby_takes_over_when_the_lease_is_over_and_at_once_when_it_is_given_back() {
     let (active, standby) = (key(1), key(2));
-    let ask = |record: &Record, holder, version, until, now| {
+    let ask_with = |record: &Record, holder, version, until, now, resumes| {
         let nonce = u8::try_from(version).unwrap() + 100;
-        let request = request(holder, version, nonce, Wish::Acquire { until: Epoch(until) });
+        let request = request(holder, version, nonce, Wish::Acquire { until: Epoch(until), resumes });
         record.judge(version, &request, Epoch(now))
     };
+    let ask = |record: &Record, holder, version, until, now| ask_with(record, holder, version, until, now, None);
     let mut record = Record::default();
     let first = ask(&record, active, 0, 11, 10).unwrap();
     assert_eq!((first.after, first.until), (Epoch(9), Epoch(11)));
@@ -179,7 +181,7 @@ fn a_standby_takes_over_when_the_lease_is_over_and_at_once_when_it_is_given_back
     record.lease = Some(taken);
     assert_eq!(ask(&record, active, 2, 13, 12), Err(Denied::Held { until: Epoch(13) }));
     assert_eq!(ask(&record, active, 2, 11, 14), Err(Denied::Past), "a clock that is behind takes nothing over");
-    let stale = request(active, 1, 1, Wish::Acquire { until: Epoch(14) });
+    let stale = request(active, 1, 1, Wish::Acquire { until: Epoch(14), resumes: None });
     assert_eq!(record.judge(2, &stale, Epoch(14)), Err(Denied::Moved));
 
     let hash = CheckpointHash([5; 32]);
@@ -189,9 +191,13 @@ fn a_standby_takes_over_when_the_lease_is_over_and_at_once_when_it_is_given_back
     assert_eq!(record.judge(2, &foreign, Epoch(12)), Err(Denied::NotHolder));
     record.lease = Some(record.judge(2, &request(standby, 2, 1, Wish::Release { seq: 1, hash }), Epoch(12)).unwrap());
     assert_eq!(ask(&record, standby, 3, 14, 12), Err(Denied::Released));
-    let handed = ask(&record, active, 3, 12, 12).unwrap();
+    let held = Err(Denied::Held { until: Epoch(13) });
+    assert_eq!(ask(&record, key(3), 3, 12, 12), held, "without its checkpoint it is as if nothing was given back");
+    assert_eq!(ask_with(&record, key(3), 3, 12, 12, Some(CheckpointHash([6; 32]))), held);
+    assert_eq!(ask(&record, key(3), 3, 14, 14).unwrap().after, Epoch(13), "and it is over as any other");
+    let handed = ask_with(&record, active, 3, 12, 12, Some(hash)).unwrap();
     assert_eq!((handed.after, handed.until), (Epoch(11), Epoch(13)), "all that was given back");
     assert_eq!(handed.handed, Some(Handed { seq: 1, hash, until: Epoch(13) }));
     record.lease = Some(handed);
-    assert_eq!(ask(&record, key(3), 4, 13, 12), Err(Denied::Held { until: Epoch(13) }), "handed on once");
+    assert_eq!(ask_with(&record, key(3), 4, 13, 12, Some(hash)), held, "handed on once");
 }

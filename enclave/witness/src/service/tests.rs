@@ -51,7 +51,7 @@ async fn grants_survive_a_restart_and_lost_answers_are_given_again() {
     let member = seeded(2);
     let (mut one, mut other) = (vault(CHAIN, &seeded(1)), vault(CHAIN, &seeded(1)));
 
-    let asks = one.ask(&member, Epoch(11), &[0]).unwrap();
+    let asks = one.ask(&member, Epoch(11), None, &[0]).unwrap();
     let lost = witness(&path, &clock, Founding::Open).answer(&asks[0]).await.unwrap();
     // Another process on the same file.
     let witness = witness(&path, &clock, Founding::Open);
@@ -60,18 +60,18 @@ async fn grants_survive_a_restart_and_lost_answers_are_given_again() {
     assert!(one.adopt(&[&again], None).lease.is_some());
     assert!(one.covers(Epoch(11)));
 
-    let refused = witness.answer(&other.ask(&member, Epoch(11), &[1]).unwrap()[0]).await.unwrap_err();
+    let refused = witness.answer(&other.ask(&member, Epoch(11), None, &[1]).unwrap()[0]).await.unwrap_err();
     assert!(
         matches!(refused, ServiceError::Denied { denied: Denied::Held { until: Epoch(11) }, version: 1 }),
         "{refused}"
     );
     clock.0.store(12, Ordering::Relaxed);
-    let stale = witness.answer(&other.ask(&member, Epoch(12), &[0]).unwrap()[0]).await.unwrap_err();
+    let stale = witness.answer(&other.ask(&member, Epoch(12), None, &[0]).unwrap()[0]).await.unwrap_err();
     assert!(stale.is_moved() && stale.version() == Some(1), "{stale}");
-    let grant = witness.answer(&other.ask(&member, Epoch(12), &[1]).unwrap()[0]).await.unwrap();
+    let grant = witness.answer(&other.ask(&member, Epoch(12), None, &[1]).unwrap()[0]).await.unwrap();
     other.adopt(&[&grant], None);
     assert!(other.covers(Epoch(12)) && !other.covers(Epoch(11)));
-    let too_late = witness.answer(&one.ask(&member, Epoch(12), &[2]).unwrap()[0]).await.unwrap_err();
+    let too_late = witness.answer(&one.ask(&member, Epoch(12), None, &[2]).unwrap()[0]).await.unwrap_err();
     assert!(matches!(too_late, ServiceError::Denied { denied: Denied::Held { .. }, .. }), "{too_late}");
     assert!(!one.covers(Epoch(12)));
 }
@@ -91,7 +91,7 @@ async fn two_clones_that_race_never_share_an_epoch() {
             let version = witness.store().latest(&"group".parse().unwrap()).await.unwrap().version;
             racing.push(tokio::spawn(async move {
                 let mut vault = vault(CHAIN, &seeded(1));
-                let ask = vault.ask(&seeded(2), Epoch(10 + 3 * round), &[version]).unwrap().remove(0);
+                let ask = vault.ask(&seeded(2), Epoch(10 + 3 * round), None, &[version]).unwrap().remove(0);
                 if let Ok(grant) = witness.answer(&ask).await {
                     vault.adopt(&[&grant], None);
                 }
@@ -112,7 +112,7 @@ async fn members_only_and_one_witness_and_one_chain() {
     let clock = Arc::new(Hands(AtomicU64::new(10)));
     let group: Group = "group".parse().unwrap();
     let closed = witness(&dir.path().join("closed.db"), &clock, Founding::Closed);
-    let ask = |member: u8| vault(CHAIN, &seeded(1)).ask(&seeded(member), Epoch(10), &[1]).unwrap().remove(0);
+    let ask = |member: u8| vault(CHAIN, &seeded(1)).ask(&seeded(member), Epoch(10), None, &[1]).unwrap().remove(0);
     let refused = closed.answer(&ask(2)).await.unwrap_err();
     let text = refused.to_string();
     assert!(text.contains(&format!("enroll --group group --key {}", seeded(2).public())), "{text}");
@@ -122,13 +122,14 @@ async fn members_only_and_one_witness_and_one_chain() {
 
     // The first founds the group, the next is a stranger.
     let open = witness(&dir.path().join("open.db"), &clock, Founding::Open);
-    let first = vault(CHAIN, &seeded(1)).ask(&seeded(2), Epoch(10), &[0]).unwrap().remove(0);
+    let first = vault(CHAIN, &seeded(1)).ask(&seeded(2), Epoch(10), None, &[0]).unwrap().remove(0);
     assert!(open.answer(&first).await.is_ok());
     assert!(matches!(open.answer(&ask(3)).await, Err(ServiceError::NotEnrolled { .. })));
 
-    let elsewhere = vault(CHAIN, &seeded(9)).ask(&seeded(2), Epoch(10), &[1]).unwrap().remove(0);
+    let elsewhere = vault(CHAIN, &seeded(9)).ask(&seeded(2), Epoch(10), None, &[1]).unwrap().remove(0);
     assert!(matches!(open.answer(&elsewhere).await, Err(ServiceError::OtherWitness { .. })));
-    let foreign = vault(GenesisValidatorsRoot([8; 32]), &seeded(1)).ask(&seeded(2), Epoch(10), &[1]).unwrap().remove(0);
+    let foreign =
+        vault(GenesisValidatorsRoot([8; 32]), &seeded(1)).ask(&seeded(2), Epoch(10), None, &[1]).unwrap().remove(0);
     assert!(matches!(open.answer(&foreign).await, Err(ServiceError::OtherChain)));
     let mut forged = ask(2);
     *forged.last_mut().unwrap() ^= 1;

@@ -12,6 +12,7 @@ mod kek;
 mod keys;
 mod slashing;
 mod switcher;
+mod witness;
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -39,6 +40,7 @@ pub(crate) use slashing::{
     FenceArgs, MigrateArgs, SlashingCommand, SlashingExportArgs, SlashingImportArgs, SlashingStatusArgs,
 };
 pub(crate) use switcher::{AddArgs, RoleArg, SwitcherCommand};
+pub(crate) use witness::{EnrollArgs, WitnessArgs, WitnessCommand, WitnessServeArgs};
 
 /// Validator keys in custody: a remote signer for Ethereum that speaks Web3Signer's API and never signs anything slashable.
 #[derive(Debug, Parser)]
@@ -115,6 +117,9 @@ pub(crate) enum Command {
     /// Look at and change the switcher of the process that runs with this data directory
     #[command(subcommand)]
     Switcher(SwitcherCommand),
+    /// Run a witness, which lets one signer of a group sign at a time
+    #[command(subcommand)]
+    Witness(WitnessCommand),
     /// Show the server, the database, its keys and every signer that shares it, at a glance
     Status,
     /// Check this installation and say how to mend what is wrong
@@ -252,6 +257,7 @@ impl Cli {
             | Command::Slashing(_)
             | Command::Backup(_)
             | Command::Switcher(_)
+            | Command::Witness(_)
             | Command::Status
             | Command::Doctor
             | Command::Connect(_)

@@ -1,0 +1,304 @@
+//! The real binary as signers and witnesses of one group: one signer at a time signs, a standby takes over, a resumed
+//! signer finds its epochs over, a restart in good order goes on at once and an old checkpoint does not.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+use std::path::Path;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use holdfast_tests::harness::{Builder, Server, holdfast, holdfast_ok};
+use holdfast_tests::http::{Response, once};
+use holdfast_tests::keys::TestKey;
+use holdfast_tests::postgres::Cluster;
+use holdfast_tests::world::{CHAIN, GENESIS_TIME, SLOTS_PER_EPOCH, World, copy_private};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// Anything waited for comes within this.
+const LIMIT: Duration = Duration::from_mins(1);
+const GROUP: &str = "pair";
+
+/// The present slot of a world in a hurry: slots of one second, epochs of eight.
+fn slot() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() - GENESIS_TIME
+}
+
+fn epoch() -> u64 {
+    slot() / SLOTS_PER_EPOCH
+}
+
+fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let end = Instant::now() + LIMIT;
+    while !is_so() {
+        assert!(Instant::now() < end, "{what}: not within {LIMIT:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A witness: its process and what signers need to know of it.
+struct Witness {
+    server: Server,
+    named: String,
+}
+
+fn start_witness(world: &World, name: &str) -> Witness {
+    start_witness_on(world, name, None)
+}
+
+fn start_witness_on(world: &World, name: &str, database: Option<&str>) -> Witness {
+    let dir = world.path().join(name);
+    let more = database.map(|url| args(&["--database", url])).unwrap_or_default();
+    if !dir.join("witness.key").exists() {
+        let init = args(&["--json", "witness", "init"]);
+        let made = holdfast_ok(&[world.arguments_in(&dir), more.clone(), init].concat());
+        assert!(String::from_utf8_lossy(&made.stdout).contains("public_key"));
+    }
+    let command = ["--json", "witness", "serve", "--listen", "127.0.0.1:0"];
+    let builder = more.into_iter().fold(world.server_in(&dir), Builder::global);
+    let server = builder.command_line(&command).start();
+    let mut key = None;
+    wait_until("the ready line", || {
+        let log = server.log();
+        let mut lines = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        key = lines.find_map(|line| line["public_key"].as_str().map(str::to_owned));
+        key.is_some()
+    });
+    let named = format!("http://{}#{}", server.http_addr(), key.unwrap());
+    Witness { server, named }
+}
+
+fn args(list: &[&str]) -> Vec<String> {
+    list.iter().map(|&one| one.to_owned()).collect()
+}
+
+/// A signer of the group.
+fn signer(world: &World, data_dir: &Path, witnesses: &[&str]) -> Server {
+    let server = world
+        .server_in(data_dir)
+        .env("HOLDFAST_SIGNING_BACKEND", "process")
+        .env("HOLDFAST_WITNESS_GROUP", GROUP)
+        .env("HOLDFAST_WITNESS_SERVERS", witnesses.join(","))
+        // The database of the second machine is a copy, and its signer notices.
+        .env("HOLDFAST_SLASHING_ON_ROLLBACK", "fence")
+        .start();
+    server.wait_ready();
+    server
+}
+
+/// A second machine: the same keys and data key, and a database of its own, which knows nothing of the other.
+fn second_machine(world: &World) -> std::path::PathBuf {
+    let dir = world.path().join("second");
+    copy_private(&world.data_dir().join("kek"), &dir.join("kek"));
+    std::fs::copy(world.data_dir().join("holdfast.db"), dir.join("holdfast.db")).unwrap();
+    dir
+}
+
+fn attest(server: &Server, key: &TestKey, target: u64, content: u64) -> Response {
+    let (body, _) = CHAIN.attestation(target * SLOTS_PER_EPOCH, target - 1, target, content);
+    server.sign(&key.public, &body)
+}
+
+fn propose(server: &Server, key: &TestKey, slot: u64, content: u64) -> Response {
+    let (body, _) = CHAIN.block(slot, content);
+    server.sign(&key.public, &body)
+}
+
+/// Waits until a vote for the present epoch is signed, and says which epoch it was.
+fn attests(server: &Server, key: &TestKey, content: u64) -> u64 {
+    let mut signed = 0;
+    wait_until("a vote is signed", || {
+        let target = epoch();
+        signed = target;
+        attest(server, key, target, content).status == 200
+    });
+    signed
+}
+
+fn send(server: &Server, signal: Signal) {
+    for process in std::iter::once(server.pid()).chain(vault_of(server)) {
+        kill_process(Pid::from_raw(i32::try_from(process).unwrap()).unwrap(), signal).unwrap();
+    }
+}
+
+fn vault_of(server: &Server) -> Option<u32> {
+    let threads = std::fs::read_dir(format!("/proc/{}/task", server.pid())).ok()?;
+    threads
+        .filter_map(|thread| std::fs::read_to_string(thread.ok()?.path().join("children")).ok())
+        .find_map(|text| text.split_whitespace().next().and_then(|id| id.parse().ok()))
+}
+
+#[test]
+fn a_restart_goes_on_at_once_and_an_old_checkpoint_does_not() {
+    let world = World::in_a_hurry(1);
+    let key = &world.keys[0];
+    let witness = start_witness(&world, "witness");
+    let dir = world.data_dir();
+    let server = signer(&world, &dir, &[&witness.named]);
+    attests(&server, key, 1);
+    let (status, log) = server.stop();
+    assert!(status.success() && log.contains("the lease is given back"), "{log}");
+    let old = std::fs::read(dir.join("checkpoint")).unwrap();
+
+    // Straight on: blocks of this very slot, without the fence of a new vault.
+    let server = signer(&world, &dir, &[&witness.named]);
+    wait_until("the lease goes on", || server.log().contains("goes on where the last vault stopped"));
+    let began = epoch();
+    let signed = propose(&server, key, slot(), 1);
+    assert_eq!(signed.status, 200, "{}\n{}", signed.text(), server.log());
+    let vote = attest(&server, key, began, 1);
+    assert!(vote.status == 200 || epoch() > began, "{}", vote.text());
+    assert!(!dir.join("checkpoint").exists(), "it is used up");
+    let last = attests(&server, key, 1);
+    let again = attest(&server, key, last, 2);
+    assert_eq!((again.status, again.reason().as_str()), (412, "double_vote"));
+    let (status, log) = server.stop();
+    assert!(status.success() && log.contains("the lease is given back"), "{log}");
+
+    // The host puts the older one in place, and its database with it would not matter either.
+    std::fs::write(dir.join("checkpoint"), old).unwrap();
+    let server = signer(&world, &dir, &[&witness.named]);
+    wait_until("a lease begins", || server.log().contains("the lease begins"));
+    assert!(!server.log().contains("goes on where"), "{}", server.log());
+    let signed = attests(&server, key, 1);
+    assert!(signed > last, "not in an epoch that the vault before signed in");
+}
+
+#[test]
+fn a_standby_takes_over_and_the_one_that_comes_back_signs_nothing() {
+    let world = World::in_a_hurry(1);
+    let key = &world.keys[0];
+    let witness = start_witness(&world, "witness");
+    let second = second_machine(&world);
+    let active = signer(&world, &world.data_dir(), &[&witness.named]);
+    attests(&active, key, 1);
+    let standby = signer(&world, &second, &[&witness.named]);
+    wait_until("the second stands by", || standby.log().contains("another signer of the group holds the lease"));
+    // Behind the fence of its copied database, too.
+    wait_until("refused for want of a lease", || {
+        let refused = attest(&standby, key, epoch(), 2);
+        assert_ne!(refused.status, 200);
+        (refused.status, refused.reason().as_str()) == (503, "no_lease")
+    });
+
+    // It stops in its tracks, and holds at most the next epoch.
+    send(&active, Signal::STOP);
+    let stopped = epoch();
+    let first = attests(&standby, key, 2);
+    assert!(first <= stopped + 2, "taken over within one epoch after the last one leased: {stopped} {first}");
+    // It runs on as if nothing had been.
+    send(&active, Signal::CONT);
+    for target in [epoch(), epoch() + 1] {
+        let answer = attest(&active, key, target, 1);
+        assert!(answer.status != 200, "two signers signed for epoch {target}");
+    }
+    let answer = propose(&active, key, slot(), 1);
+    assert_eq!((answer.status, answer.reason().as_str()), (503, "no_lease"), "{}", answer.text());
+    assert_eq!(propose(&standby, key, slot(), 2).status, 200, "{}", standby.log());
+    wait_until("the first stands by", || active.log().contains("another signer of the group holds the lease"));
+
+    // The holder is killed; the other takes over again.
+    standby.kill9();
+    let last = epoch();
+    let again = attests(&active, key, 1);
+    assert!(again > first && again <= last + 2, "{first} {last} {again}");
+}
+
+#[test]
+fn two_of_three_witnesses_are_enough_and_one_is_not() {
+    let world = World::in_a_hurry(1);
+    let key = &world.keys[0];
+    let mut witnesses: Vec<Witness> = ["w1", "w2", "w3"].iter().map(|name| start_witness(&world, name)).collect();
+    let named: Vec<String> = witnesses.iter().map(|witness| witness.named.clone()).collect();
+    let named: Vec<&str> = named.iter().map(String::as_str).collect();
+    let server = signer(&world, &world.data_dir(), &named);
+    attests(&server, key, 1);
+    witnesses.remove(0).server.kill9();
+    let until = epoch() + 2;
+    wait_until("later epochs are signed for", || attests(&server, key, 1) >= until);
+    witnesses.remove(0).server.kill9();
+    let mut refused = String::new();
+    wait_until("one witness is not enough", || {
+        let answer = attest(&server, key, epoch(), 1);
+        refused = answer.reason();
+        answer.status == 503
+    });
+    assert_eq!(refused, "no_lease");
+    wait_until("the metric says so", || server.get_metrics("/metrics").text().contains("holdfast_vault_lease_held 0"));
+    assert!(server.log().contains("the lease is not extended"), "{}", server.log());
+}
+
+#[test]
+fn strangers_and_bad_input_get_clear_answers() {
+    let world = World::in_a_hurry(1);
+    let dir = world.path().join("witness");
+    let command = |rest: &[&str]| holdfast(&[world.arguments_in(&dir), args(rest)].concat());
+    let missing = command(&["witness", "serve", "--listen", "127.0.0.1:0"]);
+    assert!(String::from_utf8_lossy(&missing.stderr).contains("holdfast witness init"), "{missing:?}");
+    let witness = start_witness(&world, "witness");
+    let twice = command(&["witness", "init"]);
+    assert!(!twice.status.success() && String::from_utf8_lossy(&twice.stderr).contains("nothing was changed"));
+
+    let post = |body: &[u8]| once(witness.server.http_addr(), "POST", "/v1/lease", &[], body).unwrap();
+    assert_eq!((post(b"garbage").status, post(b"garbage").reason().as_str()), (400, "malformed"));
+    assert_eq!(post(&[0; 5_000]).status, 413);
+    assert_eq!(once(witness.server.http_addr(), "GET", "/v1/lease", &[], b"").unwrap().status, 404);
+    let metrics = witness.server.get_metrics("/metrics").text();
+    assert!(metrics.contains("holdfast_witness_requests_total{outcome=\"malformed\"} 3"), "{metrics}");
+
+    // Another data key is another member: the first founds the group, the other is told how to be let in.
+    let server = signer(&world, &world.data_dir(), &[&witness.named]);
+    attests(&server, &world.keys[0], 1);
+    let other = World::in_a_hurry(1);
+    let stranger = signer(&other, &other.data_dir(), &[&witness.named]);
+    wait_until("the stranger is told", || stranger.log().contains("witness enroll --group pair --key 0x"));
+    let line = stranger.log();
+    let key = line.split("--key ").nth(1).and_then(|rest| rest.get(..66)).unwrap().to_owned();
+    let enrolled = command(&["witness", "enroll", "--group", GROUP, "--key", &key]);
+    assert!(enrolled.status.success(), "{enrolled:?}");
+    wait_until("it stands by", || stranger.log().contains("another signer of the group holds the lease"));
+    let status = command(&["--json", "witness", "status"]);
+    let status = String::from_utf8_lossy(&status.stdout).into_owned();
+    assert!(status.contains(&key) && status.contains("\"holder\""), "{status}");
+
+    // Configurations that cannot work.
+    let refused = |variables: &[(&str, &str)]| {
+        let builder = world.server_in(&world.path().join("unused"));
+        let builder = variables.iter().fold(builder, |builder, (name, value)| builder.env(name, value));
+        builder.try_start().err().expect("it does not start")
+    };
+    let all = refused(&[("HOLDFAST_WITNESS_GROUP", GROUP), ("HOLDFAST_WITNESS_SERVERS", &witness.named)]);
+    assert!(all.contains("signing.backend = \"process\"") || all.contains("signing.backend"), "{all}");
+    let all = refused(&[("HOLDFAST_WITNESS_GROUP", GROUP), ("HOLDFAST_WITNESS_SERVERS", "http://a:1")]);
+    assert!(all.contains("holdfast witness init"), "{all}");
+}
+
+#[test]
+fn a_witness_on_postgresql_keeps_what_it_granted() {
+    let world = World::in_a_hurry(1);
+    let cluster = Cluster::start();
+    let url = cluster.url();
+    let witness = start_witness_on(&world, "witness", Some(&url));
+    let server = signer(&world, &world.data_dir(), &[&witness.named]);
+    attests(&server, &world.keys[0], 1);
+    drop(server);
+    for sql in ["UPDATE holdfast_witness.record SET version = 9", "DELETE FROM holdfast_witness.record"] {
+        let refused = cluster.try_psql(sql).unwrap_err();
+        assert!(refused.contains("nothing is ever changed"), "{refused}");
+    }
+    // The signer is gone and gave nothing back; a witness that was started anew still knows.
+    witness.server.kill9();
+    let witness = start_witness_on(&world, "witness", Some(&url));
+    let server = signer(&world, &world.data_dir(), &[&witness.named]);
+    wait_until("the lease is remembered", || {
+        let log = server.log();
+        log.contains("another signer of the group holds the lease") || log.contains("the lease begins")
+    });
+    attests(&server, &world.keys[0], 1);
+    drop(server);
+    drop(witness);
+
+    cluster.set("fsync", "off");
+    let dir = world.path().join("witness");
+    let serve = args(&["--database", &url, "witness", "serve", "--listen", "127.0.0.1:0"]);
+    let refused = holdfast(&[world.arguments_in(&dir), serve].concat());
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && said.contains("fsync"), "{said}");
+}
