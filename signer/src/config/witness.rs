@@ -90,10 +90,10 @@ impl WitnessConfig {
 impl Config {
     /// Leases need a vault.
     pub(super) fn check_witnesses(&self) -> Result<(), ConfigError> {
-        if self.witness.pins()?.is_some() && self.signing.backend != SigningBackend::Process {
+        if self.witness.pins()?.is_some() && self.signing.backend == SigningBackend::InProcess {
             return Err(ConfigError::Setting {
                 key: "witness.servers",
-                problem: "needs a vault that signs by lease; set signing.backend = \"process\"".to_owned(),
+                problem: "needs a vault that signs by lease; set signing.backend = \"process\" or \"enclave\"".to_owned(),
             });
         }
         Ok(())
