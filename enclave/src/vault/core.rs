@@ -16,7 +16,7 @@ use holdfast_vault_proto::{
     DataKeyBytes, Failure, HealthReport, KeyOutcome, KeyState, Reason, Refusal, SealedKeyBytes, SignItem,
 };
 
-use super::enclave::Inside;
+use super::enclave::{Inside, misstates_times};
 use super::lease::Leasing;
 use super::rules::{Edge, Marks};
 use crate::error::SealError;
@@ -117,8 +117,8 @@ impl Vault {
     /// Pins the chain; the same chain again changes nothing.
     ///
     /// # Errors
-    /// [`Failure::OtherChain`] if another is pinned, or if this one is incomplete; [`Failure::UnknownChain`] in an enclave
-    /// that cannot know its times.
+    /// [`Failure::OtherChain`] if another is pinned, or if this one is incomplete; [`Failure::UnknownChain`] if the
+    /// times are not those of the built-in network, and in an enclave that cannot know them.
     pub(crate) fn pin(&mut self, network: Network) -> Result<(), Failure> {
         if let Some(chain) = &self.chain {
             return if chain.network == network { Ok(()) } else { Err(Failure::OtherChain) };
@@ -126,6 +126,7 @@ impl Vault {
         let genesis = network.genesis_validators_root.ok_or(Failure::OtherChain)?;
         let slots = network.slot_clock().ok_or(Failure::OtherChain)?;
         match &self.home {
+            Home::Process if misstates_times(&network) => return Err(Failure::UnknownChain),
             Home::Process => {}
             Home::Enclave(inside) => inside.knows(&network)?,
         }

@@ -111,6 +111,16 @@ impl Inside {
     }
 }
 
+/// Whether the times of a chain are others than those of the built-in network with its genesis validators root: by these,
+/// whoever names the chain would wind the fence back.
+pub(super) fn misstates_times(network: &Network) -> bool {
+    Network::BUILTIN_NAMES
+        .iter()
+        .filter_map(|name| Network::builtin(name))
+        .filter(|known| known.genesis_validators_root == network.genesis_validators_root)
+        .any(|known| known.slot_clock() != network.slot_clock())
+}
+
 /// Whether these are the times of a built-in network. Fork versions and presets decide signing roots, which the vault
 /// computes; what is slashable is told by slots and epochs alone.
 fn is_built_in(network: &Network) -> bool {

@@ -93,7 +93,8 @@ impl Config {
         if self.witness.pins()?.is_some() && self.signing.backend == SigningBackend::InProcess {
             return Err(ConfigError::Setting {
                 key: "witness.servers",
-                problem: "needs a vault that signs by lease; set signing.backend = \"process\" or \"enclave\"".to_owned(),
+                problem: "needs a vault that signs by lease; set signing.backend = \"process\" or \"enclave\""
+                    .to_owned(),
             });
         }
         Ok(())

@@ -177,6 +177,12 @@ fn one_chain_and_no_other() {
     assert_eq!(bench.vault.pin(later), Err(Failure::OtherChain), "the clock is part of it");
     elsewhere.genesis_validators_root = None;
     assert_eq!(Vault::new(Arc::new(Hands::default())).pin(elsewhere), Err(Failure::OtherChain), "incomplete");
+    // Who misstates the times of a chain that everybody knows would wind the fence back.
+    let mainnet = Network::builtin("mainnet").unwrap();
+    let wound =
+        Network { genesis_time: mainnet.genesis_time.map(|time| UnixMillis(time.0 + 86_400_000)), ..mainnet.clone() };
+    assert_eq!(Vault::new(Arc::new(Hands::default())).pin(wound), Err(Failure::UnknownChain));
+    assert_eq!(Vault::new(Arc::new(Hands::default())).pin(mainnet), Ok(()));
 
     for message in
         [block_of(300, 1), attestation_of(5, 6, 1), Message::Unslashable(Unslashable::RandaoReveal(Epoch(9)))]
