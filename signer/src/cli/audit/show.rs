@@ -1,6 +1,7 @@
 //! What commands about the journal print.
 
 use holdfast_audit::Filter;
+use holdfast_audit::checkpoint::SignedCheckpoint;
 use holdfast_audit::forms::Form;
 use holdfast_audit::verify::{Broken, Verified};
 use holdfast_domain::UnixMillis;
@@ -96,7 +97,9 @@ fn line(batch: &Batch, index: u64, record: &Record) -> String {
         }
         Record::Event(event) => {
             let key = event.key().map_or_else(String::new, |key| format!(" {key}"));
-            let (by, about, detail) = (plain(event.caller().as_str()), event.what(), event.why());
+            let (by, about) = (plain(event.caller().as_str()), event.what());
+            // A checkpoint's text is for verifiers; `holdfast audit checkpoint` prints it.
+            let detail = if SignedCheckpoint::of_event(event).is_some() { "signed" } else { event.why() };
             format!("{time} {seq}/{index} {}{key} {about} {detail} by {by}\n", event.kind().as_str())
         }
     }
