@@ -11,7 +11,9 @@ use holdfast_domain::Network;
 use holdfast_enclave::backend::KeyBackend;
 use holdfast_enclave::{LocalBackend, LocalOptions, SignError, VerifyPolicy};
 #[cfg(feature = "backend-process")]
-use holdfast_enclave::{ProcessBackend, ProcessOptions, Unprotected, VaultPlace, VaultProgram, vault::home};
+use holdfast_enclave::{
+    ProcessBackend, ProcessOptions, Unprotected, VaultPlace, VaultProgram, vault::home, vault::service,
+};
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 
@@ -53,11 +55,14 @@ impl Backend {
             })?)),
             #[cfg(feature = "backend-process")]
             SigningBackend::Process => Ok(Self::Process(ProcessBackend::start(ProcessOptions {
-                vault: VaultPlace::Program(VaultProgram {
-                    // Not its path: this very file, even if the path has another version by now.
-                    program: PathBuf::from("/proc/self/exe"),
-                    arguments: ["vault", "--threads", &threads.to_string()].map(str::to_owned).to_vec(),
-                }),
+                vault: match &config.signing.vault_socket {
+                    Some(path) => VaultPlace::Socket(path.clone()),
+                    None => VaultPlace::Program(VaultProgram {
+                        // Not its path: this very file, even if the path has another version by now.
+                        program: PathBuf::from("/proc/self/exe"),
+                        arguments: ["vault", "--threads", &threads.to_string()].map(str::to_owned).to_vec(),
+                    }),
+                },
                 network: network.clone(),
                 program: concat!("holdfast ", env!("CARGO_PKG_VERSION")).to_owned(),
                 queue_capacity: config.signing.queue_capacity,
@@ -162,15 +167,22 @@ pub(crate) async fn watch(mut generations: watch::Receiver<u64>, loader: Arc<Key
     }
 }
 
-/// `holdfast vault`: runs until the signer closes the socket.
+/// `holdfast vault`: runs until the signer closes the socket, or, with `--listen`, until it is ended.
 #[cfg(feature = "backend-process")]
 pub(crate) fn run(args: &VaultArgs) -> Result<Exit, Failure> {
-    let options = home::HomeOptions {
-        parent: args.parent,
-        threads: args.threads,
-        program: concat!("holdfast ", env!("CARGO_PKG_VERSION")).to_owned(),
+    let threads = args.threads.or_else(|| std::thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN);
+    let program = concat!("holdfast ", env!("CARGO_PKG_VERSION")).to_owned();
+    let ended = match (&args.listen, args.parent) {
+        (Some(socket), _) => {
+            let options = service::ServiceOptions { socket: socket.clone(), client: args.client, threads, program };
+            service::run(&options, Arc::new(SystemClock)).map_err(anyhow::Error::new)
+        }
+        (None, parent) => {
+            let options = home::HomeOptions { parent: parent.unwrap_or_default(), threads, program };
+            home::run(options, Arc::new(SystemClock)).map_err(anyhow::Error::new)
+        }
     };
-    home::run(options, Arc::new(SystemClock)).map_err(|error| Failure::new(Exit::Unreachable, error))?;
+    ended.map_err(|error| Failure::new(Exit::Unreachable, error))?;
     Ok(Exit::Done)
 }
 

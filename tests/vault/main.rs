@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 mod required;
+mod service;
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 

@@ -54,12 +54,7 @@ pub fn run(options: HomeOptions, clock: Arc<dyn Clock>) -> Result<(), HomeError>
     let socket = UnixStream::from(socket);
     socket.peer_addr().map_err(HomeError::NoSocket)?;
     let out = socket.try_clone().map_err(HomeError::NoSocket)?;
-    // A payload of a panic could hold anything; its place says enough. Then nothing runs on in an unknown state.
-    std::panic::set_hook(Box::new(|panic| {
-        let place = panic.location().map(ToString::to_string).unwrap_or_default();
-        sandbox::say(&format!("this is a bug at {place}; please report it"));
-        std::process::abort();
-    }));
+    sandbox::abort_on_panic();
     let protections = sandbox::before_threads(options.parent).map_err(|sandbox::Orphaned| HomeError::Orphaned)?;
     let crew = Crew::start(options.threads, Box::new(out)).map_err(HomeError::Thread)?;
     let mut vault = Vault::new(clock);

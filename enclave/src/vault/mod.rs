@@ -28,6 +28,7 @@ mod lease;
 mod rules;
 mod sandbox;
 mod serve;
+pub mod service;
 
 pub use self::core::Vault;
 pub use serve::{Ended, Options, serve};

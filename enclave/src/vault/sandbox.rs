@@ -51,6 +51,28 @@ pub(super) fn before_threads(parent: u32) -> Result<Protections, Orphaned> {
     Ok(step(done, Protections::LANDLOCK, no_files_no_network))
 }
 
+/// Everything that a vault gives up which listens for signers and starts threads for each. It does not end with one.
+pub(super) fn in_service() -> Protections {
+    let mut done = Protections::default();
+    done = step(done, Protections::UNDUMPABLE, || Ok(holdfast_enclave_sys::harden_process()?));
+    raise_memlock();
+    done = step(done, Protections::SECRET_MEMORY, || Ok(holdfast_enclave_sys::use_secret_memory()?));
+    done = step(done, Protections::LOCKED_MEMORY, locked_memory);
+    done = step(done, Protections::NO_NEW_PRIVILEGES, || Ok(set_no_new_privs(true)?));
+    done = step(done, Protections::default(), drop_capabilities);
+    done = step(done, Protections::LANDLOCK, no_files_no_network);
+    step(done, Protections::SECCOMP, || few_system_calls(&FOR_SERVICE))
+}
+
+/// A payload of a panic could hold anything; its place says enough. Then nothing runs on in an unknown state.
+pub(super) fn abort_on_panic() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        say(&format!("this is a bug at {place}; please report it"));
+        std::process::abort();
+    }));
+}
+
 /// The same for the only program of a machine. It keeps its capabilities, to switch the machine off.
 pub(super) fn in_enclave() -> Protections {
     let mut done = Protections::default();
@@ -64,7 +86,7 @@ pub(super) fn in_enclave() -> Protections {
 
 /// What is left once all threads run: every system call that signing does not need, for all of them.
 pub(super) fn after_threads(done: Protections) -> Protections {
-    step(done, Protections::SECCOMP, few_system_calls)
+    step(done, Protections::SECCOMP, || few_system_calls(&[]))
 }
 
 fn step(done: Protections, protection: Protections, take: impl FnOnce() -> Result<(), Failure>) -> Protections {
@@ -170,6 +192,17 @@ const ALLOWED: [i64; 31] = [
     libc::SYS_rseq,
 ];
 
+/// What a vault needs besides that takes signers one after another: connections, and threads for each.
+const FOR_SERVICE: [i64; 7] = [
+    libc::SYS_accept4,
+    libc::SYS_getsockopt,
+    libc::SYS_setsockopt,
+    libc::SYS_clone3,
+    libc::SYS_clone,
+    libc::SYS_set_robust_list,
+    libc::SYS_sched_getaffinity,
+];
+
 /// Allowed to ask whether a descriptor is open, which debug builds do before they close one.
 const ABOUT_DESCRIPTORS: i64 = libc::SYS_fcntl;
 
@@ -179,8 +212,9 @@ const NEVER_EXECUTABLE: [i64; 2] = [libc::SYS_mmap, libc::SYS_mprotect];
 /// Allowed to look at its own limits, which the reason for memory that cannot be locked names.
 const ABOUT_LIMITS: i64 = libc::SYS_prlimit64;
 
-fn few_system_calls() -> Result<(), Failure> {
-    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = ALLOWED.into_iter().map(|call| (call, Vec::new())).collect();
+fn few_system_calls(more: &[i64]) -> Result<(), Failure> {
+    let allowed = ALLOWED.iter().chain(more);
+    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = allowed.map(|call| (*call, Vec::new())).collect();
     let executable = u64::try_from(libc::PROT_EXEC)?;
     for call in NEVER_EXECUTABLE {
         let plain = SeccompCondition::new(2, SeccompCmpArgLen::Dword, SeccompCmpOp::MaskedEq(executable), 0)?;
@@ -188,7 +222,22 @@ fn few_system_calls() -> Result<(), Failure> {
     }
     let asks = u64::try_from(libc::F_GETFD)?;
     let asking = SeccompCondition::new(1, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, asks)?;
-    rules.insert(ABOUT_DESCRIPTORS, vec![SeccompRule::new(vec![asking])?]);
+    let mut about_descriptors = vec![SeccompRule::new(vec![asking])?];
+    if !more.is_empty() {
+        // A connection is read and written; a thread has a name.
+        for (call, place, value) in
+            [(ABOUT_DESCRIPTORS, 1, libc::F_DUPFD_CLOEXEC), (libc::SYS_prctl, 0, libc::PR_SET_NAME)]
+        {
+            let only = SeccompCondition::new(place, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, u64::try_from(value)?)?;
+            let rule = SeccompRule::new(vec![only])?;
+            if call == ABOUT_DESCRIPTORS {
+                about_descriptors.push(rule);
+            } else {
+                rules.insert(call, vec![rule]);
+            }
+        }
+    }
+    rules.insert(ABOUT_DESCRIPTORS, about_descriptors);
     let own = SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, 0)?;
     let only_looks = SeccompCondition::new(2, SeccompCmpArgLen::Qword, SeccompCmpOp::Eq, 0)?;
     rules.insert(ABOUT_LIMITS, vec![SeccompRule::new(vec![own, only_looks])?]);

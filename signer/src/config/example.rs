@@ -70,6 +70,7 @@ fn sample(entry: &Entry) -> &'static str {
         ("network", "genesis_time", _) => "1606824023",
         ("keys", "kdf_memory_mib", _) => "1024",
         ("signing", "threads", _) => "4",
+        ("signing", "vault_socket", _) => "\"/run/holdfast-vault/vault.sock\"",
         ("http", "workers", _) | ("witness", "quorum", _) => "2",
         ("witness", "group", _) => "\"validators-1\"",
         (_, _, Kind::Text) => "\"\"",

@@ -324,6 +324,9 @@ pub(crate) struct SigningConfig {
     pub(crate) queue_capacity: NonZeroUsize,
     /// How many hashed roots are remembered; validators that sign the same root share the work.
     pub(crate) cache_entries: NonZeroUsize,
+    /// Unix socket of a vault that runs by itself (`holdfast vault --listen PATH`), for backend = "process": it keeps its keys while the signer restarts, and may run as another user. Without it the signer starts a vault and ends it with itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) vault_socket: Option<PathBuf>,
     /// Whether each signature is verified before it leaves: "never" trusts the library, "always" costs about twice a signature.
     pub(crate) verify: SignatureCheck,
 }
@@ -336,6 +339,7 @@ impl Default for SigningConfig {
             threads: None,
             queue_capacity: size(16_384),
             cache_entries: size(1_024),
+            vault_socket: None,
             verify: SignatureCheck::Never,
         }
     }
@@ -452,6 +456,17 @@ impl Config {
         self.check_providers()?;
         self.check_pools()?;
         self.check_witnesses()?;
+        if self.signing.vault_socket.is_some() {
+            if self.signing.backend != SigningBackend::Process {
+                return setting("signing.vault_socket", "needs signing.backend = \"process\"");
+            }
+            if !self.witness.servers.is_empty() {
+                return setting(
+                    "signing.vault_socket",
+                    "does not go together with [witness] yet: a lease is given back when the signer stops; leave one of them out",
+                );
+            }
+        }
         self.database().map(|_| ())
     }
 

@@ -62,8 +62,25 @@ pub struct VaultProgram {
 pub enum VaultPlace {
     /// In a process that this one starts, and starts again.
     Program(VaultProgram),
+    /// In a process that runs already behind this Unix socket, and outlives a connection.
+    Socket(PathBuf),
     /// In an enclave that runs already, and outlives a connection.
     Enclave(EnclaveAddress),
+}
+
+impl VaultPlace {
+    /// The words of the protections that a vault in such a place should have and lacks.
+    fn missing(&self, protections: Protections) -> Vec<&'static str> {
+        let needless = match self {
+            Self::Program(_) => Protections::default(),
+            // It is meant to outlive its signer.
+            Self::Socket(_) => Protections::PARENT_DEATH,
+            // The machine is its own.
+            Self::Enclave(_) => Protections::PARENT_DEATH.with(Protections::SECCOMP),
+        };
+        let needless: Vec<&str> = needless.words().collect();
+        protections.missing().filter(|word| !needless.contains(word)).collect()
+    }
 }
 
 /// How a [`ProcessBackend`] runs.
@@ -149,7 +166,7 @@ impl ProcessBackend {
     /// The words of the protections that the vault has, and of those that it lacks.
     pub fn protections(&self) -> (Vec<&'static str>, Vec<&'static str>) {
         let protections = self.0.shared.state.lock().unwrap_or_else(PoisonError::into_inner).protections;
-        (protections.words().collect(), protections.missing().collect())
+        (protections.words().collect(), self.0.shared.options.vault.missing(protections))
     }
 
     /// Starts the vault and waits until it answers.
@@ -252,14 +269,14 @@ impl Drop for Pool {
 impl KeyBackend for Pool {
     fn name(&self) -> &'static str {
         match self.shared.options.vault {
-            VaultPlace::Program(_) => "process",
+            VaultPlace::Program(_) | VaultPlace::Socket(_) => "process",
             VaultPlace::Enclave(_) => "enclave",
         }
     }
 
     fn attested(&self) -> Option<&dyn AttestedVault> {
         match self.shared.options.vault {
-            VaultPlace::Program(_) => None,
+            VaultPlace::Program(_) | VaultPlace::Socket(_) => None,
             VaultPlace::Enclave(_) => Some(self),
         }
     }

@@ -39,7 +39,7 @@ enum StartError {
         #[source]
         source: io::Error,
     },
-    #[error("cannot reach the vault at {address}: does the enclave run, and is its address right?")]
+    #[error("cannot reach the vault at {address}: does it run, and is its address right?")]
     Connect {
         address: String,
         #[source]
@@ -108,7 +108,7 @@ pub(super) fn run(shared: &Arc<Shared>, started: mpsc::SyncSender<Result<(), Sig
         match start(shared) {
             Ok(running) => {
                 let process = running.child.as_ref().map(|child| child.0.id());
-                report(running.protections, process);
+                report(&shared.options.vault, running.protections, process);
                 shared.vault.starts.inc();
                 shared.change(|state| {
                     state.link = Some(Arc::clone(&running.link));
@@ -161,7 +161,7 @@ fn serve(shared: &Arc<Shared>, mut running: Running) -> bool {
         if let Some(status) = status {
             error!(reason = %ended, status = ?status, "the vault ended; it is started again, and signs from the next epoch on");
         } else {
-            error!(reason = %ended, "the connection to the enclave ended; connecting again");
+            error!(reason = %ended, "the connection to the vault ended; connecting again");
         }
     }
     done
@@ -190,6 +190,13 @@ fn start(shared: &Shared) -> Result<Running, StartError> {
         VaultPlace::Program(program) => {
             let (child, ours) = spawn(program)?;
             (Some(child), ours)
+        }
+        VaultPlace::Socket(path) => {
+            let failed = |source| StartError::Connect { address: path.display().to_string(), source };
+            let stream = UnixStream::connect(path).map_err(failed)?;
+            stream.set_read_timeout(Some(HELLO_LIMIT)).map_err(StartError::Socket)?;
+            stream.set_write_timeout(Some(HELLO_LIMIT)).map_err(StartError::Socket)?;
+            (None, stream)
         }
         VaultPlace::Enclave(address) => {
             let connected = address.connect(HELLO_LIMIT);
@@ -237,7 +244,7 @@ fn introduce(shared: &Shared, child: Option<Reaped>, ours: &UnixStream) -> Resul
     let Answer::Welcome { version: VERSION, protections, .. } = ask(1, Some(&hello))? else {
         return Err(StartError::Handshake { what: "another version", source: None });
     };
-    let missing = lacking(protections);
+    let missing = lacking(&options.vault, protections);
     if options.unprotected == Unprotected::Refuse && !missing.is_empty() {
         return Err(StartError::Unprotected { missing });
     }
@@ -260,17 +267,19 @@ fn introduce(shared: &Shared, child: Option<Reaped>, ours: &UnixStream) -> Resul
 }
 
 /// What is missing of what may be required.
-fn lacking(protections: Protections) -> Vec<&'static str> {
+fn lacking(place: &VaultPlace, protections: Protections) -> Vec<&'static str> {
     let kept_from_swap = protections.has(Protections::SECRET_MEMORY) || protections.has(Protections::LOCKED_MEMORY);
     let memory = ["secret_memory", "locked_memory"];
-    protections.missing().filter(|word| !(kept_from_swap && memory.contains(word))).collect()
+    let mut missing = place.missing(protections);
+    missing.retain(|word| !(kept_from_swap && memory.contains(word)));
+    missing
 }
 
-fn report(protections: Protections, process: Option<u32>) {
+fn report(place: &VaultPlace, protections: Protections, process: Option<u32>) {
     let on: Vec<&str> = protections.words().collect();
-    let off: Vec<&str> = protections.missing().collect();
+    let off = place.missing(protections);
     if off.is_empty() {
-        info!(process, protections = on.join(","), "the vault runs; it signs from the next epoch on");
+        info!(process, protections = on.join(","), "the vault runs; it signs with a new key from the next epoch on");
     } else {
         warn!(process, protections = on.join(","), missing = off.join(","), "the vault runs with less than it could");
     }

@@ -136,19 +136,25 @@ pub(crate) enum Command {
     /// Open a data key for a server, which starts this by itself
     #[command(name = crate::custody::HELPER_COMMAND, hide = true)]
     UnwrapHelper,
-    /// The vault process of `serve` with signing.backend = "process", which starts it by itself
-    #[command(hide = true)]
+    /// Hold keys in a process that outlives the signer (signing.vault_socket); without --listen `serve` starts it by itself
     Vault(VaultArgs),
 }
 
 /// `holdfast vault`
 #[derive(Debug, Clone, Args)]
 pub(crate) struct VaultArgs {
-    /// Threads that sign
+    /// Unix socket to listen on, in a directory that only the vault's user may write
+    #[arg(long, value_name = "PATH", required_unless_present = "parent")]
+    pub(crate) listen: Option<PathBuf>,
+    /// Numeric id of the user whose signer is served [default: the vault's own]
+    #[arg(long, value_name = "UID", requires = "listen")]
+    pub(crate) client: Option<u32>,
+    /// Threads that sign [default: one per processor]
     #[arg(long)]
-    pub(crate) threads: NonZeroUsize,
-    /// Process id of the signer
-    pub(crate) parent: u32,
+    pub(crate) threads: Option<NonZeroUsize>,
+    /// Process id of the signer that starts it
+    #[arg(hide = true, conflicts_with = "listen")]
+    pub(crate) parent: Option<u32>,
 }
 
 /// `holdfast quickstart`
