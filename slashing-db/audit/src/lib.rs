@@ -1,8 +1,8 @@
 //! The journal for people who do not trust its owner.
 //!
 //! Why it exists: the journal (`holdfast_slashing_db::journal`) is a chain that a signer writes for itself. Here it
-//! becomes evidence: [checkpoints](checkpoint) sign the end of the chain, an [export](export) is a text file that can
-//! be read with common tools and proves itself, whole or with most of it left out, and [verify](verify) believes
+//! becomes evidence: [checkpoints](checkpoint) sign the end of the chain, an [export] is a text file that can
+//! be read with common tools and proves itself, whole or with most of it left out, and [verify] believes
 //! nothing but a public key.
 //!
 //! What it guarantees: an export that verifies holds what the journal held, in order, with nothing added, changed or
