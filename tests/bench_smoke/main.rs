@@ -43,6 +43,12 @@ fn providers() {
 }
 
 #[test]
+fn audit() {
+    let text = bench(&["audit", "--records", "1000"]);
+    assert_eq!(text.matches("records/s on one core").count(), 2, "{text}");
+}
+
+#[test]
 fn epochs() {
     // More than stay in the database in any case, over more days than are kept.
     let text = bench(&["epochs", "--keys", "2", "--epochs", "3000"]);
