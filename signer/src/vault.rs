@@ -4,6 +4,7 @@
 //! gets its keys back by itself. The vault is this very program, so that both sides are of one version.
 
 use std::num::NonZeroUsize;
+#[cfg(feature = "backend-process")]
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -19,6 +20,7 @@ use tokio::sync::watch;
 
 use crate::cli::Failure;
 use crate::cli::args::VaultArgs;
+#[cfg(feature = "backend-process")]
 use crate::clock::SystemClock;
 use crate::config::{Config, SignatureCheck, SigningBackend};
 use crate::drain::Stopping;
@@ -39,6 +41,7 @@ impl Backend {
     ///
     /// # Errors
     /// [`SignError`] if threads or the vault cannot be started.
+    #[cfg_attr(not(feature = "backend-process"), expect(unused_variables, reason = "only a vault is told the chain"))]
     pub(crate) fn start(config: &Config, network: &Network) -> Result<Self, SignError> {
         let verify = match config.signing.verify {
             SignatureCheck::Never => VerifyPolicy::TrustBackend,

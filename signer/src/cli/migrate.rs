@@ -33,6 +33,10 @@ pub(super) async fn migrate(args: &MigrateArgs, context: &Context) -> Result<Exi
 }
 
 /// Makes the schema on a server, also beside other programs' tables: whoever asks for it by name means it.
+#[cfg_attr(
+    not(feature = "store-postgres"),
+    expect(unused_variables, reason = "only for PostgreSQL is anything configured")
+)]
 fn make_schema(context: &Context) -> Result<(), CustodyError> {
     #[cfg(feature = "store-postgres")]
     if let Database::Postgres(url) = context.config.database()? {

@@ -236,6 +236,7 @@ impl DatabaseUrl {
     }
 
     /// The address with everything in it: for connecting only.
+    #[cfg(any(test, feature = "store-postgres"))]
     pub(crate) fn expose(&self) -> &str {
         &self.0
     }

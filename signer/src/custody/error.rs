@@ -14,6 +14,10 @@ use crate::outcome::Exit;
 
 /// Why what is in custody could not be opened.
 #[derive(Debug, thiserror::Error)]
+#[cfg_attr(
+    not(all(feature = "store-postgres", feature = "provider-passphrase")),
+    allow(dead_code, reason = "builds with less have fewer ways to fail")
+)]
 pub(crate) enum CustodyError {
     /// The configuration does not lead to a known chain.
     #[error(transparent)]

@@ -147,6 +147,10 @@ pub(crate) async fn open_sealed(config: &Config, clock: Arc<dyn Clock>) -> Resul
     })
 }
 
+#[cfg_attr(
+    not(feature = "store-postgres"),
+    expect(unused_variables, reason = "only for PostgreSQL is anything configured")
+)]
 fn open_database(target: &Database, config: &Config) -> Result<SlashingDb, CustodyError> {
     match target {
         Database::Sqlite(path) => Ok(SlashingDb::open(&StoreOptions { path: path.clone() })?),

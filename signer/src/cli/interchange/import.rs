@@ -67,6 +67,10 @@ pub(in crate::cli) async fn import(args: &SlashingImportArgs, context: &Context)
 }
 
 /// Reads the source that was named, and says in whose name it is taken in.
+#[cfg_attr(
+    not(feature = "store-postgres"),
+    expect(unused_variables, reason = "only for PostgreSQL is anything configured")
+)]
 async fn take(args: &SlashingImportArgs, chain: &Chain, context: &Context) -> Result<(Taken, CallerId), Failure> {
     let root = chain.genesis_validators_root;
     match (&args.from, &args.from_web3signer) {
