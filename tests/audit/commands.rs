@@ -130,6 +130,9 @@ fn mistakes_are_explained() {
         .expect(2, &["--resume"]);
     run(&world.with(&["audit", "export", "--to", &export, "--resume"])).expect(2, &["journal.jsonl"]);
     run(&world.with(&["audit", "export", "--to", &export])).expect(0, &[]);
+    let written = std::fs::read(&export).unwrap();
+    run(&world.with(&["audit", "export", "--to", &export])).expect(2, &["is there already", "--resume"]);
+    assert_eq!(std::fs::read(&export).unwrap(), written, "evidence is not written over");
     run(&["audit", "verify", &export, "--checkpoint-key", &export]).expect(2, &["audit key"]);
     run(&["audit", "verify", &export, "--checkpoint", &key]).expect(2, &["audit checkpoint"]);
     run(&["audit", "verify", "/nowhere"]).expect(2, &["/nowhere"]);

@@ -1,10 +1,13 @@
 //! Whoever can write the database: what is changed in it is named, by both verifiers.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use holdfast_audit::verify::{Trust, verify_journal};
-use holdfast_slashing_db::journal::{Reader, Record};
+use holdfast_domain::MessageKind;
+use holdfast_slashing_db::journal::{Outcome, Reader, Record};
 use holdfast_tests::finished::run;
+use holdfast_tests::harness::workspace;
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use rusqlite::Connection;
@@ -107,6 +110,17 @@ fn triggers(database: &Connection) -> Vec<String> {
     let mut found = database.prepare("SELECT name FROM sqlite_master WHERE type = 'trigger'").expect("a schema");
     let names = found.query_map([], |row| row.get(0)).expect("triggers");
     names.map(|name| name.expect("a name")).collect()
+}
+
+#[test]
+fn the_verifier_of_other_hands_knows_every_word() {
+    let script = std::fs::read_to_string(workspace().join("tests/audit/verify.py")).expect("the script");
+    let known: BTreeSet<&str> = script.split(|byte: char| !byte.is_ascii_alphanumeric() && byte != '_').collect();
+    let reasons = (0..=u8::MAX).filter_map(Outcome::from_code).map(Outcome::reason);
+    let kinds = MessageKind::ALL.into_iter().map(MessageKind::as_str);
+    for word in reasons.chain(kinds) {
+        assert!(known.contains(word), "verify.py does not know {word:?}, and would reject a journal with it");
+    }
 }
 
 #[test]

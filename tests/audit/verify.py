@@ -14,7 +14,7 @@ for first, names in ((16, "block_slot_below_watermark double_block source_after_
                           "target_below_watermark double_vote source_not_before_target"),
                      (32, "slot_in_future target_in_future wrong_genesis_validators_root key_disabled key_not_registered "
                           "protection_frozen"),
-                     (56, "checkpoints_disagreed checkpoints_unknown doppelganger_pending doppelganger_detected")):
+                     (56, "checkpoints_disagreed checkpoints_unknown doppelganger_pending doppelganger_detected no_lease")):
     OUTCOMES.update({name: code for code, name in enumerate(names.split(), first)})
 
 

@@ -113,20 +113,29 @@ fn export_command(args: &AuditExportArgs, context: &Context) -> Result<Exit, Fai
     Ok(Exit::Done)
 }
 
+/// A new private file. One that is there may be the only evidence of what a journal was, so it is never written over.
+fn new_file(path: &Path, otherwise: &str) -> Result<File, Failure> {
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(|error| {
+        let text = match error.kind() {
+            io::ErrorKind::AlreadyExists => format!("{} is there already; {otherwise}", path.display()),
+            _ => format!("cannot write {}", path.display()),
+        };
+        Failure::new(Exit::Usage, anyhow::Error::new(error).context(text))
+    })
+}
+
 fn export_to_file(args: &AuditExportArgs, journal: Journal, filter: &Filter) -> Result<Exported, Failure> {
     let failed = |error: io::Error| {
         let text = format!("cannot write {}", args.to.display());
         Failure::new(Exit::Usage, anyhow::Error::new(error).context(text))
     };
-    let mut options = OpenOptions::new();
-    options.write(true).mode(0o600);
     if !args.resume {
-        let file = options.create(true).truncate(true).open(&args.to).map_err(failed)?;
+        let file = new_file(&args.to, "go on with it with --resume, or write another file")?;
         let exported = write_export(journal, None, filter, BufWriter::new(&file))?;
         file.sync_all().map_err(failed)?;
         return Ok(exported);
     }
-    let mut file = options.read(true).open(&args.to).map_err(failed)?;
+    let mut file = OpenOptions::new().read(true).write(true).open(&args.to).map_err(failed)?;
     let (progress, kept) = resume_export(BufReader::new(&file)).map_err(|broken| {
         let text = format!("{} cannot be gone on with; write a new file", args.to.display());
         Failure::new(Exit::Refused, anyhow::Error::new(broken).context(text))
@@ -296,11 +305,7 @@ fn prove_command(args: &AuditProveArgs, context: &Context) -> Result<Exit, Failu
     let exported = if args.to == Path::new(STANDARD) {
         export(batches, progress, &filter, io::stdout().lock())
     } else {
-        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&args.to);
-        let file = file.map_err(|error| {
-            let text = format!("cannot write {}", args.to.display());
-            Failure::new(Exit::Usage, anyhow::Error::new(error).context(text))
-        })?;
+        let file = new_file(&args.to, "write another file")?;
         export(batches, progress, &filter, BufWriter::new(file))
     };
     let exported = exported.map_err(|error| Failure::new(Exit::Refused, error))?;
