@@ -33,10 +33,12 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("holdfast-providers", &["holdfast-enclave", "holdfast-nitro"]),
     ("holdfast-nitro", &[]),
     ("holdfast-beacon", &["holdfast-domain"]),
+    ("holdfast-access", &["holdfast-domain"]),
     (
         "holdfast",
         &[
             "eth2_keystore",
+            "holdfast-access",
             "holdfast-audit",
             "holdfast-beacon",
             "holdfast-domain",
