@@ -158,6 +158,10 @@ fn sync_dir(path: &Path) -> Result<(), DurableError> {
 /// Refuses a file or directory that anyone but its owner may use, or that belongs to another user
 /// (root's is accepted). A symbolic link is judged by what it points to.
 ///
+/// A file of root's that a group may read, and only that, is accepted by any other user: so the system hands over
+/// secrets, as a credential of systemd (mode 0440, the group being the mask of an access control list) or a mounted
+/// secret of Kubernetes (mode 0440, the pod's group). Who is in that group was root's decision.
+///
 /// # Errors
 ///
 /// [`PermissionError`], whose text ends with the command that mends it.
@@ -165,18 +169,23 @@ pub fn check_private_permissions(path: &Path) -> Result<(), PermissionError> {
     let metadata =
         fs::metadata(path).map_err(|source| PermissionError::Unreadable { path: path.to_owned(), source })?;
     let mode = metadata.mode() & 0o7777;
-    if mode & 0o077 != 0 {
+    let user = rustix::process::geteuid().as_raw();
+    if mode & 0o077 != 0 && !(metadata.is_file() && handed_over_by_root(mode, metadata.uid(), user)) {
         let wanted = if metadata.is_dir() { "700" } else { "600" };
         let fix = format!("chmod {wanted} {}", quoted(path));
         return Err(PermissionError::TooOpen { path: path.to_owned(), mode, fix });
     }
-    let user = rustix::process::geteuid().as_raw();
     let owner = metadata.uid();
     if owner != user && owner != 0 {
         let fix = format!("chown {user} {}", quoted(path));
         return Err(PermissionError::OtherOwner { path: path.to_owned(), owner, fix });
     }
     Ok(())
+}
+
+/// Whether a file's mode is that of a secret which root hands to another user by a group.
+fn handed_over_by_root(mode: u32, owner: u32, user: u32) -> bool {
+    owner == 0 && user != 0 && mode & 0o7037 == 0
 }
 
 /// A path as a shell takes it.
@@ -208,6 +217,17 @@ mod tests {
 
     fn names(dir: &Path) -> Vec<String> {
         fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    }
+
+    #[test]
+    fn a_secret_that_root_hands_over_by_a_group_is_accepted() {
+        assert!(handed_over_by_root(0o440, 0, 1000));
+        assert!(handed_over_by_root(0o640, 0, 1000));
+        assert!(!handed_over_by_root(0o660, 0, 1000), "the group may write");
+        assert!(!handed_over_by_root(0o444, 0, 1000), "everybody may read");
+        assert!(!handed_over_by_root(0o4440, 0, 1000));
+        assert!(!handed_over_by_root(0o440, 0, 0), "root needs nobody to hand it anything");
+        assert!(!handed_over_by_root(0o440, 1000, 1000), "not root's");
     }
 
     #[test]

@@ -283,6 +283,11 @@ impl App {
         self.guard.frozen().await
     }
 
+    /// How long [`Self::stop`] may take to serve on and to finish what was begun.
+    pub(crate) fn stops_within(&self) -> Duration {
+        self.shutdown_delay.saturating_add(self.drain_timeout)
+    }
+
     /// Stops in good order: unready at once, then for the configured delay serving as before, then no longer
     /// accepting and finishing what was begun. What is still in progress at the deadline is cut off: recorded,
     /// but not answered; the client may send it again.

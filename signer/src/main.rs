@@ -21,6 +21,7 @@ mod keymanager;
 mod lease;
 mod loader;
 mod metrics;
+mod notify;
 mod outcome;
 mod pipeline;
 mod rollback;

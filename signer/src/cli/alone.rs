@@ -18,6 +18,7 @@ use crate::clock::SystemClock;
 use crate::drain::Tasks;
 use crate::http::server::{self, ServerBounds};
 use crate::http::{AloneProbes, HostPolicy};
+use crate::notify::ServiceManager;
 use crate::outcome::Exit;
 use crate::switcher::{self, PoolAddresses, PoolSockets, Running, SwitcherError};
 
@@ -64,9 +65,13 @@ async fn serve(context: &Context) -> Result<Exit, Failure> {
     let bounds = ServerBounds { max_connections: METRICS_CONNECTIONS, head_timeout, last_word: Duration::ZERO };
     server::start(metrics_socket, Arc::new(probes), bounds, Gauge::default(), &probe_tasks);
     say_ready(context, addresses, metrics_address)?;
+    let manager = ServiceManager::of_process();
+    manager.ready("the switcher runs");
+    Tasks::new().spawn(Arc::clone(&manager).pulse(metrics_address));
 
     let signal = signals.next().await;
     info!(signal, "told to stop; once more to end at once");
+    manager.stopping(Duration::ZERO);
     tasks.begin_leaving();
     let stop = async {
         tokio::join!(running.stop(), async {

@@ -16,8 +16,10 @@ use crate::app::{Addresses, App, PortTaken, Sockets, Stopped};
 use crate::clock::SystemClock;
 use crate::config::DoppelgangerCheck;
 use crate::custody::{self, Custody};
+use crate::drain::Tasks;
 use crate::http::server::BindError;
 use crate::keymanager::Token;
+use crate::notify::ServiceManager;
 use crate::switcher::{self, PoolAddresses, PoolSockets, Running};
 use crate::telemetry;
 
@@ -132,10 +134,14 @@ pub(super) async fn serve(
     let token = Token::open(&context.config).map_err(|error| Failure::new(Exit::Usage, error))?;
     let app = App::start(&context.config, custody, sockets, clock, token, running)
         .map_err(|error| Failure::new(Exit::Unreachable, error))?;
+    let manager = ServiceManager::of_process();
+    // Not among the server's tasks: signs of life are wanted until the very end.
+    Tasks::new().spawn(Arc::clone(&manager).pulse(addresses.metrics));
     let ended = tokio::select! {
         loaded = app.load_keys() => match loaded {
             Ok(keys) => {
                 ready(context, addresses, pool_addresses, &network, keys)?;
+                manager.ready(&format!("signing for {network}, keys: {keys}"));
                 greet(addresses)?;
                 tokio::select! {
                     signal = signals.next() => Ended::Told(signal),
@@ -153,6 +159,7 @@ pub(super) async fn serve(
         }
         Ended::NoKeys(_) => error!("no keys could be loaded"),
     }
+    manager.stopping(app.stops_within());
     let stopped = finish(app, &mut signals).await;
     match ended {
         Ended::Told(_) => {
