@@ -26,6 +26,7 @@ use crate::rules::{Approved, Objection, Watermarks};
 use crate::store::{Committed, ReadStore, Store};
 use crate::watch::{Judged, NewlyEnabled};
 
+mod approvals;
 mod reseal;
 mod transfer;
 

@@ -44,6 +44,7 @@ extern crate self as holdfast_slashing_db;
 mod support;
 
 mod anchor;
+mod approvals;
 mod committer;
 mod db;
 mod error;
@@ -64,6 +65,7 @@ mod watch;
 pub mod web3signer;
 
 pub use anchor::{RollbackKind, Suspicion};
+pub use approvals::{ApprovalId, ApprovalPolicy, Pinned, PolicyHash, Spent};
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub use db::SlashingDb;
 #[cfg(feature = "sqlite")]

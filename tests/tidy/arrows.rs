@@ -34,11 +34,13 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("holdfast-nitro", &[]),
     ("holdfast-beacon", &["holdfast-domain"]),
     ("holdfast-access", &["holdfast-domain"]),
+    ("holdfast-approvals", &["holdfast-domain"]),
     (
         "holdfast",
         &[
             "eth2_keystore",
             "holdfast-access",
+            "holdfast-approvals",
             "holdfast-audit",
             "holdfast-beacon",
             "holdfast-domain",

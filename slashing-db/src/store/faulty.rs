@@ -10,6 +10,7 @@ use holdfast_domain::{GenesisValidatorsRoot, PublicKey, UnixMillis};
 
 use super::{Committed, DecideEntry, Judge, Load, Merge, Pruned, ReadStore, Store, Withdraw, Withdrawn};
 use crate::anchor::{DatabaseIdentity, Landmarks, RollbackKind};
+use crate::approvals::{ApprovalId, ApprovalPolicy, Pinned, PolicyHash, Spent};
 use crate::error::{FreezeReason, RegisterError, StoreError};
 use crate::guard::{Replaced, Resealed};
 use crate::identity::CallerId;
@@ -165,6 +166,18 @@ impl<S: Store + ?Sized> Store for FaultyStore<S> {
         keys: &[Resealed],
     ) -> Result<Replaced, StoreError> {
         self.write(|inner| inner.replace_data_key(old, new, keys))
+    }
+
+    fn use_approval(&mut self, id: ApprovalId, expires: UnixMillis, now: UnixMillis) -> Result<Spent, StoreError> {
+        self.write(|inner| inner.use_approval(id, expires, now))
+    }
+
+    fn pin_approval_policy(
+        &mut self,
+        seen: Option<PolicyHash>,
+        new: Option<&ApprovalPolicy>,
+    ) -> Result<Pinned, StoreError> {
+        self.write(|inner| inner.pin_approval_policy(seen, new))
     }
 
     fn pin(&mut self, root: GenesisValidatorsRoot) -> Result<GenesisValidatorsRoot, StoreError> {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use holdfast_domain::{GenesisValidatorsRoot, PublicKey, UnixMillis};
 
 use crate::anchor::{DatabaseIdentity, Landmarks, RollbackKind};
+use crate::approvals::{ApprovalId, ApprovalPolicy, Pinned, PolicyHash, Spent};
 use crate::error::{RegisterError, StoreError};
 use crate::guard::{Replaced, Resealed};
 use crate::identity::CallerId;
@@ -210,6 +211,16 @@ pub(crate) trait Store: Send {
         keys: &[Resealed],
     ) -> Result<Replaced, StoreError>;
 
+    /// Notes that an approval was used, unless it was before; forgets those that expired long ago.
+    fn use_approval(&mut self, id: ApprovalId, expires: UnixMillis, now: UnixMillis) -> Result<Spent, StoreError>;
+
+    /// Puts these approvers in force, or none, if those in force are the ones `seen`.
+    fn pin_approval_policy(
+        &mut self,
+        seen: Option<PolicyHash>,
+        new: Option<&ApprovalPolicy>,
+    ) -> Result<Pinned, StoreError>;
+
     /// Pins the chain if it is not pinned yet; returns the root that is pinned now.
     fn pin(&mut self, root: GenesisValidatorsRoot) -> Result<GenesisValidatorsRoot, StoreError>;
 
@@ -285,6 +296,8 @@ pub(crate) trait ReadStore: Send {
     fn high_watermarks(&mut self) -> Result<HighWatermarks, StoreError>;
     /// Wrapped data keys, by id.
     fn data_keys(&mut self) -> Result<Vec<DataKeyRecord>, StoreError>;
+    /// The approvers in force.
+    fn approval_policy(&mut self) -> Result<Option<ApprovalPolicy>, StoreError>;
     /// How often keys were changed so far, by anybody; `None` where nobody else can change them.
     fn key_changes(&mut self) -> Result<Option<KeyChanges>, StoreError> {
         Ok(None)

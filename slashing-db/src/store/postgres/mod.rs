@@ -10,6 +10,7 @@
 //! number.
 
 mod address;
+mod approvals;
 mod batch;
 mod change;
 mod engine;
@@ -33,6 +34,7 @@ use holdfast_domain::{GenesisValidatorsRoot, PublicKey, UnixMillis};
 
 use super::{Committed, DecideEntry, Enrolled, Judge, KeyRow, Load, Merge, Pruned, ReadStore, Record, Store};
 use crate::anchor::{DatabaseIdentity, Landmarks, RollbackKind};
+use crate::approvals::{ApprovalId, ApprovalPolicy, Pinned, PolicyHash, Spent};
 use crate::error::{FreezeReason, RegisterError, StoreError};
 use crate::guard::{DataKeyReplaced, Replaced, Resealed};
 use crate::identity::CallerId;
@@ -375,6 +377,24 @@ impl Store for PostgresStore {
             (session, replaced)
         })?;
         replaced.map_err(|trouble| classify(action, trouble))
+    }
+
+    fn use_approval(&mut self, id: ApprovalId, expires: UnixMillis, now: UnixMillis) -> Result<Spent, StoreError> {
+        self.link.ask("use an approval", |mut session| async move {
+            let spent = approvals::spend(&mut session.db, id, expires, now).await;
+            (session, spent)
+        })
+    }
+
+    fn pin_approval_policy(
+        &mut self,
+        seen: Option<PolicyHash>,
+        new: Option<&ApprovalPolicy>,
+    ) -> Result<Pinned, StoreError> {
+        self.link.ask("change the approvers", |mut session| async move {
+            let pinned = approvals::pin(&mut session.db, seen, new).await;
+            (session, pinned)
+        })
     }
 
     fn pin(&mut self, root: GenesisValidatorsRoot) -> Result<GenesisValidatorsRoot, StoreError> {

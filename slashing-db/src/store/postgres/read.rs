@@ -12,7 +12,8 @@ use sqlx::{AssertSqlSafe, Postgres, Row as _};
 use super::engine::{Engine, Trouble, classify};
 use super::session::{Dial, Session};
 use super::values::{self, MARKS};
-use super::watch;
+use super::{approvals, watch};
+use crate::approvals::ApprovalPolicy;
 use crate::error::StoreError;
 use crate::identity::CallerId;
 use crate::journal::{Hash, Head, InstanceId, StoredBatch};
@@ -155,6 +156,10 @@ impl ReadStore for PostgresReader {
                 })
             },
         )
+    }
+
+    fn approval_policy(&mut self) -> Result<Option<ApprovalPolicy>, StoreError> {
+        Ok(self.all("read the approvers", || sqlx::query(approvals::SELECT_POLICY), approvals::read)?.pop())
     }
 
     fn key_changes(&mut self) -> Result<Option<KeyChanges>, StoreError> {

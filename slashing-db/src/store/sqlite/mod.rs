@@ -7,6 +7,7 @@
 //! earlier error, and the journal head is read again to be sure. Anything below SQLite (`SQLITE_IOERR`),
 //! damage, or a violated constraint freezes wherever it happens.
 
+mod approvals;
 pub(crate) mod backup;
 mod journal;
 mod open;
@@ -26,6 +27,7 @@ use super::{
     RowId, Store,
 };
 use crate::anchor::DatabaseIdentity;
+use crate::approvals::{ApprovalId, ApprovalPolicy, Pinned, PolicyHash, Spent};
 use crate::error::{FreezeReason, OpenError, RegisterError, StoreError};
 use crate::guard::{Replaced, Resealed};
 use crate::identity::CallerId;
@@ -294,6 +296,18 @@ impl Store for SqliteStore {
             Ok(Replaced::Moved) => run(&self.db, "ROLLBACK", "roll back").map(|()| Replaced::Moved),
             Err(error) => Err(self.undo(error)),
         }
+    }
+
+    fn use_approval(&mut self, id: ApprovalId, expires: UnixMillis, now: UnixMillis) -> Result<Spent, StoreError> {
+        self.transaction(|db| approvals::spend(db, id, expires, now))
+    }
+
+    fn pin_approval_policy(
+        &mut self,
+        seen: Option<PolicyHash>,
+        new: Option<&ApprovalPolicy>,
+    ) -> Result<Pinned, StoreError> {
+        self.transaction(|db| approvals::pin(db, seen, new))
     }
 
     fn pin(&mut self, root: GenesisValidatorsRoot) -> Result<GenesisValidatorsRoot, StoreError> {

@@ -4,7 +4,8 @@ use holdfast_domain::{PublicKey, UnixMillis};
 use rusqlite::{Connection, Params, Row};
 
 use super::values::{self, Signed, blob};
-use super::{classify, journal, prepare, read_head, watch};
+use super::{approvals, classify, journal, prepare, read_head, watch};
+use crate::approvals::ApprovalPolicy;
 use crate::error::StoreError;
 use crate::identity::CallerId;
 use crate::journal::{Head, InstanceId, StoredBatch};
@@ -82,6 +83,10 @@ impl ReadStore for SqliteReader {
                 stored: UnixMillis(row.get::<_, Signed>(3)?.0),
             })
         })
+    }
+
+    fn approval_policy(&mut self) -> Result<Option<ApprovalPolicy>, StoreError> {
+        approvals::policy(&self.db)
     }
 
     fn journal_base(&mut self, chain: InstanceId) -> Result<Head, StoreError> {
