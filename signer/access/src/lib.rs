@@ -7,5 +7,5 @@
 mod caller;
 mod operation;
 
-pub use caller::{Caller, CallerName, Means, NameError};
+pub use caller::{Builtin, Caller, CallerName, Means, NameError};
 pub use operation::{AdminArea, Operation};
