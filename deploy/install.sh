@@ -57,9 +57,9 @@ running() { [ -z "$root" ] && [ -d /run/systemd/system ]; }
 
 uninstall() {
     if running && [ -e "$units/holdfast.service" ]; then
-        systemctl disable --now holdfast.service || fail "the service could not be stopped: systemctl status holdfast"
+        systemctl disable --now holdfast.service holdfast-vault.service holdfast-switcher.service || fail "the service could not be stopped: systemctl status holdfast"
     fi
-    for file in "$bin" "$units/holdfast.service" "$root/etc/systemd/system/multi-user.target.wants/holdfast.service" "$sysusers" "$tmpfiles"; do
+    for file in "$bin" "$units/holdfast.service" "$units/holdfast-vault.service" "$units/holdfast-switcher.service" "$root/etc/systemd/system/multi-user.target.wants/holdfast.service" "$sysusers" "$tmpfiles"; do
         if [ -e "$file" ] || [ -L "$file" ]; then
             rm -f "$file"
             say "removed $file"
@@ -183,9 +183,11 @@ Download it again, and compare with the checksum published for this version."
     put 644 "$files/holdfast.sysusers" "$sysusers"
     put 644 "$files/holdfast.tmpfiles" "$tmpfiles"
     make_user
-    sed "s#^ExecStart=/usr/bin/holdfast#ExecStart=$prefix/bin/holdfast#" "$files/holdfast.service" >"$work/holdfast.service"
-    put 644 "$work/holdfast.service" "$units/holdfast.service"
-    say "installed $units/holdfast.service"
+    for unit in holdfast holdfast-vault holdfast-switcher; do
+        sed "/^ExecStart=/s#/usr/bin/holdfast#$prefix/bin/holdfast#" "$files/$unit.service" >"$work/$unit.service"
+        put 644 "$work/$unit.service" "$units/$unit.service"
+        say "installed $units/$unit.service"
+    done
     if [ -e "$config" ]; then
         say "kept $config"
     else

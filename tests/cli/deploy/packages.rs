@@ -103,6 +103,8 @@ fn the_package_holds_what_it_should() {
     for (mode, path) in [
         ("-rwxr-xr-x root/root", " ./usr/bin/holdfast"),
         ("-rw-r--r-- root/root", " ./lib/systemd/system/holdfast.service"),
+        ("-rw-r--r-- root/root", " ./lib/systemd/system/holdfast-switcher.service"),
+        ("-rw-r--r-- root/root", " ./lib/systemd/system/holdfast-vault.service"),
         ("-rw-r--r-- root/root", " ./usr/lib/sysusers.d/holdfast.conf"),
         ("-rw-r--r-- root/root", " ./usr/lib/tmpfiles.d/holdfast.conf"),
         ("-rw-r--r-- root/root", " ./etc/holdfast/holdfast.toml"),

@@ -13,46 +13,51 @@ use super::{succeed, text, tool};
 /// What `systemd-analyze security` may find at most, in tenths; 0 is nothing, 100 everything.
 const EXPOSURE: &str = "--threshold=18";
 
-fn unit() -> String {
-    std::fs::read_to_string(workspace().join("deploy/systemd/holdfast.service")).expect("the unit is readable")
+/// The signer, a vault of its own user, a switcher without keys.
+const UNITS: [&str; 3] = ["holdfast.service", "holdfast-vault.service", "holdfast-switcher.service"];
+
+fn unit(name: &str) -> String {
+    std::fs::read_to_string(workspace().join("deploy/systemd").join(name)).expect("the unit is readable")
 }
 
 #[test]
-fn the_unit_and_its_drop_ins_are_understood() {
+fn the_units_and_drop_ins_are_understood() {
     let folder = tempfile::tempdir().expect("a directory");
     let drop_ins = folder.path().join("holdfast.service.d");
     std::fs::create_dir(&drop_ins).expect("a directory");
-    let runs_here = unit().replace("/usr/bin/holdfast", &binary().display().to_string());
-    std::fs::write(folder.path().join("holdfast.service"), runs_here).expect("a file");
+    for name in UNITS {
+        let runs_here = unit(name).replace("/usr/bin/holdfast", &binary().display().to_string());
+        std::fs::write(folder.path().join(name), runs_here).expect("a file");
+    }
     for entry in std::fs::read_dir(workspace().join("deploy/systemd/drop-ins")).expect("drop-ins") {
         let path = entry.expect("an entry").path();
         std::fs::copy(&path, drop_ins.join(path.file_name().expect("a name"))).expect("a copy");
     }
-    let output =
-        succeed(
-            tool("systemd-analyze", "systemd")
-                .env("SYSTEMD_UNIT_PATH", format!("{}:", folder.path().display()))
-                .args(["verify", "--recursive-errors=no", "holdfast.service"]),
-        );
+    let output = succeed(
+        tool("systemd-analyze", "systemd")
+            .env("SYSTEMD_UNIT_PATH", format!("{}:", folder.path().display()))
+            .args(["verify", "--recursive-errors=no"])
+            .args(UNITS),
+    );
     // A word that is not known is only warned of.
-    let ours: Vec<String> =
-        text(&output).lines().filter(|line| line.contains("holdfast.service")).map(str::to_owned).collect();
+    let ours: Vec<String> = text(&output).lines().filter(|line| line.contains("holdfast")).map(str::to_owned).collect();
     assert!(ours.is_empty(), "{ours:?}");
 }
 
 #[test]
-fn the_unit_gives_up_what_it_does_not_need() {
-    let path = workspace().join("deploy/systemd/holdfast.service");
-    succeed(
-        tool("systemd-analyze", "systemd")
-            .args(["security", "--offline=true", "--no-pager", EXPOSURE])
-            .arg(path)
-            .env("SYSTEMD_COLORS", "0"),
-    );
-    for line in
-        ["LimitCORE=0", "LimitMEMLOCK=infinity", "KillMode=mixed", "Type=notify", "RestartPreventExitStatus=2 4"]
-    {
-        assert!(unit().lines().any(|found| found == line), "no {line} in the unit");
+fn the_units_give_up_what_they_do_not_need() {
+    for name in UNITS {
+        succeed(
+            tool("systemd-analyze", "systemd")
+                .args(["security", "--offline=true", "--no-pager", EXPOSURE])
+                .arg(workspace().join("deploy/systemd").join(name))
+                .env("SYSTEMD_COLORS", "0"),
+        );
+        assert!(unit(name).lines().any(|found| found == "LimitCORE=0"), "{name} lets memory be dumped");
+    }
+    let signer = unit("holdfast.service");
+    for line in ["LimitMEMLOCK=infinity", "KillMode=mixed", "Type=notify", "RestartPreventExitStatus=2 4"] {
+        assert!(signer.lines().any(|found| found == line), "no {line} in the unit");
     }
 }
 
