@@ -2,10 +2,13 @@
 //! that says what is wrong and what to do, an exit code of the contract, and loses nothing.
 
 mod config;
+mod deploy;
 mod disk;
+mod docs;
 mod drain;
 mod enclave;
 mod keys;
+mod notify;
 mod quickstart;
 mod requests;
 mod serve;

@@ -115,3 +115,17 @@ fn a_lost_end_and_another_network_are_seen_without_a_start() {
     let other = run(&["--data-dir", &data, "--network", "hoodi", "status"]);
     assert!([2, 4].contains(&other.code), "{}", other.text());
 }
+
+#[test]
+fn a_health_check_needs_a_server_that_is_ready() {
+    let world = World::new(1);
+    // Without a server it asks the configured addresses, where somebody else's may listen.
+    let config = world.path().join("nobody.toml");
+    std::fs::write(&config, "[http]\nlisten = \"127.0.0.1:1\"\n[metrics]\nlisten = \"127.0.0.1:2\"\n").expect("a file");
+    let config = config.display().to_string();
+    run(&world.with(&["--config", &config, "status"])).expect(0, &["not running"]);
+    run(&world.with(&["--config", &config, "status", "--ready"])).expect(3, &["not running"]);
+    let server = world.server().start();
+    server.wait_ready();
+    run(&world.with(&["status", "--ready"])).expect(0, &["ready"]);
+}

@@ -91,7 +91,7 @@ fn dispatch(cli: &Cli, output: Output) -> Result<Exit, Failure> {
         | Command::Audit(_)
         | Command::Switcher(_)
         | Command::Witness(_)
-        | Command::Status
+        | Command::Status(_)
         | Command::Doctor
         | Command::Connect(_) => {}
     }
@@ -114,7 +114,7 @@ fn dispatch(cli: &Cli, output: Output) -> Result<Exit, Failure> {
         Command::Enclave(args::EnclaveCommand::Wrap(args)) => block_on(enclave::wrap::run(args, &context)),
         Command::Switcher(command) => block_on(switcher::run(command, &context)),
         Command::Witness(command) => block_on(crate::witness::run(command, &context)),
-        Command::Status => block_on(status::run(&context)),
+        Command::Status(args) => block_on(status::run(*args, &context)),
         Command::Doctor => block_on(doctor::run(&context)),
         Command::Connect(args) => block_on(connect::run(args, &context)),
         Command::Config(_) => block_on(config_cmd::validate(&context)),

@@ -121,7 +121,7 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Witness(WitnessCommand),
     /// Show the server, the database, its keys and every signer that shares it, at a glance
-    Status,
+    Status(StatusArgs),
     /// Check this installation and say how to mend what is wrong
     Doctor,
     /// Print the options with which a validator client uses this signer
@@ -232,6 +232,14 @@ pub(crate) enum ConfigCommand {
     Validate,
 }
 
+/// `holdfast status`
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct StatusArgs {
+    /// End with 3 unless a server runs on this data directory and says that it is ready: for health checks
+    #[arg(long)]
+    pub(crate) ready: bool,
+}
+
 /// `holdfast completions`
 #[derive(Debug, Clone, Args)]
 pub(crate) struct CompletionsArgs {
@@ -264,7 +272,7 @@ impl Cli {
             | Command::Backup(_)
             | Command::Switcher(_)
             | Command::Witness(_)
-            | Command::Status
+            | Command::Status(_)
             | Command::Doctor
             | Command::Connect(_)
             | Command::Config(_)

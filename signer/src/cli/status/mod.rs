@@ -14,6 +14,7 @@ use holdfast_slashing_db::{
 use serde_json::{Value, json};
 
 use self::server::Server;
+use super::args::StatusArgs;
 use super::{Context, Exit, Failure};
 use crate::clock::{SystemClock, rfc3339};
 use crate::config::{Config, Database};
@@ -48,11 +49,14 @@ enum Protection {
 }
 
 /// Looks at everything and prints it.
-pub(super) async fn run(context: &Context) -> Result<Exit, Failure> {
+pub(super) async fn run(args: StatusArgs, context: &Context) -> Result<Exit, Failure> {
     let status = look(&context.config).await?;
     let protection = status.protection();
     context.output.result(status.text(&protection), &status.json(&protection))?;
-    Ok(status.exit(&protection))
+    Ok(match status.exit(&protection) {
+        Exit::Done if args.ready && !status.server.is_ready() => Exit::Unreachable,
+        exit => exit,
+    })
 }
 
 async fn look(config: &Config) -> Result<Status, Failure> {

@@ -110,6 +110,11 @@ fn label(text: &str, metric: &str, name: &str) -> Option<String> {
 }
 
 impl Server {
+    /// Whether it says that requests can be signed.
+    pub(super) fn is_ready(&self) -> bool {
+        matches!(self, Self::Running(running) if running.unready.is_none())
+    }
+
     /// For people.
     pub(super) fn lines(&self) -> Vec<String> {
         let running = match self {

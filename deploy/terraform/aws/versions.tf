@@ -1,0 +1,11 @@
+# What Holdfast needs of AWS on an EKS cluster that is there already: a key, a database, a role, a bucket.
+# Nothing here holds a key of a validator, and no secret is in the state but the database's password, which RDS keeps itself.
+terraform {
+  required_version = ">= 1.6"
+  required_providers {
+    aws = {
+      source  = "hashicorp/aws"
+      version = ">= 5.60, < 7"
+    }
+  }
+}

@@ -1,0 +1,212 @@
+//! What is released: archive, Debian package, bill of materials; the installer and the package at work, and removed again.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use holdfast_tests::harness::{binary, workspace};
+use tempfile::TempDir;
+
+use super::{succeed, text, tool};
+
+/// The version that is packaged.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// A release made of the binary under test, once for all tests.
+fn release() -> &'static Path {
+    static RELEASE: OnceLock<TempDir> = OnceLock::new();
+    RELEASE
+        .get_or_init(|| {
+            let folder = tempfile::tempdir().expect("a directory");
+            package(folder.path());
+            folder
+        })
+        .path()
+}
+
+fn package(out: &Path) {
+    let sbom = out.join("sbom.json");
+    let made = succeed(Command::new(workspace().join("deploy/sbom")).env("SOURCE_DATE_EPOCH", "1700000000"));
+    std::fs::write(&sbom, made.stdout).expect("a file");
+    succeed(
+        Command::new(workspace().join("deploy/package"))
+            .env("SOURCE_DATE_EPOCH", "1700000000")
+            .args(["--binary".as_ref(), binary().as_os_str(), "--sbom".as_ref(), sbom.as_os_str()])
+            .args(["--out".as_ref(), out.as_os_str()]),
+    );
+}
+
+fn file_ending(suffix: &str) -> PathBuf {
+    std::fs::read_dir(release())
+        .expect("the release")
+        .map(|entry| entry.expect("an entry").path())
+        .find(|path| path.display().to_string().ends_with(suffix))
+        .unwrap_or_else(|| panic!("nothing ends with {suffix} in {}", release().display()))
+}
+
+fn install(root: &Path, arguments: &[&str]) -> (bool, String) {
+    let output = Command::new("sh")
+        .arg(release().join("install.sh"))
+        .arg("--root")
+        .arg(root)
+        .args(arguments)
+        .output()
+        .expect("sh starts");
+    (output.status.success(), text(&output))
+}
+
+/// An empty root directory of another system.
+fn empty_root() -> TempDir {
+    let root = tempfile::tempdir().expect("a directory");
+    std::fs::create_dir(root.path().join("etc")).expect("a directory");
+    root
+}
+
+#[test]
+fn a_release_is_the_same_each_time_and_checks() {
+    let again = tempfile::tempdir().expect("a directory");
+    package(again.path());
+    let sums = |folder: &Path| std::fs::read_to_string(folder.join("SHA256SUMS")).expect("checksums");
+    assert_eq!(sums(release()), sums(again.path()), "the same binary became two different releases");
+    assert_eq!(sums(release()).lines().count(), 5);
+    succeed(Command::new("sha256sum").current_dir(release()).args(["--check", "--strict", "SHA256SUMS"]));
+}
+
+#[test]
+fn the_bill_of_materials_names_what_is_linked() {
+    let file = std::fs::File::open(file_ending(".cdx.json")).expect("a file");
+    let bill: serde_json::Value = serde_json::from_reader(file).expect("JSON");
+    assert_eq!((&bill["bomFormat"], &bill["specVersion"]), (&"CycloneDX".into(), &"1.5".into()));
+    assert_eq!(bill["metadata"]["component"]["version"], VERSION);
+    let components = bill["components"].as_array().expect("components");
+    let lock = std::fs::read_to_string(workspace().join("Cargo.lock")).expect("the lock file");
+    for name in ["blst", "rusqlite", "aws-lc-sys", "rustls", "tokio"] {
+        let found = components.iter().find(|one| one["name"] == name).unwrap_or_else(|| panic!("{name} is missing"));
+        let hash = found["hashes"][0]["content"].as_str().expect("a hash");
+        assert!(lock.contains(&format!("checksum = \"{hash}\"")), "{name}: another hash than the lock file's");
+        assert!(found["licenses"][0]["expression"].is_string(), "{name} has no licence");
+    }
+    assert!(components.iter().all(|one| one["name"] != "proptest"), "something of tests alone is listed");
+    let listed: std::collections::BTreeSet<_> =
+        components.iter().map(|one| &one["bom-ref"]).map(|r| r.as_str()).collect();
+    for edge in bill["dependencies"].as_array().expect("edges") {
+        for to in edge["dependsOn"].as_array().expect("a list") {
+            assert!(listed.contains(&to.as_str()), "{to} is not listed");
+        }
+    }
+}
+
+#[test]
+fn the_package_holds_what_it_should() {
+    let package = file_ending(".deb");
+    let listed = text(&succeed(Command::new("dpkg-deb").arg("--contents").arg(&package)));
+    for (mode, path) in [
+        ("-rwxr-xr-x root/root", " ./usr/bin/holdfast"),
+        ("-rw-r--r-- root/root", " ./lib/systemd/system/holdfast.service"),
+        ("-rw-r--r-- root/root", " ./lib/systemd/system/holdfast-switcher.service"),
+        ("-rw-r--r-- root/root", " ./lib/systemd/system/holdfast-vault.service"),
+        ("-rw-r--r-- root/root", " ./usr/lib/sysusers.d/holdfast.conf"),
+        ("-rw-r--r-- root/root", " ./usr/lib/tmpfiles.d/holdfast.conf"),
+        ("-rw-r--r-- root/root", " ./etc/holdfast/holdfast.toml"),
+        ("-rw-r--r-- root/root", " ./usr/share/doc/holdfast/copyright"),
+        ("-rw-r--r-- root/root", " ./usr/share/doc/holdfast/docs/runbooks/restore.md"),
+    ] {
+        let line = listed.lines().find(|line| line.ends_with(path)).unwrap_or_else(|| panic!("no {path} in {listed}"));
+        assert!(line.starts_with(mode), "{line}");
+    }
+    assert!(!listed.contains("/var/"), "the package owns data: dpkg would delete it");
+    let fields = text(&succeed(Command::new("dpkg-deb").arg("--field").arg(&package)));
+    assert!(fields.contains(&format!("Version: {VERSION}\n")) && fields.contains("Depends: libc6"), "{fields}");
+    let conffiles = text(&succeed(Command::new("dpkg-deb").arg("--info").arg(&package).arg("conffiles")));
+    assert_eq!(conffiles.trim(), "/etc/holdfast/holdfast.toml");
+}
+
+#[test]
+fn the_package_installs_upgrades_and_goes_and_leaves_keys() {
+    // On a copy of this system that is thrown away: dpkg, its database and its helpers as they are.
+    let mut command = if rustix::process::geteuid().is_root() { Command::new("unshare") } else { Command::new("sudo") };
+    if !rustix::process::geteuid().is_root() {
+        command.args(["-n", "unshare"]);
+    }
+    command.args(["--mount", "sh"]).arg(workspace().join("tests/cli/deploy/in_overlay.sh")).arg(file_ending(".deb"));
+    let said = text(&succeed(&mut command));
+    for line in [
+        "installed: 0",
+        "runs: holdfast ",
+        "owner of the data directory: holdfast 700",
+        "enabled",
+        "upgraded: 0",
+        "configuration of the operator stays",
+        "removed: 0",
+        "keys and the slashing protection database stay in",
+        "purged: 0",
+        "data stays",
+        "disabled",
+    ] {
+        assert!(said.contains(line), "no {line:?} in:\n{said}");
+    }
+}
+
+#[test]
+fn the_installer_installs_upgrades_and_removes() {
+    tool("systemd-sysusers", "systemd");
+    let root = empty_root();
+    let archive = file_ending(".tar.gz").display().to_string();
+    let at = |path: &str| root.path().join(path);
+    let (done, said) = install(root.path(), &["--from", &archive]);
+    assert!(done, "{said}");
+    let version = succeed(Command::new(at("usr/local/bin/holdfast")).arg("--version"));
+    assert!(text(&version).contains(VERSION));
+    let unit = std::fs::read_to_string(at("etc/systemd/system/holdfast.service")).expect("the unit");
+    assert!(unit.contains("ExecStart=/usr/local/bin/holdfast "), "the unit starts another binary");
+    assert!(std::fs::read_to_string(at("etc/passwd")).expect("users").contains("holdfast:"), "no user");
+
+    let config = at("etc/holdfast/holdfast.toml");
+    std::fs::write(&config, "# of the operator\n").expect("a file");
+    std::fs::write(at("var/lib/holdfast/holdfast.db"), "precious").expect("a file");
+    let (done, said) = install(root.path(), &["--from", &archive]);
+    assert!(done && said.contains("kept"), "{said}");
+    assert_eq!(std::fs::read_to_string(&config).expect("the configuration"), "# of the operator\n");
+
+    let (done, said) = install(root.path(), &["--uninstall"]);
+    assert!(done && said.contains("var/lib/holdfast: keys and the record"), "{said}");
+    assert!(!at("usr/local/bin/holdfast").exists() && !at("etc/systemd/system/holdfast.service").exists());
+    assert_eq!(std::fs::read_to_string(at("var/lib/holdfast/holdfast.db")).expect("the data"), "precious");
+    assert!(config.exists(), "the configuration went");
+    let (done, said) = install(root.path(), &["--uninstall"]);
+    assert!(done, "a second time: {said}");
+}
+
+#[test]
+fn the_installer_refuses_what_it_must_and_changes_nothing() {
+    let root = empty_root();
+    let archive = file_ending(".tar.gz").display().to_string();
+    let folder = tempfile::tempdir().expect("a directory");
+    let alone = folder.path().join(file_ending(".tar.gz").file_name().expect("a name"));
+    std::fs::copy(&archive, &alone).expect("a copy");
+    let alone = alone.display().to_string();
+    let nothing = folder.path().join("nothing.tar.gz").display().to_string();
+    let wrong = "0".repeat(64);
+    for (arguments, why) in [
+        (vec!["--from", &archive, "--sha256", &wrong], "checksum of"),
+        (vec!["--from", &archive, "--sha256", "123"], "64 digits"),
+        (vec!["--from", &alone], "no SHA256SUMS beside"),
+        (vec!["--from", &nothing], "no file"),
+        (vec!["--from", "http://example.org/x.tar.gz"], "not over http://"),
+        (vec![], "--from is needed"),
+        (vec!["--frm", &archive], "unknown option --frm"),
+    ] {
+        let (done, said) = install(root.path(), &arguments);
+        assert!(!done && said.contains(why), "{arguments:?}: {said}");
+    }
+    // One bit of the archive is another.
+    let mut bytes = std::fs::read(&alone).expect("the archive");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&alone, bytes).expect("a file");
+    std::fs::copy(release().join("SHA256SUMS"), folder.path().join("SHA256SUMS")).expect("a copy");
+    let (done, said) = install(root.path(), &["--from", &alone]);
+    assert!(!done && said.contains("is wrong, nothing was installed"), "{said}");
+    let left: Vec<_> = std::fs::read_dir(root.path()).expect("the root").collect();
+    assert_eq!(left.len(), 1, "something was installed: {left:?}");
+}
