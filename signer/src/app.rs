@@ -20,6 +20,7 @@ use tracing::{info, warn};
 
 use crate::admin;
 use crate::callers::Principal;
+use crate::anchors::Anchors;
 use crate::checkpoints::{CheckpointMetrics, Checkpoints};
 use crate::config::Config;
 use crate::custody::{self, Custody, CustodyError, ProviderMetrics};
@@ -163,6 +164,7 @@ impl App {
         clock: Arc<dyn Clock>,
         keymanager_token: Option<Token>,
         running: Option<Arc<Running>>,
+        anchors: Anchors,
     ) -> Result<Self, SignError> {
         let backend = Backend::start(config, &custody.network)?;
         #[cfg(feature = "backend-process")]
@@ -171,7 +173,7 @@ impl App {
         let guard = custody.guard.clone();
         let genesis = custody.genesis_validators_root;
         let (tasks, probe_tasks) = (Tasks::new(), Tasks::new());
-        let (providers, checkpoint_metrics) = (Arc::<ProviderMetrics>::default(), Arc::<CheckpointMetrics>::default());
+        let (providers, checkpoint_metrics) = (Arc::<ProviderMetrics>::default(), CheckpointMetrics::with(&anchors));
         // Before anything is served: from here on newly enabled keys are held back, if so configured.
         let doppelganger = running.as_ref().and_then(|running| {
             Doppelganger::new(config, &guard, &running.pool, custody.slot_clock, Arc::clone(&clock))
@@ -216,8 +218,9 @@ impl App {
             Arc::clone(&clock),
             (tasks.clone(), Arc::clone(&providers)),
         ));
-        let checkpoints =
-            Arc::new(Checkpoints::new(config, guard.clone(), Arc::clone(&loader), clock, checkpoint_metrics));
+        // Their tasks end with the last ones: the last checkpoint is made when all else has stopped.
+        let elsewhere = (checkpoint_metrics, anchors.start(&probe_tasks));
+        let checkpoints = Arc::new(Checkpoints::new(config, guard.clone(), Arc::clone(&loader), clock, elsewhere));
         let keymanager = keymanager_token.map(|token| {
             Arc::new(KeyManager::new(config, genesis, Arc::clone(&signer), Arc::clone(&loader), tasks.clone(), token))
         });

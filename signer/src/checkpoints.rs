@@ -1,13 +1,9 @@
 //! Checkpoints of the journal, signed while the server runs: on a schedule and when it stops.
 //!
-//! Guarantees: what is signed was durable before; each checkpoint is itself an event of the journal, and is appended to
-//! the anchor file, flushed, if one is configured. A checkpoint that cannot be made or kept never delays or stops
-//! signing: it is logged, counted, and tried again.
+//! Guarantees: what is signed was durable before; each checkpoint is itself an event of the journal, and is handed to
+//! whatever keeps checkpoints elsewhere ([`crate::anchors`]) only then. A checkpoint that cannot be made or kept never
+//! delays or stops signing: it is logged, counted, and tried again.
 
-use std::fs::OpenOptions;
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -22,6 +18,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use tracing::{debug, warn};
 
+use crate::anchors::{AnchorMetrics, Anchors};
 use crate::config::Config;
 use crate::drain::Stopping;
 use crate::loader::KeyLoader;
@@ -39,15 +36,6 @@ enum CheckpointError {
     /// It could not be put into the journal.
     #[error("it could not be recorded")]
     Record(#[source] Refusal),
-    /// It could not be appended to the anchor file.
-    #[error("it is in the journal, but could not be appended to {}", path.display())]
-    Anchor {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
 }
 
 /// How an attempt ended.
@@ -68,7 +56,7 @@ pub(crate) struct Checkpoints {
     loader: Arc<KeyLoader>,
     clock: Arc<dyn Clock>,
     every: Duration,
-    anchor: Option<PathBuf>,
+    anchors: Anchors,
     /// The batch that holds the last checkpoint.
     last: AtomicU64,
     metrics: Arc<CheckpointMetrics>,
@@ -80,9 +68,15 @@ pub(crate) struct CheckpointMetrics {
     ended: Family<Ended, Counter>,
     batch: Gauge,
     time: Gauge,
+    anchors: Arc<AnchorMetrics>,
 }
 
 impl CheckpointMetrics {
+    /// With those of the places that keep checkpoints.
+    pub(crate) fn with(anchors: &Anchors) -> Arc<Self> {
+        Arc::new(Self { anchors: anchors.metrics(), ..Self::default() })
+    }
+
     /// Registers everything; names come out as `<prefix>_audit_…`.
     pub(crate) fn register(&self, registry: &mut Registry) {
         let area = registry.sub_registry_with_prefix("audit");
@@ -93,6 +87,7 @@ impl CheckpointMetrics {
             "When the last checkpoint of this process was signed, Unix time",
             self.time.clone(),
         );
+        self.anchors.register(area);
     }
 }
 
@@ -103,14 +98,14 @@ impl Checkpoints {
         guard: Guard,
         loader: Arc<KeyLoader>,
         clock: Arc<dyn Clock>,
-        metrics: Arc<CheckpointMetrics>,
+        (metrics, anchors): (Arc<CheckpointMetrics>, Anchors),
     ) -> Self {
         Self {
             guard,
             loader,
             clock,
             every: Duration::from_secs(u64::from(config.audit.checkpoint_minutes).saturating_mul(60)),
-            anchor: config.audit.checkpoint_file.clone(),
+            anchors,
             last: AtomicU64::new(0),
             metrics,
         }
@@ -139,6 +134,7 @@ impl Checkpoints {
     pub(crate) async fn close(&self) {
         if !self.every.is_zero() {
             self.sign(Least::Anything).await;
+            self.anchors.close().await;
         }
     }
 
@@ -173,15 +169,7 @@ impl Checkpoints {
         let signed = key.sign(head, self.clock.now());
         let recorded = self.guard.record(signed.to_event(&CallerId::new("holdfast"))).await;
         self.last.store(recorded.map_err(CheckpointError::Record)?.commit_seq, Ordering::Relaxed);
-        if let Some(path) = &self.anchor {
-            let (path, note) = (path.clone(), signed.to_note());
-            let appended = tokio::task::spawn_blocking(move || append(&path, &note).map_err(|error| (path, error)));
-            match appended.await {
-                Ok(Ok(())) => {}
-                Ok(Err((path, source))) => return Err(CheckpointError::Anchor { path, source }),
-                Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
-            }
-        }
+        self.anchors.keep(&signed);
         Ok(Some(signed))
     }
 }
@@ -193,11 +181,4 @@ enum Least {
     News,
     /// Nothing: whatever shares a batch with the last checkpoint is signed, too.
     Anything,
-}
-
-/// Appends a note and an empty line, and waits until they are on the disk.
-fn append(path: &Path, note: &str) -> std::io::Result<()> {
-    let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
-    file.write_all(format!("{note}\n").as_bytes())?;
-    file.sync_all()
 }

@@ -5,6 +5,7 @@
 //! [`pipeline`] is the walk of a request, [`cli`] holds the commands.
 
 mod admin;
+mod anchors;
 mod app;
 mod callers;
 mod checkpoints;

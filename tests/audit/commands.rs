@@ -105,6 +105,8 @@ fn a_database_in_use_is_exported_and_the_export_goes_on_later() {
     };
     (0..5).for_each(sign);
     run(&world.with(&["audit", "export", "--to", &export])).expect(0, &["exported"]);
+    let older = file(&world, "older.jsonl");
+    std::fs::copy(&export, &older).expect("a copy");
     (5..9).for_each(sign);
     run(&world.with(&["audit", "export", "--to", &export, "--resume"])).expect(0, &["exported"]);
     run(&["audit", "verify", &export]).expect(0, &["9 signed"]);
@@ -115,9 +117,37 @@ fn a_database_in_use_is_exported_and_the_export_goes_on_later() {
     (9..11).for_each(sign);
     run(&world.with(&["audit", "export", "--to", &export, "--resume"])).expect(0, &["exported"]);
     run(&["audit", "verify", &export]).expect(0, &["11 signed"]);
+    run(&["audit", "consistency", &older, &export]).expect(0, &["consistent", "came after it"]);
+    run(&["audit", "consistency", &export, &older]).expect(1, &["are missing in the newer export"]);
     let other = World::new(1);
     run(&other.with(&["audit", "export", "--to", &export, "--resume"])).expect(2, &["instance"]);
     assert!(server.stop().0.success());
+}
+
+#[test]
+fn an_export_is_recorded_before_it_is_written() {
+    let world = history();
+    let (one, two) = (file(&world, "one.jsonl"), file(&world, "two.jsonl"));
+    let first = run(&world.with(&["--json", "audit", "export", "--to", &one])).expect(0, &[]);
+    run(&world.with(&["audit", "export", "--to", &two, "--result", "refused", "--key", &world.keys[0].public]))
+        .expect(0, &[]);
+    run(&world.with(&["audit", "export", "--format", "csv", "--to", &file(&world, "three.csv")])).expect(0, &[]);
+    let tail = run(&world.with(&["audit", "tail", "--operation", "audit.exported"])).expect(0, &[]).stdout;
+    // Checkpoints are always shown.
+    let lines: Vec<&str> = tail.lines().filter(|line| line.contains("audit.exported")).collect();
+    assert_eq!(lines.len(), 3, "{tail}");
+    let head = first.lines()[0]["head"].as_u64().unwrap();
+    assert!(lines[0].contains(&format!("batches/1-{head} jsonl, everything by cli:uid=")), "{tail}");
+    assert!(lines[1].contains("refused") && lines[1].contains(&world.keys[0].public), "{tail}");
+    assert!(lines[2].contains("csv, everything"), "{tail}");
+    // A running server has the database; the export goes on and says so.
+    let server = world.server().start();
+    server.wait_ready();
+    run(&world.with(&["audit", "export", "--to", &file(&world, "four.jsonl")])).expect(0, &["is not recorded"]);
+    assert!(server.stop().0.success());
+    let four = file(&world, "four.jsonl");
+    run(&["audit", "verify", &four, "--checkpoint-key", &public_key(&world)]).expect(0, &["verified"]);
+    run(&["audit", "consistency", &one, &four]).expect(0, &["consistent"]);
 }
 
 #[test]

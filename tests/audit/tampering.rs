@@ -3,11 +3,13 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use holdfast_audit::checkpoint::SignedCheckpoint;
 use holdfast_audit::verify::{Trust, verify_journal};
 use holdfast_domain::MessageKind;
 use holdfast_slashing_db::journal::{Outcome, Reader, Record};
 use holdfast_tests::finished::run;
 use holdfast_tests::harness::workspace;
+use holdfast_tests::world::{CHAIN, World};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use rusqlite::Connection;
@@ -41,7 +43,7 @@ fn tamper(database: &Connection, dice: &mut ChaCha8Rng, last: i64) -> (String, u
     let seq = dice.random_range(1..=last);
     let first = u64::try_from(seq).unwrap();
     let columns = ["entries", "merkle_root", "prev_hash", "hash"];
-    match dice.random_range(0..6) {
+    match dice.random_range(0..9) {
         0..=2 => {
             let column = columns[dice.random_range(0..columns.len())];
             let sql = format!("SELECT {column} FROM journal WHERE seq = ?1");
@@ -59,10 +61,33 @@ fn tamper(database: &Connection, dice: &mut ChaCha8Rng, last: i64) -> (String, u
             (format!("{column} of {seq}"), first)
         }
         4 => {
-            // The last one cannot be missed by the chain alone.
-            let seq = seq.min(last - 2);
+            // The very last one, which holds the checkpoint of all before it, cannot be missed.
+            let seq = seq.min(last - 1);
             database.execute("DELETE FROM journal WHERE seq = ?1", [seq]).expect("deleted");
             (format!("{seq} deleted"), u64::try_from(seq).unwrap())
+        }
+        5 => {
+            // The end is cut off after a checkpoint or anywhere else.
+            let seq = seq.min(last - 1);
+            database.execute("DELETE FROM journal WHERE seq >= ?1", [seq]).expect("deleted");
+            (format!("cut off from {seq} on"), u64::try_from(seq).unwrap())
+        }
+        6 => {
+            // A batch a second time, in the middle or at the end.
+            let moved = "UPDATE journal SET seq = seq + 1000001 WHERE seq > ?1";
+            database.execute(moved, [seq]).expect("changed");
+            database.execute("UPDATE journal SET seq = seq - 1000000 WHERE seq > 1000000", []).expect("changed");
+            copy_row(database, seq, seq + 1);
+            (format!("{seq} a second time"), first + 1)
+        }
+        7 => {
+            let other = dice.random_range(1..=last);
+            let (one, other) = (seq.min(other), if seq == other { seq % last + 1 } else { seq.max(other) });
+            let (one, other) = (one.min(other), one.max(other));
+            for (from, to) in [(one, 1_000_000), (other, one), (1_000_000, other)] {
+                database.execute("UPDATE journal SET seq = ?2 WHERE seq = ?1", [from, to]).expect("changed");
+            }
+            (format!("{one} and {other} in each other's place"), u64::try_from(one).unwrap())
         }
         _ => {
             let other = if seq == last { seq - 1 } else { seq + 1 };
@@ -73,11 +98,25 @@ fn tamper(database: &Connection, dice: &mut ChaCha8Rng, last: i64) -> (String, u
     }
 }
 
+/// Puts a copy of a row under another number.
+fn copy_row(database: &Connection, from: i64, to: i64) {
+    let sql = "CREATE TEMP TABLE copied AS SELECT * FROM journal WHERE seq = {from};
+               UPDATE copied SET seq = {to}; INSERT INTO journal SELECT * FROM copied; DROP TABLE copied";
+    let sql = sql.replace("{from}", &from.to_string()).replace("{to}", &to.to_string());
+    database.execute_batch(&sql).expect("copied");
+}
+
+/// The public key, and the last checkpoint as somebody else keeps it.
+fn kept_elsewhere(world: &World) -> Trust {
+    let key = std::fs::read_to_string(public_key(world)).unwrap();
+    let note = run(&world.with(&["audit", "checkpoint"])).expect(0, &[]).stdout;
+    Trust { keys: vec![key.trim().parse().unwrap()], checkpoints: SignedCheckpoint::all_from(&note).unwrap() }
+}
+
 #[test]
 fn every_change_of_a_database_is_named() {
     let world = history();
-    let key = std::fs::read_to_string(public_key(&world)).unwrap();
-    let trust = Trust { keys: vec![key.trim().parse().unwrap()], checkpoints: Vec::new() };
+    let trust = kept_elsewhere(&world);
     let original = world.data_dir().join("holdfast.db");
     let honest = content(&original, &trust).expect("untouched it is in order");
     let copy = world.path().join("copy.db");
@@ -104,6 +143,72 @@ fn every_change_of_a_database_is_named() {
     }
     println!("{DATABASES} databases changed, {harmless} of them without effect, all others named");
     assert!(harmless < DATABASES / 10);
+}
+
+/// Files of a database changed in one test, byte by byte.
+const FILES: u64 = 1_200;
+
+#[test]
+fn a_database_file_that_was_damaged_anywhere_shows_no_other_history() {
+    let world = history();
+    let trust = kept_elsewhere(&world);
+    let original = std::fs::read(world.data_dir().join("holdfast.db")).expect("the database");
+    let copy = world.path().join("copy.db");
+    std::fs::write(&copy, &original).expect("a copy");
+    let honest = content(&copy, &trust).expect("untouched it is in order");
+    let mut noticed = 0;
+    for seed in 0..FILES {
+        let mut dice = ChaCha8Rng::seed_from_u64(seed);
+        let mut bytes = original.clone();
+        let place = dice.random_range(0..bytes.len());
+        let what = match dice.random_range(0..3) {
+            0 => {
+                bytes[place] ^= 1 << dice.random_range(0..8);
+                "a bit"
+            }
+            1 => {
+                bytes.truncate(place);
+                "cut off"
+            }
+            _ => {
+                bytes.remove(place);
+                "a byte removed"
+            }
+        };
+        std::fs::write(&copy, &bytes).expect("a copy");
+        match content(&copy, &trust) {
+            Err(_) => noticed += 1,
+            // Bytes of other tables, of indexes and of free pages are none of the journal's.
+            Ok(records) => assert!(records == honest, "seed {seed}: {what} at byte {place} shows another history"),
+        }
+    }
+    println!("{FILES} files damaged, {noticed} of them noticed, the others without effect on the journal");
+    assert!(noticed > FILES / 3);
+}
+
+#[test]
+fn a_database_rolled_back_is_named() {
+    let world = World::new(1);
+    let mut copies = Vec::new();
+    for step in 0..4_u64 {
+        let server = world.server().start();
+        server.wait_ready();
+        let (vote, _) = CHAIN.attestation(8 * (step + 2), step, step + 1, 0);
+        assert_eq!(server.sign(&world.keys[0].public, &vote).status, 200);
+        assert!(server.stop().0.success());
+        let copy = world.path().join(format!("copy-{step}.db"));
+        std::fs::copy(world.data_dir().join("holdfast.db"), &copy).expect("a copy");
+        copies.push((copy, kept_elsewhere(&world)));
+    }
+    for (step, (copy, _)) in copies.iter().enumerate() {
+        for (later, (_, trust)) in copies.iter().enumerate() {
+            let last = Reader::open(copy).expect("a journal").map(Result::unwrap).last().expect("a batch");
+            match content(copy, trust) {
+                Ok(_) => assert!(later <= step, "copy {step} passes for {later}"),
+                Err(named) => assert!(later > step && named == last.header.seq + 1, "copy {step}, {later}: {named}"),
+            }
+        }
+    }
 }
 
 fn triggers(database: &Connection) -> Vec<String> {

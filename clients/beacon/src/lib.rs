@@ -50,7 +50,7 @@ pub use pool::{
 pub use status::{ClassStatus, DecisionStatus, NetworkStatus, StatusDocument, UpstreamStatus};
 pub use tasks::{Stopping, Tasks};
 pub use upstream::{
-    AnswerBody, Auth, CollectedAnswer, Hidden, PriorityTier, Resolve, Role, Roles, TlsOptions, Transport, TrustRoots,
-    Upstream, UpstreamAnswer, UpstreamConfig, UpstreamId, UpstreamName, UpstreamRequest, UpstreamUrl, Weight,
+    AnswerBody, Auth, CollectedAnswer, PriorityTier, Resolve, Role, Roles, TlsOptions, Transport, TrustRoots, Upstream,
+    UpstreamAnswer, UpstreamConfig, UpstreamId, UpstreamName, UpstreamRequest, UpstreamUrl, Weight,
 };
 pub use version::{NodeVersion, Vendor};

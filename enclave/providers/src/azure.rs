@@ -16,6 +16,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use holdfast_enclave::provider::{
     GuardKey, KeyService, ProviderKind, Remote, ServiceError, ServiceFailure, WrapContext,
 };
+use holdfast_secret::SecretText;
 use hyper::Method;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
@@ -73,7 +74,7 @@ impl AzureKeyVault {
         Remote::new(Self(options), limit)
     }
 
-    async fn token(&self, client: &Client) -> Result<Zeroizing<String>, ServiceError> {
+    async fn token(&self, client: &Client) -> Result<SecretText, ServiceError> {
         let given = |value: &Option<String>, name: &str| {
             let missing = || ServiceError::new(ServiceFailure::Unusable, format!("azure.{name} is not given"));
             value.clone().ok_or_else(missing)
@@ -100,11 +101,11 @@ impl AzureKeyVault {
                 let proof;
                 if options.login == AzureLogin::ClientSecret {
                     proof = secret(Privacy::Required)?;
-                    fields.push(("client_secret", proof.as_str()));
+                    fields.push(("client_secret", proof.expose()));
                 } else {
                     proof = secret(Privacy::Ignored)?;
                     let kind = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
-                    fields.extend([("client_assertion_type", kind), ("client_assertion", proof.as_str())]);
+                    fields.extend([("client_assertion_type", kind), ("client_assertion", proof.expose())]);
                 }
                 client.send(Method::POST, &url, &[], Body::Form(&fields)).await?
             }
@@ -119,10 +120,10 @@ impl AzureKeyVault {
     async fn call(&self, key: &str, operation: &str, value: &[u8]) -> Result<Answer, ServiceError> {
         let client = Client::new(None)?;
         let token = self.token(&client).await?;
-        let bearer = Zeroizing::new(format!("Bearer {}", token.as_str()));
+        let bearer = SecretText::new(format!("Bearer {}", token.expose()));
         let body = json!({ "alg": "RSA-OAEP-256", "value": BASE64.encode(value) });
         let url = format!("{key}/{operation}?{VERSION}");
-        client.send(Method::POST, &url, &[("authorization", &bearer)], Body::Json(&body)).await
+        client.send(Method::POST, &url, &[("authorization", bearer.expose())], Body::Json(&body)).await
     }
 
     /// Whether this is the configured key, or a version of it.
@@ -151,10 +152,10 @@ impl KeyService for AzureKeyVault {
                 return Err(sorted(&answer, ServiceFailure::Unusable));
             }
             let (version, value) = (answer.text("/kid")?, answer.text("/value")?);
-            if self.is_ours(&version) {
-                Ok(format!("{}\n{}", version.as_str(), value.as_str()).into_bytes())
+            if self.is_ours(version.expose()) {
+                Ok(format!("{}\n{}", version.expose(), value.expose()).into_bytes())
             } else {
-                Err(ServiceError::new(ServiceFailure::Protocol, format!("it wrapped with {}", version.as_str())))
+                Err(ServiceError::new(ServiceFailure::Protocol, format!("it wrapped with {}", version.expose())))
             }
         })
     }
@@ -173,7 +174,7 @@ impl KeyService for AzureKeyVault {
                 return Err(sorted(&answer, ServiceFailure::Rejected));
             }
             let broken = |_| answer.failed(ServiceFailure::Protocol);
-            GuardKey::take(&mut BASE64.decode(answer.text("/value")?.as_bytes()).map_err(broken)?)
+            GuardKey::take(&mut BASE64.decode(answer.text("/value")?.expose()).map_err(broken)?)
         })
     }
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use holdfast_enclave::provider::{ServiceError, ServiceFailure};
+use holdfast_secret::SecretText;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Bytes;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
@@ -49,9 +50,9 @@ pub(crate) struct Answer {
 
 impl Answer {
     /// The text at a place in the body; an error if there is none.
-    pub(crate) fn text(&self, pointer: &str) -> Result<zeroize::Zeroizing<String>, ServiceError> {
+    pub(crate) fn text(&self, pointer: &str) -> Result<SecretText, ServiceError> {
         let text = self.body.pointer(pointer).and_then(Value::as_str);
-        text.map(|text| zeroize::Zeroizing::new(text.to_owned())).ok_or_else(|| self.failed(ServiceFailure::Protocol))
+        text.map(SecretText::new).ok_or_else(|| self.failed(ServiceFailure::Protocol))
     }
 
     /// The server's own words about an error, wherever this kind of server puts them.

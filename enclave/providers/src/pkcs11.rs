@@ -118,7 +118,7 @@ impl Pkcs11 {
         let session = library.open_ro_session(slot).map_err(|error| failed(&error))?;
         if let Some(path) = &self.options.pin_file {
             let pin = secret_file::read(path, Privacy::Required)?;
-            match session.login(UserType::User, Some(&AuthPin::new(pin.as_str().into()))) {
+            match session.login(UserType::User, Some(&AuthPin::new(pin.expose().into()))) {
                 Ok(()) | Err(Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => {}
                 Err(error) => return Err(failed(&error)),
             }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use holdfast_enclave::durable;
 use holdfast_enclave::provider::{ServiceError, ServiceFailure};
-use zeroize::Zeroizing;
+use holdfast_secret::SecretText;
 
 /// Whether other users must not be able to read it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,20 +20,18 @@ pub(crate) enum Privacy {
 ///
 /// # Errors
 /// [`ServiceFailure::Credentials`] if it cannot be read, is empty, or is open to others.
-pub(crate) fn read(path: &Path, privacy: Privacy) -> Result<Zeroizing<String>, ServiceError> {
+pub(crate) fn read(path: &Path, privacy: Privacy) -> Result<SecretText, ServiceError> {
     let failed = |error: Box<dyn std::error::Error + Send + Sync>| {
         ServiceError::new(ServiceFailure::Credentials, format!("cannot take {}: {error}", path.display()))
     };
     if privacy == Privacy::Required {
         durable::check_private_permissions(path).map_err(|error| failed(error.into()))?;
     }
-    let text = Zeroizing::new(std::fs::read_to_string(path).map_err(|error| failed(error.into()))?);
-    let line = text.strip_suffix('\n').unwrap_or(&text);
-    let line = line.strip_suffix('\r').unwrap_or(line);
-    if line.is_empty() {
+    let secret = SecretText::of_file(std::fs::read_to_string(path).map_err(|error| failed(error.into()))?);
+    if secret.is_empty() {
         return Err(failed("it is empty".into()));
     }
-    Ok(Zeroizing::new(line.to_owned()))
+    Ok(secret)
 }
 
 #[cfg(test)]
@@ -52,7 +50,7 @@ mod tests {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
         };
         write("s.abc\n", 0o600);
-        assert_eq!(read(&path, Privacy::Required).unwrap().as_str(), "s.abc");
+        assert_eq!(read(&path, Privacy::Required).unwrap().expose(), "s.abc");
         write("s.abc", 0o644);
         let error = read(&path, Privacy::Required).unwrap_err();
         assert_eq!(error.failure, ServiceFailure::Credentials);

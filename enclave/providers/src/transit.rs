@@ -15,9 +15,10 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use holdfast_enclave::provider::{
     GuardKey, KeyService, ProviderKind, Remote, ServiceError, ServiceFailure, WrapContext,
 };
+use holdfast_secret::SecretText;
 use hyper::Method;
 use serde_json::{Value, json};
-use zeroize::{Zeroize as _, Zeroizing};
+use zeroize::Zeroize as _;
 
 use crate::http::{Answer, Body, Client};
 use crate::runtime;
@@ -72,7 +73,7 @@ impl Transit {
         Remote::new(Self(options), limit)
     }
 
-    fn secret(&self, what: &str) -> Result<Zeroizing<String>, ServiceError> {
+    fn secret(&self, what: &str) -> Result<SecretText, ServiceError> {
         let missing =
             || ServiceError::new(ServiceFailure::Unusable, format!("transit.secret_file is not given: {what}"));
         let path = self.0.secret_file.as_deref().ok_or_else(missing)?;
@@ -86,17 +87,17 @@ impl Transit {
     }
 
     /// A token, by the configured way.
-    async fn token(&self, client: &Client) -> Result<Zeroizing<String>, ServiceError> {
+    async fn token(&self, client: &Client) -> Result<SecretText, ServiceError> {
         let (own_name, body) = match self.0.login {
             Login::Token => return self.secret("the file that holds the token"),
             Login::Approle => {
                 let secret = self.secret("the file that holds the role's secret id")?;
-                ("approle", json!({ "role_id": self.role()?, "secret_id": secret.as_str() }))
+                ("approle", json!({ "role_id": self.role()?, "secret_id": secret.expose() }))
             }
             Login::Kubernetes => {
                 let path = self.0.secret_file.clone().unwrap_or_else(|| PathBuf::from(POD_TOKEN));
                 let token = secret_file::read(&path, Privacy::Ignored)?;
-                ("kubernetes", json!({ "role": self.role()?, "jwt": token.as_str() }))
+                ("kubernetes", json!({ "role": self.role()?, "jwt": token.expose() }))
             }
         };
         let mount = self.0.login_mount.as_deref().unwrap_or(own_name);
@@ -127,22 +128,22 @@ impl Transit {
     }
 
     /// One of the engine's operations; the answer's text at `field`.
-    async fn call(&self, operation: &str, body: &Value, field: &str) -> Result<Zeroizing<String>, ServiceError> {
+    async fn call(&self, operation: &str, body: &Value, field: &str) -> Result<SecretText, ServiceError> {
         let client = Client::new(self.0.ca_file.as_deref())?;
         let token = self.token(&client).await?;
         let path = format!("{}/{operation}/{}", self.0.mount, self.0.key);
-        let answer = self.send(&client, Method::POST, &path, Some(&token), Body::Json(body)).await?;
+        let answer = self.send(&client, Method::POST, &path, Some(token.expose()), Body::Json(body)).await?;
         if answer.status == 403 {
             // The same answer for a token that is no longer one and for one that may not.
             let path = "auth/token/lookup-self";
-            let valid = self.send(&client, Method::GET, path, Some(&token), Body::Empty).await?.status == 200;
+            let valid = self.send(&client, Method::GET, path, Some(token.expose()), Body::Empty).await?.status == 200;
             return Err(answer.failed(if valid { ServiceFailure::Denied } else { ServiceFailure::Credentials }));
         }
         if answer.status != 200 {
             return Err(sorted(&answer));
         }
         if self.0.login == Login::Token {
-            self.renew(&client, &token).await;
+            self.renew(&client, token.expose()).await;
         }
         answer.text(field)
     }
@@ -178,7 +179,7 @@ impl KeyService for Transit {
         let body = json!({ "plaintext": plaintext, "associated_data": BASE64.encode(context.line()) });
         let ciphertext =
             runtime::block_on(self.0.timeout, async { self.call("encrypt", &body, "/data/ciphertext").await })?;
-        Ok(ciphertext.as_bytes().to_vec())
+        Ok(ciphertext.expose().as_bytes().to_vec())
     }
 
     fn decrypt(&self, ciphertext: &[u8], context: &WrapContext) -> Result<GuardKey, ServiceError> {
@@ -187,7 +188,7 @@ impl KeyService for Transit {
         let body = json!({ "ciphertext": ciphertext, "associated_data": BASE64.encode(context.line()) });
         let text = runtime::block_on(self.0.timeout, async { self.call("decrypt", &body, "/data/plaintext").await })?;
         let broken = |_| ServiceError::new(ServiceFailure::Protocol, "the plaintext is not base64");
-        let mut plain = BASE64.decode(text.as_bytes()).map_err(broken)?;
+        let mut plain = BASE64.decode(text.expose()).map_err(broken)?;
         let guard = GuardKey::take(&mut plain);
         plain.zeroize();
         guard

@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use holdfast_beacon::execution::{BadWebSocketUrl, ExecutionNodeConfig, ExecutionPool};
 use holdfast_beacon::{
-    Auth, Hidden, PoolError, PriorityTier, Resolve, Role as NodeRole, Roles, TlsOptions, UpstreamConfig, UpstreamName,
-    Weight,
+    Auth, PoolError, PriorityTier, Resolve, Role as NodeRole, Roles, TlsOptions, UpstreamConfig, UpstreamName, Weight,
 };
 use holdfast_wire::admin::v1::switcher_server::Switcher;
 use holdfast_wire::admin::v1::{
@@ -153,9 +152,9 @@ fn upstream(request: &AddRequest) -> Result<UpstreamConfig, Status> {
     config.auth = match (&request.basic_auth, &request.bearer_token) {
         (Some(_), Some(_)) => return Err(Status::invalid_argument("give a password or a token, not both")),
         (Some(BasicAuth { user, password }), None) => {
-            Some(Auth::Basic { user: user.clone(), password: Hidden::new(password.clone()) })
+            Some(Auth::Basic { user: user.clone(), password: holdfast_secret::SecretText::new(password.clone()) })
         }
-        (None, Some(token)) => Some(Auth::Bearer(Hidden::new(token.clone()))),
+        (None, Some(token)) => Some(Auth::Bearer(holdfast_secret::SecretText::new(token.clone()))),
         (None, None) => None,
     };
     if let Some(pem) = &request.ca_pem {

@@ -22,6 +22,7 @@ pub(super) fn schema() -> Result<Exit, Failure> {
 /// well formed; here the network is looked up, too.
 pub(super) async fn validate(context: &Context) -> Result<Exit, Failure> {
     let network = resolve_network(&context.config).await?;
+    crate::anchors::check(&context.config).map_err(|error| Failure::new(Exit::Usage, error))?;
     let config = toml::to_string(&context.config).map_err(|error| {
         Failure::new(Exit::Bug, anyhow::Error::new(error).context("cannot print the configuration"))
     })?;

@@ -127,7 +127,7 @@ fn dispatch(cli: &Cli, output: Output) -> Result<Exit, Failure> {
 }
 
 /// Runs a command that is not a server: one thread is enough, the work is done by threads of its own.
-fn block_on(command: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit, Failure> {
+fn block_on<T>(command: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
         Failure::new(Exit::Unreachable, anyhow::Error::new(error).context("cannot start the runtime"))
     })?;

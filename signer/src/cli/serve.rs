@@ -12,6 +12,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{debug, error, info, warn};
 
 use super::{Context, Exit, Failure};
+use crate::anchors::Anchors;
 use crate::app::{Addresses, App, PortTaken, Sockets, Stopped};
 use crate::clock::SystemClock;
 use crate::config::DoppelgangerCheck;
@@ -132,7 +133,9 @@ pub(super) async fn serve(
         .await
         .map_err(|error| Failure::new(Exit::Usage, error))?;
     let token = Token::open(&context.config).map_err(|error| Failure::new(Exit::Usage, error))?;
-    let app = App::start(&context.config, custody, sockets, clock, token, running)
+    let anchors =
+        Anchors::new(&context.config, Arc::clone(&clock)).map_err(|error| Failure::new(Exit::Usage, error))?;
+    let app = App::start(&context.config, custody, sockets, clock, token, running, anchors)
         .map_err(|error| Failure::new(Exit::Unreachable, error))?;
     let manager = ServiceManager::of_process();
     // Not among the server's tasks: signs of life are wanted until the very end.

@@ -43,11 +43,18 @@ pub(crate) fn schema_json() -> String {
 /// A value to show where there is no default.
 fn sample(entry: &Entry) -> &'static str {
     match (entry.section.as_str(), entry.key.as_str(), entry.kind) {
+        ("audit", "checkpoint_file", _) => "\"/mnt/elsewhere/checkpoints\"",
+        ("audit", "s3_bucket", _) => "\"our-checkpoints\"",
+        ("audit", "s3_endpoint", _) => "\"https://minio.example:9000\"",
+        ("audit", "s3_lock_days", _) => "365",
+        ("audit", "s3_prefix", _) => "\"holdfast/\"",
+        ("audit", "syslog", _) => "\"tls://logs.example:6514\"",
+        ("audit", "webhook_url", _) => "\"https://auditor.example/checkpoints\"",
         ("database", "url", _) => "\"sqlite:./holdfast-data/holdfast.db\"",
         ("database", "password_file", _) => "\"/run/secrets/holdfast-database-password\"",
         ("journal", "archive", _) => "\"./holdfast-data/journal\"",
         ("aws", "endpoint", _) => "\"https://vpce-….kms.eu-west-1.vpce.amazonaws.com\"",
-        ("aws", "region", _) => "\"eu-west-1\"",
+        ("audit", "s3_region", _) | ("aws", "region", _) => "\"eu-west-1\"",
         ("enclave", "address", _) => "\"vsock:16:9002\"",
         ("enclave", "data_key_file", _) => "\"/etc/holdfast/enclave.key\"",
         ("enclave", "key", _) => "\"alias/holdfast-vault\"",

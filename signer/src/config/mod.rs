@@ -8,6 +8,7 @@
 //! opened; an unknown key in any layer is an error that names the nearest known one; printing a
 //! `Config` never shows a password that is part of a URL.
 
+mod audit;
 mod catalog;
 mod enclave;
 mod error;
@@ -28,6 +29,7 @@ use holdfast_slashing_db::{DEFAULT_FUTURE_TOLERANCE_SLOTS, DEFAULT_MAX_BATCH, DE
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use audit::AuditConfig;
 #[cfg(test)]
 pub(crate) use catalog::Catalog;
 pub(crate) use enclave::EnclaveConfig;
@@ -111,23 +113,6 @@ pub(crate) struct Config {
     pub(crate) transit: TransitConfig,
     /// Witnesses, whose epoch leases the vault signs by: of several signers with the same keys one at a time signs.
     pub(crate) witness: WitnessConfig,
-}
-
-/// `[audit]`
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct AuditConfig {
-    /// File that every checkpoint is appended to, besides the journal. On another disk, or synchronised to another machine, it shows that the end of the journal was cut off.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) checkpoint_file: Option<PathBuf>,
-    /// How often the end of the journal is signed with the checkpoint key, in minutes, if there is something new; and when the server stops. 0 never signs.
-    pub(crate) checkpoint_minutes: u32,
-}
-
-impl Default for AuditConfig {
-    fn default() -> Self {
-        Self { checkpoint_file: None, checkpoint_minutes: 10 }
-    }
 }
 
 /// `[data]`
@@ -452,6 +437,7 @@ impl Config {
                 "is empty, so every request would be refused; name the hosts, or \"*\"",
             );
         }
+        self.check_audit()?;
         self.check_enclave()?;
         self.check_providers()?;
         self.check_pools()?;

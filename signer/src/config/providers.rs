@@ -423,8 +423,29 @@ impl Config {
         ])
     }
 
+    /// Addresses of services are printed as they are, so they hold no credentials: those have files of their own.
+    fn check_addresses(&self) -> Result<(), ConfigError> {
+        let addresses = [
+            ("audit.s3_endpoint", &self.audit.s3_endpoint),
+            ("audit.syslog", &self.audit.syslog),
+            ("aws.endpoint", &self.aws.endpoint),
+            ("azure.key", &self.azure.key),
+            ("azure.login_address", &self.azure.login_address),
+            ("gcp.endpoint", &self.gcp.endpoint),
+            ("gcp.metadata", &self.gcp.metadata),
+            ("transit.address", &self.transit.address),
+        ];
+        let with_user = |(_, address): &(_, &Option<String>)| address.as_ref().is_some_and(|text| text.contains('@'));
+        let problem = "must hold no user and password; name the file with the credentials instead";
+        match addresses.into_iter().find(with_user) {
+            Some((key, _)) => Err(ConfigError::Setting { key, problem: problem.to_owned() }),
+            None => Ok(()),
+        }
+    }
+
     /// Whether each provider that is named has what it needs.
     pub(super) fn check_providers(&self) -> Result<(), ConfigError> {
+        self.check_addresses()?;
         let setting = |key, problem: String| Err(ConfigError::Setting { key, problem });
         let providers = &self.keys.provider.0;
         if providers.is_empty() {

@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::num::{NonZeroU16, NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 
+use holdfast_secret::{SecretText, SecretUrl};
 use schemars::JsonSchema;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, MapAccess, Visitor};
@@ -218,7 +219,8 @@ pub(crate) struct UpstreamEntry {
     pub(crate) name: Option<String>,
     /// Address of its WebSocket API (ws://host:port or wss://host:port), execution clients only; without it the node serves no subscriptions. Headers, credentials and ca_file are those of the node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) websocket_url: Option<String>,
+    #[schemars(with = "Option<String>")]
+    pub(crate) websocket_url: Option<SecretUrl>,
     /// Share of the requests when balancing is "weighted".
     #[serde(default = "one")]
     pub(crate) weight: NonZeroU16,
@@ -230,7 +232,9 @@ pub(crate) struct UpstreamEntry {
     pub(crate) roles: Option<Vec<RoleName>>,
     /// Headers sent with every request.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub(crate) headers: BTreeMap<String, HeaderText>,
+    #[serde(deserialize_with = "headers")]
+    #[schemars(with = "BTreeMap<String, String>")]
+    pub(crate) headers: BTreeMap<String, SecretText>,
     /// User name, with password_file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) username: Option<String>,
@@ -272,28 +276,10 @@ const fn one() -> NonZeroU16 {
     NonZeroU16::MIN
 }
 
-/// The value of a header, which may be a secret: prints as `***`.
-#[derive(Clone, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(transparent)]
-pub(crate) struct HeaderText(String);
-
-impl HeaderText {
-    /// The value: for sending only.
-    pub(crate) fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for HeaderText {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
-}
-
-impl Serialize for HeaderText {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str("***")
-    }
+/// Reads headers; what a parser says about a wrong value would quote it.
+fn headers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, SecretText>, D::Error> {
+    BTreeMap::deserialize(deserializer)
+        .map_err(|_| serde::de::Error::custom("expected a table of headers, each with a text (values are not shown)"))
 }
 
 /// Shape of a list's items, for the schema.

@@ -20,22 +20,20 @@ use std::sync::Arc;
 #[cfg(feature = "store-postgres")]
 use std::time::Duration;
 
-use holdfast_domain::{Clock, GenesisValidatorsRoot, Network, SlotClock};
-use holdfast_enclave::provider::shares::Collected;
-use holdfast_enclave::{DataKey, durable};
-#[cfg(feature = "store-postgres")]
-use holdfast_slashing_db::PostgresOptions;
-use holdfast_slashing_db::journal::{InstanceId, JournalError, Reader};
-use holdfast_slashing_db::{BindOptions, Guard, SlashingDb, StoreOptions};
-#[cfg(feature = "store-postgres")]
-use zeroize::Zeroizing;
-
 #[cfg(feature = "store-postgres")]
 use crate::config::DatabaseUrl;
 use crate::config::{Config, Database, resolve_network};
 pub(crate) use canary::{ProviderMetrics, watch as watch_providers};
 pub(crate) use data_key::{Rotated, Terminal};
 pub(crate) use error::{CustodyError, admin_exit};
+use holdfast_domain::{Clock, GenesisValidatorsRoot, Network, SlotClock};
+use holdfast_enclave::provider::shares::Collected;
+use holdfast_enclave::{DataKey, durable};
+#[cfg(feature = "store-postgres")]
+use holdfast_secret::SecretText;
+use holdfast_slashing_db::PostgresOptions;
+use holdfast_slashing_db::journal::{InstanceId, JournalError, Reader};
+use holdfast_slashing_db::{BindOptions, Guard, SlashingDb, StoreOptions};
 pub(crate) use providers::{Caller, HELPER_COMMAND, help, read_identities};
 pub(crate) use reseal::NewDataKey;
 pub(crate) use unseal::{Difference, Unsealed, kdf_budget, unseal_all, unseal_new};
@@ -183,17 +181,16 @@ pub(crate) fn postgres_options(url: &DatabaseUrl, config: &Config) -> Result<Pos
 /// # Errors
 /// [`CustodyError`] if it cannot be read, or others may read it.
 #[cfg(feature = "store-postgres")]
-pub(crate) fn database_password(path: &Path) -> Result<Zeroizing<String>, CustodyError> {
+pub(crate) fn database_password(path: &Path) -> Result<SecretText, CustodyError> {
     let unusable =
         |source: Box<dyn std::error::Error + Send + Sync>| CustodyError::PasswordFile { path: path.to_owned(), source };
-    let text = Zeroizing::new(std::fs::read_to_string(path).map_err(|error| unusable(error.into()))?);
+    let text = std::fs::read_to_string(path).map_err(|error| unusable(error.into()))?;
+    let password = SecretText::of_file(text);
     durable::check_private_permissions(path).map_err(|error| unusable(error.into()))?;
-    let line = text.strip_suffix('\n').unwrap_or(&text);
-    let line = line.strip_suffix('\r').unwrap_or(line);
-    if line.is_empty() {
+    if password.is_empty() {
         return Err(unusable("the file is empty; write the password into it".into()));
     }
-    Ok(Zeroizing::new(line.to_owned()))
+    Ok(password)
 }
 
 /// The journal of an instance, for verifying.

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use holdfast_beacon::execution::{ExecutionNodeConfig, WebSocketUrl};
 use holdfast_beacon::{
-    Auth, Hidden, Policy, PriorityTier, Resolve, Role, Roles, TlsOptions, Upstream, UpstreamConfig,
-    UpstreamConfigError, UpstreamName, UpstreamUrl, Weight,
+    Auth, Policy, PriorityTier, Resolve, Role, Roles, TlsOptions, Upstream, UpstreamConfig, UpstreamConfigError,
+    UpstreamName, UpstreamUrl, Weight,
 };
+use holdfast_secret::SecretText;
 
 use crate::config::{Balance, Config, RoleName, UpstreamEntry};
 
@@ -66,8 +67,7 @@ pub(crate) fn consensus(entry: &UpstreamEntry) -> Result<UpstreamConfig, NodeErr
     if let Some(roles) = &entry.roles {
         config.roles = roles.iter().copied().map(role).collect::<Roles>();
     }
-    config.headers =
-        entry.headers.iter().map(|(name, value)| (name.clone(), Hidden::new(value.expose().to_owned()))).collect();
+    config.headers.clone_from(&entry.headers);
     let read = |path: &Path| {
         std::fs::read(path).map_err(|source| NodeError::File { node: node(), path: path.to_owned(), source })
     };
@@ -97,7 +97,7 @@ pub(crate) fn execution(entry: &UpstreamEntry) -> Result<ExecutionNodeConfig, No
         return Err(NodeError::EachAddress { node });
     }
     let websocket: Option<WebSocketUrl> = match &entry.websocket_url {
-        Some(url) => Some(url.parse().map_err(|source| NodeError::WebSocket { node, source })?),
+        Some(url) => Some(url.expose().parse().map_err(|source| NodeError::WebSocket { node, source })?),
         None => None,
     };
     Ok(ExecutionNodeConfig { upstream, websocket })
@@ -136,8 +136,8 @@ pub(crate) const fn role(name: RoleName) -> Role {
 }
 
 /// The secret in a file. Bytes that are no text make a header that cannot be sent, which is an error of its own later.
-fn secret(bytes: &[u8]) -> Hidden {
-    Hidden::new(without_line_break(&String::from_utf8_lossy(bytes)).to_owned())
+fn secret(bytes: &[u8]) -> SecretText {
+    SecretText::of_file(String::from_utf8_lossy(bytes).into_owned())
 }
 
 /// A file's text without one trailing line break.

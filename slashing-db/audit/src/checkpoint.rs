@@ -39,6 +39,11 @@ const ED25519_NOTE: u8 = 1;
 /// What begins the line of a signature: an em dash and a space.
 const SIGNATURE: &str = "\u{2014} ";
 
+/// What a message of a log collector with a checkpoint holds.
+const LOG_MARK: &str = "holdfast-checkpoint ";
+/// What comes before the note in it.
+const LOG_NOTE: &str = " note=";
+
 /// What is signed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Checkpoint {
@@ -127,6 +132,24 @@ impl SignedCheckpoint {
                 note.push('\n');
             }
             notes.push(Self::from_note(&note)?);
+        }
+        if notes.is_empty() { Err(NotACheckpoint) } else { Ok(notes) }
+    }
+
+    /// Reads the notes that a log collector wrote down: of each line with `holdfast-checkpoint`, what follows `note=`
+    /// in base64. Other lines are left alone.
+    ///
+    /// # Errors
+    /// [`NotACheckpoint`] if such a line holds none, or there is no such line.
+    pub fn all_from_log(text: &str) -> Result<Vec<Self>, NotACheckpoint> {
+        let mut notes = Vec::new();
+        for line in text.lines().filter(|line| line.contains(LOG_MARK)) {
+            let (_, note) = line.split_once(LOG_NOTE).ok_or(NotACheckpoint)?;
+            // Whatever a collector puts around a message ends the base64: a space, or a quote of JSON.
+            let digit = |letter: char| letter.is_ascii_alphanumeric() || "+/=".contains(letter);
+            let end = note.find(|letter| !digit(letter)).unwrap_or(note.len());
+            let note = BASE64.decode(note.split_at(end).0).map_err(|_| NotACheckpoint)?;
+            notes.push(Self::from_note(core::str::from_utf8(&note).map_err(|_| NotACheckpoint)?)?);
         }
         if notes.is_empty() { Err(NotACheckpoint) } else { Ok(notes) }
     }
@@ -306,6 +329,20 @@ mod tests {
         assert_eq!(SignedCheckpoint::all_from(&two), Ok(vec![signed.clone(), signed]));
         for text in ["", "x", &note[1..], &note[..note.len() - 9]] {
             assert_eq!(SignedCheckpoint::all_from(text), Err(NotACheckpoint), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn notes_are_found_in_a_log() {
+        let signed = key(1).sign(Head { seq: 42, hash: Hash([7; 32]) }, UnixMillis(5));
+        let note = BASE64.encode(signed.to_note());
+        let message = format!("holdfast-checkpoint instance=ab batch=42 note={note}");
+        let log =
+            format!("Jul  1 host sshd: hello note=x\nJul  1 host holdfast {message}\n{{\"msg\":\"{message}\"}}\n");
+        assert_eq!(SignedCheckpoint::all_from_log(&log), Ok(vec![signed.clone(), signed]));
+        let changed = log.replace("note=", "note=A");
+        for text in ["", "nothing", changed.as_str(), "holdfast-checkpoint batch=1"] {
+            assert_eq!(SignedCheckpoint::all_from_log(text), Err(NotACheckpoint), "{text:?}");
         }
     }
 

@@ -6,8 +6,10 @@
 
 use std::io::{self, Write};
 
+use holdfast_domain::UnixMillis;
+use holdfast_slashing_db::CallerId;
 use holdfast_slashing_db::journal::merkle::leaf_hash;
-use holdfast_slashing_db::journal::{Batch, Hash, Head, InstanceId, JournalError, Record, leaf};
+use holdfast_slashing_db::journal::{Batch, Event, EventKind, Hash, Head, InstanceId, JournalError, Record, leaf};
 use sha2::{Digest, Sha256};
 
 use crate::line::{End, Filter, Start, is_checkpoint, write_batch, write_omitted, write_record};
@@ -39,6 +41,16 @@ pub struct Exported {
     pub records: u64,
     /// Records that are shown.
     pub shown: u64,
+}
+
+/// The event that puts an export into the journal: who was given which batches, in which form, selected how.
+///
+/// `first` and `last` are the range that is read; record it before the export is written.
+pub fn exported_event(now: UnixMillis, by: &CallerId, (first, last): (u64, u64), form: &str, filter: &Filter) -> Event {
+    let selected = if filter.is_empty() { "everything".to_owned() } else { filter.to_text() };
+    Event::new(now, by, EventKind::new("audit.exported"))
+        .about(&format!("batches/{first}-{last}"))
+        .detail(&format!("{form}, {selected}"))
 }
 
 /// How far an export is.

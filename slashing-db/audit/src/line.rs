@@ -55,6 +55,11 @@ pub struct Filter {
 }
 
 impl Filter {
+    /// The selection in words of JSON, for records about it.
+    pub fn to_text(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
     /// Whether everything is selected.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()

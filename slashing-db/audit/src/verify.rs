@@ -5,6 +5,7 @@
 //! covered; [`Broken`] names the first place where that does not hold. Memory is bounded by one batch.
 
 mod chain;
+mod consistency;
 mod export;
 
 use core::fmt;
@@ -16,6 +17,7 @@ use crate::Filter;
 use crate::checkpoint::{Checkpoint, SignedCheckpoint, VerifyingKey};
 use chain::Chain;
 
+pub use consistency::{Consistent, Inconsistent, consistent};
 pub use export::{resume_export, verify_export};
 
 /// What the verifier knows from elsewhere.

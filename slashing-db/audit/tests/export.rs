@@ -16,7 +16,9 @@ use std::ops::Range;
 use holdfast_audit::Filter;
 use holdfast_audit::checkpoint::CheckpointKey;
 use holdfast_audit::export::export;
-use holdfast_audit::verify::{Broken, Problem, Trust, Verified, resume_export, verify_export, verify_journal};
+use holdfast_audit::verify::{
+    Broken, Inconsistent, Problem, Trust, Verified, consistent, resume_export, verify_export, verify_journal,
+};
 use holdfast_domain::UnixMillis;
 use holdfast_slashing_db::journal::{Batch, Head, JournalError, Record};
 use support::{Dice, INSTANCE, batch, chain, exported, trust, trust_and_checkpoint, validator};
@@ -176,6 +178,50 @@ fn an_export_goes_on_where_it_was_cut_off() {
     assert!(resume_export(&whole[..first_line - 1]).is_err());
     let selected = exported(&batches, &Filter { results: ["signed".to_owned()].into(), ..Filter::default() });
     assert!(resume_export(selected.as_slice()).is_err(), "what a selection left out cannot be added");
+}
+
+#[test]
+fn a_newer_export_holds_the_older_one_or_the_first_difference_is_named() {
+    let batches = chain(8, 30);
+    let whole = |batches: &[Batch]| exported(batches, &Filter::default());
+    let check = |old: &[u8], new: &[u8]| consistent(old, new, &trust());
+    let old = whole(&batches[..12]);
+    for new in [&batches[..12], &batches[..13], &batches[..]] {
+        let both = check(&old, &whole(new)).unwrap();
+        assert_eq!((both.old.head.seq, both.new.head.seq), (12, new.len() as u64));
+    }
+    assert!(check(&whole(&[]), &old).is_ok(), "nothing is in everything");
+    assert!(matches!(check(&whole(&batches), &old), Err(Inconsistent::Shorter { first: 13 })));
+    assert!(matches!(check(&old, &old[..old.len() - 3]), Err(Inconsistent::New(_))));
+    assert!(matches!(check(&old[..old.len() - 3], &old), Err(Inconsistent::Old(_))));
+    // A stretch of either.
+    let (middle, end) =
+        (Filter { from: at(5), to: at(9), ..Filter::default() }, Filter { from: at(8), ..Filter::default() });
+    assert!(check(&exported(&batches, &middle), &whole(&batches)).is_ok());
+    let late = check(&old, &exported(&batches, &end));
+    assert!(matches!(late, Err(Inconsistent::BeginsLater { first: 1, begins: 8 })), "{late:?}");
+    let selection = exported(&batches, &Filter { keys: [validator(3).to_string()].into(), ..Filter::default() });
+    assert!(check(&selection, &whole(&batches)).is_ok());
+    assert!(matches!(check(&old, &selection), Err(Inconsistent::OtherSelection)));
+    // Written anew from batch 7 on, without checkpoints that would tell.
+    let bare = |from: u64, batches: &[Batch]| {
+        batches.iter().fold(Vec::new(), |mut bare: Vec<Batch>, old| {
+            let head = bare.last().map_or(Head::EMPTY, |last| last.header.as_head());
+            let mut records: Vec<Record> =
+                old.records.iter().filter(|record| !matches!(record, Record::Event(_))).cloned().collect();
+            if old.header.seq == from {
+                records.reverse();
+                records.extend(records.first().cloned());
+            }
+            bare.push(batch(head, old.header.time, records));
+            bare
+        })
+    };
+    let (honest, forged) = (bare(0, &batches), bare(7, &batches));
+    let rewritten = check(&whole(&honest[..12]), &whole(&forged));
+    assert!(matches!(rewritten, Err(Inconsistent::Rewritten { first: 7 })), "{rewritten:?}");
+    let before = check(&exported(&honest, &Filter { from: at(8), ..Filter::default() }), &whole(&forged));
+    assert!(matches!(before, Err(Inconsistent::Rewritten { first: 7 })), "{before:?}");
 }
 
 /// Where each line lies, with its line break.

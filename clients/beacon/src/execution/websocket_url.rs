@@ -5,6 +5,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use holdfast_secret::SecretUrl;
 use hyper::Uri;
 use hyper::http::uri::{Authority, PathAndQuery};
 
@@ -80,7 +81,7 @@ impl FromStr for WebSocketUrl {
 
 impl fmt::Display for WebSocketUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}://{}{}", self.scheme(), self.authority, self.path.path())
+        SecretUrl::new(format!("{}://{}{}", self.scheme(), self.authority, self.path.path())).fmt(f)
     }
 }
 

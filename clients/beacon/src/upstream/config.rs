@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::num::NonZeroU16;
 
+use holdfast_secret::SecretText;
 use hyper::header::{HeaderName, HeaderValue};
 use zeroize::Zeroizing;
 
@@ -59,27 +60,6 @@ impl fmt::Display for UpstreamName {
     }
 }
 
-/// A text that is never shown and is erased when dropped.
-#[derive(Clone)]
-pub struct Hidden(Zeroizing<String>);
-
-impl Hidden {
-    /// Takes the text.
-    pub fn new(text: String) -> Self {
-        Self(Zeroizing::new(text))
-    }
-
-    pub(crate) fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Hidden {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("(hidden)")
-    }
-}
-
 /// How this program identifies itself to an upstream.
 #[derive(Debug, Clone)]
 pub enum Auth {
@@ -88,10 +68,10 @@ pub enum Auth {
         /// User name.
         user: String,
         /// Password.
-        password: Hidden,
+        password: SecretText,
     },
     /// A bearer token (RFC 6750).
-    Bearer(Hidden),
+    Bearer(SecretText),
 }
 
 /// Which certificate authorities vouch for an upstream over `https`.
@@ -232,7 +212,7 @@ pub struct UpstreamConfig {
     /// Where it listens.
     pub url: UpstreamUrl,
     /// Headers added to every request; values are never shown.
-    pub headers: BTreeMap<String, Hidden>,
+    pub headers: BTreeMap<String, SecretText>,
     /// Identification; overrides user and password in the URL.
     pub auth: Option<Auth>,
     /// TLS, for `https`.
@@ -339,14 +319,14 @@ mod tests {
     #[test]
     fn nothing_secret_is_shown_and_everything_is_sent() {
         let mut config = UpstreamConfig::from_url("http://user:planted%3Apw@node:5052/base/").unwrap();
-        config.headers.insert("X-Key".to_owned(), Hidden::new("planted-key".to_owned()));
+        config.headers.insert("X-Key".to_owned(), SecretText::new("planted-key"));
         let shown = format!("{config:?} {} {:?}", config.url, config.headers);
         assert!(!shown.contains("planted"), "{shown}");
         let headers = config.fixed_headers().unwrap();
         assert_eq!(headers[0].1, "planted-key");
         assert_eq!(headers[1].1, "Basic dXNlcjpwbGFudGVkOnB3", "user:planted:pw");
         assert!(!format!("{headers:?}").contains("planted"), "{headers:?}");
-        config.auth = Some(Auth::Bearer(Hidden::new("planted-token".to_owned())));
+        config.auth = Some(Auth::Bearer(SecretText::new("planted-token")));
         assert_eq!(config.fixed_headers().unwrap()[1].1, "Bearer planted-token");
         assert!(!format!("{:?}", config.auth).contains("planted"));
     }
@@ -354,10 +334,10 @@ mod tests {
     #[test]
     fn unusable_headers_and_names_are_refused() {
         let mut config = UpstreamConfig::from_url("http://node").unwrap();
-        config.headers.insert("bad name".to_owned(), Hidden::new("x".to_owned()));
+        config.headers.insert("bad name".to_owned(), SecretText::new("x"));
         assert!(matches!(config.fixed_headers(), Err(UpstreamConfigError::Header { .. })));
         config.headers.clear();
-        config.auth = Some(Auth::Bearer(Hidden::new("a\nb".to_owned())));
+        config.auth = Some(Auth::Bearer(SecretText::new("a\nb")));
         assert!(matches!(config.fixed_headers(), Err(UpstreamConfigError::Token)));
         for name in ["", "with space", "ümlaut", &"x".repeat(65)] {
             assert!(UpstreamName::new(name).is_err(), "{name:?}");

@@ -24,7 +24,7 @@ use tokio::time::Instant;
 
 pub use answer::{AnswerBody, CollectedAnswer, UpstreamAnswer, UpstreamRequest};
 pub use config::{
-    Auth, Hidden, PriorityTier, Resolve, Role, Roles, TlsOptions, TrustRoots, UpstreamConfig, UpstreamId, UpstreamName,
+    Auth, PriorityTier, Resolve, Role, Roles, TlsOptions, TrustRoots, UpstreamConfig, UpstreamId, UpstreamName,
     UpstreamUrl, Weight,
 };
 pub use url::Transport;

@@ -6,10 +6,11 @@
 use std::fmt;
 use std::str::FromStr;
 
+use holdfast_secret::{SecretText, SecretUrl};
 use hyper::Uri;
 use hyper::http::uri::{Authority, PathAndQuery, Scheme};
 
-use super::config::{Auth, Hidden};
+use super::config::Auth;
 use crate::error::UpstreamConfigError;
 
 /// Whether the exchange is encrypted.
@@ -21,7 +22,7 @@ pub enum Transport {
     Tls,
 }
 
-/// A parsed address. `Display` and `Debug` show it without user and password.
+/// A parsed address. `Display` and `Debug` show it without user and password, and without long parts of its path.
 #[derive(Clone)]
 pub struct UpstreamUrl {
     transport: Transport,
@@ -113,7 +114,7 @@ pub(crate) fn without_credentials(authority: &Authority) -> Result<(Authority, O
 fn credentials(text: &str) -> Result<Auth, UpstreamConfigError> {
     let (user, password) = text.split_once(':').unwrap_or((text, ""));
     let decode = |text| percent_decoded(text).ok_or(UpstreamConfigError::Address);
-    Ok(Auth::Basic { user: decode(user)?, password: Hidden::new(decode(password)?) })
+    Ok(Auth::Basic { user: decode(user)?, password: SecretText::new(decode(password)?) })
 }
 
 /// `%41` is `A`; `None` if it is not UTF-8 or a sequence is incomplete.
@@ -137,7 +138,8 @@ impl fmt::Display for UpstreamUrl {
             Transport::Plain => "http",
             Transport::Tls => "https",
         };
-        write!(f, "{scheme}://{}{}", self.authority, self.prefix)
+        // Hosted nodes have the account's key in the path.
+        SecretUrl::new(format!("{scheme}://{}{}", self.authority, self.prefix)).fmt(f)
     }
 }
 
@@ -164,6 +166,8 @@ mod tests {
         assert_eq!(url.with_path(&root).unwrap().to_string(), "https://node.example/base");
         let url: UpstreamUrl = "http://[::1]:5052".parse().unwrap();
         assert_eq!((url.host(), url.port(), url.host_and_port()), ("::1", 5052, "[::1]:5052".to_owned()));
+        let url: UpstreamUrl = "https://node.example/v3/0123456789abcdef0123".parse().unwrap();
+        assert_eq!(url.to_string(), "https://node.example/v3/***");
         let url: UpstreamUrl = "http://node".parse().unwrap();
         assert_eq!((url.port(), url.with_path(&root).unwrap().to_string().as_str()), (80, "http://node/"));
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use holdfast_beacon::execution::{ExecutionNodeConfig, ExecutionPool};
-use holdfast_beacon::{Auth, Hidden, Policy, TlsOptions, TrustRoots};
+use holdfast_beacon::{Auth, Policy, TlsOptions, TrustRoots};
 use serde_json::json;
 use tokio::net::TcpListener;
 
@@ -31,7 +31,7 @@ async fn subscriptions_run_over_tls_with_the_node_s_credentials() {
     let url = format!("wss://u:pw@localhost:{}/key", events.port());
     let (_http, config) = node(&url, &certificates.authority).await;
     let mut with_token = config.clone();
-    with_token.upstream.auth = Some(Auth::Bearer(Hidden::new("tok".to_owned())));
+    with_token.upstream.auth = Some(Auth::Bearer(holdfast_secret::SecretText::new("tok")));
     for (config, authorization) in [(config, "Basic dTpwdw=="), (with_token, "Bearer tok")] {
         let pool = pool(vec![config], Policy::BestFirst).await;
         let server = serving(std::sync::Arc::clone(&pool)).await;

@@ -4,8 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use holdfast_beacon::{
-    BlockRoot, Checkpoint, Confirmation, Deadline, DecisionKind, EndpointClass, Hidden, PoolConfig, UpstreamRequest,
-    Why,
+    BlockRoot, Checkpoint, Confirmation, Deadline, DecisionKind, EndpointClass, PoolConfig, UpstreamRequest, Why,
 };
 use holdfast_domain::{Epoch, ValidatorIndex};
 use http_body_util::BodyExt as _;
@@ -188,7 +187,7 @@ async fn own_credentials_are_sent_and_the_client_s_are_not() {
     let node = ScriptedNode::start("a", "Lighthouse/v8", &chain).await;
     let mut upstream = named("a", &node);
     upstream.url = node.url().replace("http://", "http://me:planted@").parse().unwrap();
-    upstream.headers.insert("X-Api-Key".to_owned(), Hidden::new("planted-key".to_owned()));
+    upstream.headers.insert("X-Api-Key".to_owned(), holdfast_secret::SecretText::new("planted-key"));
     let running = start(config(vec![upstream])).await;
     running.until("there", |view| !view.candidates(EndpointClass::Read).is_empty()).await;
     let mut request = get("/echo", EndpointClass::Read);

@@ -10,6 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use holdfast_enclave::durable;
 use holdfast_enclave::provider::{ServiceError, ServiceFailure};
+use holdfast_secret::SecretText;
 use hyper::Method;
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::pki_types::pem::PemObject as _;
@@ -57,7 +58,7 @@ impl Account {
     }
 
     /// The statement that this account made at this time, in seconds of Unix time.
-    fn statement(&self, now: u64) -> Result<Zeroizing<String>, ServiceError> {
+    fn statement(&self, now: u64) -> Result<SecretText, ServiceError> {
         let header = json!({ "alg": "RS256", "typ": "JWT", "kid": self.id });
         let claims = json!({
             "iss": self.email, "scope": SCOPE, "aud": self.token_uri, "iat": now, "exp": now.saturating_add(LIFE),
@@ -68,14 +69,14 @@ impl Account {
         done.map_err(|error| {
             ServiceError::new(ServiceFailure::Unusable, format!("the account's key does not sign: {error}"))
         })?;
-        Ok(Zeroizing::new(format!("{signed}.{}", BASE64.encode(signature))))
+        Ok(SecretText::new(format!("{signed}.{}", BASE64.encode(signature))))
     }
 
     /// A token of this account.
     ///
     /// # Errors
     /// [`ServiceError`]; a refused statement is [`ServiceFailure::Credentials`].
-    pub(super) async fn token(&self, client: &Client) -> Result<Zeroizing<String>, ServiceError> {
+    pub(super) async fn token(&self, client: &Client) -> Result<SecretText, ServiceError> {
         #[expect(
             clippy::disallowed_methods,
             reason = "the statement carries the time of day; the helper process has no clock"
@@ -83,7 +84,7 @@ impl Account {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let statement = self.statement(now)?;
         let grant = ("grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer");
-        let form = [grant, ("assertion", statement.as_str())];
+        let form = [grant, ("assertion", statement.expose())];
         let answer = client.send(Method::POST, &self.token_uri, &[], Body::Form(&form)).await?;
         match answer.status {
             200 => answer.text("/access_token"),

@@ -15,9 +15,9 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use holdfast_enclave::provider::{
     GuardKey, KeyService, ProviderKind, Remote, ServiceError, ServiceFailure, WrapContext,
 };
+use holdfast_secret::SecretText;
 use hyper::Method;
 use serde_json::{Value, json};
-use zeroize::Zeroizing;
 
 use crate::http::{Answer, Body, Client};
 use crate::runtime;
@@ -57,7 +57,7 @@ impl GcpKms {
         Remote::new(Self(options), limit)
     }
 
-    async fn token(&self, client: &Client) -> Result<Zeroizing<String>, ServiceError> {
+    async fn token(&self, client: &Client) -> Result<SecretText, ServiceError> {
         if let Some(path) = &self.0.token_file {
             return secret_file::read(path, Privacy::Required);
         }
@@ -77,10 +77,10 @@ impl GcpKms {
     async fn call(&self, operation: &str, body: &Value) -> Result<Answer, ServiceError> {
         let client = Client::new(None)?;
         let token = self.token(&client).await?;
-        let bearer = Zeroizing::new(format!("Bearer {}", token.as_str()));
+        let bearer = SecretText::new(format!("Bearer {}", token.expose()));
         let endpoint = self.0.endpoint.as_deref().unwrap_or(ENDPOINT).trim_end_matches('/');
         let url = format!("{endpoint}/v1/{}:{operation}", self.0.key);
-        client.send(Method::POST, &url, &[("authorization", &bearer)], Body::Json(body)).await
+        client.send(Method::POST, &url, &[("authorization", bearer.expose())], Body::Json(body)).await
     }
 }
 
@@ -102,7 +102,7 @@ impl KeyService for GcpKms {
                 return Err(sorted(&answer, ServiceFailure::Unusable));
             }
             let broken = |_| answer.failed(ServiceFailure::Protocol);
-            BASE64.decode(answer.text("/ciphertext")?.as_bytes()).map_err(broken)
+            BASE64.decode(answer.text("/ciphertext")?.expose()).map_err(broken)
         })
     }
 
@@ -115,7 +115,7 @@ impl KeyService for GcpKms {
                 return Err(sorted(&answer, ServiceFailure::Rejected));
             }
             let broken = |_| answer.failed(ServiceFailure::Protocol);
-            GuardKey::take(&mut BASE64.decode(answer.text("/plaintext")?.as_bytes()).map_err(broken)?)
+            GuardKey::take(&mut BASE64.decode(answer.text("/plaintext")?.expose()).map_err(broken)?)
         })
     }
 }

@@ -17,7 +17,7 @@ use std::time::Duration;
 use holdfast_enclave::provider::{
     GuardKey, KeyService, ProviderKind, Remote, ServiceError, ServiceFailure, WrapContext,
 };
-use zeroize::Zeroizing;
+use holdfast_secret::SecretText;
 
 use crate::secret_file::{self, Privacy};
 
@@ -60,11 +60,11 @@ impl Tpm {
         Remote::new(Self { options, name }, limit)
     }
 
-    fn secret(path: Option<&PathBuf>) -> Result<Zeroizing<String>, ServiceError> {
-        path.map_or_else(|| Ok(Zeroizing::default()), |path| secret_file::read(path, Privacy::Required))
+    fn secret(path: Option<&PathBuf>) -> Result<SecretText, ServiceError> {
+        path.map_or_else(|| Ok(SecretText::default()), |path| secret_file::read(path, Privacy::Required))
     }
 
-    fn pin(&self) -> Result<Zeroizing<String>, ServiceError> {
+    fn pin(&self) -> Result<SecretText, ServiceError> {
         let pin = Self::secret(self.options.pin_file.as_ref())?;
         if pin.len() > MAX_PIN {
             let text = format!("the PIN has {} bytes, and a TPM takes at most {MAX_PIN}", pin.len());
@@ -77,7 +77,7 @@ impl Tpm {
     fn open(&self) -> Result<(Chip, Loaded, Vec<u8>), ServiceError> {
         let mut chip = Chip::open(&self.options.device, self.options.timeout)?;
         let owner = Self::secret(self.options.owner_password_file.as_ref())?;
-        let (primary, name) = chip.primary(&owner)?;
+        let (primary, name) = chip.primary(owner.expose())?;
         Ok((chip, primary, name))
     }
 }
@@ -97,7 +97,7 @@ impl KeyService for Tpm {
         let (mut chip, primary, name) = self.open()?;
         let sealed = chip.read_pcrs(pcrs).and_then(|values| {
             let policy = if pcrs.is_empty() { Vec::new() } else { chip.policy_digest(pcrs, !pin.is_empty())? };
-            let (private, public) = guard.expose(|guard| chip.seal(primary, guard, &pin, &policy))?;
+            let (private, public) = guard.expose(|guard| chip.seal(primary, guard, pin.expose(), &policy))?;
             Ok(Blob { primary: name, pcrs, pin: !pin.is_empty(), values, private, public })
         });
         chip.flush(primary);
@@ -106,13 +106,14 @@ impl KeyService for Tpm {
 
     fn decrypt(&self, ciphertext: &[u8], _: &WrapContext) -> Result<GuardKey, ServiceError> {
         let blob = Blob::decode(ciphertext)?;
-        let pin = if blob.pin { self.pin()? } else { Zeroizing::default() };
+        let pin = if blob.pin { self.pin()? } else { SecretText::default() };
         if blob.pin && pin.is_empty() {
             let text = "it was sealed with a PIN, and tpm.pin_file is not given";
             return Err(ServiceError::new(ServiceFailure::Denied, text));
         }
         let (mut chip, primary, name) = self.open()?;
-        let guard = if name == blob.primary { unseal(&mut chip, primary, &blob, &pin) } else { Err(other_chip()) };
+        let guard =
+            if name == blob.primary { unseal(&mut chip, primary, &blob, pin.expose()) } else { Err(other_chip()) };
         chip.flush(primary);
         guard
     }

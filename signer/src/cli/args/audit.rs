@@ -13,6 +13,8 @@ pub(crate) enum AuditCommand {
     Export(AuditExportArgs),
     /// Verify an export, a proof or a database, believing nothing but the public key of its checkpoints
     Verify(AuditVerifyArgs),
+    /// Verify two exports, and that the newer one goes on where the older one ended, with nothing in it changed
+    Consistency(AuditConsistencyArgs),
     /// Write the proof of one record: a file that shows it and hashes of all else
     Prove(AuditProveArgs),
     /// Print the last records of the journal, and with -f those to come
@@ -100,9 +102,27 @@ pub(crate) struct AuditVerifyArgs {
     /// File with checkpoints that were kept elsewhere: the journal must reach them; may be given several times
     #[arg(long, value_name = "FILE")]
     pub(crate) checkpoint: Vec<PathBuf>,
+    /// Place where checkpoints were kept: s3://BUCKET/PREFIX, a file, or a folder of files with them (also of a log collector); may be given several times
+    #[arg(long, value_name = "PLACE")]
+    pub(crate) anchor: Vec<String>,
+    /// Leave out checkpoints of --checkpoint and --anchor that were signed later: for an export made before them
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    pub(crate) as_of: Option<Moment>,
     /// Folder with archived batches of the database; may be given several times
     #[arg(long, value_name = "DIR")]
     pub(crate) archive: Vec<PathBuf>,
+}
+
+/// `holdfast audit consistency`
+#[derive(Debug, Clone, Args)]
+pub(crate) struct AuditConsistencyArgs {
+    /// The older export
+    pub(crate) old: PathBuf,
+    /// The newer export
+    pub(crate) new: PathBuf,
+    /// File with the public key of checkpoints, as `holdfast audit key` prints it; may be given several times
+    #[arg(long, value_name = "FILE")]
+    pub(crate) checkpoint_key: Vec<PathBuf>,
 }
 
 /// `holdfast audit prove`

@@ -23,7 +23,8 @@ use toml::Value;
 
 use crate::config::{Environment, FlagValue, GenesisRoot, KeyProvider, Layers};
 pub(crate) use audit::{
-    AuditCommand, AuditExportArgs, AuditFormat, AuditProveArgs, AuditSelection, AuditTailArgs, AuditVerifyArgs, Moment,
+    AuditCommand, AuditConsistencyArgs, AuditExportArgs, AuditFormat, AuditProveArgs, AuditSelection, AuditTailArgs,
+    AuditVerifyArgs, Moment,
 };
 pub(crate) use backup::{
     BackupCheckArgs, BackupCommand, BackupCreateArgs, BackupDrillArgs, BackupRestoreArgs, BackupVerifyArgs,

@@ -1,9 +1,11 @@
 //! `holdfast audit`: the journal for people who do not trust its owner.
 //!
-//! Guarantees: nothing here changes the database or disturbs a running server; an export that was interrupted has no
-//! last line and does not verify, and goes on with `--resume`.
+//! Guarantees: nothing here disturbs a running server, or changes the database but for the record of an export; an
+//! export that was interrupted has no last line and does not verify, and goes on with `--resume`.
 
+mod anchors;
 mod read;
+mod record;
 mod show;
 
 use std::fs::{File, OpenOptions};
@@ -16,13 +18,14 @@ use holdfast_audit::Filter;
 use holdfast_audit::checkpoint::SignedCheckpoint;
 use holdfast_audit::export::{ExportError, Exported, Progress, export};
 use holdfast_audit::forms::Form;
-use holdfast_audit::verify::{resume_export, verify_export, verify_journal};
+use holdfast_audit::verify::{consistent, resume_export, verify_export, verify_journal};
 use holdfast_domain::Clock as _;
 use holdfast_slashing_db::journal::{Batch, Head, JournalError};
 use serde_json::json;
 
 use super::args::{
-    AuditCommand, AuditExportArgs, AuditFormat, AuditProveArgs, AuditSelection, AuditTailArgs, AuditVerifyArgs, Moment,
+    AuditCommand, AuditConsistencyArgs, AuditExportArgs, AuditFormat, AuditProveArgs, AuditSelection, AuditTailArgs,
+    AuditVerifyArgs, Moment,
 };
 use super::output::print;
 use super::{Context, Exit, Failure};
@@ -39,6 +42,7 @@ pub(super) fn run(command: &AuditCommand, context: &Context) -> Result<Exit, Fai
     match command {
         AuditCommand::Export(args) => export_command(args, context),
         AuditCommand::Verify(args) => verify_command(args, context),
+        AuditCommand::Consistency(args) => consistency_command(args, context),
         AuditCommand::Prove(args) => prove_command(args, context),
         AuditCommand::Tail(args) => tail_command(args, context),
         AuditCommand::Checkpoint(args) => {
@@ -54,6 +58,7 @@ pub(super) fn run(command: &AuditCommand, context: &Context) -> Result<Exit, Fai
                 Failure::message(Exit::Refused, text)
             })?;
             print(&last.to_note())?;
+            show::kept(&crate::anchors::state(&context.config), last.checkpoint.head.seq, context);
             Ok(Exit::Done)
         }
         AuditCommand::Key => {
@@ -97,11 +102,12 @@ fn until(
 fn export_command(args: &AuditExportArgs, context: &Context) -> Result<Exit, Failure> {
     let filter = filter(&args.selection);
     let journal = Journal::open(&context.config, args.journal.instance)?;
+    if args.format != AuditFormat::Jsonl && args.resume {
+        return Err(Failure::message(Exit::Usage, "--resume goes on with --format jsonl only"));
+    }
+    let recorded = record::export(&journal, args.format, &filter, context);
     if args.format != AuditFormat::Jsonl {
-        if args.resume {
-            return Err(Failure::message(Exit::Usage, "--resume goes on with --format jsonl only"));
-        }
-        return export_form(args, journal, &filter, context);
+        return export_form(args, journal, &filter, (recorded, context));
     }
     let (exported, path) = if args.to == Path::new(STANDARD) {
         let out = BufWriter::new(io::stdout().lock());
@@ -109,7 +115,7 @@ fn export_command(args: &AuditExportArgs, context: &Context) -> Result<Exit, Fai
     } else {
         (export_to_file(args, journal, &filter)?, Some(&args.to))
     };
-    say_exported(exported, path.map(std::path::PathBuf::as_path), context)?;
+    say_exported(exported, path.map(std::path::PathBuf::as_path), recorded, context)?;
     Ok(Exit::Done)
 }
 
@@ -187,7 +193,7 @@ fn write_export(
     })
 }
 
-fn say_exported(exported: Exported, path: Option<&Path>, context: &Context) -> Result<(), Failure> {
+fn say_exported(exported: Exported, path: Option<&Path>, recorded: bool, context: &Context) -> Result<(), Failure> {
     let Exported { head, batches, records, shown } = exported;
     let text = format!("exported: {shown} of {records} records, in {batches} batches up to batch {}", head.seq);
     match path {
@@ -196,7 +202,7 @@ fn say_exported(exported: Exported, path: Option<&Path>, context: &Context) -> R
             text,
             &json!({
                 "file": path.display().to_string(), "batches": batches, "records": records, "shown": shown,
-                "head": head.seq, "hash": head.hash.to_string(),
+                "head": head.seq, "hash": head.hash.to_string(), "recorded": recorded,
             }),
         )?,
     }
@@ -204,7 +210,12 @@ fn say_exported(exported: Exported, path: Option<&Path>, context: &Context) -> R
 }
 
 /// Writes rows for other programs; all of a file or none.
-fn export_form(args: &AuditExportArgs, journal: Journal, filter: &Filter, context: &Context) -> Result<Exit, Failure> {
+fn export_form(
+    args: &AuditExportArgs,
+    journal: Journal,
+    filter: &Filter,
+    (recorded, context): (bool, &Context),
+) -> Result<Exit, Failure> {
     let form = match args.format {
         AuditFormat::Csv => Form::Csv,
         AuditFormat::Cef => Form::Cef,
@@ -250,15 +261,22 @@ fn export_form(args: &AuditExportArgs, journal: Journal, filter: &Filter, contex
         (Some(error), _) => Err(Failure::new(Exit::Refused, error)),
         (None, Err(error)) => Err(Failure::new(Exit::Usage, error)),
         (None, Ok(())) => {
-            say_exported(written, (!to_stdout).then_some(args.to.as_path()), context)?;
+            say_exported(written, (!to_stdout).then_some(args.to.as_path()), recorded, context)?;
             Ok(Exit::Done)
         }
     }
 }
 
 fn verify_command(args: &AuditVerifyArgs, context: &Context) -> Result<Exit, Failure> {
-    let trust = read::trust(&args.checkpoint_key, &args.checkpoint)?;
-    let mut sound = true;
+    let mut trust = read::trust(&args.checkpoint_key, &args.checkpoint)?;
+    for place in &args.anchor {
+        trust.checkpoints.extend(anchors::fetch(place, context)?);
+    }
+    if let Some(moment) = args.as_of {
+        let until = moment.time(SystemClock.now());
+        trust.checkpoints.retain(|signed| signed.checkpoint.time <= until);
+    }
+    let (mut sound, mut of_these) = (true, 0_usize);
     for subject in read::subjects(args, context)? {
         let (name, result) = match subject {
             Subject::Export { name, file } => (name, verify_export(BufReader::with_capacity(1 << 20, file), &trust)),
@@ -268,14 +286,53 @@ fn verify_command(args: &AuditVerifyArgs, context: &Context) -> Result<Exit, Fai
             }
         };
         match result {
-            Ok(verified) => show::verified(&name, &verified, !trust.keys.is_empty(), context)?,
+            Ok(verified) => {
+                let of_this = |signed: &&SignedCheckpoint| signed.checkpoint.instance == verified.instance;
+                let kept = trust.checkpoints.iter().filter(of_this).count();
+                of_these = of_these.saturating_add(kept);
+                show::verified(&name, &verified, (!trust.keys.is_empty(), kept), context)?;
+            }
             Err(broken) => {
                 sound = false;
                 show::broken(&name, &broken, context)?;
             }
         }
     }
+    let asked = !args.anchor.is_empty() || !args.checkpoint.is_empty();
+    if sound && asked && of_these == 0 {
+        let text = "none of the checkpoints that were given is of this journal, so they show nothing about it; is it \
+                    another signer's, or is --as-of too early?";
+        return Err(Failure::message(Exit::Refused, text));
+    }
     Ok(if sound { Exit::Done } else { Exit::Refused })
+}
+
+fn consistency_command(args: &AuditConsistencyArgs, context: &Context) -> Result<Exit, Failure> {
+    let trust = read::trust(&args.checkpoint_key, &[])?;
+    let open = |path: &Path| {
+        File::open(path).map(|file| BufReader::with_capacity(1 << 20, file)).map_err(|error| {
+            let text = format!("cannot read {}", path.display());
+            Failure::new(Exit::Usage, anyhow::Error::new(error).context(text))
+        })
+    };
+    let both =
+        consistent(open(&args.old)?, open(&args.new)?, &trust).map_err(|error| Failure::new(Exit::Refused, error))?;
+    let (old, new) = (&both.old, &both.new);
+    let added = new.head.seq.saturating_sub(old.head.seq);
+    context.output.result(
+        format!(
+            "consistent: all of {} up to batch {} is in {}, unchanged; {added} batches came after it",
+            args.old.display(),
+            old.head.seq,
+            args.new.display()
+        ),
+        &json!({
+            "consistent": true, "instance": new.instance.to_string(), "old_head": old.head.seq,
+            "new_head": new.head.seq, "added": added,
+            "signed_to": new.signed_to.map(|signed| signed.head.seq),
+        }),
+    )?;
+    Ok(Exit::Done)
 }
 
 fn prove_command(args: &AuditProveArgs, context: &Context) -> Result<Exit, Failure> {
@@ -309,7 +366,7 @@ fn prove_command(args: &AuditProveArgs, context: &Context) -> Result<Exit, Failu
         export(batches, progress, &filter, BufWriter::new(file))
     };
     let exported = exported.map_err(|error| Failure::new(Exit::Refused, error))?;
-    say_exported(exported, (args.to != Path::new(STANDARD)).then_some(args.to.as_path()), context)?;
+    say_exported(exported, (args.to != Path::new(STANDARD)).then_some(args.to.as_path()), false, context)?;
     if exported.head.seq == args.batch {
         context.output.note("No checkpoint signs this record yet: prove it again after the next one.");
     }

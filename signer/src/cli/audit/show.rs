@@ -9,10 +9,18 @@ use holdfast_slashing_db::journal::{Batch, Record};
 use serde_json::json;
 
 use super::super::{Context, Failure};
+use crate::anchors::State;
 use crate::outcome::chain;
 
 /// Says what was verified, and how far.
-pub(super) fn verified(name: &str, verified: &Verified, with_keys: bool, context: &Context) -> Result<(), Failure> {
+///
+/// `kept`: how many checkpoints that were kept elsewhere are of this journal.
+pub(super) fn verified(
+    name: &str,
+    verified: &Verified,
+    (with_keys, kept): (bool, usize),
+    context: &Context,
+) -> Result<(), Failure> {
     let Verified { instance, after, head, batches, records, signed, refused, others, checkpoints, .. } = verified;
     let times = match (verified.first, verified.last) {
         (Some(first), Some(last)) => format!(", written {} to {}", first.rfc3339(), last.rfc3339()),
@@ -45,6 +53,11 @@ pub(super) fn verified(name: &str, verified: &Verified, with_keys: bool, context
         ),
     };
     lines.push(format!("  signatures   {signatures}"));
+    if kept > 0 {
+        lines.push(format!(
+            "  elsewhere    {kept} checkpoints kept elsewhere are of this journal, and it contradicts none"
+        ));
+    }
     if !verified.filter.is_empty() {
         lines.push("  a selection: what is left out is proved to be there, not what it says".to_owned());
     }
@@ -57,12 +70,25 @@ pub(super) fn verified(name: &str, verified: &Verified, with_keys: bool, context
             "signed_to": verified.signed_to.map(|signed| json!({
                 "batch": signed.head.seq, "time": signed.time.rfc3339(),
             })),
-            "unsigned_batches": verified.unsigned(),
+            "unsigned_batches": verified.unsigned(), "kept_elsewhere": kept,
             "first": verified.first.map(UnixMillis::rfc3339_millis),
             "last": verified.last.map(UnixMillis::rfc3339_millis),
             "filter": (!verified.filter.is_empty()).then_some(&verified.filter),
         }),
     )
+}
+
+/// Says who keeps checkpoints, and how far each is.
+pub(super) fn kept(state: &State, last: u64, context: &Context) {
+    for (kind, kept) in state {
+        let behind = match last.saturating_sub(kept.batch) {
+            0 => "this one".to_owned(),
+            _ if kept.batch == 0 => "none yet".to_owned(),
+            behind => format!("that of batch {}, {behind} batches before this one", kept.batch),
+        };
+        let error = kept.error.as_ref().map_or_else(String::new, |error| format!("; it fails: {error}"));
+        context.output.note(format!("{kind}: {} keeps {behind}{error}", kept.place));
+    }
 }
 
 /// Says where the first bad place is.

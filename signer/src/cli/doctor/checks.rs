@@ -3,13 +3,14 @@
 use std::io::IsTerminal as _;
 use std::sync::Arc;
 
-use holdfast_domain::{Clock as _, Network, SlotClock};
+use holdfast_domain::{Clock as _, Network, SlotClock, UnixMillis};
 use holdfast_enclave::provider::Checked;
 use holdfast_enclave::{durable, seal};
 use holdfast_slashing_db::journal::{JournalError, Reader};
 
 use super::super::Output;
 use super::Finding;
+use crate::anchors::Kept;
 use crate::clock::{SystemClock, rfc3339};
 use crate::config::{Config, Database, KeyProvider, resolve_network};
 use crate::custody::{self, Custody, CustodyError, Terminal};
@@ -104,6 +105,38 @@ pub(super) async fn database(
     };
     findings.extend(reader.map(journal));
     (findings, use_of_it)
+}
+
+/// Whether checkpoints are kept where they should be.
+pub(super) fn anchors(config: &Config) -> Vec<Finding> {
+    let state = crate::anchors::state(config);
+    let audit = &config.audit;
+    let configured = [
+        ("file", audit.checkpoint_file.is_some()),
+        ("s3", audit.s3_bucket.is_some()),
+        ("syslog", audit.syslog.is_some()),
+        ("webhook", audit.webhook_url.is_some()),
+    ];
+    let time = |millis: u64| rfc3339(UnixMillis(millis));
+    let judge = |(kind, _): (&str, bool)| match state.get(kind) {
+        None => Finding::warn("anchors", format!("{kind}: no checkpoint is kept yet"), "start the server"),
+        Some(Kept { place, error: Some(error), failing_since, .. }) => {
+            let since = failing_since.map_or_else(String::new, |since| format!(" since {}", time(since)));
+            Finding::warn(
+                "anchors",
+                format!("{kind}: {place} keeps no checkpoints{since}: {error}"),
+                "mend that; it is tried again by itself",
+            )
+        }
+        Some(Kept { place, batch: 0, .. }) => {
+            Finding::warn("anchors", format!("{kind}: {place} keeps no checkpoint yet"), "start the server")
+        }
+        Some(Kept { place, batch, signed, .. }) => Finding::fine(
+            "anchors",
+            format!("{kind}: {place} keeps the checkpoint of batch {batch}, {}", time(*signed)),
+        ),
+    };
+    configured.into_iter().filter(|(_, given)| *given).map(judge).collect()
 }
 
 /// Whether the journal is whole. Reads beside a running server.

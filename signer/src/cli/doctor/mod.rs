@@ -85,6 +85,7 @@ pub(super) async fn run(context: &Context) -> Result<Exit, Failure> {
     findings.push(machine::disk_space(config));
     let (more, use_of_database) = checks::database(config, context.output, network.as_ref()).await;
     findings.extend(more);
+    findings.extend(checks::anchors(config));
     findings.extend(checks::clock(network.as_ref()));
     findings.push(machine::synchronised());
     findings.extend(machine::memory_lock());

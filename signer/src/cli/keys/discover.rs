@@ -17,8 +17,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use holdfast_domain::PublicKey;
+use holdfast_secret::SecretText;
 use serde_json::Value;
-use zeroize::Zeroizing;
 
 use super::yaml;
 
@@ -33,7 +33,7 @@ pub(super) enum PasswordAt {
     /// In a file of its own.
     File(PathBuf),
     /// In the client's own list of validators, in clear.
-    Inline(Zeroizing<String>),
+    Inline(SecretText),
     /// Nowhere near the keystore: given with an option, or asked for.
     Elsewhere,
 }
@@ -205,8 +205,7 @@ impl Discovery {
             let Some(keystore) = map.get("voting_keystore_path") else { continue };
             let base = path.parent().unwrap_or(Path::new("/"));
             let Ok(keystore) = std::fs::canonicalize(base.join(keystore)) else { continue };
-            let inline =
-                map.get("voting_keystore_password").map(|text| PasswordAt::Inline(Zeroizing::new(text.to_owned())));
+            let inline = map.get("voting_keystore_password").map(|text| PasswordAt::Inline(SecretText::new(text)));
             let file = map.get("voting_keystore_password_path").map(|text| PasswordAt::File(base.join(text)));
             if let Some(password) = inline.or(file) {
                 self.definitions.push((keystore, password));

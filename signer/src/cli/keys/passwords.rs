@@ -51,7 +51,7 @@ impl<'a> Passwords<'a> {
         match &candidate.password {
             PasswordAt::File(path) => self.file(path),
             PasswordAt::Inline(text) => {
-                Passphrase::new(text.as_str().to_owned()).map(Arc::new).map_err(|error| chain(&error))
+                Passphrase::new(text.expose().to_owned()).map(Arc::new).map_err(|error| chain(&error))
             }
             PasswordAt::Elsewhere => match &self.args.passwords_dir {
                 Some(dir) => Err(format!(

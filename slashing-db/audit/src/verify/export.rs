@@ -18,7 +18,16 @@ const MAX_LINE: u64 = 65_536;
 ///
 /// # Errors
 /// [`Broken`], with the first line and batch that are not in order.
-pub fn verify_export(mut input: impl BufRead, trust: &Trust) -> Result<Verified, Broken> {
+pub fn verify_export(input: impl BufRead, trust: &Trust) -> Result<Verified, Broken> {
+    verify_seen(input, trust, |_| {})
+}
+
+/// The same, and `seen` gets every batch that is in its place; whether all is in order is only known at the end.
+pub(super) fn verify_seen(
+    mut input: impl BufRead,
+    trust: &Trust,
+    mut seen: impl FnMut(&BatchHeader),
+) -> Result<Verified, Broken> {
     let mut lines = Lines { number: 0, line: Vec::new() };
     if !lines.next(&mut input).map_err(|problem| lines.broken(0, problem))? {
         return Err(lines.broken(0, Problem::EndsEarly));
@@ -43,6 +52,9 @@ pub fn verify_export(mut input: impl BufRead, trust: &Trust) -> Result<Verified,
         // A batch is judged when its last record was read: its own lines are named, not the one after it.
         if matches!(line, Line::Batch { .. } | Line::End(_)) {
             reading.finish_batch().map_err(|problem| lines.before().broken(batch, problem))?;
+        }
+        if let Line::Batch { header, .. } = &line {
+            seen(header);
         }
         if let Some(end) = reading.line(line).map_err(|problem| lines.broken(reading.place(), problem))? {
             break end;

@@ -37,6 +37,12 @@ pub(super) fn read(url: &str) -> Result<PgConnectOptions, String> {
     for parameter in query.split(['&', '#']).filter(|parameter| !parameter.is_empty()) {
         let name = parameter.split_once('=').map_or(parameter, |(name, _)| name);
         if !PARAMETERS.contains(&name) && !name.starts_with("options[") {
+            // What looks like a parameter is then a part of the password, most probably.
+            if query.contains('@') {
+                return Err("a ? stands before the @; in a user name or a password write %3F for ?, %2F for /, %23 \
+                            for # and %40 for @, or put the password into database.password_file"
+                    .to_owned());
+            }
             return Err(format!(
                 "there is no parameter {name:?}; TLS is set by sslmode, sslrootcert, sslcert and sslkey, and time-outs \
                  by database.connect_timeout_ms and database.statement_timeout_ms"
@@ -183,6 +189,7 @@ mod tests {
             ("postgres://u@h/db?sslcert=/etc/hosts", "together"),
             ("postgres://u@h/db?sslmode=full", "sslmode must be"),
             ("postgres://u:hunter2@h/db?passwort=hunter2", "no parameter \"passwort\""),
+            ("postgres://u:x?hunter2@h/db", "%3F for ?"),
             ("postgres://u:hunter2@h/db?connect_timeout=5", "database.connect_timeout_ms"),
         ];
         for (url, part) in refused {

@@ -5,9 +5,9 @@ use core::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use holdfast_secret::{SecretText, SecretUrl};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, ConnectOptions, Row, raw_sql};
-use zeroize::Zeroizing;
 
 use super::address;
 use super::server::{MARK, Mark};
@@ -27,9 +27,9 @@ const CLIENT_GRACE: Duration = Duration::from_millis(500);
 #[derive(Clone)]
 pub struct PostgresOptions {
     /// `postgres://user@host:port/database?sslmode=…&sslrootcert=…`.
-    pub url: Zeroizing<String>,
+    pub url: SecretUrl,
     /// The password, if it is not in the URL.
-    pub password: Option<Zeroizing<String>>,
+    pub password: Option<SecretText>,
     /// The longest wait for a connection.
     pub connect_timeout: Duration,
     /// The longest wait for an answer, and for a lock.
@@ -44,7 +44,7 @@ impl PostgresOptions {
     /// Options with the defaults.
     pub fn new(url: impl Into<String>) -> Self {
         Self {
-            url: Zeroizing::new(url.into()),
+            url: SecretUrl::new(url),
             password: None,
             connect_timeout: DEFAULT_CONNECT_TIMEOUT,
             statement_timeout: DEFAULT_STATEMENT_TIMEOUT,
@@ -55,7 +55,7 @@ impl PostgresOptions {
 
     /// The address without credentials and parameters.
     pub fn address(&self) -> String {
-        let parsed: sqlx::Result<PgConnectOptions> = self.url.parse();
+        let parsed: sqlx::Result<PgConnectOptions> = self.url.expose().parse();
         parsed.map_or_else(|_| "postgres://…".to_owned(), |parsed| address::plain(&parsed))
     }
 }
@@ -63,9 +63,9 @@ impl PostgresOptions {
 impl PostgresOptions {
     /// Address and password, checked; or what is wrong with the address, without it.
     pub(crate) fn checked(&self) -> Result<PgConnectOptions, String> {
-        let parsed = address::read(&self.url)?;
+        let parsed = address::read(self.url.expose())?;
         Ok(match &self.password {
-            Some(password) => parsed.password(password),
+            Some(password) => parsed.password(password.expose()),
             None => parsed,
         })
     }

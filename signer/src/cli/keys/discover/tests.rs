@@ -49,7 +49,7 @@ impl Tree {
                 .map(|candidate| {
                     let password = match &candidate.password {
                         PasswordAt::File(path) => relative(path),
-                        PasswordAt::Inline(text) => format!("inline {}", text.as_str()),
+                        PasswordAt::Inline(text) => format!("inline {}", text.expose()),
                         PasswordAt::Elsewhere => "elsewhere".to_owned(),
                     };
                     (relative(&candidate.path), password)

@@ -11,7 +11,7 @@ use holdfast_enclave::Passphrase;
 use holdfast_enclave::ceremony::{KeyTree, read_mnemonic};
 use holdfast_enclave::durable::{Existing, write_private_file};
 use holdfast_enclave::secret::FilePrivacy;
-use zeroize::Zeroizing;
+use holdfast_secret::SecretText;
 
 use super::super::super::args::SourceArgs;
 use super::super::super::{Exit, Failure, Output};
@@ -131,8 +131,8 @@ fn read(text: &Passphrase) -> Result<Mnemonic, Failure> {
 }
 
 fn typed() -> Result<Mnemonic, Failure> {
-    let mut text = ask("Mnemonic (not shown while you type): ")?;
-    read(&Passphrase::new(std::mem::take(&mut text)).map_err(|error| Failure::new(Exit::Usage, error))?)
+    let text = ask("Mnemonic (not shown while you type): ")?;
+    read(&Passphrase::new(text.expose().to_owned()).map_err(|error| Failure::new(Exit::Usage, error))?)
 }
 
 fn generate() -> Result<Mnemonic, Failure> {
@@ -177,8 +177,8 @@ fn shown() -> Result<Mnemonic, Failure> {
     Ok(mnemonic)
 }
 
-fn ask(prompt: &str) -> Result<Zeroizing<String>, Failure> {
-    rpassword::prompt_password(prompt).map(Zeroizing::new).map_err(|error| {
+fn ask(prompt: &str) -> Result<SecretText, Failure> {
+    rpassword::prompt_password(prompt).map(SecretText::new).map_err(|error| {
         Failure::new(Exit::Refused, anyhow::Error::new(error).context("cannot read from the terminal"))
     })
 }
@@ -187,7 +187,7 @@ fn ask(prompt: &str) -> Result<Zeroizing<String>, Failure> {
 fn confirm(
     mnemonic: &Mnemonic,
     random: [u8; TYPED_BACK],
-    mut ask: impl FnMut(usize) -> Result<Zeroizing<String>, Failure>,
+    mut ask: impl FnMut(usize) -> Result<SecretText, Failure>,
 ) -> Result<(), Failure> {
     let words: Vec<&str> = mnemonic.words().collect();
     let part = words.len() / TYPED_BACK;
@@ -195,7 +195,7 @@ fn confirm(
         let place = number.saturating_mul(part).saturating_add(usize::from(random).checked_rem(part).unwrap_or(0));
         let Some(word) = words.get(place) else { continue };
         let right = (0..TRIES).try_fold(false, |right, _| {
-            Ok::<_, Failure>(right || ask(place.saturating_add(1))?.trim().eq_ignore_ascii_case(word))
+            Ok::<_, Failure>(right || ask(place.saturating_add(1))?.expose().trim().eq_ignore_ascii_case(word))
         })?;
         if !right {
             return Err(Failure::message(
@@ -244,20 +244,20 @@ mod tests {
         let mut asked = Vec::new();
         confirm(&mnemonic, [0, 5, 6, 255], |place| {
             asked.push(place);
-            Ok(Zeroizing::new(format!(" {} ", words[place - 1].to_uppercase())))
+            Ok(SecretText::new(format!(" {} ", words[place - 1].to_uppercase())))
         })
         .unwrap();
         assert_eq!(asked, [1, 12, 13, 22]);
         let mut tries = 0;
         let failed = confirm(&mnemonic, [0; TYPED_BACK], |_| {
             tries += 1;
-            Ok(Zeroizing::new("nonsense".to_owned()))
+            Ok(SecretText::new("nonsense".to_owned()))
         });
         assert_eq!((failed.map_err(|failure| failure.exit()), tries), (Err(Exit::Refused), TRIES));
         let mut tries = 0;
         confirm(&mnemonic, [0; TYPED_BACK], |place| {
             tries += 1;
-            Ok(Zeroizing::new(if tries == 1 { String::new() } else { words[place - 1].to_owned() }))
+            Ok(SecretText::new(if tries == 1 { String::new() } else { words[place - 1].to_owned() }))
         })
         .unwrap();
         assert_eq!(tries, TYPED_BACK + 1);
