@@ -6,6 +6,7 @@
 
 mod admin;
 mod app;
+mod approval;
 mod checkpoints;
 mod cli;
 mod clock;
@@ -13,6 +14,7 @@ mod config;
 mod custody;
 mod deposit;
 mod drain;
+mod exits;
 mod follow;
 mod http;
 mod keymanager;

@@ -8,6 +8,7 @@
 //! opened; an unknown key in any layer is an error that names the nearest known one; printing a
 //! `Config` never shows a password that is part of a URL.
 
+mod approvals;
 mod catalog;
 mod enclave;
 mod error;
@@ -28,6 +29,7 @@ use holdfast_slashing_db::{DEFAULT_FUTURE_TOLERANCE_SLOTS, DEFAULT_MAX_BATCH, DE
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use approvals::{ActWord, ApprovalsConfig, ApproverEntry};
 #[cfg(test)]
 pub(crate) use catalog::Catalog;
 pub(crate) use enclave::EnclaveConfig;
@@ -65,6 +67,8 @@ pub(crate) const DEFAULT_CONFIG_FILE: &str = "holdfast.toml";
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Config {
+    /// People who approve dangerous acts before they happen.
+    pub(crate) approvals: ApprovalsConfig,
     /// What makes the journal evidence for others.
     pub(crate) audit: AuditConfig,
     /// Keys of AWS KMS that protect the data key: the "aws-kms" provider.
@@ -452,6 +456,7 @@ impl Config {
                 "is empty, so every request would be refused; name the hosts, or \"*\"",
             );
         }
+        self.approvals.policy()?;
         self.check_enclave()?;
         self.check_providers()?;
         self.check_pools()?;
