@@ -317,7 +317,26 @@ fn deleted_keys_come_back_and_protection_is_lowered_only_by_several() {
     let answer = answer.expect("the server answers");
     assert_eq!(answer.status, 200, "{}", answer.text());
     assert!(answer.text().contains("only with approvals"), "{}", answer.text());
+    // Nor does a history that comes along lower protection below the present there.
+    let brought = holdfast_tests::keys::TestKey::interop(41);
+    let genesis = format!("0x{}", hex::encode(holdfast_tests::world::GENESIS_VALIDATORS_ROOT));
+    let history = serde_json::json!({
+        "metadata": { "interchange_format_version": "5", "genesis_validators_root": genesis },
+        "data": [{
+            "pubkey": brought.public, "signed_blocks": [],
+            "signed_attestations": [{ "source_epoch": "4", "target_epoch": "5" }],
+        }],
+    });
+    let keystores = [brought.keystore("pw")];
+    let body = serde_json::json!({
+        "keystores": keystores, "passwords": ["pw"], "slashing_protection": history.to_string(),
+    });
+    let answer = once(server.http_addr(), "POST", "/eth/v1/keystores", &headers, body.to_string().as_bytes());
+    let answer = answer.expect("the server answers");
+    assert!(answer.status == 200 && answer.text().contains("imported"), "{}", answer.text());
     server.stop();
+    let shown = desk.run(&["--json", "keys", "show", &brought.public]).expect(0, &[]).lines()[0].clone();
+    assert!(shown["target_epoch"].as_u64().is_some_and(|epoch| epoch > 1_000_000), "{shown}");
     // Approved for the default watermark, and not for another one.
     let approved = desk.approve(&place);
     import(&["--replace-tombstone", "--watermark", "never-signed", "--approval", &approved])
