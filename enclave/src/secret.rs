@@ -98,6 +98,15 @@ impl Passphrase {
         self.expose(|a| other.expose(|b| a.ct_eq(b).into()))
     }
 
+    /// As the password of a keystore, or of a message encrypted like one. It is wiped, but not in locked memory.
+    ///
+    /// # Errors
+    ///
+    /// [`KeystoreError::PasswordNotUtf8`](eth2_keystore::KeystoreError::PasswordNotUtf8).
+    pub fn keystore_password(&self) -> Result<eth2_keystore::Password, eth2_keystore::KeystoreError> {
+        self.expose(eth2_keystore::Password::from_bytes)
+    }
+
     /// Lends the bytes.
     pub(crate) fn expose<R>(&self, f: impl FnOnce(&[u8]) -> R) -> R {
         self.0.expose(f)

@@ -46,6 +46,11 @@ impl Signature {
     }
 }
 
+/// Whether a signature from anywhere is `key`'s over `root`.
+pub fn holds(key: &PublicKey, root: &SigningRoot, signature: &[u8; 96]) -> bool {
+    holdfast_enclave_sys::verify(key.as_bytes(), root.as_bytes(), signature)
+}
+
 /// A signature, and how long it took.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Signed {

@@ -28,6 +28,7 @@ mod signal;
 mod status;
 mod tasks;
 mod upstream;
+mod validators;
 mod version;
 
 pub use balance::{Balancing, Policy};
@@ -53,4 +54,5 @@ pub use upstream::{
     AnswerBody, Auth, CollectedAnswer, PriorityTier, Resolve, Role, Roles, TlsOptions, Transport, TrustRoots, Upstream,
     UpstreamAnswer, UpstreamConfig, UpstreamId, UpstreamName, UpstreamRequest, UpstreamUrl, Weight,
 };
+pub use validators::{Validator, ValidatorId, fetch_validators};
 pub use version::{NodeVersion, Vendor};

@@ -7,7 +7,7 @@
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use crate::error::{Flaw, KeystoreError, Quoted, SecretFlaw};
+use crate::error::{Flaw, KeystoreError, Quoted};
 use crate::kdf::{Kdf, KdfChoice, KdfLimits};
 use crate::keystore::{Fields, MAX_FILE_BYTES};
 
@@ -46,12 +46,11 @@ pub(crate) fn read(file: &[u8], limits: &KdfLimits) -> Result<Fields, KeystoreEr
     let salt = hex_bytes(kdf_params, "salt", "crypto.kdf.params.salt")?;
     let cipher_params = object(cipher, "params", "crypto.cipher.params")?;
     let ciphertext = hex_bytes(cipher, "message", "crypto.cipher.message")?;
-    let bytes = ciphertext.len();
     Ok(Fields {
         kdf: Kdf::new(choice, salt, limits)?,
         checksum: hex_array(checksum, "message", "crypto.checksum.message")?,
         iv: hex_array(cipher_params, "iv", "crypto.cipher.params.iv")?,
-        ciphertext: ciphertext.try_into().map_err(|_| KeystoreError::BadSecret(SecretFlaw::Length { bytes }))?,
+        ciphertext,
         description: optional_text(file, "description", "description")?.map(str::to_owned),
         pubkey: optional_text(file, "pubkey", "pubkey")?
             .map(|text| text.parse().map_err(|flaw| malformed("pubkey", flaw)))
@@ -105,7 +104,7 @@ pub(crate) fn write(fields: &Fields) -> String {
             "cipher": {
                 "function": "aes-128-ctr",
                 "params": {"iv": hex::encode(fields.iv)},
-                "message": hex::encode(fields.ciphertext),
+                "message": hex::encode(&fields.ciphertext),
             },
         },
         "path": fields.path,

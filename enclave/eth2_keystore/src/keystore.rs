@@ -15,7 +15,7 @@ use subtle::ConstantTimeEq;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use crate::error::KeystoreError;
+use crate::error::{KeystoreError, SecretFlaw};
 use crate::json;
 use crate::kdf::{Kdf, KdfChoice, KdfLimits};
 use crate::password::Password;
@@ -41,7 +41,7 @@ pub(crate) struct Fields {
     pub(crate) kdf: Kdf,
     pub(crate) checksum: [u8; 32],
     pub(crate) iv: [u8; 16],
-    pub(crate) ciphertext: [u8; 32],
+    pub(crate) ciphertext: Vec<u8>,
     pub(crate) description: Option<String>,
     pub(crate) pubkey: Option<PublicKey>,
     pub(crate) path: String,
@@ -65,7 +65,11 @@ impl Keystore {
     ///
     /// As [`Self::from_json`].
     pub fn from_json_within(file: &[u8], limits: &KdfLimits) -> Result<Self, KeystoreError> {
-        json::read(file, limits).map(Self)
+        let fields = json::read(file, limits)?;
+        match fields.ciphertext.len() {
+            32 => Ok(Self(fields)),
+            bytes => Err(KeystoreError::BadSecret(SecretFlaw::Length { bytes })),
+        }
     }
 
     /// Writes a keystore file: indented JSON with a line feed at the end.
@@ -113,15 +117,9 @@ impl Keystore {
     /// [`KeystoreError::WrongPassword`] if the checksum does not match, [`KeystoreError::BadSecret`] if the secret is
     /// not a private key, [`KeystoreError::PubkeyMismatch`] if it is the key of another validator than claimed.
     pub fn decrypt(&self, password: &Password) -> Result<Secret, KeystoreError> {
-        let Fields { kdf, checksum, iv, ciphertext, pubkey, .. } = &self.0;
-        let key = SplitKey::new(kdf, password);
-        if !bool::from(key.checksum(ciphertext).ct_eq(checksum)) {
-            return Err(KeystoreError::WrongPassword);
-        }
-        let mut plaintext = Zeroizing::new(*ciphertext);
-        key.apply_cipher(iv, &mut plaintext);
+        let plaintext = self.0.open(password)?;
         let secret = Secret::from_be_bytes(plaintext.as_slice())?;
-        match *pubkey {
+        match self.0.pubkey {
             Some(claimed) if claimed != secret.public_key() => {
                 Err(KeystoreError::PubkeyMismatch { claimed, actual: secret.public_key() })
             }
@@ -144,23 +142,48 @@ impl Keystore {
         kdf: KdfChoice,
         description: Option<&str>,
     ) -> Result<Self, KeystoreError> {
+        let mut buffer = Zeroizing::new([0; 32]);
+        secret.expose(|bytes| buffer.copy_from_slice(bytes));
+        let sealed = Fields::seal(buffer.as_slice(), password, kdf)?;
+        Ok(Self(Fields {
+            description: description.map(str::to_owned),
+            pubkey: Some(secret.public_key()),
+            path: path.map(ToString::to_string).unwrap_or_default(),
+            ..sealed
+        }))
+    }
+}
+
+impl Fields {
+    /// Encrypts bytes with a random salt, vector and identifier.
+    pub(crate) fn seal(plaintext: &[u8], password: &Password, kdf: KdfChoice) -> Result<Self, KeystoreError> {
         let kdf = Kdf::new(kdf, random::<32>()?.to_vec(), &KdfLimits::default())?;
         let iv = random::<16>()?;
         let key = SplitKey::new(&kdf, password);
         // Encrypted in place: what is in the buffer afterwards is no secret.
-        let mut ciphertext = Zeroizing::new([0; 32]);
-        secret.expose(|bytes| ciphertext.copy_from_slice(bytes));
+        let mut ciphertext = Zeroizing::new(plaintext.to_vec());
         key.apply_cipher(&iv, &mut ciphertext);
-        Ok(Self(Fields {
+        Ok(Self {
             checksum: key.checksum(&ciphertext),
             iv,
-            ciphertext: *ciphertext,
+            ciphertext: ciphertext.to_vec(),
             kdf,
-            description: description.map(str::to_owned),
-            pubkey: Some(secret.public_key()),
-            path: path.map(ToString::to_string).unwrap_or_default(),
+            description: None,
+            pubkey: None,
+            path: String::new(),
             uuid: uuid::Builder::from_random_bytes(random()?).into_uuid(),
-        }))
+        })
+    }
+
+    /// Decrypts; the checksum must match.
+    pub(crate) fn open(&self, password: &Password) -> Result<Zeroizing<Vec<u8>>, KeystoreError> {
+        let key = SplitKey::new(&self.kdf, password);
+        if !bool::from(key.checksum(&self.ciphertext).ct_eq(&self.checksum)) {
+            return Err(KeystoreError::WrongPassword);
+        }
+        let mut plaintext = Zeroizing::new(self.ciphertext.clone());
+        key.apply_cipher(&self.iv, &mut plaintext);
+        Ok(plaintext)
     }
 }
 
@@ -192,12 +215,12 @@ impl SplitKey {
     }
 
     /// `sha256(key[16..32] || ciphertext)`.
-    fn checksum(&self, ciphertext: &[u8; 32]) -> [u8; 32] {
+    fn checksum(&self, ciphertext: &[u8]) -> [u8; 32] {
         Sha256::new().chain_update(self.checksum.as_slice()).chain_update(ciphertext).finalize().into()
     }
 
     /// Encrypts or decrypts, which is the same in counter mode.
-    fn apply_cipher(&self, iv: &[u8; 16], data: &mut [u8; 32]) {
+    fn apply_cipher(&self, iv: &[u8; 16], data: &mut [u8]) {
         let key: &[u8; 16] = &self.cipher;
         Aes128Ctr::new(key.into(), iv.into()).apply_keystream(data);
     }

@@ -26,10 +26,27 @@ pub(super) struct Answer {
 /// Nobody answers, or what answers is not an HTTP server.
 pub(super) async fn get(address: SocketAddr, host: Option<&str>, path: &str) -> anyhow::Result<Answer> {
     let address = reachable(address);
+    let name = host.map_or_else(|| address.ip().to_string(), str::to_owned);
+    exchange(address, &format!("GET {path} HTTP/1.0\r\nHost: {name}\r\nAccept: application/json\r\n\r\n")).await
+}
+
+/// `POST` of JSON over HTTP/1.0, in the same way.
+///
+/// # Errors
+/// As [`get`].
+pub(super) async fn post(address: SocketAddr, path: &str, body: &str) -> anyhow::Result<Answer> {
+    let address = reachable(address);
+    let (name, length) = (address.ip(), body.len());
+    let request = format!(
+        "POST {path} HTTP/1.0\r\nHost: {name}\r\nAccept: application/json\r\nContent-Type: application/json\r\n\
+         Content-Length: {length}\r\n\r\n{body}"
+    );
+    exchange(address, &request).await
+}
+
+async fn exchange(address: SocketAddr, request: &str) -> anyhow::Result<Answer> {
     let exchange = async {
         let mut stream = tokio::net::TcpStream::connect(address).await?;
-        let name = host.map_or_else(|| address.ip().to_string(), str::to_owned);
-        let request = format!("GET {path} HTTP/1.0\r\nHost: {name}\r\nAccept: application/json\r\n\r\n");
         stream.write_all(request.as_bytes()).await?;
         let mut answer = Vec::new();
         stream.take(MAX_ANSWER_BYTES).read_to_end(&mut answer).await?;

@@ -2,6 +2,7 @@
 //! the command and turns what came out into an exit code.
 
 mod alone;
+mod approvals;
 pub(crate) mod args;
 mod ask;
 mod audit;
@@ -11,6 +12,7 @@ mod config_cmd;
 mod connect;
 mod doctor;
 mod enclave;
+mod exits;
 mod interchange;
 mod kek;
 mod keys;
@@ -77,6 +79,8 @@ fn dispatch(cli: &Cli, output: Output) -> Result<Exit, Failure> {
         Command::Enclave(args::EnclaveCommand::Wrap(_)) => {}
         Command::Enclave(command) => return enclave::run(command, output),
         Command::UnwrapHelper => return unwrap::run(),
+        Command::Approve(args) => return approvals::approve(args, output),
+        Command::Approvals(args::ApprovalsCommand::Keygen(args)) => return approvals::keygen(args, output),
         // Started with nothing but a socket.
         Command::Vault(args) => return crate::vault::run(args),
         Command::Config(args::ConfigCommand::Example) => return config_cmd::example(),
@@ -88,11 +92,13 @@ fn dispatch(cli: &Cli, output: Output) -> Result<Exit, Failure> {
         | Command::Slashing(_)
         | Command::Kek(_)
         | Command::Backup(_)
+        | Command::Approvals(_)
         | Command::Audit(_)
         | Command::Switcher(_)
         | Command::Witness(_)
         | Command::Status(_)
         | Command::Doctor
+        | Command::Exits(_)
         | Command::Connect(_) => {}
     }
     let config = load(&cli.layers(Environment::of_process()))?;
@@ -107,6 +113,8 @@ fn dispatch(cli: &Cli, output: Output) -> Result<Exit, Failure> {
         Command::Slashing(args::SlashingCommand::Migrate(args)) => block_on(migrate::migrate(args, &context)),
         Command::Slashing(args::SlashingCommand::Import(args)) => block_on(interchange::import(args, &context)),
         Command::Slashing(args::SlashingCommand::Export(args)) => block_on(interchange::export(args, &context)),
+        Command::Exits(command) => block_on(exits::run(command, &context)),
+        Command::Approvals(command) => block_on(approvals::run(command, &context)),
         Command::Audit(command) => audit::run(command, &context),
         Command::Kek(command) => block_on(kek::run(command, &context)),
         Command::Backup(command) => block_on(backup::run(command, &context)),
@@ -118,7 +126,8 @@ fn dispatch(cli: &Cli, output: Output) -> Result<Exit, Failure> {
         Command::Doctor => block_on(doctor::run(&context)),
         Command::Connect(args) => block_on(connect::run(args, &context)),
         Command::Config(_) => block_on(config_cmd::validate(&context)),
-        Command::Completions(_)
+        Command::Approve(_)
+        | Command::Completions(_)
         | Command::Version
         | Command::Enclave(_)
         | Command::UnwrapHelper

@@ -9,6 +9,7 @@
 //! `Config` never shows a password that is part of a URL.
 
 mod audit;
+mod approvals;
 mod catalog;
 mod enclave;
 mod error;
@@ -30,6 +31,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use audit::AuditConfig;
+pub(crate) use approvals::{ActWord, ApprovalsConfig, ApproverEntry};
 #[cfg(test)]
 pub(crate) use catalog::Catalog;
 pub(crate) use enclave::EnclaveConfig;
@@ -67,6 +69,8 @@ pub(crate) const DEFAULT_CONFIG_FILE: &str = "holdfast.toml";
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Config {
+    /// People who approve dangerous acts before they happen.
+    pub(crate) approvals: ApprovalsConfig,
     /// What makes the journal evidence for others.
     pub(crate) audit: AuditConfig,
     /// Keys of AWS KMS that protect the data key: the "aws-kms" provider.
@@ -438,6 +442,7 @@ impl Config {
             );
         }
         self.check_audit()?;
+        self.approvals.policy()?;
         self.check_enclave()?;
         self.check_providers()?;
         self.check_pools()?;

@@ -12,7 +12,7 @@ use holdfast_secret::SecretUrl;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::WitnessServer;
+use super::{ActWord, ApproverEntry, WitnessServer};
 
 /// What happens when the database may have lost acknowledged writes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ValueEnum)]
@@ -301,6 +301,8 @@ as_text!(
     GenesisRoot, "^(0x)?[0-9a-fA-F]{64}$";
     BeaconUrl, "^https?://.+$";
     DatabaseUrl, "^(sqlite:|postgres(ql)?://).+$";
+    ActWord, "^[a-z_]+$";
+    ApproverEntry, "^[^ ]+ (sk-)?ssh-ed25519.* [A-Za-z0-9+/=]+.*$";
     JournalKeep, "^(forever|[1-9][0-9]* days?)$";
     WitnessServer, "^http://[^#]+#(0x)?[0-9a-fA-F]{64}$"
 );

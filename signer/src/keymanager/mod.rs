@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use eth2_keystore::Keystore;
 use holdfast_access::Builtin;
+use holdfast_approvals::Act;
 use holdfast_domain::{GenesisValidatorsRoot, PublicKey};
 use holdfast_enclave::backend::Held;
 use holdfast_enclave::import::{Imported, KeystoreInput, SealFor, decrypt};
@@ -28,8 +29,9 @@ use tracing::{info, warn};
 
 pub(crate) use token::{Access, Token};
 
+use crate::approval;
 use crate::callers::Principal;
-use crate::config::Config;
+use crate::config::{ApprovalsConfig, Config};
 use crate::custody;
 use crate::drain::Tasks;
 use crate::loader::KeyLoader;
@@ -74,6 +76,7 @@ pub(crate) struct KeyManager {
     token: Token,
     /// Who asks, as recorded: whoever has the token.
     principal: Arc<Principal>,
+    approvals: ApprovalsConfig,
     /// One import at a time: the memory for key derivation is one budget, and so is patience.
     importing: tokio::sync::Mutex<()>,
 }
@@ -90,7 +93,8 @@ impl KeyManager {
     ) -> Self {
         let budget = Arc::new(custody::kdf_budget(config));
         let principal = Principal::builtin(Builtin::Keymanager);
-        Self { signer, loader, tasks, network, budget, token, principal, importing: tokio::sync::Mutex::new(()) }
+        let (approvals, importing) = (config.approvals.clone(), tokio::sync::Mutex::new(()));
+        Self { signer, loader, tasks, network, budget, token, principal, approvals, importing }
     }
 
     /// The token that opens all of this.
@@ -135,6 +139,7 @@ impl KeyManager {
         by: CallerId,
     ) -> Result<Vec<ImportStatus>, AdminError> {
         let _turn = self.importing.lock().await;
+        let terms = self.terms(tombstone).await;
         let held: BTreeSet<PublicKey> =
             self.signer.guard.list().await?.iter().filter(|info| is_held(info)).map(|info| info.key).collect();
         let mut statuses: Vec<Option<ImportStatus>> = Vec::with_capacity(wanted.len());
@@ -156,7 +161,7 @@ impl KeyManager {
             statuses.push(status);
         }
         if !inputs.is_empty() {
-            let outcome = self.open_and_store(inputs, histories, tombstone, by).await;
+            let outcome = self.open_and_store(inputs, histories, terms, by).await;
             for (place, status) in places.into_iter().zip(outcome) {
                 if let Some(slot) = statuses.get_mut(place) {
                     *slot = Some(status);
@@ -167,11 +172,19 @@ impl KeyManager {
         Ok(statuses.into_iter().map(|status| status.unwrap_or_else(lost)).collect())
     }
 
+    /// What of a request is done without people, who cannot approve anything here.
+    async fn terms(&self, tombstone: Tombstone) -> Terms {
+        let needs = async |act| approval::needs_people(&self.signer.guard, &self.approvals, act).await;
+        let tombstones_need_people = needs(Act::ReplaceTombstone).await;
+        let tombstone = if tombstones_need_people { Tombstone::Refuse } else { tombstone };
+        Terms { tombstone, tombstones_need_people, less_needs_people: needs(Act::LowerProtection).await }
+    }
+
     async fn open_and_store(
         self: &Arc<Self>,
         inputs: Vec<KeystoreInput>,
         histories: Option<Interchange>,
-        tombstone: Tombstone,
+        terms: Terms,
         by: CallerId,
     ) -> Vec<ImportStatus> {
         let count = inputs.len();
@@ -184,7 +197,7 @@ impl KeyManager {
         let (reply, answer) = oneshot::channel();
         let manager = Arc::clone(self);
         self.tasks.spawn(async move {
-            let statuses = manager.store(opened, data_key, histories.as_ref(), tombstone, &by).await;
+            let statuses = manager.store(opened, data_key, histories.as_ref(), terms, &by).await;
             // Whoever asked may have gone; the keys are here all the same.
             drop(reply.send(statuses));
         });
@@ -225,7 +238,7 @@ impl KeyManager {
         opened: Vec<Result<Imported, String>>,
         data_key: Arc<DataKey>,
         histories: Option<&Interchange>,
-        tombstone: Tombstone,
+        terms: Terms,
         by: &CallerId,
     ) -> Vec<ImportStatus> {
         let _changing = self.loader.keep_out().await;
@@ -241,12 +254,12 @@ impl KeyManager {
                     secrets.insert(public_key, (place, held));
                     let (origin, registered_by) = (KeyOrigin::Imported, by.clone());
                     let key = NewKey { key: public_key, sealed, origin, label: None, registered_by };
-                    keys.push((key, entry(histories, &public_key)));
+                    keys.push((key, terms.entry(histories, &public_key)));
                 }
             }
         }
         let order: Vec<PublicKey> = keys.iter().map(|(key, _)| key.key).collect();
-        let results = match self.signer.guard.register_many(keys, tombstone).await {
+        let results = match self.signer.guard.register_many(keys, terms.tombstone).await {
             Ok(results) => results,
             Err(error) => {
                 let reason = chain(&error);
@@ -264,7 +277,7 @@ impl KeyManager {
                 Ok(Registered::Duplicate) => ImportStatus::Duplicate(HELD),
                 Err(error) => {
                     refused.push(*key);
-                    ImportStatus::Error(format!("{}{}", chain(&error), hint(&error)))
+                    ImportStatus::Error(format!("{}{}", chain(&error), terms.hint(&error)))
                 }
                 Ok(Registered::New(registration) | Registered::SwitchedOff(registration)) => {
                     match ActiveKey::held(registration, held, self.loader.backend()) {
@@ -374,25 +387,42 @@ fn is_held(info: &KeyInfo) -> bool {
     info.origin.is_some() && info.state != KeyState::Tombstoned
 }
 
-/// With a history for the key: from there. Otherwise at the present.
-fn entry(histories: Option<&Interchange>, key: &PublicKey) -> EntryWatermark {
-    histories
-        .and_then(|histories| histories.get(key))
-        .map_or(EntryWatermark::Now, |history| EntryWatermark::AtLeast(history.floor.into()))
+/// How keys enter, whoever brings them: as asked, as far as nobody has to approve that.
+#[derive(Debug, Clone, Copy)]
+struct Terms {
+    tombstone: Tombstone,
+    /// Deleted keys come back only if people approve, which they cannot here.
+    tombstones_need_people: bool,
+    /// So does less protection than at the present.
+    less_needs_people: bool,
+}
+
+impl Terms {
+    /// With a history for the key: from there, if nobody has to approve that. Otherwise at the present.
+    fn entry(self, histories: Option<&Interchange>, key: &PublicKey) -> EntryWatermark {
+        let history = histories.and_then(|histories| histories.get(key));
+        history.map_or(EntryWatermark::Now, |history| {
+            let floor = history.floor.into();
+            if self.less_needs_people { EntryWatermark::NowAnd(floor) } else { EntryWatermark::AtLeast(floor) }
+        })
+    }
+
+    /// What is offered beyond the error's own words.
+    fn hint(self, error: &holdfast_slashing_db::RegisterError) -> &'static str {
+        match error {
+            holdfast_slashing_db::RegisterError::Tombstoned if self.tombstones_need_people => {
+                "; it comes back only with approvals: use `holdfast keys import --replace-tombstone`"
+            }
+            holdfast_slashing_db::RegisterError::Tombstoned => {
+                "; then send the request to /eth/v1/keystores?replace_tombstone=true"
+            }
+            _ => "",
+        }
+    }
 }
 
 fn set(statuses: &mut [ImportStatus], place: usize, status: ImportStatus) {
     if let Some(slot) = statuses.get_mut(place) {
         *slot = status;
-    }
-}
-
-/// What this API offers beyond the error's own words.
-fn hint(error: &holdfast_slashing_db::RegisterError) -> &'static str {
-    match error {
-        holdfast_slashing_db::RegisterError::Tombstoned => {
-            "; then send the request to /eth/v1/keystores?replace_tombstone=true"
-        }
-        _ => "",
     }
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use holdfast_domain::PublicKey;
 
+use super::ApprovalArgs;
 use crate::deposit::{Amount, ExecutionAddress};
 
 /// `holdfast keys`
@@ -50,6 +51,9 @@ pub(crate) struct ImportArgs {
     /// Import keys that were deleted here before, too
     #[arg(long)]
     pub(crate) replace_tombstone: bool,
+    /// What people approved.
+    #[command(flatten)]
+    pub(crate) approval: ApprovalArgs,
 }
 
 /// Where protection of a new key begins.
@@ -206,7 +210,10 @@ pub(crate) struct ExportArgs {
     /// Let the keys go on signing here: only for a backup that nobody signs with
     #[arg(long)]
     pub(crate) keep_enabled: bool,
-    /// Needed: nothing here can protect an exported key from what is signed with it elsewhere
+    /// Needed where exports need no approvals: nothing here can protect an exported key from what is signed with it elsewhere
     #[arg(long)]
     pub(crate) i_understand_that_exported_keys_can_be_slashed_elsewhere: bool,
+    /// What people approved.
+    #[command(flatten)]
+    pub(crate) approval: ApprovalArgs,
 }

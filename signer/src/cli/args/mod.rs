@@ -5,9 +5,11 @@
 //! may carry a password are texts here and checked there, because clap repeats a value it refuses.
 #![allow(rustdoc::invalid_html_tags, reason = "doc comments here are help texts, shown as they stand")]
 
+mod approvals;
 mod audit;
 mod backup;
 mod enclave;
+mod exits;
 mod kek;
 mod keys;
 mod slashing;
@@ -22,6 +24,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use toml::Value;
 
 use crate::config::{Environment, FlagValue, GenesisRoot, KeyProvider, Layers};
+pub(crate) use approvals::{AdoptArgs, ApprovalArgs, ApprovalsCommand, ApprovalsVerifyArgs, ApproveArgs, KeygenArgs};
 pub(crate) use audit::{
     AuditCommand, AuditConsistencyArgs, AuditExportArgs, AuditFormat, AuditProveArgs, AuditSelection, AuditTailArgs,
     AuditVerifyArgs, Moment,
@@ -32,6 +35,7 @@ pub(crate) use backup::{
 #[cfg(feature = "backend-enclave")]
 pub(crate) use enclave::WrapArgs;
 pub(crate) use enclave::{BuildArgs, DescribeArgs, EnclaveCommand, ImageArgs, KmsPolicyArgs, RunArgs, VerifyArgs};
+pub(crate) use exits::{ExitsCommand, ExitsSignArgs, ExitsVerifyArgs};
 pub(crate) use kek::{KekCommand, KekInitArgs, KekRotateArgs, KekUnsealArgs, ProviderArgs};
 pub(crate) use keys::{
     DeleteArgs, DepositArgs, ExportArgs, GenerateArgs, GeneratedWatermarkArg, ImportArgs, KdfArg, KeysCommand,
@@ -109,9 +113,17 @@ pub(crate) enum Command {
     /// Back up what is in custody, verify and restore it, and practise that
     #[command(subcommand)]
     Backup(BackupCommand),
+    /// Approve a dangerous act that somebody asked for: needs the request and your key, and no configuration
+    Approve(ApproveArgs),
+    /// Who approves dangerous acts, and what was approved
+    #[command(subcommand)]
+    Approvals(ApprovalsCommand),
     /// The journal of every request and answer, as evidence for others
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// Sign voluntary exits of many validators before they are needed, and check them
+    #[command(subcommand)]
+    Exits(ExitsCommand),
     /// AWS Nitro enclaves: images, key policies, attestation documents
     #[command(subcommand)]
     Enclave(EnclaveCommand),
@@ -268,6 +280,8 @@ impl Cli {
             Command::Kek(KekCommand::Status(args)) => args.passphrase.settings(&mut flags),
             Command::Kek(KekCommand::Unseal(_))
             | Command::Keys(_)
+            | Command::Approve(_)
+            | Command::Approvals(_)
             | Command::Audit(_)
             | Command::Slashing(_)
             | Command::Backup(_)
@@ -275,6 +289,7 @@ impl Cli {
             | Command::Witness(_)
             | Command::Status(_)
             | Command::Doctor
+            | Command::Exits(_)
             | Command::Connect(_)
             | Command::Config(_)
             | Command::Completions(_)

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{ArgGroup, Args, Subcommand};
 use holdfast_domain::PublicKey;
 
+use super::ApprovalArgs;
+
 /// `holdfast slashing`
 #[derive(Debug, Subcommand)]
 pub(crate) enum SlashingCommand {
@@ -66,6 +68,9 @@ pub(crate) struct SlashingImportArgs {
     /// Take in what can be read of a damaged source. Validators left out stay unprotected by it
     #[arg(long)]
     pub(crate) allow_partial: bool,
+    /// What people approved.
+    #[command(flatten)]
+    pub(crate) approval: ApprovalArgs,
 }
 
 /// `holdfast slashing export`

@@ -3,14 +3,16 @@
 //! Guarantees: a source is taken in whole or not at all, unless the operator asks for what can be read of it;
 //! it is read to its end before a database is opened or made, and a dry run makes none.
 
+use holdfast_approvals::{Act, Payload};
 use holdfast_domain::Clock as _;
 use holdfast_slashing_db::interchange::{ImportReport, Interchange, SwitchedOff, Totals, ValidatorReport};
 use holdfast_slashing_db::rules::Horizon;
 use holdfast_slashing_db::{CallerId, ImportMode, Watermarks};
 use serde_json::{Value, json};
 
+use super::super::approvals;
 use super::super::args::SlashingImportArgs;
-use super::super::keys::{open_direct, operator};
+use super::super::keys::{open_direct, operator, said};
 use super::super::{Context, Exit, Failure};
 use super::file;
 use crate::clock::SystemClock;
@@ -46,6 +48,11 @@ pub(in crate::cli) async fn import(args: &SlashingImportArgs, context: &Context)
         interchange.into_nothing()
     } else {
         let custody = open_direct(context).await?;
+        if mode == ImportMode::Commit {
+            let (acts, payload) = (lowers(args, &left_out), payload(args, &interchange, &left_out));
+            let pending = approvals::examine(acts, &payload, &args.approval, &custody, context).await?;
+            let _cleared = pending.spend(&args.approval, context).await?;
+        }
         let imported = custody.guard.import(interchange, mode, &by).await.map_err(CustodyError::from);
         custody.guard.shutdown().await;
         imported?
@@ -64,6 +71,22 @@ pub(in crate::cli) async fn import(args: &SlashingImportArgs, context: &Context)
         ));
     }
     Ok(if left_out.is_empty() { Exit::Done } else { Exit::Refused })
+}
+
+/// Whether something that may be missing is accepted.
+fn lowers(args: &SlashingImportArgs, left_out: &[LeftOut]) -> &'static [Act] {
+    if args.ignore_connections || !left_out.is_empty() { &[Act::LowerProtection] } else { &[] }
+}
+
+/// What exactly is taken in, and what is not, for people to approve.
+fn payload(args: &SlashingImportArgs, interchange: &Interchange, left_out: &[LeftOut]) -> Payload {
+    let mut lines = vec!["Take in a signing history of which something may be missing.".to_owned()];
+    if args.ignore_connections {
+        lines.push("Web3Signer may still be connected to its database.".to_owned());
+    }
+    lines.extend(left_out.iter().map(|one| format!("left out {}", one.text)));
+    lines.extend(interchange.iter().map(|(key, history)| format!("key {key} {}", said(&history.floor.into()))));
+    Payload::new(lines)
 }
 
 /// Reads the source that was named, and says in whose name it is taken in.

@@ -6,13 +6,15 @@
 
 use std::collections::BTreeSet;
 
+use holdfast_approvals::{Act, Payload};
 use holdfast_domain::PublicKey;
 use holdfast_enclave::ceremony::Outgoing;
 use holdfast_enclave::durable::{Existing, stream_private_file};
 use holdfast_slashing_db::{KeyState, Then, Withdraw};
 use serde_json::json;
 
-use super::super::args::ExportArgs;
+use super::super::approvals;
+use super::super::args::{ExportArgs, KdfArg};
 use super::super::interchange::write_file;
 use super::super::{Context, Exit, Failure};
 use super::keystores::{self, Keystores};
@@ -24,6 +26,18 @@ const HISTORY: &str = "slashing_protection.json";
 
 /// Writes keys and their history into a new directory.
 pub(super) async fn run(args: &ExportArgs, context: &Context) -> Result<Exit, Failure> {
+    let configured = context.config.approvals.policy()?;
+    if !configured.is_some_and(|policy| policy.needs(Act::Export)) {
+        understood(args)?;
+    }
+    let mut custody = open_record(context).await?;
+    let result = export(args, &mut custody, context).await;
+    custody.guard.shutdown().await;
+    result
+}
+
+/// Where nobody approves, whoever exports must say that the risk is known.
+fn understood(args: &ExportArgs) -> Result<(), Failure> {
     if !args.i_understand_that_exported_keys_can_be_slashed_elsewhere {
         return Err(Failure::message(
             Exit::Usage,
@@ -32,24 +46,42 @@ pub(super) async fn run(args: &ExportArgs, context: &Context) -> Result<Exit, Fa
              --i-understand-that-exported-keys-can-be-slashed-elsewhere",
         ));
     }
-    let keystores = Keystores::new(&args.to, args.password_file.as_deref(), args.kdf, context.output)?;
-    let mut custody = open_record(context).await?;
-    let result = export(args, &keystores, &mut custody, context).await;
-    custody.guard.shutdown().await;
-    result
+    Ok(())
 }
 
-async fn export(
-    args: &ExportArgs,
-    keystores: &Keystores,
-    custody: &mut Custody,
-    context: &Context,
-) -> Result<Exit, Failure> {
+/// What exactly leaves, for people to approve.
+fn payload(args: &ExportArgs, outgoing: &[Outgoing]) -> Payload {
+    let kdf = match args.kdf {
+        KdfArg::Scrypt => "scrypt",
+        KdfArg::Pbkdf2 => "pbkdf2",
+    };
+    let stay = if args.keep_enabled { "The keys go on signing here." } else { "The keys are switched off here." };
+    let mut lines = vec![
+        format!(
+            "Export {} keys as keystores (EIP-2335, {kdf}), with their slashing protection history.",
+            outgoing.len()
+        ),
+        format!("Directory: {}", args.to.display()),
+        stay.to_owned(),
+    ];
+    let mut keys: Vec<PublicKey> = outgoing.iter().map(|one| one.key).collect();
+    keys.sort_unstable();
+    lines.extend(keys.iter().map(|key| format!("key {key}")));
+    Payload::new(lines)
+}
+
+async fn export(args: &ExportArgs, custody: &mut Custody, context: &Context) -> Result<Exit, Failure> {
     let outgoing = chosen(args, custody).await?;
+    let payload = payload(args, &outgoing);
+    let pending = approvals::examine(&[Act::Export], &payload, &args.approval, custody, context).await?;
+    let keystores = Keystores::new(&args.to, args.password_file.as_deref(), args.kdf, context.output)?;
     custody.open_data_key(&context.config).await?;
     let Some(data_key) = custody.data_key.clone() else {
         return Err(CustodyError::DataKeyLost { keys: outgoing.len() }.into());
     };
+    if !pending.spend(&args.approval, context).await?.by_people() {
+        understood(args)?;
+    }
     keystores.make_dir()?;
     let names: Vec<PublicKey> = outgoing.iter().map(|one| one.key).collect();
     // Read and switch off in one transaction: what is in the file covers all they will ever have signed here.

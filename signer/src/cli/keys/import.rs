@@ -21,6 +21,7 @@ use super::super::args::ImportArgs;
 use super::super::{Context, Exit, Failure};
 use super::discover::{Candidate, discover};
 use super::entry::{self, Entries};
+use super::lowered;
 use super::passwords::Passwords;
 use super::report::{Report, Status};
 use super::{open_direct, operator};
@@ -63,10 +64,13 @@ pub(super) async fn run(args: &ImportArgs, context: &Context) -> Result<Exit, Fa
         importer.report.key(Status::Error, None, Some(&skipped.path), Some(&skipped.reason))?;
     }
     let candidates = importer.not_here(found.candidates).await?;
+    let pending = lowered::examine(args, &candidates, &importer.entries, &importer.custody, context).await?;
+    let candidates = if pending.by_people() { importer.named(candidates)? } else { candidates };
     let jobs = importer.prepare(candidates, &mut passwords)?;
     let mut interrupted = false;
     if !jobs.is_empty() {
         let data_key = importer.custody.ensure_data_key(&context.config).await?;
+        let _cleared = pending.spend(&args.approval, context).await?;
         interrupted = importer.rounds(jobs, &data_key, &Arc::new(custody::kdf_budget(&context.config))).await?
             == Rounds::Interrupted;
     }
@@ -118,6 +122,16 @@ impl Importer {
             }
         }
         Ok(left)
+    }
+
+    /// Leaves out, and reports, keystores that do not say whose they are.
+    fn named(&mut self, candidates: Vec<Candidate>) -> Result<Vec<Candidate>, Failure> {
+        let (named, nameless): (Vec<_>, Vec<_>) =
+            candidates.into_iter().partition(|candidate| candidate.claimed.is_some());
+        for candidate in nameless {
+            self.report.key(Status::Error, None, Some(&candidate.path), Some(lowered::NAMELESS))?;
+        }
+        Ok(named)
     }
 
     /// Reads the keystores and their passwords; reports those that cannot be.

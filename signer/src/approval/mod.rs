@@ -1,0 +1,361 @@
+//! The gate before dangerous acts: each asks here first, whatever door it came through.
+//!
+//! Guarantees: where approvals are configured, a [`Cleared`] for an act that needs them exists only after enough people
+//! approved exactly this act, and after the approval was used up, durably, and all of it was in the journal. The approvers in
+//! force are those pinned in the database: editing the configuration alone changes nobody, and stops dangerous acts until
+//! the people there were approve. What this does not stop is who can run other programs on the machine as this user.
+
+mod brought;
+
+use std::sync::Arc;
+
+use holdfast_approvals::{
+    Act, Demand, Payload, Policy, PolicyDigest, PolicyError, Quorum, Refused, Request, RequestId, Scope, check,
+};
+use holdfast_domain::Clock;
+use holdfast_slashing_db::journal::{Event, EventKind};
+use holdfast_slashing_db::{
+    AdminError, ApprovalId, ApprovalPolicy, CallerId, Guard, GuardHealth, Pinned, PolicyHash, Refusal, Spent,
+};
+use sha2::{Digest as _, Sha256};
+
+use crate::config::{ApprovalsConfig, Config, ConfigError};
+use crate::custody::Custody;
+pub(crate) use brought::Brought;
+
+/// Why an act may not happen now.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Blocked {
+    /// It needs approvals, and none were brought: here is what people must sign.
+    #[error("this needs the approval of {threshold} of {}", people.join(", "))]
+    Needed {
+        /// What they sign.
+        request: Box<Request>,
+        /// How many.
+        threshold: u32,
+        /// Of whom.
+        people: Vec<String>,
+    },
+    /// The approvals do not allow it.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// They were used before.
+    #[error("the approval {0} was used before, and each is good for one time; make a new request")]
+    Used(RequestId),
+    /// The configuration names other approvers than those in force.
+    #[error(
+        "the section [approvals] of the configuration ({configured}) is not the one in force ({pinned}), so nothing that \
+         can need approvals is done; put it back as it was, or run `holdfast approvals adopt`, which needs the approval of \
+         the people in force"
+    )]
+    Changed {
+        /// What is configured.
+        configured: String,
+        /// What is in force.
+        pinned: String,
+    },
+    /// Others changed the approvers at the same moment.
+    #[error(
+        "the approvers were changed by somebody else at this moment; look at `holdfast approvals status`, and start again"
+    )]
+    Moved,
+    /// The database may be an old one, in which used approvals are unused.
+    #[error(
+        "the database may have lost writes, so an approval that was used may look unused; first `holdfast slashing fence`"
+    )]
+    Suspect,
+    /// What is pinned cannot be read.
+    #[error("the approvers in force cannot be read")]
+    Unreadable(#[source] PolicyError),
+    /// The text in the database is not the one that was pinned.
+    #[error("the approvers in force do not match their digest in the database: somebody changed them by hand")]
+    Tampered,
+    /// The journal refuses.
+    #[error("approvals are journaled before anything is done, and the journal refuses")]
+    Journal(#[source] Refusal),
+    /// The database refuses.
+    #[error("the database refuses")]
+    Database(#[source] AdminError),
+    /// The system refuses.
+    #[error("the system gives no random numbers")]
+    Random(#[source] getrandom::Error),
+}
+
+/// Leave to do one act. Made here alone, and not to be copied.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct Cleared(Leave);
+
+#[derive(Debug)]
+enum Leave {
+    /// The act needs no approvals.
+    NotNeeded,
+    /// Enough people approved.
+    By(Quorum),
+}
+
+impl Cleared {
+    /// Whether people approved; if not, no approvals are needed.
+    pub(crate) fn by_people(&self) -> bool {
+        matches!(self.0, Leave::By(_))
+    }
+}
+
+/// An act that was looked at and may happen; nothing is used up yet.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct Examined(Leave);
+
+impl Examined {
+    /// Whether people approved; if not, no approvals are needed.
+    pub(crate) fn by_people(&self) -> bool {
+        matches!(self.0, Leave::By(_))
+    }
+}
+
+/// What became of adopting a configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Adopted {
+    /// It was in force already.
+    Already,
+    /// It is in force now.
+    Now,
+}
+
+/// The gate of one database.
+pub(crate) struct Gate {
+    guard: Guard,
+    clock: Arc<dyn Clock>,
+    scope: Scope,
+    configured: Option<Policy>,
+}
+
+impl Gate {
+    /// The gate of what is in custody.
+    ///
+    /// # Errors
+    /// [`ConfigError`] if the section does not fit together.
+    pub(crate) fn of(custody: &Custody, config: &Config) -> Result<Self, ConfigError> {
+        Ok(Self {
+            guard: custody.guard.clone(),
+            clock: Arc::clone(&custody.clock),
+            scope: Scope {
+                network: custody.network.name.clone(),
+                genesis_validators_root: custody.genesis_validators_root,
+                instance: custody.instance.0,
+            },
+            configured: config.approvals.policy()?,
+        })
+    }
+
+    /// The approvers pinned in the database.
+    ///
+    /// # Errors
+    /// [`Blocked`] if they cannot be read.
+    pub(crate) async fn pinned(&self) -> Result<Option<Policy>, Blocked> {
+        let Some(stored) = self.guard.approval_policy().await.map_err(Blocked::Database)? else { return Ok(None) };
+        let hash: [u8; 32] = Sha256::digest(stored.document.as_bytes()).into();
+        if stored.hash != PolicyHash(hash) {
+            return Err(Blocked::Tampered);
+        }
+        Policy::from_text(&stored.document).map(Some).map_err(Blocked::Unreadable)
+    }
+
+    /// The approvers in force: those pinned, which must be those configured. The first use pins them.
+    ///
+    /// # Errors
+    /// [`Blocked`].
+    pub(crate) async fn in_force(&self, by: &CallerId) -> Result<Option<Policy>, Blocked> {
+        match (self.configured.clone(), self.pinned().await?) {
+            (None, None) => Ok(None),
+            (Some(configured), None) => {
+                self.put(None, Some(&configured), ("approvals.pinned", "first use"), by).await?;
+                Ok(Some(configured))
+            }
+            (Some(configured), Some(pinned)) if configured == pinned => Ok(Some(pinned)),
+            (configured, pinned) => {
+                Err(Blocked::Changed { configured: short(configured.as_ref()), pinned: short(pinned.as_ref()) })
+            }
+        }
+    }
+
+    /// Looks whether what is to be done may be: any of `acts` that needs approvals makes the whole of it need them. Uses
+    /// nothing up.
+    ///
+    /// # Errors
+    /// [`Blocked`]; [`Blocked::Needed`] has the request that people must sign, if nothing was brought.
+    pub(crate) async fn examine(
+        &self,
+        acts: &[Act],
+        payload: &Payload,
+        brought: Option<&Brought>,
+        by: &CallerId,
+    ) -> Result<Examined, Blocked> {
+        if acts.is_empty() {
+            return Ok(Examined(Leave::NotNeeded));
+        }
+        let Some(policy) = self.in_force(by).await? else { return Ok(Examined(Leave::NotNeeded)) };
+        let Some(act) = acts.iter().copied().find(|act| policy.needs(*act)) else {
+            return Ok(Examined(Leave::NotNeeded));
+        };
+        self.approved(act, payload, &policy, brought, by).await
+    }
+
+    async fn approved(
+        &self,
+        act: Act,
+        payload: &Payload,
+        policy: &Policy,
+        brought: Option<&Brought>,
+        by: &CallerId,
+    ) -> Result<Examined, Blocked> {
+        if matches!(self.guard.health(), GuardHealth::Suspect(_)) {
+            return Err(Blocked::Suspect);
+        }
+        let Some(Brought { request, approvals }) = brought else {
+            let request = self.request(act, payload, policy, by).await?;
+            let people = policy.approvers().iter().map(|approver| approver.name.to_string()).collect();
+            return Err(Blocked::Needed { request: Box::new(request), threshold: policy.threshold().0, people });
+        };
+        let demand = Demand { scope: &self.scope, act, payload, policy, now: self.clock.now() };
+        match check(request, approvals, &demand) {
+            Ok(quorum) => Ok(Examined(Leave::By(quorum))),
+            Err(refused) => {
+                let detail = format!("{}: {refused}", refused.reason());
+                self.record("approvals.refused", request.id, &detail, by).await?;
+                Err(refused.into())
+            }
+        }
+    }
+
+    /// Uses the approval up, if there is one, and journals who gave it. After this comes the act.
+    ///
+    /// # Errors
+    /// [`Blocked`]: the act must not happen.
+    pub(crate) async fn spend(&self, examined: Examined, by: &CallerId) -> Result<Cleared, Blocked> {
+        let Leave::By(quorum) = &examined.0 else { return Ok(Cleared(examined.0)) };
+        let id = quorum.id();
+        let spent = self.guard.use_approval(ApprovalId(id.0), quorum.expires()).await.map_err(Blocked::Database)?;
+        if spent == Spent::Before {
+            self.record("approvals.refused", id, "used: it was used before", by).await?;
+            return Err(Blocked::Used(id));
+        }
+        for signed in quorum.by() {
+            self.record("approvals.given", id, &format!("{} {}", signed.name, signed.fingerprint), by).await?;
+        }
+        let detail = format!("{} by {} people; payload sha256 {}", quorum.act(), quorum.by().len(), quorum.payload());
+        self.record("approvals.used", id, &detail, by).await?;
+        Ok(Cleared(examined.0))
+    }
+
+    /// Puts the configured approvers in force, if those in force approve.
+    ///
+    /// # Errors
+    /// [`Blocked`].
+    pub(crate) async fn adopt(&self, brought: Option<&Brought>, by: &CallerId) -> Result<Adopted, Blocked> {
+        let pinned = self.pinned().await?;
+        if pinned == self.configured {
+            return Ok(Adopted::Already);
+        }
+        let why = if let Some(policy) = &pinned {
+            let payload = change(policy, self.configured.as_ref());
+            let examined = self.approved(Act::Approvers, &payload, policy, brought, by).await?;
+            let cleared = self.spend(examined, by).await?;
+            match &cleared.0 {
+                Leave::By(quorum) => format!("approval {}", quorum.id()),
+                Leave::NotNeeded => String::new(),
+            }
+        } else {
+            "first use".to_owned()
+        };
+        let seen = pinned.as_ref().map(|policy| PolicyHash(policy.digest().0));
+        self.put(seen, self.configured.as_ref(), ("approvals.adopted", &why), by).await?;
+        Ok(Adopted::Now)
+    }
+
+    /// Journals and pins approvers.
+    async fn put(
+        &self,
+        seen: Option<PolicyHash>,
+        new: Option<&Policy>,
+        (kind, why): (&str, &str),
+        by: &CallerId,
+    ) -> Result<(), Blocked> {
+        let detail = format!("{}; {why}", new.map_or_else(|| "nobody".to_owned(), people));
+        let about = format!("approvals/{}", digest_of(new));
+        let event = Event::new(self.clock.now(), by, EventKind::new(kind)).about(&about).detail(&detail);
+        self.guard.record(event).await.map_err(Blocked::Journal)?;
+        let stored = new.map(|policy| ApprovalPolicy {
+            document: policy.to_text(),
+            hash: PolicyHash(policy.digest().0),
+            pinned: self.clock.now(),
+            pinned_by: by.clone(),
+        });
+        match self.guard.pin_approval_policy(seen, stored).await.map_err(Blocked::Database)? {
+            Pinned::Done => Ok(()),
+            Pinned::Moved => Err(Blocked::Moved),
+        }
+    }
+
+    async fn request(&self, act: Act, payload: &Payload, policy: &Policy, by: &CallerId) -> Result<Request, Blocked> {
+        let mut id = [0; 16];
+        getrandom::fill(&mut id).map_err(Blocked::Random)?;
+        let times = (self.clock.now(), policy.lifetime());
+        let what = (act, payload.clone());
+        let request = Request::new(RequestId(id), what, times, by.as_str(), self.scope.clone(), policy.digest());
+        let first = payload.lines().first().map_or("", String::as_str);
+        let detail =
+            format!("{act}; payload sha256 {}; expires {}; {first}", payload.digest(), request.expires.rfc3339());
+        self.record("approvals.requested", request.id, &detail, by).await?;
+        Ok(request)
+    }
+
+    async fn record(&self, kind: &str, id: RequestId, detail: &str, by: &CallerId) -> Result<(), Blocked> {
+        let event = Event::new(self.clock.now(), by, EventKind::new(kind));
+        let event = event.about(&format!("approval/{id}")).detail(detail);
+        self.guard.record(event).await.map(|_| ()).map_err(Blocked::Journal)
+    }
+}
+
+/// Whether an act needs people's approval, for doors through which nobody can bring one. If the approvers in force cannot
+/// be read, it does.
+pub(crate) async fn needs_people(guard: &Guard, configured: &ApprovalsConfig, act: Act) -> bool {
+    let configured = configured.policy().map_or(true, |policy| policy.is_some_and(|policy| policy.needs(act)));
+    let pinned = match guard.approval_policy().await {
+        Ok(None) => false,
+        Ok(Some(stored)) => Policy::from_text(&stored.document).map_or(true, |policy| policy.needs(act)),
+        Err(_) => true,
+    };
+    configured || pinned
+}
+
+/// What adopting changes, in lines for people.
+fn change(from: &Policy, to: Option<&Policy>) -> Payload {
+    let mut lines = vec!["Change who approves dangerous acts, how many, or what needs it.".to_owned()];
+    match to {
+        None => lines.push("From then on NOTHING needs approvals.".to_owned()),
+        Some(to) => {
+            lines.push("In force from then on:".to_owned());
+            lines.extend(to.to_text().lines().skip(1).map(str::to_owned));
+        }
+    }
+    lines.push("In force until then:".to_owned());
+    lines.extend(from.to_text().lines().skip(1).map(str::to_owned));
+    Payload::new(lines)
+}
+
+fn people(policy: &Policy) -> String {
+    let names: Vec<String> =
+        policy.approvers().iter().map(|one| format!("{} {}", one.name, one.key.fingerprint())).collect();
+    format!("{} of {}", policy.threshold().0, names.join(", "))
+}
+
+fn digest_of(policy: Option<&Policy>) -> String {
+    policy.map_or_else(|| "none".to_owned(), |policy| policy.digest().to_string())
+}
+
+/// A few characters of a digest, to tell two apart.
+fn short(policy: Option<&Policy>) -> String {
+    let digest = policy.map(Policy::digest).as_ref().map(PolicyDigest::to_string);
+    digest.map_or_else(|| "nobody approves anything".to_owned(), |digest| digest.chars().take(12).collect())
+}

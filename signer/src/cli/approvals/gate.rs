@@ -1,0 +1,151 @@
+//! The gate as commands use it: what people brought is read from files, and what they must sign goes into one.
+
+use std::path::{Path, PathBuf};
+
+use holdfast_approvals::{Act, MAX_REQUEST_BYTES, Payload, Request};
+use holdfast_enclave::durable::{Existing, write_private_file};
+
+use super::super::args::ApprovalArgs;
+use super::super::keys::operator;
+use super::super::{Context, Exit, Failure};
+use crate::approval::{Blocked, Brought, Cleared, Examined, Gate};
+use crate::custody::{Custody, admin_exit};
+
+/// An act that was looked at and may happen, once it was paid for.
+#[must_use]
+pub(in crate::cli) struct Pending {
+    gate: Gate,
+    examined: Examined,
+}
+
+/// Looks whether an act may happen; if it needs approvals and none were given, writes the request.
+///
+/// # Errors
+/// [`Failure`], which says what to do next.
+pub(in crate::cli) async fn examine(
+    acts: &[Act],
+    payload: &Payload,
+    args: &ApprovalArgs,
+    custody: &Custody,
+    context: &Context,
+) -> Result<Pending, Failure> {
+    let gate = Gate::of(custody, &context.config)?;
+    let brought = read(&args.approval)?;
+    match gate.examine(acts, payload, brought.as_ref(), &operator()).await {
+        Ok(examined) => Ok(Pending { gate, examined }),
+        Err(blocked) => Err(failed(blocked, args, context)),
+    }
+}
+
+/// The same for so many voluntary exits at once.
+///
+/// # Errors
+/// [`Failure`], which says what to do next.
+pub(in crate::cli) async fn examine_exits(
+    count: usize,
+    payload: &Payload,
+    args: &ApprovalArgs,
+    custody: &Custody,
+    context: &Context,
+) -> Result<Pending, Failure> {
+    let gate = Gate::of(custody, &context.config)?;
+    let policy = gate.in_force(&operator()).await.map_err(|blocked| failed(blocked, args, context))?;
+    let above = policy.is_some_and(|policy| u64::from(policy.bulk_exit_above().0) < count as u64);
+    let acts: &[Act] = if above { &[Act::BulkExit] } else { &[] };
+    examine(acts, payload, args, custody, context).await
+}
+
+impl Pending {
+    /// Whether people approved; if not, no approvals are needed.
+    pub(in crate::cli) fn by_people(&self) -> bool {
+        self.examined.by_people()
+    }
+
+    /// Uses the approval up: the last thing before the act.
+    ///
+    /// # Errors
+    /// [`Failure`]: the act must not happen.
+    pub(in crate::cli) async fn spend(self, args: &ApprovalArgs, context: &Context) -> Result<Cleared, Failure> {
+        let spent = self.gate.spend(self.examined, &operator()).await;
+        spent.map_err(|blocked| failed(blocked, args, context))
+    }
+}
+
+/// What was brought; `None` if nothing was.
+///
+/// # Errors
+/// [`Failure`] (usage) that names the file.
+pub(super) fn read(files: &[PathBuf]) -> Result<Option<Brought>, Failure> {
+    if files.is_empty() {
+        return Ok(None);
+    }
+    let texts: Result<Vec<_>, Failure> =
+        files.iter().map(|file| Ok((file.display().to_string(), read_text(file)?))).collect();
+    Brought::read(&texts?).map(Some).map_err(|error| Failure::new(Exit::Usage, error))
+}
+
+/// A text file, no longer than a request with its approvals.
+///
+/// # Errors
+/// [`Failure`] (usage).
+pub(super) fn read_text(path: &Path) -> Result<String, Failure> {
+    use std::io::Read as _;
+    let limit = u64::try_from(MAX_REQUEST_BYTES).unwrap_or(u64::MAX).saturating_mul(2);
+    let mut bytes = Vec::new();
+    std::fs::File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes)).map_err(|error| {
+        let text = format!("cannot read {}; check the path", path.display());
+        Failure::new(Exit::Usage, anyhow::Error::new(error).context(text))
+    })?;
+    String::from_utf8(bytes)
+        .map_err(|_| Failure::message(Exit::Usage, format!("{} is malformed: it is no text", path.display())))
+}
+
+/// What a command says when it may not go on.
+pub(super) fn failed(blocked: Blocked, args: &ApprovalArgs, context: &Context) -> Failure {
+    let exit = match &blocked {
+        Blocked::Needed { request, .. } => return needed(request, &blocked, args, context),
+        Blocked::Database(error) => admin_exit(error),
+        Blocked::Journal(_) => Exit::Unreachable,
+        Blocked::Suspect => Exit::Frozen,
+        Blocked::Random(_) => Exit::Bug,
+        Blocked::Refused(_)
+        | Blocked::Used(_)
+        | Blocked::Changed { .. }
+        | Blocked::Moved
+        | Blocked::Unreadable(_)
+        | Blocked::Tampered => Exit::Refused,
+    };
+    Failure::new(exit, blocked)
+}
+
+fn needed(request: &Request, blocked: &Blocked, args: &ApprovalArgs, context: &Context) -> Failure {
+    let number: String = request.id.to_string().chars().take(8).collect();
+    let path = args.request_to.clone().unwrap_or_else(|| format!("approval-{}-{number}.txt", request.act).into());
+    if let Err(error) = write_private_file(&path, request.to_text().as_bytes(), Existing::Refuse) {
+        return Failure::new(
+            Exit::Refused,
+            anyhow::Error::new(error).context("cannot write the request for approvals"),
+        );
+    }
+    let place = path.display().to_string();
+    let value = serde_json::json!({
+        "approval_needed": {
+            "request": place, "id": request.id.to_string(), "act": request.act.as_str(),
+            "expires": request.expires.rfc3339(), "digest": request.digest().to_string(),
+        }
+    });
+    if context.output.is_json()
+        && let Err(failure) = context.output.result("", &value)
+    {
+        return failure;
+    }
+    Failure::message(
+        Exit::Refused,
+        format!(
+            "{blocked}; nothing was done. The request is in {place} and expires at {}. Each of them runs `holdfast approve \
+             {place} --key THEIR-KEY`, on any machine, or `ssh-keygen -Y sign -n holdfast-approval -f THEIR-KEY {place}`. Then \
+             give this command again, exactly as it was, with --approval {place} and the files they made",
+            request.expires.rfc3339()
+        ),
+    )
+}
