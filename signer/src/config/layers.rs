@@ -12,7 +12,7 @@ use serde::Deserialize;
 use toml::de::{DeTable, DeValue};
 use toml::{Table, Value};
 
-use super::catalog::{Catalog, Kind, nearest};
+use super::catalog::{Catalog, Kind, Section, nearest};
 use super::{Config, ConfigError, DEFAULT_CONFIG_FILE};
 
 /// All variables start with this.
@@ -127,19 +127,37 @@ fn unknown_keys(path: &Path, text: &str, document: &DeTable<'_>, catalog: &Catal
             let what = if is_table { "section" } else { "key" };
             return Err(unknown(name.span().start, what, name.get_ref(), near));
         };
-        let DeValue::Table(body) = body.get_ref() else { continue };
-        for key in body.keys() {
-            if section.entries.iter().any(|entry| entry.key == *key.get_ref()) {
-                continue;
-            }
-            let near = nearest(key.get_ref(), section.entries.iter().map(|entry| entry.key.as_str()))
-                .map(|near| format!("{}.{near}", section.name))
-                .or_else(|| nearest_entry(key.get_ref(), catalog));
-            let full = format!("{}.{}", section.name, key.get_ref());
-            return Err(unknown(key.span().start, "key", &full, near));
+        if let Some((offset, full, near)) = unknown_in(section, body.get_ref(), catalog) {
+            return Err(unknown(offset, "key", &full, near));
         }
     }
     Ok(())
+}
+
+/// The first unknown key of a section, of one within it, or of one of several: where it is, its full name, and what
+/// was probably meant.
+fn unknown_in(section: &Section, body: &DeValue<'_>, catalog: &Catalog) -> Option<(usize, String, Option<String>)> {
+    let body = match body {
+        DeValue::Table(body) => body,
+        DeValue::Array(all) if section.repeats => {
+            return all.iter().find_map(|one| unknown_in(section, one.get_ref(), catalog));
+        }
+        // The type is wrong, which is told with it.
+        _ => return None,
+    };
+    body.iter().find_map(|(key, value)| {
+        let full = format!("{}.{}", section.name, key.get_ref());
+        if let Some(within) = catalog.section(&full) {
+            return unknown_in(within, value.get_ref(), catalog);
+        }
+        if section.entries.iter().any(|entry| entry.key == *key.get_ref()) {
+            return None;
+        }
+        let near = nearest(key.get_ref(), section.entries.iter().map(|entry| entry.key.as_str()))
+            .map(|near| format!("{}.{near}", section.name))
+            .or_else(|| nearest_entry(key.get_ref(), catalog));
+        Some((key.span().start, full, near))
+    })
 }
 
 /// The setting in any section whose key is nearest to `name`.
@@ -206,15 +224,20 @@ fn set(
     value: Value,
     origin: impl FnOnce() -> String,
 ) -> Result<(), ConfigError> {
-    let mut alone = Table::new();
-    alone.insert(section.to_owned(), Value::Table(Table::from_iter([(key.to_owned(), value.clone())])));
+    let leaf = Table::from_iter([(key.to_owned(), value.clone())]);
+    let within = |inner, name: &str| Table::from_iter([(name.to_owned(), Value::Table(inner))]);
+    let alone = section.rsplit('.').fold(leaf, within);
     if let Err(error) = Config::deserialize(alone) {
         return Err(ConfigError::Value { origin: origin(), problem: error.message().to_owned() });
     }
-    let body = merged.entry(section.to_owned()).or_insert_with(|| Value::Table(Table::new()));
-    if let Value::Table(body) = body {
-        body.insert(key.to_owned(), value);
+    let mut body = merged;
+    for name in section.split('.') {
+        let next = body.entry(name.to_owned()).or_insert_with(|| Value::Table(Table::new()));
+        // Anything else was refused when the file was read.
+        let Value::Table(next) = next else { return Ok(()) };
+        body = next;
     }
+    body.insert(key.to_owned(), value);
     Ok(())
 }
 
@@ -356,8 +379,41 @@ mod tests {
     }
 
     #[test]
-    fn the_signing_api_stays_on_loopback() {
-        let error = message(from_file("[http]\nlisten = \"0.0.0.0:9000\"\n"));
-        assert!(error.contains("no authentication") && error.contains("127.0.0.1:9000"), "{error}");
+    fn a_listener_that_others_reach_needs_authentication() {
+        let open = "[http]\nlisten = \"0.0.0.0:9000\"\n";
+        let guarded = |text: &str| from_file(text).unwrap().check_signing_api(false);
+        let error = guarded(open).unwrap_err().to_string();
+        for part in ["no authentication", "127.0.0.1:9000", "holdfast callers add", "http.allow_unauthenticated = true"]
+        {
+            assert!(error.contains(part), "{error}");
+        }
+        let certificate = "[http.tls]\ncertificate = \"c\"\n";
+        assert!(guarded(&format!("{open}{certificate}")).is_err(), "TLS hides, it does not say who asks");
+        assert!(guarded(&format!("{open}allow_unauthenticated = true\n")).is_ok());
+        assert!(from_file(open).unwrap().check_signing_api(true).is_ok(), "there are callers");
+        assert!(guarded(&format!("{open}{certificate}client_ca = \"ca\"\n")).is_ok());
+        let pool = "[switcher]\nenabled = true\nlisten = \"0.0.0.0:5052\"\nupstream = [\"http://n:1\"]\n";
+        assert!(message(from_file(pool)).contains("switcher.tls"));
+        assert!(from_file(&format!("{pool}[[callers]]\nname = \"vc-1\"\n")).is_err(), "callers are not asked there");
+        let asked = "[switcher.tls]\ncertificate = \"c\"\nclient_ca = \"ca\"\n";
+        assert!(from_file(&format!("{pool}{asked}")).is_ok());
+        assert!(from_file(&format!("{pool}{asked}client_auth = \"optional\"\n")).is_err());
+    }
+
+    #[test]
+    fn sections_within_sections() {
+        let error = message(from_file("[http.tls]\n\ncertifcate = \"c\"\n"));
+        assert!(error.contains("holdfast.toml:3") && error.contains("did you mean `http.tls.certificate`?"), "{error}");
+        let error = message(from_file("[[callers]]\nname = \"a\"\nunix_uid = [1]\n"));
+        assert!(error.contains(":3") && error.contains("did you mean `callers.unix_uids`?"), "{error}");
+        let error = message(from_file("[[callers]]\nname = \"a b\"\n"));
+        assert!(error.contains("callers") && error.contains("no name"), "{error}");
+        let variables = [("HOLDFAST_HTTP_TLS_CERTIFICATE", "/c"), ("HOLDFAST_HTTP_TLS_MIN_VERSION", "1.3")];
+        let config = load(&Layers { environment: environment(&variables), ..Layers::default() }).unwrap();
+        assert_eq!(config.http.tls.certificate.as_deref(), Some(Path::new("/c")));
+        assert_eq!(config.http.tls.min_version, crate::config::MinVersion::Tls13);
+        let wrong = environment(&[("HOLDFAST_HTTP_TLS_MIN_VERSION", "1.1")]);
+        let error = message(load(&Layers { environment: wrong, ..Layers::default() }));
+        assert!(error.contains("HOLDFAST_HTTP_TLS_MIN_VERSION"), "{error}");
     }
 }

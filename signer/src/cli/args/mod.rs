@@ -8,6 +8,7 @@
 mod approvals;
 mod audit;
 mod backup;
+mod callers;
 mod enclave;
 mod exits;
 mod kek;
@@ -32,6 +33,7 @@ pub(crate) use audit::{
 pub(crate) use backup::{
     BackupCheckArgs, BackupCommand, BackupCreateArgs, BackupDrillArgs, BackupRestoreArgs, BackupVerifyArgs,
 };
+pub(crate) use callers::{CallersAddArgs, CallersCommand, CallersRemoveArgs, CallersRotateArgs, ProofArgs};
 #[cfg(feature = "backend-enclave")]
 pub(crate) use enclave::WrapArgs;
 pub(crate) use enclave::{BuildArgs, DescribeArgs, EnclaveCommand, ImageArgs, KmsPolicyArgs, RunArgs, VerifyArgs};
@@ -104,6 +106,9 @@ pub(crate) enum Command {
     /// Import, list, delete and generate keys
     #[command(subcommand)]
     Keys(KeysCommand),
+    /// Who may ask for signatures: make, show, renew and take away callers
+    #[command(subcommand)]
+    Callers(CallersCommand),
     /// Look at slashing protection
     #[command(subcommand)]
     Slashing(SlashingCommand),
@@ -220,6 +225,12 @@ pub(crate) struct ConnectArgs {
     /// Address at which the client reaches this signer [default: http:// and the address it listens on]
     #[arg(long, value_name = "URL")]
     pub(crate) url: Option<String>,
+    /// Name of the client as a caller: it gets a certificate, or a token where it can show none
+    #[arg(long, value_name = "NAME")]
+    pub(crate) caller: Option<String>,
+    /// Folder for the client's key, certificate and PKCS#12 file [default: clients/NAME in the data directory]
+    #[arg(long, value_name = "DIR", requires = "caller")]
+    pub(crate) bundle: Option<PathBuf>,
 }
 
 /// A validator client.
@@ -282,6 +293,7 @@ impl Cli {
             | Command::Keys(_)
             | Command::Approve(_)
             | Command::Approvals(_)
+            | Command::Callers(_)
             | Command::Audit(_)
             | Command::Slashing(_)
             | Command::Backup(_)
