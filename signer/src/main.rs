@@ -7,8 +7,8 @@
 mod admin;
 mod anchors;
 mod app;
-mod callers;
 mod approval;
+mod callers;
 mod checkpoints;
 mod cli;
 mod clock;

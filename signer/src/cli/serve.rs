@@ -12,14 +12,14 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{debug, error, info, warn};
 
 use super::{Context, Exit, Failure};
-use crate::anchors::Anchors;
 use crate::admin::SocketError;
+use crate::anchors::Anchors;
 use crate::app::{Addresses, App, PortTaken, Sockets, Stopped};
 use crate::clock::SystemClock;
 use crate::config::{DoppelgangerCheck, TlsConfig};
 use crate::custody::{self, Custody};
-use crate::drain::Tasks;
 use crate::doors::Doors;
+use crate::drain::Tasks;
 use crate::http::server::BindError;
 use crate::keymanager::Token;
 use crate::notify::ServiceManager;

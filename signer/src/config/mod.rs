@@ -8,8 +8,8 @@
 //! opened; an unknown key in any layer is an error that names the nearest known one; printing a
 //! `Config` never shows a password that is part of a URL.
 
-mod audit;
 mod approvals;
+mod audit;
 mod callers;
 mod catalog;
 mod enclave;
@@ -32,8 +32,8 @@ use holdfast_slashing_db::{DEFAULT_FUTURE_TOLERANCE_SLOTS, DEFAULT_MAX_BATCH, DE
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use audit::AuditConfig;
 pub(crate) use approvals::{ActWord, ApprovalsConfig, ApproverEntry};
+use audit::AuditConfig;
 pub(crate) use callers::{CallerEntry, Fingerprint, TokenHash, check_callers};
 #[cfg(test)]
 pub(crate) use catalog::Catalog;
