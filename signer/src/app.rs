@@ -11,13 +11,15 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use holdfast_access::Builtin;
 use holdfast_domain::Clock;
 use holdfast_enclave::{Keyring, SignError};
-use holdfast_slashing_db::{CallerId, FreezeReason, Guard};
+use holdfast_slashing_db::{FreezeReason, Guard};
 use prometheus_client::metrics::gauge::Gauge;
 use tracing::{info, warn};
 
 use crate::admin;
+use crate::callers::Principal;
 use crate::checkpoints::{CheckpointMetrics, Checkpoints};
 use crate::config::Config;
 use crate::custody::{self, Custody, CustodyError, ProviderMetrics};
@@ -115,7 +117,7 @@ fn api_options(config: &Config, hosts: HostPolicy, keymanager: Option<Arc<KeyMan
         },
         max_requests: config.http.max_requests.get(),
         max_rate: NonZeroU32::new(config.http.max_requests_per_second),
-        caller: CallerId::new("http"),
+        listener: Principal::builtin(Builtin::Http),
         keymanager,
     }
 }

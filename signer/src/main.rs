@@ -6,6 +6,7 @@
 
 mod admin;
 mod app;
+mod callers;
 mod checkpoints;
 mod cli;
 mod clock;

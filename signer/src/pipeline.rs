@@ -12,11 +12,12 @@ use arc_swap::ArcSwap;
 use holdfast_domain::{IntentError, Message, MessageKind, Network, PublicKey, SigningIntent, Slashable, Subject};
 use holdfast_domain::{SlashableKind, Unslashable, UnslashableKind, message::Dating};
 use holdfast_enclave::{Keyring, SignError, SignErrorClass, Signature};
-use holdfast_slashing_db::{CallerId, Class, Guard, Objection, Refusal};
+use holdfast_slashing_db::{Class, Guard, Objection, Refusal};
 use holdfast_wire::web3signer::SignRequest;
 use tracing::field::Empty;
 use tracing::{Instrument, Span, debug_span, info, warn};
 
+use crate::callers::Principal;
 use crate::clock::Stopwatch;
 use crate::metrics::{Metrics, Outcome};
 use crate::outcome::chain;
@@ -138,28 +139,28 @@ impl Signer {
     /// [`Rejection`]; it is counted and logged here, once.
     pub(crate) async fn sign(
         &self,
-        caller: &CallerId,
+        principal: &Arc<Principal>,
         key: PublicKey,
         request: &SignRequest,
     ) -> Result<Signature, Rejection> {
         let kind = kind_of(&request.message);
         let id = self.next_request.fetch_add(1, Ordering::Relaxed);
         let span = debug_span!(
-            "sign", request_id = id, %caller, pubkey = %key.short(), kind = kind.as_str(),
+            "sign", request_id = id, caller = %principal, pubkey = %key.short(), kind = kind.as_str(),
             slot = Empty, target_epoch = Empty, verdict = Empty, commit_seq = Empty, backend = Empty
         );
-        let walk = self.walk(caller, key, request).instrument(span);
+        let walk = self.walk(principal, key, request).instrument(span);
         let result = match tokio::time::timeout(self.timeout, walk).await {
             Ok(result) => result,
             Err(_elapsed) => Err(Rejection::TimedOut { seconds: self.timeout.as_secs() }),
         };
         if let Err(rejection) = &result {
-            self.account(id, caller, &key, kind, rejection);
+            self.account(id, principal, &key, kind, rejection);
         }
         result
     }
 
-    async fn walk(&self, caller: &CallerId, key: PublicKey, request: &SignRequest) -> Result<Signature, Rejection> {
+    async fn walk(&self, principal: &Principal, key: PublicKey, request: &SignRequest) -> Result<Signature, Rejection> {
         let total = Stopwatch::start();
         let SignRequest { message, fork_info, claimed } = request;
         let intent = SigningIntent::new(key, message, *fork_info, *claimed, &self.network)?;
@@ -174,7 +175,7 @@ impl Signer {
         let objection = self.lease.as_ref().and_then(|lease| lease.objection(intent.subject())).or(objection);
 
         let protection = Stopwatch::start();
-        let permit = match self.guard.authorize_unless(objection, intent, caller.clone()).await {
+        let permit = match self.guard.authorize_unless(objection, intent, principal.id().clone()).await {
             Ok(permit) => permit,
             Err(refusal) => {
                 Span::current().record("verdict", refusal.reason());
@@ -214,7 +215,7 @@ impl Signer {
     }
 
     /// Counts and logs a rejection: the one place where that happens.
-    fn account(&self, id: u64, caller: &CallerId, key: &PublicKey, kind: MessageKind, rejection: &Rejection) {
+    fn account(&self, id: u64, caller: &Principal, key: &PublicKey, kind: MessageKind, rejection: &Rejection) {
         let outcome = rejection.outcome();
         let reason = rejection.reason();
         self.metrics.unsigned(Some(kind), outcome, reason);

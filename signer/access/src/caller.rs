@@ -87,6 +87,43 @@ impl fmt::Display for CallerName {
     }
 }
 
+/// Callers that nobody configures: the listeners, and whoever has a token that is one for all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Builtin {
+    /// Whoever reaches the signing API.
+    Http,
+    /// Whoever reaches the signing API's Unix socket.
+    HttpUnix,
+    /// Whoever has the Keymanager API's token.
+    Keymanager,
+    /// Whoever reaches the metrics listener.
+    Metrics,
+    /// Whoever reaches the admin API.
+    Admin,
+}
+
+impl Builtin {
+    /// Every one.
+    pub const ALL: [Self; 5] = [Self::Http, Self::HttpUnix, Self::Keymanager, Self::Metrics, Self::Admin];
+
+    /// The name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::HttpUnix => "http-unix",
+            Self::Keymanager => "keymanager",
+            Self::Metrics => "metrics",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+impl From<Builtin> for CallerName {
+    fn from(builtin: Builtin) -> Self {
+        Self(builtin.as_str().into())
+    }
+}
+
 /// Somebody who asks.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Caller {
@@ -137,6 +174,13 @@ mod tests {
             ("é", NameError::Character),
         ] {
             assert_eq!(CallerName::new(bad), Err(why), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn built_in_names_are_names() {
+        for builtin in Builtin::ALL {
+            assert_eq!(CallerName::new(builtin.as_str()), Ok(builtin.into()));
         }
     }
 }

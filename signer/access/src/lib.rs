@@ -14,7 +14,7 @@ mod policy;
 mod rates;
 mod rule;
 
-pub use caller::{Caller, CallerName, Means, NameError};
+pub use caller::{Builtin, Caller, CallerName, Means, NameError};
 pub use explain::{Considered, Explanation};
 pub use lint::{Finding, Severity, lint};
 pub use operation::{AdminArea, Operation};

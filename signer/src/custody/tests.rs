@@ -167,6 +167,7 @@ async fn a_key_switched_off_is_known_and_refused_and_a_deleted_one_is_unknown() 
     let off = add_key(&custody, &data_key).await;
     let deleted = add_key(&custody, &data_key).await;
     let by = CallerId::new("test");
+    let http = crate::callers::Principal::builtin(holdfast_access::Builtin::Http);
     custody.guard.switch(&off, Switch::Disable, &by).await.unwrap();
     custody.guard.tombstone(&deleted, &by).await.unwrap();
 
@@ -196,15 +197,15 @@ async fn a_key_switched_off_is_known_and_refused_and_a_deleted_one_is_unknown() 
         fork_info: Some(ForkInfo { fork, genesis_validators_root: custody.genesis_validators_root }),
         claimed: None,
     };
-    assert!(signer.sign(&by, on, &request).await.is_ok());
-    let refused = signer.sign(&by, off, &request).await.unwrap_err();
+    assert!(signer.sign(&http, on, &request).await.is_ok());
+    let refused = signer.sign(&http, off, &request).await.unwrap_err();
     assert!(matches!(refused, Rejection::Refused(Refusal::KeyDisabled)), "{refused:?}");
-    let unknown = signer.sign(&by, deleted, &request).await.unwrap_err();
+    let unknown = signer.sign(&http, deleted, &request).await.unwrap_err();
     assert!(matches!(unknown, Rejection::UnknownKey(key) if key == deleted), "{unknown:?}");
 
     // Switching takes effect at once, without loading keys again.
     custody.guard.switch(&off, Switch::Enable, &by).await.unwrap();
-    assert!(signer.sign(&by, off, &request).await.is_ok());
+    assert!(signer.sign(&http, off, &request).await.is_ok());
     custody.guard.shutdown().await;
 }
 

@@ -1,6 +1,5 @@
 //! The metrics listener of a process without a signer: alive, ready, and the numbers of the pools.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use hyper::Request;
@@ -10,6 +9,7 @@ use prometheus_client::registry::Registry;
 
 use super::health::probe;
 use super::host::HostPolicy;
+use super::peer::Peer;
 use super::reply::Reply;
 use super::server;
 use crate::drain::Tasks;
@@ -39,7 +39,7 @@ impl AloneProbes {
 }
 
 impl server::Service for AloneProbes {
-    async fn answer(self: Arc<Self>, _peer: IpAddr, request: Request<Incoming>) -> Reply {
+    async fn answer(self: Arc<Self>, _peer: Arc<Peer>, request: Request<Incoming>) -> Reply {
         probe(&self.hosts, &request, || self.render(), || self.unready()).unwrap_or_else(|error| error.reply())
     }
 }

@@ -15,12 +15,13 @@ use tokio::task::JoinSet;
 use super::error::ApiError;
 use super::reply::{Reply, json};
 use super::{Api, body};
+use crate::callers::Principal;
 
 /// Keys of one batch that are in progress at once, so that one batch cannot fill the queues alone.
 const MAX_IN_PROGRESS: usize = 4_096;
 
 /// Signs one message with every key named.
-pub(super) async fn sign<B>(api: &Arc<Api>, request: Request<B>) -> Result<Reply, ApiError>
+pub(super) async fn sign<B>(api: &Arc<Api>, principal: &Arc<Principal>, request: Request<B>) -> Result<Reply, ApiError>
 where
     B: Body<Data = Bytes> + Unpin,
 {
@@ -28,7 +29,7 @@ where
     let body = body::read(&head.headers, incoming, api.body_bounds).await?;
     let batch = BatchRequest::parse(&body, &api.signer.network)?;
     drop(body);
-    Ok(json(StatusCode::OK, &sign_all(api, batch).await))
+    Ok(json(StatusCode::OK, &sign_all(api, principal, batch).await))
 }
 
 /// An item of the answer while its request is in progress.
@@ -39,7 +40,7 @@ enum Slot {
 
 /// Starts every key's request, a bounded number at a time. Dropping the returned future, as when
 /// the client leaves, drops all of them.
-async fn sign_all(api: &Arc<Api>, batch: BatchRequest) -> Vec<BatchItem> {
+async fn sign_all(api: &Arc<Api>, principal: &Arc<Principal>, batch: BatchRequest) -> Vec<BatchItem> {
     let request = Arc::new(batch.request);
     let mut slots = Vec::with_capacity(batch.identifiers.len());
     let mut running = JoinSet::new();
@@ -55,9 +56,9 @@ async fn sign_all(api: &Arc<Api>, batch: BatchRequest) -> Vec<BatchItem> {
         if running.len() >= MAX_IN_PROGRESS {
             finish_one(&mut running, &mut slots).await;
         }
-        let (api, request) = (Arc::clone(api), Arc::clone(&request));
+        let (api, principal, request) = (Arc::clone(api), Arc::clone(principal), Arc::clone(&request));
         running.spawn(async move {
-            let item = match api.signer.sign(&api.caller, key, &request).await {
+            let item = match api.signer.sign(&principal, key, &request).await {
                 Ok(signature) => BatchItem::Signed { identifier: key, signature: *signature.as_bytes() },
                 Err(rejection) => failed(key.to_string(), &rejection.into()),
             };

@@ -4,7 +4,6 @@
 //! A key that cannot be unsealed is reported and counted, and never makes the process unhealthy:
 //! the other keys have duties to do.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use holdfast_slashing_db::GuardHealth;
@@ -16,6 +15,7 @@ use serde_json::{Value, json as value};
 use super::accept::Form;
 use super::error::ApiError;
 use super::host::HostPolicy;
+use super::peer::Peer;
 use super::reply::{self, Reply, json, text};
 use super::{Api, server};
 use crate::drain::Tasks;
@@ -135,7 +135,7 @@ pub(super) fn probe(
 }
 
 impl server::Service for Probes {
-    async fn answer(self: Arc<Self>, _peer: IpAddr, request: Request<Incoming>) -> Reply {
+    async fn answer(self: Arc<Self>, _peer: Arc<Peer>, request: Request<Incoming>) -> Reply {
         probe(&self.hosts, &request, || self.metrics.render(), || self.unready()).unwrap_or_else(|error| error.reply())
     }
 }

@@ -8,6 +8,7 @@ use serde_json::{Value, json as value};
 use super::Api;
 use super::error::ApiError;
 use super::reply::{self, Reply, json};
+use crate::callers::Principal;
 use crate::loader::{Reload, ReloadState};
 use crate::pipeline::Rejection;
 
@@ -16,7 +17,7 @@ use crate::pipeline::Rejection;
 ///
 /// While keys load there is no answer rather than a short one: clients take what they read here
 /// for all there is.
-pub(super) fn public_keys(api: &Api) -> Result<Reply, ApiError> {
+pub(super) fn public_keys(api: &Api, _principal: &Principal) -> Result<Reply, ApiError> {
     if api.loader.is_loading() {
         return Err(Rejection::KeysLoading.into());
     }
@@ -44,9 +45,10 @@ pub(super) fn high_watermark() -> Reply {
 }
 
 /// `POST /reload`: reads the sealed keys again, in the background.
-pub(super) fn reload(api: &Arc<Api>) -> Result<Reply, ApiError> {
+pub(super) fn reload(api: &Arc<Api>, principal: &Principal) -> Result<Reply, ApiError> {
     match api.loader.reload() {
         Reload::Started => {
+            tracing::info!(caller = %principal, "a reload of keys was asked for");
             let body =
                 value!({ "code": 202, "status": "accepted", "message": "reload started; GET /reload shows its state" });
             Ok(json(StatusCode::ACCEPTED, &body))
@@ -56,7 +58,7 @@ pub(super) fn reload(api: &Arc<Api>) -> Result<Reply, ApiError> {
 }
 
 /// `GET /reload`: how the last reload went.
-pub(super) fn reload_state(api: &Api) -> Reply {
+pub(super) fn reload_state(api: &Api, _principal: &Principal) -> Reply {
     json(StatusCode::OK, &describe(&api.loader.reload_state()))
 }
 

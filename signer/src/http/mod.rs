@@ -14,18 +14,17 @@ mod host;
 mod io;
 mod keymanager;
 mod keys;
+mod peer;
 mod rate;
 pub(crate) mod reply;
 pub(crate) mod server;
 mod sign;
 mod throttle;
 
-use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Instant;
 
-use holdfast_slashing_db::CallerId;
 use hyper::body::{Body, Bytes};
 use hyper::{Method, Request};
 
@@ -33,7 +32,9 @@ pub(crate) use alone::AloneProbes;
 pub(crate) use body::BodyBounds;
 pub(crate) use health::Probes;
 pub(crate) use host::HostPolicy;
+pub(crate) use peer::Peer;
 
+use crate::callers::Principal;
 use crate::keymanager::KeyManager;
 use crate::loader::KeyLoader;
 use crate::metrics::{Metrics, Outcome};
@@ -58,8 +59,8 @@ pub(crate) struct Api {
     throttle: Throttle,
     /// Bounds the requests of one address per second; `None` costs nothing.
     rate: Option<RateLimit>,
-    /// Who is asking, as journaled: until there is authentication, the listener.
-    caller: CallerId,
+    /// Who is asking where nothing has to be proved: the listener.
+    listener: Arc<Principal>,
     /// Keys in and out; `None` if that is switched off.
     keymanager: Option<Arc<KeyManager>>,
 }
@@ -74,8 +75,8 @@ pub(crate) struct ApiOptions {
     pub(crate) max_requests: usize,
     /// Most requests per second from one address; `None` for no limit.
     pub(crate) max_rate: Option<NonZeroU32>,
-    /// Who is asking, as journaled.
-    pub(crate) caller: CallerId,
+    /// Who is asking where nothing has to be proved: the listener.
+    pub(crate) listener: Arc<Principal>,
     /// Keys in and out; `None` if that is switched off.
     pub(crate) keymanager: Option<Arc<KeyManager>>,
 }
@@ -114,8 +115,8 @@ impl Api {
     pub(crate) fn new(signer: Arc<Signer>, loader: Arc<KeyLoader>, metrics: Arc<Metrics>, options: ApiOptions) -> Self {
         let throttle = Throttle::new(options.max_requests, metrics.in_flight.clone());
         let rate = options.max_rate.map(RateLimit::new);
-        let ApiOptions { hosts, body_bounds, max_requests: _, max_rate: _, caller, keymanager } = options;
-        Self { signer, loader, metrics, hosts, body_bounds, throttle, rate, caller, keymanager }
+        let ApiOptions { hosts, body_bounds, max_requests: _, max_rate: _, listener, keymanager } = options;
+        Self { signer, loader, metrics, hosts, body_bounds, throttle, rate, listener, keymanager }
     }
 
     /// How many signing requests are in progress.
@@ -123,7 +124,12 @@ impl Api {
         self.throttle.in_flight()
     }
 
-    async fn route<B>(self: &Arc<Self>, peer: IpAddr, request: Request<B>) -> Result<Reply, ApiError>
+    /// Who sends this request: the one place where a request on this listener gets its caller.
+    fn resolve(&self) -> Arc<Principal> {
+        Arc::clone(&self.listener)
+    }
+
+    async fn route<B>(self: &Arc<Self>, peer: &Peer, request: Request<B>) -> Result<Reply, ApiError>
     where
         B: Body<Data = Bytes> + Unpin,
     {
@@ -133,24 +139,25 @@ impl Api {
         }
         let resource = Resource::at(request.uri().path()).ok_or(ApiError::NotFound)?;
         self.admit(resource, peer)?;
+        let principal = self.resolve();
         let method = request.method();
         let read = method == Method::GET || method == Method::HEAD;
         let post = method == Method::POST;
         match resource {
             Resource::Sign if post => {
                 let _place = self.throttle.enter().ok_or(ApiError::Busy)?;
-                sign::sign(self, request).await
+                sign::sign(self, &principal, request).await
             }
             Resource::SignBatch if post => {
                 let _place = self.throttle.enter().ok_or(ApiError::Busy)?;
-                batch::sign(self, request).await
+                batch::sign(self, &principal, request).await
             }
-            Resource::PublicKeys if read => keys::public_keys(self),
+            Resource::PublicKeys if read => keys::public_keys(self, &principal),
             Resource::HighWatermark if read => Ok(keys::high_watermark()),
             Resource::Upcheck if read => health::upcheck(self, request.headers()),
             Resource::Healthcheck if read => Ok(health::healthcheck(self)),
-            Resource::Reload if read => Ok(keys::reload_state(self)),
-            Resource::Reload if post => keys::reload(self),
+            Resource::Reload if read => Ok(keys::reload_state(self, &principal)),
+            Resource::Reload if post => keys::reload(self, &principal),
             Resource::Sign | Resource::SignBatch => Err(ApiError::MethodNotAllowed { allow: "POST" }),
             Resource::PublicKeys | Resource::HighWatermark | Resource::Upcheck | Resource::Healthcheck => {
                 Err(ApiError::MethodNotAllowed { allow: "GET, HEAD" })
@@ -161,14 +168,14 @@ impl Api {
 
     /// Refuses who sends too much, before anything of the request but its head is read. Health checks
     /// are answered all the same: a busy signer must not look like a dead one.
-    fn admit(&self, resource: Resource, peer: IpAddr) -> Result<(), ApiError> {
+    fn admit(&self, resource: Resource, peer: &Peer) -> Result<(), ApiError> {
         let Some(rate) = &self.rate else { return Ok(()) };
         let signing = match resource {
             Resource::Upcheck | Resource::Healthcheck => return Ok(()),
             Resource::Sign | Resource::SignBatch => true,
             Resource::PublicKeys | Resource::HighWatermark | Resource::Reload => false,
         };
-        if rate.admit(peer, Instant::now()) {
+        if rate.admit(peer.address, Instant::now()) {
             return Ok(());
         }
         let error = ApiError::RateLimited { limit: rate.limit() };
@@ -215,8 +222,8 @@ impl Api {
 }
 
 impl server::Service for Api {
-    async fn answer(self: Arc<Self>, peer: IpAddr, request: Request<hyper::body::Incoming>) -> Reply {
-        match self.route(peer, request).await {
+    async fn answer(self: Arc<Self>, peer: Arc<Peer>, request: Request<hyper::body::Incoming>) -> Reply {
+        match self.route(&peer, request).await {
             Ok(reply) => reply,
             Err(error) => {
                 self.account(&error);

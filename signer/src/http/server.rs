@@ -11,7 +11,7 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +27,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::io::{ClientIo, Phase};
+use super::peer::Peer;
 use super::reply::Reply;
 use crate::drain::{Stopping, Tasks};
 
@@ -42,8 +43,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Answers requests. One value serves all connections of a listener.
 pub(crate) trait Service: Send + Sync + 'static {
-    /// Answers one request from the address `peer`.
-    fn answer(self: Arc<Self>, peer: IpAddr, request: Request<Incoming>) -> impl Future<Output = Reply> + Send;
+    /// Answers one request of `peer`.
+    fn answer(self: Arc<Self>, peer: Arc<Peer>, request: Request<Incoming>) -> impl Future<Output = Reply> + Send;
 }
 
 /// Bounds of a listener.
@@ -219,12 +220,14 @@ impl<S: Service> Server<S> {
         let phase = Arc::new(Phase::default());
         let io = ClientIo::new(TokioIo::new(stream), Arc::clone(&phase), self.bounds.head_timeout);
         let leaving = stopping.clone();
+        let other_end = Arc::new(Peer { address: peer.ip() });
         let service = service_fn(move |request| {
             let busy = phase.busy();
+            let other_end = Arc::clone(&other_end);
             let service = Arc::clone(&self.service);
             let leaving = leaving.clone();
             async move {
-                let mut reply = service.answer(peer.ip(), request).await;
+                let mut reply = service.answer(other_end, request).await;
                 drop(busy);
                 if leaving.is_leaving() {
                     // The connection ends after this answer, and the next request goes elsewhere.

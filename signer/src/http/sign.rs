@@ -1,5 +1,7 @@
 //! `POST /api/v1/eth2/sign/{identifier}`: the hot path.
 
+use std::sync::Arc;
+
 use holdfast_domain::PublicKey;
 use holdfast_enclave::Signature;
 use holdfast_wire::Excerpt;
@@ -11,12 +13,13 @@ use super::accept::Form;
 use super::error::ApiError;
 use super::reply::{self, Reply};
 use super::{Api, body};
+use crate::callers::Principal;
 
 /// Signs, or says why not.
 ///
 /// The order is Web3Signer's: the body is judged before the key is looked for, so a bad body for
 /// an unknown key is 400 and not 404.
-pub(super) async fn sign<B>(api: &Api, request: Request<B>) -> Result<Reply, ApiError>
+pub(super) async fn sign<B>(api: &Api, principal: &Arc<Principal>, request: Request<B>) -> Result<Reply, ApiError>
 where
     B: Body<Data = Bytes> + Unpin,
 {
@@ -24,7 +27,7 @@ where
     let body = body::read(&head.headers, incoming, api.body_bounds).await?;
     let request = SignRequest::parse(&body, &api.signer.network)?;
     let key = identifier(head.uri.path())?;
-    let signature = api.signer.sign(&api.caller, key, &request).await?;
+    let signature = api.signer.sign(principal, key, &request).await?;
     Ok(signed(Form::of_signature(&head.headers), &signature))
 }
 

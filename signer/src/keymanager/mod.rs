@@ -12,6 +12,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use eth2_keystore::Keystore;
+use holdfast_access::Builtin;
 use holdfast_domain::{GenesisValidatorsRoot, PublicKey};
 use holdfast_enclave::backend::Held;
 use holdfast_enclave::import::{Imported, KeystoreInput, SealFor, decrypt};
@@ -27,6 +28,7 @@ use tracing::{info, warn};
 
 pub(crate) use token::{Access, Token};
 
+use crate::callers::Principal;
 use crate::config::Config;
 use crate::custody;
 use crate::drain::Tasks;
@@ -70,6 +72,8 @@ pub(crate) struct KeyManager {
     network: GenesisValidatorsRoot,
     budget: Arc<KdfBudget>,
     token: Token,
+    /// Who asks, as recorded: whoever has the token.
+    principal: Arc<Principal>,
     /// One import at a time: the memory for key derivation is one budget, and so is patience.
     importing: tokio::sync::Mutex<()>,
 }
@@ -85,12 +89,18 @@ impl KeyManager {
         token: Token,
     ) -> Self {
         let budget = Arc::new(custody::kdf_budget(config));
-        Self { signer, loader, tasks, network, budget, token, importing: tokio::sync::Mutex::new(()) }
+        let principal = Principal::builtin(Builtin::Keymanager);
+        Self { signer, loader, tasks, network, budget, token, principal, importing: tokio::sync::Mutex::new(()) }
     }
 
     /// The token that opens all of this.
     pub(crate) fn token(&self) -> &Token {
         &self.token
+    }
+
+    /// Who asks with the token.
+    pub(crate) fn principal(&self) -> &Arc<Principal> {
+        &self.principal
     }
 
     /// The chain.

@@ -1,6 +1,5 @@
 //! The witness's HTTP: `POST /v1/lease` with the bytes of a request, `GET /livez` and `GET /metrics`.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use holdfast_witness::service::Witness;
@@ -18,7 +17,7 @@ use serde_json::json;
 use tracing::{error, info};
 
 use crate::http::reply::{self, Reply};
-use crate::http::server;
+use crate::http::{Peer, server};
 use crate::outcome::chain;
 
 /// Longest request, in bytes.
@@ -52,7 +51,7 @@ impl<S: Store> Endpoint<S> {
         Self { witness, registry, answers }
     }
 
-    async fn lease(&self, peer: IpAddr, body: Incoming) -> Reply {
+    async fn lease(&self, peer: &Peer, body: Incoming) -> Reply {
         let Ok(body) = Limited::new(body, MAX_BODY).collect().await else {
             self.answers.get_or_create(&Word("malformed")).inc();
             return refused(StatusCode::PAYLOAD_TOO_LARGE, "malformed", "the body is cut short, or too long", None);
@@ -66,6 +65,7 @@ impl<S: Store> Endpoint<S> {
                 let word = problem.as_str();
                 self.answers.get_or_create(&Word(word)).inc();
                 let text = chain(&problem);
+                let peer = peer.address;
                 if problem.is_callers() {
                     info!(%peer, reason = word, "not granted: {text}");
                 } else {
@@ -96,9 +96,9 @@ fn refused(status: StatusCode, reason: &str, message: &str, version: Option<u64>
 }
 
 impl<S: Store> server::Service for Endpoint<S> {
-    async fn answer(self: Arc<Self>, peer: IpAddr, request: Request<Incoming>) -> Reply {
+    async fn answer(self: Arc<Self>, peer: Arc<Peer>, request: Request<Incoming>) -> Reply {
         match (request.method(), request.uri().path()) {
-            (&Method::POST, "/v1/lease") => self.lease(peer, request.into_body()).await,
+            (&Method::POST, "/v1/lease") => self.lease(&peer, request.into_body()).await,
             (&Method::GET, "/livez") => reply::text(StatusCode::OK, "OK"),
             (&Method::GET, "/metrics") => self.metrics(),
             _ => refused(

@@ -9,8 +9,8 @@ mod error;
 use std::sync::Arc;
 
 use holdfast_domain::PublicKey;
+use holdfast_slashing_db::Tombstone;
 use holdfast_slashing_db::interchange::{read, write};
-use holdfast_slashing_db::{CallerId, Tombstone};
 use hyper::body::{Body, Bytes};
 use hyper::header::AUTHORIZATION;
 use hyper::{Method, Request, StatusCode};
@@ -21,6 +21,7 @@ pub(crate) use error::KeymanagerError;
 use super::error::ApiError;
 use super::reply::{Reply, json};
 use super::{Api, body};
+use crate::callers::Principal;
 use crate::keymanager::{Access, Deleted, ImportStatus, KeyManager};
 use crate::outcome::chain;
 use bodies::{DeleteBody, ImportBody, RemoteKeysBody};
@@ -61,18 +62,18 @@ where
     B: Body<Data = Bytes> + Unpin,
 {
     let header = request.headers().get(AUTHORIZATION).map(hyper::header::HeaderValue::as_bytes);
-    match manager.token().judge(header) {
-        Access::Granted => {}
+    let principal = match manager.token().judge(header) {
+        Access::Granted => Arc::clone(manager.principal()),
         Access::Missing => return Err(KeymanagerError::TokenMissing.into()),
         Access::Wrong => return Err(KeymanagerError::TokenWrong.into()),
         Access::TooMany => return Err(KeymanagerError::TooManyFailures.into()),
-    }
+    };
     let method = request.method().clone();
     match resource {
         Resource::Validator => Err(KeymanagerError::NotASigners.into()),
         Resource::Keystores if method == Method::GET || method == Method::HEAD => list(manager).await,
-        Resource::Keystores if method == Method::POST => import(api, manager, request).await,
-        Resource::Keystores if method == Method::DELETE => delete(api, manager, request).await,
+        Resource::Keystores if method == Method::POST => import(api, manager, &principal, request).await,
+        Resource::Keystores if method == Method::DELETE => delete(api, manager, &principal, request).await,
         Resource::RemoteKeys if method == Method::GET || method == Method::HEAD => {
             Ok(json(StatusCode::OK, &value!({ "data": [] })))
         }
@@ -85,11 +86,6 @@ where
     }
 }
 
-/// Who asks, as recorded: whoever has the token.
-fn caller() -> CallerId {
-    CallerId::new("keymanager")
-}
-
 /// Every key held here, ascending, with the members that Web3Signer always sends.
 async fn list(manager: &KeyManager) -> Result<Reply, ApiError> {
     let keys = manager.list().await.map_err(KeymanagerError::Database)?;
@@ -100,7 +96,12 @@ async fn list(manager: &KeyManager) -> Result<Reply, ApiError> {
     Ok(json(StatusCode::OK, &value!({ "data": data })))
 }
 
-async fn import<B>(api: &Api, manager: &Arc<KeyManager>, request: Request<B>) -> Result<Reply, ApiError>
+async fn import<B>(
+    api: &Api,
+    manager: &Arc<KeyManager>,
+    principal: &Principal,
+    request: Request<B>,
+) -> Result<Reply, ApiError>
 where
     B: Body<Data = Bytes> + Unpin,
 {
@@ -120,7 +121,10 @@ where
             Some(interchange)
         }
     };
-    let statuses = manager.import(wanted, histories, tombstone, caller()).await.map_err(KeymanagerError::Database)?;
+    let statuses = manager
+        .import(wanted, histories, tombstone, principal.id().clone())
+        .await
+        .map_err(KeymanagerError::Database)?;
     let data: Vec<Value> = statuses
         .into_iter()
         .map(|status| match status {
@@ -132,14 +136,19 @@ where
     Ok(json(StatusCode::OK, &value!({ "data": data })))
 }
 
-async fn delete<B>(api: &Api, manager: &Arc<KeyManager>, request: Request<B>) -> Result<Reply, ApiError>
+async fn delete<B>(
+    api: &Api,
+    manager: &Arc<KeyManager>,
+    principal: &Principal,
+    request: Request<B>,
+) -> Result<Reply, ApiError>
 where
     B: Body<Data = Bytes> + Unpin,
 {
     let (head, incoming) = request.into_parts();
     let bytes = body::read(&head.headers, incoming, api.body_bounds).await?;
     let keys = DeleteBody::parse(&bytes)?;
-    let (data, histories) = match manager.delete(keys.clone(), caller()).await {
+    let (data, histories) = match manager.delete(keys.clone(), principal.id().clone()).await {
         Ok(deleted) => {
             let histories = deleted.known.iter().map(|(key, one)| (*key, one.watermarks)).collect();
             (statuses(&keys, deleted), histories)

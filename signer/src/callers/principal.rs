@@ -1,0 +1,74 @@
+//! A caller, with the name the journal keeps of it.
+
+use core::fmt;
+use std::sync::Arc;
+
+use holdfast_access::{Builtin, Caller, Means};
+use holdfast_slashing_db::CallerId;
+
+/// Somebody who asks, once made and then shared by all requests of that caller.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Principal {
+    caller: Caller,
+    id: CallerId,
+}
+
+impl Principal {
+    /// A caller whose name was proved. The journal keeps `name (means)`; of a listener only the name, as nothing was
+    /// proved.
+    #[cfg_attr(not(test), expect(dead_code, reason = "configured callers come next"))]
+    pub(super) fn new(caller: Caller) -> Self {
+        let id = match caller.means() {
+            Means::Listener => CallerId::new(caller.name().as_str()),
+            Means::UnixPeer | Means::Bearer | Means::Basic | Means::Certificate => CallerId::new(&caller.to_string()),
+        };
+        Self { caller, id }
+    }
+
+    /// Whoever reaches a listener without proof, or has the one token of the Keymanager API: the journal keeps the
+    /// plain name, which says as much.
+    pub(crate) fn builtin(builtin: Builtin) -> Arc<Self> {
+        let means = match builtin {
+            Builtin::Http | Builtin::HttpUnix | Builtin::Metrics | Builtin::Admin => Means::Listener,
+            Builtin::Keymanager => Means::Bearer,
+        };
+        let caller = Caller::new(builtin.into(), means);
+        Arc::new(Self { caller, id: CallerId::new(builtin.as_str()) })
+    }
+
+    /// The caller, for policy.
+    #[cfg_attr(not(test), expect(dead_code, reason = "policy reads it"))]
+    pub(crate) fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    /// Its name in the journal, which says how it was proved, too.
+    pub(crate) fn id(&self) -> &CallerId {
+        &self.id
+    }
+}
+
+impl fmt::Display for Principal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.id.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Proves: what the journal keeps of each kind of caller.
+    use holdfast_access::CallerName;
+
+    use super::*;
+
+    #[test]
+    fn the_journal_keeps_the_name_and_how_it_was_proved() {
+        assert_eq!(Principal::builtin(Builtin::Http).id().as_str(), "http");
+        assert_eq!(Principal::builtin(Builtin::Keymanager).id().as_str(), "keymanager");
+        let caller = Caller::new(CallerName::new("vc-1").unwrap(), Means::Certificate);
+        let principal = Principal::new(caller.clone());
+        assert_eq!((principal.id().as_str(), principal.caller()), ("vc-1 (certificate)", &caller));
+        let longest = Caller::new(CallerName::new(&"a".repeat(128)).unwrap(), Means::Certificate);
+        assert!(Principal::new(longest).id().as_str().ends_with("(certificate)"));
+    }
+}
