@@ -14,14 +14,14 @@ use arc_swap::ArcSwap;
 use holdfast_access::Builtin;
 use holdfast_domain::Clock;
 use holdfast_enclave::{Keyring, SignError};
-use holdfast_slashing_db::{FreezeReason, Guard};
+use holdfast_slashing_db::{CallerId, FreezeReason, Guard, Refusal};
 use prometheus_client::metrics::gauge::Gauge;
 use tracing::{info, warn};
 
 use crate::admin;
 use crate::callers::Principal;
 use crate::checkpoints::{CheckpointMetrics, Checkpoints};
-use crate::config::Config;
+use crate::config::{Config, WrittenPolicy};
 use crate::custody::{self, Custody, CustodyError, ProviderMetrics};
 use crate::drain::{Tasks, Unfinished};
 use crate::http::server::{self, BindError, Bound, ServerBounds};
@@ -32,6 +32,7 @@ use crate::lease::Lease;
 use crate::loader::KeyLoader;
 use crate::metrics::Metrics;
 use crate::pipeline::{KeysReady, Signer};
+use crate::policy::{PolicyStore, Replaced};
 use crate::switcher::{CrossChecker, Doppelganger, Running};
 use crate::vault::Backend;
 
@@ -126,6 +127,7 @@ fn api_options(config: &Config, hosts: HostPolicy, keymanager: Option<Arc<KeyMan
 pub(crate) struct App {
     api: Arc<Api>,
     loader: Arc<KeyLoader>,
+    policy: Arc<PolicyStore>,
     guard: Guard,
     backend: Backend,
     checkpoints: Arc<Checkpoints>,
@@ -163,6 +165,7 @@ impl App {
         clock: Arc<dyn Clock>,
         keymanager_token: Option<Token>,
         running: Option<Arc<Running>>,
+        policy: WrittenPolicy,
     ) -> Result<Self, SignError> {
         let backend = Backend::start(config, &custody.network)?;
         #[cfg(feature = "backend-process")]
@@ -176,6 +179,7 @@ impl App {
         let doppelganger = running.as_ref().and_then(|running| {
             Doppelganger::new(config, &guard, &running.pool, custody.slot_clock, Arc::clone(&clock))
         });
+        let policy = Arc::new(PolicyStore::new(policy, Arc::clone(&clock)));
         let metrics = Arc::new(Metrics::new(|registry| {
             if let Some(running) = &running {
                 running.register(registry);
@@ -185,6 +189,7 @@ impl App {
             }
             let registry = registry.sub_registry_with_prefix("holdfast");
             guard.metrics().register(registry);
+            policy.register(registry);
             backend.register(registry);
             #[cfg(feature = "backend-process")]
             if let Some(lease) = &lease {
@@ -195,6 +200,7 @@ impl App {
         }));
         let signer = Arc::new(Signer {
             network: custody.network.clone(),
+            policy: Arc::clone(&policy),
             guard: guard.clone(),
             keyring: ArcSwap::from_pointee(Keyring::new()),
             keys_ready: KeysReady::default(),
@@ -236,6 +242,7 @@ impl App {
         let serving = (Arc::clone(&api), metrics.connections.clone(), &tasks);
         listen(config, sockets, serving, (Arc::new(probes), &probe_tasks));
 
+        policy.watch(&guard, &tasks);
         tasks.spawn(crate::rollback::watch(guard.clone(), config.slashing.on_rollback, tasks.stopping()));
         tasks.spawn(crate::follow::watch(Arc::clone(&loader), tasks.stopping()));
         tasks.spawn(Arc::clone(&checkpoints).watch(tasks.stopping()));
@@ -257,6 +264,7 @@ impl App {
         Ok(Self {
             api,
             loader,
+            policy,
             guard,
             backend,
             checkpoints,
@@ -276,6 +284,14 @@ impl App {
     /// [`CustodyError`] if the data key cannot be had or the record cannot be read.
     pub(crate) async fn load_keys(&self) -> Result<usize, CustodyError> {
         self.loader.load_first().await
+    }
+
+    /// Puts another policy in force, after it is in the journal.
+    ///
+    /// # Errors
+    /// [`Refusal`]: the old one stays in force.
+    pub(crate) async fn replace_policy(&self, written: WrittenPolicy, by: &CallerId) -> Result<Replaced, Refusal> {
+        self.policy.replace(written, &self.guard, by).await
     }
 
     /// Waits until protection freezes, which in good times is never.

@@ -23,6 +23,7 @@ mod loader;
 mod metrics;
 mod outcome;
 mod pipeline;
+mod policy;
 mod rollback;
 mod switcher;
 mod telemetry;

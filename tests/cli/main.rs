@@ -6,6 +6,7 @@ mod disk;
 mod drain;
 mod enclave;
 mod keys;
+mod policy;
 mod quickstart;
 mod requests;
 mod serve;

@@ -338,8 +338,10 @@ impl Policy {
 }
 
 fn intersection<'a>(rows: &[&'a [u64]; 5]) -> impl Iterator<Item = u64> + use<'a> {
-    let [a, b, c, d, e] = *rows;
-    a.iter().zip(b).zip(c).zip(d).zip(e).map(|((((a, b), c), d), e)| a & b & c & d & e)
+    let [first, second, third, fourth, fifth] = *rows;
+    let pairs = first.iter().zip(second).map(|(one, other)| one & other);
+    let triples = pairs.zip(third).map(|(both, other)| both & other);
+    triples.zip(fourth).zip(fifth).map(|((three, one), other)| three & one & other)
 }
 
 /// The rule of the lowest bit of a word that is not zero.

@@ -79,7 +79,7 @@ mod tests {
         assert_eq!(taken(second), 5);
         assert_eq!(rates.take(&caller, &rule, second), Err(RuleId::of(3)));
         assert_eq!(taken(second + Duration::from_millis(300)), 3);
-        assert_eq!(taken(second + Duration::from_secs(60)), 5);
+        assert_eq!(taken(second + Duration::from_mins(1)), 5);
         let other = CallerName::new("b").unwrap();
         assert!(rates.take(&other, &rule, second).is_ok());
         assert!(rates.take(&caller, &[(RuleId::of(4), rate(10, 5))], second).is_ok());
