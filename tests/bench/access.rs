@@ -31,7 +31,8 @@ const RULES: u64 = 1_000;
 fn policy(world: &World) -> String {
     let mut text = String::new();
     let own: Vec<String> = world.keys.iter().map(|key| key.public.clone()).collect();
-    let others = (own.len() as u64..NAMED_KEYS).map(|number| format!("0x{}", hex::encode([number.to_be_bytes(); 6].concat())));
+    let others =
+        (own.len() as u64..NAMED_KEYS).map(|number| format!("0x{}", hex::encode([number.to_be_bytes(); 6].concat())));
     let keys: Vec<String> = own.into_iter().chain(others).collect();
     for (number, part) in keys.chunks(500).enumerate() {
         let file = world.path().join(format!("group-{number}.txt"));
@@ -130,7 +131,7 @@ async fn events(in_a_burst: u64, bursts: u64) -> f64 {
         slot_millis: 12_000.try_into().expect("not zero"),
         slots_per_epoch: 32.try_into().expect("not zero"),
     };
-    let db = SlashingDb::open(&StoreOptions::new(folder.path().join("events.db"))).expect("a database");
+    let db = SlashingDb::open(&StoreOptions { path: folder.path().join("events.db") }).expect("a database");
     let guard = db.bind(BindOptions::new(GenesisValidatorsRoot([7; 32]), slots, Arc::new(Still))).expect("a guard");
     let (caller, kind) = (CallerId::new("http"), EventKind::new("bench.request"));
     let mut spent = Vec::new();

@@ -45,7 +45,9 @@ fn providers() {
 #[test]
 fn access() {
     let text = bench(&["access", "--keys", "20", "--bursts", "1"]);
-    for line in ["signature, no rules", "signature, 1000 rules, 10000 keys", "journal, upper bound", "policy and journal"] {
+    for line in
+        ["signature, no rules", "signature, 1000 rules, 10000 keys", "journal, upper bound", "policy and journal"]
+    {
         assert!(text.contains(line), "{text}");
     }
 }

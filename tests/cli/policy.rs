@@ -30,7 +30,8 @@ fn check_says_what_is_hardly_meant() {
     policy(&config(folder.path(), RULES), &["check"]).expect(0, &["2 rules, as they should be"]);
     let shadowed = format!("{RULES}[[policy]]\neffect = \"deny\"\noperations = [\"exit\"]\n");
     let path = config(folder.path(), &shadowed);
-    policy(&path, &["check"]).expect(1, &["holdfast.toml:6: warning: rule \"desk\": it never applies: `rule 3` denies all"]);
+    policy(&path, &["check"])
+        .expect(1, &["holdfast.toml:6: warning: rule \"desk\": it never applies: `rule 3` denies all"]);
     let value = policy(&path, &["check", "--json"]).expect(1, &[]).lines().remove(0);
     assert_eq!((&value["ok"], &value["rules"], &value["warnings"]), (&false.into(), &3.into(), &1.into()));
     assert_eq!((&value["findings"][0]["line"], &value["findings"][0]["rule"]), (&6.into(), &"desk".into()));
@@ -49,7 +50,8 @@ fn explain_says_which_rule_decides() {
     };
     explain(&["--caller", "vc-1", "--op", "block"]).expect(0, &["allowed: block for vc-1: rule \"duties\" allows it"]);
     explain(&["--caller", "vc-1", "--op", "exit"]).expect(1, &["refused: voluntary_exit for vc-1: no rule allows it"]);
-    explain(&["--caller", "desk", "--op", "exit"]).expect(1, &["refused: voluntary_exit for desk (basic)", "(certificate): rule \"desk\" allows"]);
+    explain(&["--caller", "desk", "--op", "exit"])
+        .expect(1, &["refused: voluntary_exit for desk (basic)", "(certificate): rule \"desk\" allows"]);
     explain(&["--caller", "desk", "--op", "exit", "--means", "certificate"]).expect(0, &["allowed"]);
     explain(&["--caller", "desk", "--op", "exti"]).expect(2, &["did you mean `exit`?"]);
     explain(&["--caller", "d k", "--op", "exit"]).expect(2, &["a caller's name"]);

@@ -37,17 +37,20 @@ pub(crate) struct Entry {
 impl Entry {
     /// The name of the environment variable.
     pub(crate) fn variable(&self) -> String {
-        format!("HOLDFAST_{}_{}", self.section.to_ascii_uppercase(), self.key.to_ascii_uppercase())
+        let section = self.section.replace('.', "_").to_ascii_uppercase();
+        format!("HOLDFAST_{section}_{}", self.key.to_ascii_uppercase())
     }
 }
 
 /// One section of the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Section {
-    /// Its name.
+    /// Its name: `http`, or `http.tls` for one within another.
     pub(crate) name: String,
     /// The sentence that documents it.
     pub(crate) doc: String,
+    /// Whether there can be several, as `[[callers]]`.
+    pub(crate) repeats: bool,
     /// Its settings, by name.
     pub(crate) entries: Vec<Entry>,
 }
@@ -69,20 +72,10 @@ impl Catalog {
     /// Reads the schema.
     pub(crate) fn new() -> Self {
         let schema = schema();
-        let sections = properties(schema.as_value())
-            .map(|(name, section)| Section {
-                name: name.clone(),
-                doc: doc(section),
-                entries: properties(section)
-                    .map(|(key, value)| Entry {
-                        section: name.clone(),
-                        key: key.clone(),
-                        doc: doc(value),
-                        kind: kind(value),
-                    })
-                    .collect(),
-            })
-            .collect();
+        let mut sections = Vec::new();
+        for (name, section) in properties(schema.as_value()) {
+            add(&mut sections, name, section);
+        }
         Self { sections }
     }
 
@@ -96,9 +89,25 @@ impl Catalog {
         self.entries().find(|entry| entry.variable() == name)
     }
 
-    /// All settings.
+    /// All settings that stand once in a configuration.
     pub(crate) fn entries(&self) -> impl Iterator<Item = &Entry> {
-        self.sections.iter().flat_map(|section| &section.entries)
+        self.sections.iter().filter(|section| !section.repeats).flat_map(|section| &section.entries)
+    }
+}
+
+/// Adds a section, and after it those within it.
+fn add(sections: &mut Vec<Section>, name: &str, schema: &Value) {
+    let items = schema.get("items");
+    let repeats = items.is_some();
+    let (within, entries): (Vec<_>, Vec<_>) =
+        properties(items.unwrap_or(schema)).partition(|(_, value)| value.get("properties").is_some());
+    let entries = entries
+        .into_iter()
+        .map(|(key, value)| Entry { section: name.to_owned(), key: key.clone(), doc: doc(value), kind: kind(value) })
+        .collect();
+    sections.push(Section { name: name.to_owned(), doc: doc(schema), repeats, entries });
+    for (key, value) in within {
+        add(sections, &format!("{name}.{key}"), value);
     }
 }
 
@@ -169,6 +178,8 @@ mod tests {
         assert_eq!(kind("HOLDFAST_DATABASE_URL"), Some(Kind::Text));
         assert_eq!(kind("HOLDFAST_KEYS_PROVIDER"), Some(Kind::List));
         assert_eq!(kind("HOLDFAST_TPM_PCRS"), Some(Kind::Numbers));
+        assert_eq!(kind("HOLDFAST_POLICY_NAME"), None, "there are several");
+        assert!(catalog.section("policy").is_some_and(|section| section.repeats && section.entries.len() == 10));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use core::fmt::Write as _;
 
 use super::Config;
-use super::catalog::{Catalog, Entry, Kind, schema};
+use super::catalog::{Catalog, Entry, Kind, Section, schema};
 
 /// A complete `holdfast.toml` in which every setting stands at its default, each with its
 /// documentation. Settings without a default stand in a comment.
@@ -14,7 +14,11 @@ pub(crate) fn example_toml() -> String {
          # A flag beats an environment variable (HOLDFAST_<SECTION>_<KEY>), which beats this file.\n",
     );
     for section in &Catalog::new().sections {
-        let values = defaults.get(&section.name).and_then(toml::Value::as_table);
+        if section.repeats {
+            text.push_str(&several(section));
+            continue;
+        }
+        let values = section.name.split('.').try_fold(&defaults, |table, name| table.get(name)?.as_table());
         let _ = write!(text, "\n# {}\n[{}]\n", section.doc, section.name);
         for entry in &section.entries {
             for line in wrap(&entry.doc, 108) {
@@ -29,6 +33,22 @@ pub(crate) fn example_toml() -> String {
                 }
             }
         }
+    }
+    text
+}
+
+/// A section that may stand there several times, and by default does not: all of it in comments.
+fn several(section: &Section) -> String {
+    let mut text = String::from("\n");
+    for line in wrap(&section.doc, 108) {
+        let _ = writeln!(text, "# {line}");
+    }
+    let _ = writeln!(text, "# [[{}]]", section.name);
+    for entry in &section.entries {
+        for line in wrap(&entry.doc, 108) {
+            let _ = writeln!(text, "# # {line}");
+        }
+        let _ = writeln!(text, "# {} = {}", entry.key, sample(entry));
     }
     text
 }
@@ -73,6 +93,17 @@ fn sample(entry: &Entry) -> &'static str {
         ("signing", "vault_socket", _) => "\"/run/holdfast-vault/vault.sock\"",
         ("http", "workers", _) | ("witness", "quorum", _) => "2",
         ("witness", "group", _) => "\"validators-1\"",
+        ("groups", "name", _) => "\"cluster-a\"",
+        ("groups", "file", _) => "\"/etc/holdfast/cluster-a.txt\"",
+        ("policy", "effect", _) => "\"allow\"",
+        ("policy", "callers", _) => "[\"vc-*\"]",
+        ("policy", "means", _) => "[\"certificate\"]",
+        ("policy", "groups", _) => "[\"cluster-a\"]",
+        ("policy", "labels", _) => "[\"region=eu\"]",
+        ("policy", "name", _) => "\"duties\"",
+        ("policy", "operations", _) => "[\"duties\", \"list\"]",
+        ("policy", "per_second" | "burst", _) => "1000",
+        ("groups" | "policy", "keys", _) => "[\"0x…\"]",
         (_, _, Kind::Text) => "\"\"",
         (_, _, Kind::Number) => "1",
         (_, _, Kind::Flag) => "true",
@@ -130,6 +161,7 @@ mod tests {
         let schema: serde_json::Value = serde_json::from_str(&schema_json()).unwrap();
         assert_eq!(schema["additionalProperties"], false);
         for (name, section) in schema["properties"].as_object().unwrap() {
+            let section = section.get("items").unwrap_or(section);
             assert_eq!(section["additionalProperties"], false, "{name}");
         }
     }

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use toml::de::{DeTable, DeValue};
 use toml::{Table, Value};
 
-use super::catalog::{Catalog, Kind, nearest};
+use super::catalog::{Catalog, Kind, Section, nearest};
 use super::{Config, ConfigError, DEFAULT_CONFIG_FILE, policy};
 
 /// All variables start with this.
@@ -140,19 +140,37 @@ fn unknown_keys(path: &Path, text: &str, document: &DeTable<'_>, catalog: &Catal
             let what = if is_table { "section" } else { "key" };
             return Err(unknown(name.span().start, what, name.get_ref(), near));
         };
-        let DeValue::Table(body) = body.get_ref() else { continue };
-        for key in body.keys() {
-            if section.entries.iter().any(|entry| entry.key == *key.get_ref()) {
-                continue;
-            }
-            let near = nearest(key.get_ref(), section.entries.iter().map(|entry| entry.key.as_str()))
-                .map(|near| format!("{}.{near}", section.name))
-                .or_else(|| nearest_entry(key.get_ref(), catalog));
-            let full = format!("{}.{}", section.name, key.get_ref());
-            return Err(unknown(key.span().start, "key", &full, near));
+        if let Some((offset, full, near)) = unknown_in(section, body.get_ref(), catalog) {
+            return Err(unknown(offset, "key", &full, near));
         }
     }
     Ok(())
+}
+
+/// The first unknown key of a section, of one within it, or of one of several: where it is, its full name, and what
+/// was probably meant.
+fn unknown_in(section: &Section, body: &DeValue<'_>, catalog: &Catalog) -> Option<(usize, String, Option<String>)> {
+    let body = match body {
+        DeValue::Table(body) => body,
+        DeValue::Array(all) if section.repeats => {
+            return all.iter().find_map(|one| unknown_in(section, one.get_ref(), catalog));
+        }
+        // The type is wrong, which is told with it.
+        _ => return None,
+    };
+    body.iter().find_map(|(key, value)| {
+        let full = format!("{}.{}", section.name, key.get_ref());
+        if let Some(within) = catalog.section(&full) {
+            return unknown_in(within, value.get_ref(), catalog);
+        }
+        if section.entries.iter().any(|entry| entry.key == *key.get_ref()) {
+            return None;
+        }
+        let near = nearest(key.get_ref(), section.entries.iter().map(|entry| entry.key.as_str()))
+            .map(|near| format!("{}.{near}", section.name))
+            .or_else(|| nearest_entry(key.get_ref(), catalog));
+        Some((key.span().start, full, near))
+    })
 }
 
 /// The setting in any section whose key is nearest to `name`.
@@ -219,15 +237,20 @@ fn set(
     value: Value,
     origin: impl FnOnce() -> String,
 ) -> Result<(), ConfigError> {
-    let mut alone = Table::new();
-    alone.insert(section.to_owned(), Value::Table(Table::from_iter([(key.to_owned(), value.clone())])));
+    let leaf = Table::from_iter([(key.to_owned(), value.clone())]);
+    let within = |inner, name: &str| Table::from_iter([(name.to_owned(), Value::Table(inner))]);
+    let alone = section.rsplit('.').fold(leaf, within);
     if let Err(error) = Config::deserialize(alone) {
         return Err(ConfigError::Value { origin: origin(), problem: error.message().to_owned() });
     }
-    let body = merged.entry(section.to_owned()).or_insert_with(|| Value::Table(Table::new()));
-    if let Value::Table(body) = body {
-        body.insert(key.to_owned(), value);
+    let mut body = merged;
+    for name in section.split('.') {
+        let next = body.entry(name.to_owned()).or_insert_with(|| Value::Table(Table::new()));
+        // Anything else was refused when the file was read.
+        let Value::Table(next) = next else { return Ok(()) };
+        body = next;
     }
+    body.insert(key.to_owned(), value);
     Ok(())
 }
 

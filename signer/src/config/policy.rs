@@ -232,13 +232,11 @@ impl PolicyEntry {
         if self.burst.is_some() && self.per_second.is_none() {
             return Some(("burst", None, "burst needs per_second".to_owned()));
         }
-        let named = self.groups.iter().flatten().enumerate();
-        let unknown = named.filter(|(_, name)| !groups.contains(name.as_str())).map(|(item, name)| {
-            let near = nearest(name, groups.iter().copied());
-            let near = near.map_or_else(String::new, |near| format!(", did you mean `{near}`?"));
-            ("groups", Some(item), format!("unknown group `{name}`{near}; define it in [[groups]]"))
-        });
-        unknown.into_iter().next()
+        let mut named = self.groups.iter().flatten().enumerate();
+        let (item, name) = named.find(|(_, name)| !groups.contains(name.as_str()))?;
+        let near = nearest(name, groups.iter().copied());
+        let near = near.map_or_else(String::new, |near| format!(", did you mean `{near}`?"));
+        Some(("groups", Some(item), format!("unknown group `{name}`{near}; define it in [[groups]]")))
     }
 
     fn rule(&self, place: usize) -> Rule {
@@ -406,7 +404,8 @@ mod tests {
     use super::super::{Layers, load};
     use super::*;
 
-    const KEY: &str = "0x8f8f8f8f8f8f8f8f8f8f8f8f8f8f8f8f8f8f8f8f8f8f8f8f8f8f8f8f8f8f8f8f8f8f8f8f8f8f8f8f8f8f8f8f8f8f8f8f";
+    const KEY: &str =
+        "0x8f8f8f8f8f8f8f8f8f8f8f8f8f8f8f8f8f8f8f8f8f8f8f8f8f8f8f8f8f8f8f8f8f8f8f8f8f8f8f8f8f8f8f8f8f8f8f8f";
 
     fn from_file(text: &str) -> Result<Config, ConfigError> {
         let dir = tempfile::tempdir().unwrap();
@@ -435,7 +434,10 @@ mod tests {
             let groups = "[[groups]]\nname = \"one\"\nkeys = [\"KEY\"]\n[[groups]]\nname = \"two\"\nfile = \"f\"\n";
             let text = format!("[[policy]]\neffect = \"allow\"\n{rest}{}", groups.replace("KEY", KEY));
             let error = from_file(&text).unwrap_err().to_string();
-            assert!(error.contains(&format!("holdfast.toml:{line}: ")) && error.contains(part), "{line} {part}: {error}");
+            assert!(
+                error.contains(&format!("holdfast.toml:{line}: ")) && error.contains(part),
+                "{line} {part}: {error}"
+            );
         }
         let twice = format!("{rule}name = \"x\"\n{rule}name = \"x\"\n");
         let error = from_file(&twice).unwrap_err().to_string();
