@@ -108,6 +108,11 @@ fn listen(
     server::start(sockets.metrics, probes, bounds, Gauge::default(), probe_tasks);
 }
 
+/// Asks the consensus clients about votes, where the switcher runs in this process.
+fn cross_checker(config: &Config, running: Option<&Arc<Running>>) -> Option<CrossChecker> {
+    running.map(|running| CrossChecker::new(Arc::clone(&running.pool), config.switcher.cross_check))
+}
+
 /// Bounds of the signing API, as configured.
 fn api_options(config: &Config, hosts: HostPolicy, keymanager: Option<Arc<KeyManager>>) -> ApiOptions {
     ApiOptions {
@@ -205,9 +210,7 @@ impl App {
             keyring: ArcSwap::from_pointee(Keyring::new()),
             keys_ready: KeysReady::default(),
             metrics: Arc::clone(&metrics),
-            cross_check: running
-                .as_ref()
-                .map(|running| CrossChecker::new(Arc::clone(&running.pool), config.switcher.cross_check)),
+            cross_check: cross_checker(config, running.as_ref()),
             doppelganger: doppelganger.clone(),
             #[cfg(feature = "backend-process")]
             lease: lease.clone(),
@@ -230,14 +233,10 @@ impl App {
         let hosts = HostPolicy::new(config.http.allowed_hosts.iter().map(String::as_str));
         let options = api_options(config, hosts.clone(), keymanager);
         let api = Arc::new(Api::new(Arc::clone(&signer), Arc::clone(&loader), Arc::clone(&metrics), options));
-        let probes = Probes {
-            signer,
-            loader: Arc::clone(&loader),
-            metrics: Arc::clone(&metrics),
-            tasks: tasks.clone(),
-            // Scrapers of other machines come under any name; on loopback the same rule holds as for the API.
-            hosts: if sockets.metrics.address.ip().is_loopback() { hosts } else { HostPolicy::Any },
-        };
+        // Scrapers of other machines come under any name; on loopback the same rule holds as for the API.
+        let hosts = if sockets.metrics.address.ip().is_loopback() { hosts } else { HostPolicy::Any };
+        let (probed, counted, probed_tasks) = (Arc::clone(&loader), Arc::clone(&metrics), tasks.clone());
+        let probes = Probes { signer, loader: probed, metrics: counted, tasks: probed_tasks, hosts };
 
         let serving = (Arc::clone(&api), metrics.connections.clone(), &tasks);
         listen(config, sockets, serving, (Arc::new(probes), &probe_tasks));

@@ -70,7 +70,7 @@ pub(crate) fn measure(keys: u64, bursts: u64) {
     let config = ruled.path().join("holdfast.toml");
     std::fs::write(&config, policy(&ruled)).expect("a configuration");
     let mut plain = PlainSign::default();
-    let mut side = |world: &World, server: Server| {
+    let side = |world: &World, server: Server| {
         server.wait_ready();
         let load = runtime.block_on(Load::connect(&[server.http_addr()], &publics(&world.keys)));
         Side { server, load, cpu: Vec::new() }

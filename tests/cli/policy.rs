@@ -64,6 +64,8 @@ fn explain_says_which_rule_decides() {
     explain(&["--request", &body]).expect(2, &["give --caller"]);
 }
 
+const IN_FORCE: &str = "the policy of the configuration is in force";
+
 #[test]
 fn rules_change_while_the_server_runs_and_a_mistake_changes_nothing() {
     let world = World::new(1);
@@ -83,7 +85,6 @@ fn rules_change_while_the_server_runs_and_a_mistake_changes_nothing() {
         }
     };
     config(world.path(), "[[policy]]\neffect = \"allow\"\ncallers = [\"http\"]\noperations = [\"attesting\"]\n");
-    const IN_FORCE: &str = "the policy of the configuration is in force";
     hang_up(IN_FORCE, 1);
     let refused = ask();
     assert_eq!((refused.status, refused.reason().as_str()), (403, "policy_denied"), "{}", refused.text());

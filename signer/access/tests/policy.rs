@@ -1,6 +1,14 @@
 //! Proves: the compiled policy decides as the oracle does, for every set of up to two rules over a small universe and for
 //! random large ones, and names the rule that the explanation names.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::unnecessary_wraps,
+    unreachable_pub,
+    reason = "a test: a broken assumption must stop it; the oracle is shared with another program"
+)]
+
 #[path = "support/oracle.rs"]
 mod oracle;
 

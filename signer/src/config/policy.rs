@@ -367,7 +367,9 @@ pub(crate) fn compile_policy(
         hash.update((name.len() as u64).to_be_bytes());
         hash.update(name);
         hash.update((keys.len() as u64).to_be_bytes());
-        keys.iter().for_each(|key| hash.update(key.as_bytes()));
+        for key in keys {
+            hash.update(key.as_bytes());
+        }
     }
     let rules = config.policy.iter().enumerate().map(|(place, entry)| entry.rule(place)).collect();
     let policy = Policy::compile(rules, Directory { groups, labels });

@@ -121,7 +121,7 @@ impl Denials {
     }
 
     /// Puts back what was not written.
-    fn put_back(&self, due: Due, now: Instant) {
+    fn put_back(&self, due: &Due, now: Instant) {
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(tally) = lines.get_mut(&due.line) {
             tally.count = tally.count.saturating_add(due.count);
@@ -168,7 +168,7 @@ impl Denials {
             if let Err(refusal) = answer {
                 warn!(%caller, operation, "a refusal by policy is not in the journal yet: {refusal}");
                 let now = Instant::now();
-                self.put_back(due, now);
+                self.put_back(&due, now);
                 let again = now.checked_add(RETRY);
                 next = next.map_or(again, |next| again.map(|again| again.min(next)));
             }
@@ -255,7 +255,7 @@ mod tests {
         note();
         let (mut due, _) = denials.take(now, false);
         note();
-        denials.put_back(due.pop().unwrap(), now);
+        denials.put_back(&due.pop().unwrap(), now);
         assert_eq!(denials.take(now, false).0.len(), 0);
         let (due, _) = denials.take(now + RETRY, false);
         assert_eq!((counts(&due), due[0].key), (vec![2], Some(key)));

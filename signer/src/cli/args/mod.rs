@@ -37,7 +37,7 @@ pub(crate) use keys::{
     DeleteArgs, DepositArgs, ExportArgs, GenerateArgs, GeneratedWatermarkArg, ImportArgs, KdfArg, KeysCommand,
     ListArgs, ShowArgs, SourceArgs, SwitchArgs, WatermarkArg,
 };
-pub(crate) use policy::{ExplainArgs, MeansArg, PolicyCommand};
+pub(crate) use policy::{ExplainArgs, PolicyCommand};
 pub(crate) use slashing::{
     FenceArgs, MigrateArgs, SlashingCommand, SlashingExportArgs, SlashingImportArgs, SlashingStatusArgs,
 };
