@@ -11,7 +11,6 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use holdfast_access::Builtin;
 use holdfast_domain::Clock;
 use holdfast_enclave::{Keyring, SignError};
 use holdfast_slashing_db::{CallerId, FreezeReason, Guard, Refusal};
@@ -19,12 +18,14 @@ use prometheus_client::metrics::gauge::Gauge;
 use tracing::{info, warn};
 
 use crate::admin;
-use crate::callers::Principal;
+use crate::callers::{Callers, Door};
 use crate::checkpoints::{CheckpointMetrics, Checkpoints};
 use crate::config::{Config, WrittenPolicy};
 use crate::custody::{self, Custody, CustodyError, ProviderMetrics};
+use crate::doors::Doors;
 use crate::drain::{Tasks, Unfinished};
-use crate::http::server::{self, BindError, Bound, ServerBounds};
+use crate::http::server::{self, BindError, Listening, ServerBounds};
+use crate::http::socket::{self, Bound};
 use crate::http::{Api, ApiOptions, BodyBounds, HostPolicy, Probes};
 use crate::keymanager::{KeyManager, Token};
 #[cfg(feature = "backend-process")]
@@ -54,21 +55,26 @@ pub(crate) enum PortTaken {
     TakeAnother,
 }
 
-/// The listeners' sockets. Clients can connect from the moment this exists; they are served later.
+/// The listeners' sockets, and who gets in. Clients can connect from the moment this exists; they are served later.
 pub(crate) struct Sockets {
     http: Bound,
+    /// The signing API's Unix socket, if there is one.
+    unix: Option<Bound>,
     metrics: Bound,
+    /// Callers and TLS.
+    pub(crate) doors: Doors,
 }
 
 impl Sockets {
-    /// Takes both addresses. Must be called inside the runtime.
+    /// Takes all addresses. Must be called inside the runtime.
     ///
     /// # Errors
     /// [`BindError`], which names the address and the option that changes it.
-    pub(crate) fn bind(config: &Config, taken: PortTaken) -> Result<Self, BindError> {
+    pub(crate) fn bind(config: &Config, taken: PortTaken, doors: Doors) -> Result<Self, BindError> {
         let http = bind(config.http.listen, "--http-listen", taken)?;
         let metrics = bind(config.metrics.listen, "--metrics-listen", taken)?;
-        Ok(Self { http, metrics })
+        let unix = config.http.listen_unix.as_deref().map(socket::bind_unix).transpose()?;
+        Ok(Self { http, unix, metrics, doors })
     }
 
     /// Where they are, with the ports they really got.
@@ -97,15 +103,20 @@ fn bind(address: SocketAddr, flag: &'static str, taken: PortTaken) -> Result<Bou
 fn listen(
     config: &Config,
     sockets: Sockets,
-    (api, connections, tasks): (Arc<Api>, Gauge, &Tasks),
+    (api, api_of_unix, connections, tasks): (Arc<Api>, Option<Arc<Api>>, Gauge, &Tasks),
     (probes, probe_tasks): (Arc<Probes>, &Tasks),
 ) {
+    let Sockets { http, unix, metrics, doors } = sockets;
+    doors.watch(tasks);
     let head_timeout = Duration::from_secs(config.http.header_timeout_seconds.get());
     let bounds =
         ServerBounds { max_connections: config.http.max_connections.get(), head_timeout, last_word: LAST_WORD };
-    server::start(sockets.http, api, bounds, connections, tasks);
+    if let (Some(unix), Some(api)) = (unix, api_of_unix) {
+        server::start(unix, api, bounds, connections.clone(), tasks);
+    }
+    server::start(Listening { bound: http, tls: doors.http }, api, bounds, connections, tasks);
     let bounds = ServerBounds { max_connections: METRICS_CONNECTIONS, head_timeout, last_word: Duration::ZERO };
-    server::start(sockets.metrics, probes, bounds, Gauge::default(), probe_tasks);
+    server::start(Listening { bound: metrics, tls: doors.metrics }, probes, bounds, Gauge::default(), probe_tasks);
 }
 
 /// Asks the consensus clients about votes, where the switcher runs in this process.
@@ -114,7 +125,12 @@ fn cross_checker(config: &Config, running: Option<&Arc<Running>>) -> Option<Cros
 }
 
 /// Bounds of the signing API, as configured.
-fn api_options(config: &Config, hosts: HostPolicy, keymanager: Option<Arc<KeyManager>>) -> ApiOptions {
+fn api_options(
+    config: &Config,
+    hosts: HostPolicy,
+    keymanager: Option<Arc<KeyManager>>,
+    (callers, door): (&Arc<Callers>, Door),
+) -> ApiOptions {
     ApiOptions {
         hosts,
         body_bounds: BodyBounds {
@@ -123,9 +139,27 @@ fn api_options(config: &Config, hosts: HostPolicy, keymanager: Option<Arc<KeyMan
         },
         max_requests: config.http.max_requests.get(),
         max_rate: NonZeroU32::new(config.http.max_requests_per_second),
-        listener: Principal::builtin(Builtin::Http),
+        callers: Arc::clone(callers),
+        door,
         keymanager,
     }
+}
+
+/// The signing API on its address, and on its Unix socket if there is one.
+fn apis(
+    config: &Config,
+    sockets: &Sockets,
+    (signer, loader, metrics): (&Arc<Signer>, &Arc<KeyLoader>, &Arc<Metrics>),
+    hosts: &HostPolicy,
+    keymanager: Option<&Arc<KeyManager>>,
+) -> (Arc<Api>, Option<Arc<Api>>) {
+    let api = |door, hosts| {
+        let options = api_options(config, hosts, keymanager.cloned(), (&sockets.doors.callers, door));
+        Arc::new(Api::new(Arc::clone(signer), Arc::clone(loader), Arc::clone(metrics), options))
+    };
+    // No web page reaches a Unix socket, and clients name its host as they like.
+    let of_unix = sockets.unix.is_some().then(|| api(Doors::of_unix(), HostPolicy::Any));
+    (api(Doors::of_http(config), hosts.clone()), of_unix)
 }
 
 /// A server, accepting requests.
@@ -200,6 +234,7 @@ impl App {
             if let Some(lease) = &lease {
                 lease.register(registry);
             }
+            sockets.doors.register(registry);
             providers.register(registry);
             checkpoint_metrics.register(registry);
         }));
@@ -231,14 +266,15 @@ impl App {
             Arc::new(KeyManager::new(config, genesis, Arc::clone(&signer), Arc::clone(&loader), tasks.clone(), token))
         });
         let hosts = HostPolicy::new(config.http.allowed_hosts.iter().map(String::as_str));
-        let options = api_options(config, hosts.clone(), keymanager);
-        let api = Arc::new(Api::new(Arc::clone(&signer), Arc::clone(&loader), Arc::clone(&metrics), options));
+        let parts = (&signer, &loader, &metrics);
+        let (api, api_of_unix) = apis(config, &sockets, parts, &hosts, keymanager.as_ref());
         // Scrapers of other machines come under any name; on loopback the same rule holds as for the API.
         let hosts = if sockets.metrics.address.ip().is_loopback() { hosts } else { HostPolicy::Any };
         let (probed, counted, probed_tasks) = (Arc::clone(&loader), Arc::clone(&metrics), tasks.clone());
-        let probes = Probes { signer, loader: probed, metrics: counted, tasks: probed_tasks, hosts };
+        let (callers, door) = (Arc::clone(&sockets.doors.callers), Doors::of_metrics(config));
+        let probes = Probes { signer, loader: probed, metrics: counted, tasks: probed_tasks, callers, door, hosts };
 
-        let serving = (Arc::clone(&api), metrics.connections.clone(), &tasks);
+        let serving = (Arc::clone(&api), api_of_unix, metrics.connections.clone(), &tasks);
         listen(config, sockets, serving, (Arc::new(probes), &probe_tasks));
 
         policy.watch(&guard, &tasks);

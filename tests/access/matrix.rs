@@ -64,20 +64,29 @@ fn policies() -> Vec<(&'static str, Vec<Spec>)> {
         ("none", vec![]),
         ("nothing for anybody", vec![allow(&["ghost"], &["*"])]),
         ("duties of one", vec![allow(&["vc-a"], &["duties", "list"])]),
-        ("each its keys", vec![
-            Spec { keys: &[0], ..allow(&["vc-a"], &["duties", "list", "batch"]) },
-            Spec { group: true, ..allow(&["vc-b", "vc-1"], &["duties", "list", "batch"]) },
-        ]),
-        ("exits by certificate", vec![
-            allow(&["*"], &["signing", "list"]),
-            Spec { means: &[Means::Basic, Means::Bearer, Means::UnixPeer], ..deny(&[], &["exit"]) },
-        ]),
+        (
+            "each its keys",
+            vec![
+                Spec { keys: &[0], ..allow(&["vc-a"], &["duties", "list", "batch"]) },
+                Spec { group: true, ..allow(&["vc-b", "vc-1"], &["duties", "list", "batch"]) },
+            ],
+        ),
+        (
+            "exits by certificate",
+            vec![
+                allow(&["*"], &["signing", "list"]),
+                Spec { means: &[Means::Basic, Means::Bearer, Means::UnixPeer], ..deny(&[], &["exit"]) },
+            ],
+        ),
         ("all but one key", vec![ANY, Spec { keys: &[1], ..deny(&["vc-*"], &["signing", "list", "keymanager.*"]) }]),
-        ("a dashboard", vec![
-            allow(&["vc-*"], &["duties"]),
-            allow(&["vc-b"], &["admin.*.read", "list", "keymanager.read"]),
-            allow(&["keymanager"], &["keymanager.read"]),
-        ]),
+        (
+            "a dashboard",
+            vec![
+                allow(&["vc-*"], &["duties"]),
+                allow(&["vc-b"], &["admin.*.read", "list", "keymanager.read"]),
+                allow(&["keymanager"], &["keymanager.read"]),
+            ],
+        ),
         ("sync only, and reload", vec![allow(&["local"], &["sync", "reload"]), allow(&["vc-a"], &["attesting"])]),
     ]
 }
@@ -364,7 +373,8 @@ fn lists(matrix: &mut Matrix, asker: &Asker, may: &dyn Fn(Option<&PublicKey>, &s
     let expected = status(may(None, "list"), 200);
     assert_eq!(answer.0, expected, "{context}: list: {}", answer.1);
     if expected == 200 {
-        let mut seen: Vec<String> = matrix.keys.iter().filter(|key| may(Some(key), "list") == Some(true)).map(PublicKey::to_string).collect();
+        let mut seen: Vec<String> =
+            matrix.keys.iter().filter(|key| may(Some(key), "list") == Some(true)).map(PublicKey::to_string).collect();
         seen.sort_unstable();
         assert_eq!(answer.1, json!(seen), "{context}: the list has what the caller may see, and no more");
     }
@@ -389,15 +399,28 @@ fn lists(matrix: &mut Matrix, asker: &Asker, may: &dyn Fn(Option<&PublicKey>, &s
 }
 
 /// The Keymanager API: lists are filtered, and a key that may not be deleted stays.
-fn keymanager(matrix: &mut Matrix, asker: &Asker, may: &dyn Fn(Option<&PublicKey>, &str) -> Option<bool>, context: &str) {
+fn keymanager(
+    matrix: &mut Matrix,
+    asker: &Asker,
+    may: &dyn Fn(Option<&PublicKey>, &str) -> Option<bool>,
+    context: &str,
+) {
     let answer = matrix.ask(asker, "GET", "/eth/v1/keystores", "");
     let expected = if may(None, "keymanager.read") == Some(true) { 200 } else { 403 };
     assert_eq!(answer.0, expected, "{context}: keystores: {}", answer.1);
     if expected == 200 {
-        let seen: Vec<&str> =
-            answer.1["data"].as_array().expect("data").iter().filter_map(|one| one["validating_pubkey"].as_str()).collect();
-        let mut expected: Vec<String> =
-            matrix.keys.iter().filter(|key| may(Some(key), "keymanager.read") == Some(true)).map(PublicKey::to_string).collect();
+        let seen: Vec<&str> = answer.1["data"]
+            .as_array()
+            .expect("data")
+            .iter()
+            .filter_map(|one| one["validating_pubkey"].as_str())
+            .collect();
+        let mut expected: Vec<String> = matrix
+            .keys
+            .iter()
+            .filter(|key| may(Some(key), "keymanager.read") == Some(true))
+            .map(PublicKey::to_string)
+            .collect();
         expected.sort_unstable();
         assert_eq!(seen, expected, "{context}: keystores");
     }
@@ -440,7 +463,18 @@ fn journaled(stage: &Stage, refused: usize, replaced: usize) {
     assert!(by_certificate, "who, and with which key: {denied:?}");
     // Each refused caller may be asked about afterwards, from the same file.
     let config = stage.world.path().join("holdfast.toml").display().to_string();
-    let explained = run(&stage.world.with(&["--config", &config, "--json", "policy", "explain", "--request", &export.display().to_string()]));
+    let explained = run(&stage.world.with(&[
+        "--config",
+        &config,
+        "--json",
+        "policy",
+        "explain",
+        "--request",
+        &export.display().to_string(),
+    ]));
     let value: Value = serde_json::from_str(&explained.expect(1, &[]).stdout).expect("JSON");
-    assert!(value["requests"]["allowed"].as_u64() > Some(0) && value["requests"]["refused"].as_u64() > Some(0), "{value}");
+    assert!(
+        value["requests"]["allowed"].as_u64() > Some(0) && value["requests"]["refused"].as_u64() > Some(0),
+        "{value}"
+    );
 }

@@ -21,7 +21,8 @@ fn policy(path: &Path, arguments: &[&str]) -> Finished {
 }
 
 const RULES: &str = "[[policy]]\nname = \"duties\"\neffect = \"allow\"\ncallers = [\"vc-*\"]\noperations = [\"duties\", \"list\"]\n\
-    [[policy]]\nname = \"desk\"\neffect = \"allow\"\ncallers = [\"desk\"]\nmeans = [\"certificate\"]\noperations = [\"exit\"]\n";
+    [[policy]]\nname = \"desk\"\neffect = \"allow\"\ncallers = [\"desk\"]\nmeans = [\"certificate\"]\noperations = [\"exit\"]\n\
+    [[callers]]\nname = \"vc-1\"\nunix_uids = [1001]\n[[callers]]\nname = \"desk\"\ncertificate_subjects = [\"desk\"]\n";
 
 #[test]
 fn check_says_what_is_hardly_meant() {
@@ -35,6 +36,9 @@ fn check_says_what_is_hardly_meant() {
     let value = policy(&path, &["check", "--json"]).expect(1, &[]).lines().remove(0);
     assert_eq!((&value["ok"], &value["rules"], &value["warnings"]), (&false.into(), &3.into(), &1.into()));
     assert_eq!((&value["findings"][0]["line"], &value["findings"][0]["rule"]), (&6.into(), &"desk".into()));
+    let nobody = RULES.replace("name = \"desk\"\ncert", "name = \"desk-1\"\ncert");
+    policy(&config(folder.path(), &nobody), &["check"])
+        .expect(1, &["warning: rule \"desk\": no caller has the name `desk`"]);
     let misspelt = RULES.replace("\"duties\", \"list\"", "\"dutys\"");
     policy(&config(folder.path(), &misspelt), &["check"]).expect(2, &["holdfast.toml:5: ", "did you mean `duties`?"]);
 }

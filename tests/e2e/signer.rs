@@ -26,6 +26,7 @@ pub(crate) type Watermarks = BTreeMap<String, Watermark>;
 pub(crate) struct Signer {
     folder: PathBuf,
     options: Vec<String>,
+    environment: Vec<(String, String)>,
 }
 
 impl Signer {
@@ -33,7 +34,15 @@ impl Signer {
     pub(crate) fn new(folder: PathBuf, network: &Network, more: &[&str]) -> Self {
         let mut options = network.holdfast_options();
         options.extend(more.iter().map(|&option| option.to_owned()));
-        Self { folder, options }
+        Self { folder, options, environment: Vec::new() }
+    }
+
+    /// Its servers speak TLS with these files.
+    pub(crate) fn over_tls(mut self, certificate: &Path, key: &Path) -> Self {
+        for (name, file) in [("CERTIFICATE", certificate), ("KEY", key)] {
+            self.environment.push((format!("HOLDFAST_HTTP_TLS_{name}"), file.display().to_string()));
+        }
+        self
     }
 
     /// Its data directory.
@@ -60,6 +69,7 @@ impl Signer {
     /// Starts a server on a port; 0 takes a free one.
     pub(crate) fn serve(&self, port: u16) -> Server {
         let builder = self.options.iter().fold(Server::builder().data_dir(&self.folder), Builder::global);
+        let builder = self.environment.iter().fold(builder, |builder, (name, value)| builder.env(name, value));
         let server = builder.http_port(port).start();
         server.wait_ready();
         server

@@ -1,9 +1,11 @@
-//! Proves: a chain whose every signature comes from one Holdfast finalizes through four forks, and SIGKILL of
+//! Proves: a chain whose every signature comes from one Holdfast, over TLS and with a token in the client's URL, finalizes through four forks, and SIGKILL of
 //! Holdfast in the middle of a slot costs at most that slot's duties: the client carries on with the restarted
 //! process, watermarks never move back, and nothing slashable reaches the chain.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
+use holdfast_tests::documented;
 use holdfast_tests::harness::Server;
 use holdfast_tests::http::once;
 use serde_json::json;
@@ -18,6 +20,8 @@ const FINALIZED_BEFORE_KILLS: u64 = 2;
 const KILLED_AT: [f64; 3] = [0.05, 0.35, 0.68];
 /// The validator client of this act.
 const CLIENT: &str = "vc";
+/// Its name at Holdfast.
+const CALLER: &str = "lodestar-1";
 
 /// What this act leaves to the next.
 pub(crate) struct Left {
@@ -27,13 +31,31 @@ pub(crate) struct Left {
     pub(crate) recorded: Watermarks,
 }
 
+/// How the client comes in: over TLS, as a caller whose token is in the address.
+struct Door {
+    token: String,
+    authority: PathBuf,
+}
+
+impl Door {
+    fn new(signer: &Signer, authority: PathBuf) -> Self {
+        let made: serde_json::Value =
+            serde_json::from_slice(&signer.run(&["callers", "add", CALLER])).expect("the caller is JSON");
+        Self { token: made["basic_token"].as_str().expect("a token").to_owned(), authority }
+    }
+
+    fn url(&self, server: &Server) -> String {
+        format!("https://{CALLER}:{}@{}", self.token, server.http_addr())
+    }
+}
+
 fn refusals(log: &Path) -> usize {
     let log = std::fs::read_to_string(log).expect("the client has a log");
     log.matches("\"code\":412").count()
 }
 
 /// Asks for a vote that contradicts the last one of a key, and expects 412.
-fn assert_contradiction_refused(server: &Server, network: &Network, key: &str, signed: Watermark) {
+fn assert_contradiction_refused(server: &Server, door: &Door, network: &Network, key: &str, signed: Watermark) {
     let fork = once(network.beacon(), "GET", "/eth/v1/beacon/states/head/fork", &[], b"").expect("the node answers");
     let target = signed.target.expect("the key has attested");
     let root = |byte: &str| format!("0x{}", byte.repeat(32));
@@ -48,18 +70,30 @@ fn assert_contradiction_refused(server: &Server, network: &Network, key: &str, s
             "target": { "epoch": target.to_string(), "root": root("a3") },
         },
     });
-    let answer = server.sign(key, &request);
-    assert_eq!(answer.status, 412, "a contradicting vote was answered with {}", answer.text());
+    let (authority, url) = (door.authority.display().to_string(), door.url(server));
+    let output = Command::new("curl")
+        .args(["--silent", "--show-error", "--write-out", " %{http_code}", "--cacert", &authority])
+        .args(["-H", "Content-Type: application/json", "--data", &request.to_string()])
+        .arg(format!("{url}/api/v1/eth2/sign/{key}"))
+        .output()
+        .expect("curl starts");
+    let answer = String::from_utf8_lossy(&output.stdout);
+    assert!(answer.ends_with(" 412"), "a contradicting vote was answered with {answer}: {output:?}");
 }
 
 /// Plays the act. Ends with client and server stopped.
 pub(crate) fn run(network: &Network, folder: &Path, phases: &Phases) -> Left {
+    let files = folder.join("tls");
+    std::fs::create_dir(&files).expect("a folder");
+    documented::run("docs/tls.md", "server", &files);
     let signer = Signer::new(folder.join("holdfast"), network, &[]);
+    let signer = signer.over_tls(&files.join("tls.pem"), &files.join("tls.key"));
     signer.import(network, &["--watermark", "never-signed"]);
+    let door = Door::new(&signer, files.join("ca.pem"));
     phases.say("keys are imported");
     let mut server = signer.serve(0);
     let address = server.http_addr();
-    let client_log = network.start_validators(CLIENT, address);
+    let client_log = network.start_validators_over_tls(CLIENT, &door.url(&server), &door.authority);
     phases.say("validator client runs");
 
     let before = network.wait_finalized(FINALIZED_BEFORE_KILLS, FINALITY_SECONDS);
@@ -101,7 +135,7 @@ pub(crate) fn run(network: &Network, folder: &Path, phases: &Phases) -> Left {
     assert_nothing_slashable(&status);
     assert_eq!(refusals(&client_log), 0, "Holdfast refused duties; see {}", client_log.display());
     let key = &network.pubkeys()[0];
-    assert_contradiction_refused(&server, network, key, recorded[key]);
+    assert_contradiction_refused(&server, &door, network, key, recorded[key]);
 
     network.end_validators(CLIENT);
     let (ended, log) = server.stop();

@@ -188,6 +188,16 @@ impl Network {
         client.log
     }
 
+    /// As [`Self::start_validators`], with the whole address of the signer, whose certificate this authority signed.
+    pub fn start_validators_over_tls(&self, name: &str, signer: &str, authority: &Path) -> PathBuf {
+        let (dir, beacons) = (text(&self.dir), self.facts.beacons.join(","));
+        let arguments = ["vc", "--dir", dir, "--signer", signer, "--name", name, "--beacons", &beacons];
+        let mut command = tool(&arguments);
+        command.env("NODE_EXTRA_CA_CERTS", authority);
+        let client: Client = answer(&arguments, &mut command);
+        client.log
+    }
+
     /// Ends a validator client.
     pub fn end_validators(&self, name: &str) {
         devnet::<serde_json::Value>(&["end", "--dir", text(&self.dir), "--name", name]);
@@ -271,7 +281,11 @@ fn tool(arguments: &[&str]) -> Command {
 
 /// Runs the tool; its own limits bound every wait.
 fn devnet<T: DeserializeOwned>(arguments: &[&str]) -> T {
-    let output = tool(arguments).output().expect("`node` (version 20 or 22) is installed and on the PATH");
+    answer(arguments, &mut tool(arguments))
+}
+
+fn answer<T: DeserializeOwned>(arguments: &[&str], command: &mut Command) -> T {
+    let output = command.output().expect("`node` (version 20 or 22) is installed and on the PATH");
     assert!(
         output.status.success(),
         "devnet {arguments:?} failed: {}{}",

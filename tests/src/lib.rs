@@ -4,6 +4,7 @@ pub mod auditor;
 pub mod beacon_nodes;
 pub mod client_log;
 pub mod devnet;
+pub mod documented;
 pub mod elsewhere;
 pub mod failover;
 pub mod finished;

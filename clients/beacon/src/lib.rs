@@ -12,6 +12,7 @@ mod class;
 mod confirm;
 mod deadline;
 mod decision;
+mod door;
 mod error;
 pub mod events;
 pub mod execution;
@@ -36,6 +37,7 @@ pub use class::EndpointClass;
 pub use confirm::{Confirmation, LivenessUnion, Why};
 pub use deadline::Deadline;
 pub use decision::{Decision, DecisionKind, DecisionSink, NoSink, Urgency};
+pub use door::{ByteStream, Door, Opening};
 pub use error::{BeaconError, CallError, Fault, PoolError, UpstreamConfigError};
 pub use genesis::{Genesis, fetch_genesis};
 pub use health::{

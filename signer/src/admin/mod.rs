@@ -18,7 +18,7 @@ use crate::outcome::chain;
 use crate::switcher::Running;
 
 pub(crate) use client::{AdminClient, ClientError};
-pub(crate) use server::{AdminSocket, SocketError};
+pub(crate) use server::{AdminSocket, SocketError, bind_socket};
 use switcher::SwitcherService;
 
 /// Opens the socket and serves it. A machine that is read-only has no place for it, and all else works without.

@@ -35,7 +35,7 @@ pub(crate) enum SocketError {
         path: PathBuf,
     },
     /// The system refused.
-    #[error("cannot make the admin socket {}", path.display())]
+    #[error("cannot make the socket {}", path.display())]
     Bind {
         /// The socket.
         path: PathBuf,
@@ -67,16 +67,7 @@ impl AdminSocket {
     /// [`SocketError`], which says what to do.
     pub(crate) fn bind(path: PathBuf) -> Result<Self, SocketError> {
         let failed = |source| SocketError::Bind { path: path.clone(), source };
-        match std::fs::symlink_metadata(&path) {
-            Ok(found) if !found.file_type().is_socket() => return Err(SocketError::Obstacle { path }),
-            Ok(_) if std::os::unix::net::UnixStream::connect(&path).is_ok() => {
-                return Err(SocketError::InUse { path });
-            }
-            Ok(_) => std::fs::remove_file(&path).map_err(failed)?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(failed(error)),
-        }
-        let listener = UnixListener::bind(&path).map_err(failed)?;
+        let listener = bind_socket(&path)?;
         // Until here the directory's mode of 0700 keeps others out, and each connection is checked, too.
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
         Ok(Self { listener, file: SocketFile(path) })
@@ -95,6 +86,24 @@ impl AdminSocket {
     pub(crate) fn path(&self) -> &Path {
         &self.file.0
     }
+}
+
+/// Makes a socket, in place of one that a killed process left.
+///
+/// # Errors
+/// [`SocketError`], which says what to do.
+pub(crate) fn bind_socket(path: &Path) -> Result<UnixListener, SocketError> {
+    let failed = |source| SocketError::Bind { path: path.to_owned(), source };
+    match std::fs::symlink_metadata(path) {
+        Ok(found) if !found.file_type().is_socket() => return Err(SocketError::Obstacle { path: path.to_owned() }),
+        Ok(_) if std::os::unix::net::UnixStream::connect(path).is_ok() => {
+            return Err(SocketError::InUse { path: path.to_owned() });
+        }
+        Ok(_) => std::fs::remove_file(path).map_err(failed)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(failed(error)),
+    }
+    UnixListener::bind(path).map_err(failed)
 }
 
 /// Serves the admin API until the group of tasks is stopped.

@@ -16,7 +16,6 @@ pub(crate) struct Principal {
 impl Principal {
     /// A caller whose name was proved. The journal keeps `name (means)`; of a listener only the name, as nothing was
     /// proved.
-    #[cfg_attr(not(test), expect(dead_code, reason = "configured callers come next"))]
     pub(super) fn new(caller: Caller) -> Self {
         let id = match caller.means() {
             Means::Listener => CallerId::new(caller.name().as_str()),

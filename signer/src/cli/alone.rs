@@ -15,8 +15,9 @@ use super::serve::{StopSignals, bind_failure, start};
 use super::{Context, Failure};
 use crate::admin;
 use crate::clock::SystemClock;
+use crate::doors::Doors;
 use crate::drain::Tasks;
-use crate::http::server::{self, ServerBounds};
+use crate::http::server::{self, Listening, ServerBounds};
 use crate::http::{AloneProbes, HostPolicy};
 use crate::outcome::Exit;
 use crate::switcher::{self, PoolAddresses, PoolSockets, Running, SwitcherError};
@@ -38,12 +39,14 @@ pub(super) fn run(context: &Context) -> Result<Exit, Failure> {
 async fn serve(context: &Context) -> Result<Exit, Failure> {
     let config = &context.config;
     let mut signals = StopSignals::new()?;
-    let sockets = PoolSockets::bind(config).map_err(bind_failure)?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let doors = Doors::open(config, &clock).map_err(|error| Failure::new(Exit::Usage, error))?;
+    let sockets = PoolSockets::bind(config, &doors).map_err(bind_failure)?;
     let metrics_socket = server::bind(config.metrics.listen, "--metrics-listen").map_err(bind_failure)?;
     let (addresses, metrics_address) = (sockets.addresses(), metrics_socket.address);
     let mut registry = Registry::default();
     registry.register("holdfast_build", "Version of this program", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    doors.register(registry.sub_registry_with_prefix("holdfast"));
     let expected = switcher::expected_alone(config).map_err(failure)?;
     // There is no database, so there is no journal: decisions are logged and counted.
     let running = Running::start(config, sockets, expected, clock, None).await.map_err(failure)?;
@@ -59,10 +62,19 @@ async fn serve(context: &Context) -> Result<Exit, Failure> {
         warn!(metrics = %metrics_address, "metrics can be read by other machines; they hold no secrets");
         HostPolicy::Any
     };
-    let probes = AloneProbes { running: Arc::clone(&running), registry, tasks: tasks.clone(), hosts };
+    doors.watch(&tasks);
+    let probes = AloneProbes {
+        running: Arc::clone(&running),
+        registry,
+        tasks: tasks.clone(),
+        hosts,
+        callers: Arc::clone(&doors.callers),
+        door: Doors::of_metrics(config),
+    };
     let head_timeout = Duration::from_secs(config.http.header_timeout_seconds.get());
     let bounds = ServerBounds { max_connections: METRICS_CONNECTIONS, head_timeout, last_word: Duration::ZERO };
-    server::start(metrics_socket, Arc::new(probes), bounds, Gauge::default(), &probe_tasks);
+    let listening = Listening { bound: metrics_socket, tls: doors.metrics };
+    server::start(listening, Arc::new(probes), bounds, Gauge::default(), &probe_tasks);
     say_ready(context, addresses, metrics_address)?;
 
     let signal = signals.next().await;

@@ -1,10 +1,15 @@
 //! `holdfast config`: the example file, its schema, and a check of what is in force.
 
+use std::sync::Arc;
+
+use holdfast_domain::Clock;
 use serde_json::json;
 
 use super::output::print;
 use super::{Context, Exit, Failure};
+use crate::clock::SystemClock;
 use crate::config::{example_toml, resolve_network, schema_json};
+use crate::doors::Doors;
 
 /// Prints the example file.
 pub(super) fn example() -> Result<Exit, Failure> {
@@ -19,9 +24,12 @@ pub(super) fn schema() -> Result<Exit, Failure> {
 }
 
 /// Prints the configuration in force, without passwords. That it was read says that every layer is
-/// well formed; here the network is looked up, too.
+/// well formed; here the network is looked up, too, and the callers and the files of TLS are read.
 pub(super) async fn validate(context: &Context) -> Result<Exit, Failure> {
     let network = resolve_network(&context.config).await?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let doors = Doors::open(&context.config, &clock).map_err(|error| Failure::new(Exit::Usage, error))?;
+    doors.check_signing_api(&context.config)?;
     let config = toml::to_string(&context.config).map_err(|error| {
         Failure::new(Exit::Bug, anyhow::Error::new(error).context("cannot print the configuration"))
     })?;

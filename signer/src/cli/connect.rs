@@ -8,6 +8,8 @@ use holdfast_domain::PublicKey;
 use serde_json::json;
 
 use super::args::{Client, ConnectArgs};
+use super::bundle::{self, Bundle};
+use super::callers::user_of_url;
 use super::{Context, Exit, Failure, ask};
 use crate::clock::SystemClock;
 use crate::custody::{self, CustodyError};
@@ -27,6 +29,7 @@ struct Snippet {
 pub(super) async fn run(args: &ConnectArgs, context: &Context) -> Result<Exit, Failure> {
     let url = match &args.url {
         Some(url) => checked_url(url)?,
+        None if context.config.http.tls.is_on() => format!("https://{}", context.config.http.listen),
         None => format!("http://{}", context.config.http.listen),
     };
     let (keys, note) = match (public_keys(context).await, args.client) {
@@ -42,7 +45,14 @@ pub(super) async fn run(args: &ConnectArgs, context: &Context) -> Result<Exit, F
             Client::Prysm | Client::Teku | Client::Nimbus | Client::Lodestar | Client::Grandine | Client::Vero,
         ) => (Vec::new(), Some(format!("The keys held here could not be listed: {}", failure.text()))),
     };
+    let (url, bundle) = match &args.caller {
+        Some(name) => prove(args, name, &url, context)?,
+        None => (url, None),
+    };
     let mut snippet = snippet(args.client, &url, &keys);
+    if let Some(bundle) = &bundle {
+        with_certificate(args.client, &mut snippet, bundle)?;
+    }
     snippet.notes.extend(note);
     if let Some(host) = host_not_allowed(&url, &context.config.http.allowed_hosts) {
         snippet
@@ -51,6 +61,55 @@ pub(super) async fn run(args: &ConnectArgs, context: &Context) -> Result<Exit, F
     }
     print(args.client, &url, &keys, &snippet, context)?;
     Ok(Exit::Done)
+}
+
+/// Gives the client what it can prove its name with: a certificate, or a token in the address.
+fn prove(args: &ConnectArgs, name: &str, url: &str, context: &Context) -> Result<(String, Option<Bundle>), Failure> {
+    match args.client {
+        Client::Lighthouse | Client::Teku => {
+            let dir = args.bundle.clone().unwrap_or_else(|| context.config.data_dir().join("clients").join(name));
+            Ok((url.to_owned(), Some(bundle::make(name, &dir, context)?)))
+        }
+        Client::Prysm | Client::Nimbus | Client::Lodestar | Client::Grandine | Client::Vero => {
+            if args.bundle.is_some() {
+                let problem = "--bundle: this client shows no certificate; its token goes into its address";
+                return Err(Failure::message(Exit::Usage, problem));
+            }
+            let token = bundle::token(name, context)?;
+            let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
+            Ok((format!("{scheme}://{}:{}@{rest}", user_of_url(name), token.as_str()), None))
+        }
+    }
+}
+
+/// Adds the files to what a client is given.
+fn with_certificate(client: Client, snippet: &mut Snippet, bundle: &Bundle) -> Result<(), Failure> {
+    let absolute = |path: std::path::PathBuf| std::path::absolute(&path).unwrap_or(path).display().to_string();
+    let (pkcs12, password_file) = (absolute(bundle.pkcs12()), absolute(bundle.password()));
+    if client == Client::Teku {
+        snippet.flags.push(format!("--validators-external-signer-keystore={pkcs12}"));
+        snippet.flags.push(format!("--validators-external-signer-keystore-password-file={password_file}"));
+    } else if let Some((_, content)) = &mut snippet.file {
+        // Lighthouse wants the password itself.
+        let password = std::fs::read_to_string(bundle.password())
+            .map_err(|error| Failure::new(Exit::Usage, anyhow::Error::new(error).context(password_file)))?;
+        let lines = format!("  client_identity_path: \"{pkcs12}\"\n  client_identity_password: \"{password}\"\n");
+        *content = content.replace("  request_timeout_ms: 12000\n", &format!("  request_timeout_ms: 12000\n{lines}"));
+    }
+    let dir = bundle.dir.display();
+    snippet
+        .notes
+        .push(format!("Key, certificate and PKCS#12 file of the client are in {dir}: copy them to its machine."));
+    snippet.notes.push(
+        match client {
+            Client::Teku => {
+                "If your own authority signed this signer's certificate, add --validators-external-signer-truststore."
+            }
+            _ => "If your own authority signed this signer's certificate, name its PEM file as root_certificate_path.",
+        }
+        .to_owned(),
+    );
+    Ok(())
 }
 
 fn print(client: Client, url: &str, keys: &[PublicKey], snippet: &Snippet, context: &Context) -> Result<(), Failure> {

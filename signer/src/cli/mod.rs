@@ -6,6 +6,8 @@ pub(crate) mod args;
 mod ask;
 mod audit;
 mod backup;
+mod bundle;
+mod callers;
 mod completions;
 mod config_cmd;
 mod connect;
@@ -88,6 +90,7 @@ fn dispatch(cli: &Cli, output: Output) -> Result<Exit, Failure> {
         | Command::Quickstart(_)
         | Command::Serve(_)
         | Command::Keys(_)
+        | Command::Callers(_)
         | Command::Slashing(_)
         | Command::Kek(_)
         | Command::Backup(_)
@@ -107,6 +110,7 @@ fn dispatch(cli: &Cli, output: Output) -> Result<Exit, Failure> {
         Command::Serve(args) if args.no_signer => alone::run(&context),
         Command::Serve(_) => serve::run(&context),
         Command::Keys(command) => block_on(keys::run(command, &context)),
+        Command::Callers(command) => callers::run(command, &context),
         Command::Slashing(args::SlashingCommand::Status(args)) => block_on(slashing::status(args, &context)),
         Command::Slashing(args::SlashingCommand::Fence(args)) => block_on(slashing::fence(args, &context)),
         Command::Slashing(args::SlashingCommand::Migrate(args)) => block_on(migrate::migrate(args, &context)),

@@ -13,10 +13,12 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{debug, error, info, warn};
 
 use super::{Context, Exit, Failure};
+use crate::admin::SocketError;
 use crate::app::{Addresses, App, PortTaken, Sockets, Stopped};
 use crate::clock::SystemClock;
-use crate::config::{DoppelgangerCheck, compile_policy, load};
+use crate::config::{DoppelgangerCheck, TlsConfig, compile_policy, load};
 use crate::custody::{self, Custody};
+use crate::doors::Doors;
 use crate::http::server::BindError;
 use crate::keymanager::Token;
 use crate::policy::Replaced;
@@ -28,9 +30,9 @@ pub(super) fn run(context: &Context) -> Result<Exit, Failure> {
     require_switcher(context)?;
     let runtime = start(context)?;
     let ended = runtime.block_on(async {
-        let sockets = bind(context, PortTaken::GiveUp)?;
-        let pools = PoolSockets::bind(&context.config).map_err(bind_failure)?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let sockets = bind(context, PortTaken::GiveUp, &clock)?;
+        let pools = PoolSockets::bind(&context.config, &sockets.doors).map_err(bind_failure)?;
         let custody = custody::open_sealed(&context.config, Arc::clone(&clock)).await?;
         serve(context, custody, (sockets, pools), clock, |_| Ok(())).await
     });
@@ -96,8 +98,10 @@ fn raise_open_files() {
 }
 
 /// Takes the configured addresses.
-pub(super) fn bind(context: &Context, taken: PortTaken) -> Result<Sockets, Failure> {
-    let sockets = Sockets::bind(&context.config, taken).map_err(bind_failure)?;
+pub(super) fn bind(context: &Context, taken: PortTaken, clock: &Arc<dyn Clock>) -> Result<Sockets, Failure> {
+    let doors = Doors::open(&context.config, clock).map_err(|error| Failure::new(Exit::Usage, error))?;
+    doors.check_signing_api(&context.config)?;
+    let sockets = Sockets::bind(&context.config, taken, doors).map_err(bind_failure)?;
     let Addresses { http, metrics } = sockets.addresses();
     if !metrics.ip().is_loopback() {
         warn!(%metrics, "metrics can be read by other machines; they hold no secrets and no keys");
@@ -109,8 +113,8 @@ pub(super) fn bind(context: &Context, taken: PortTaken) -> Result<Sockets, Failu
 /// How a process ends that cannot have an address.
 pub(super) fn bind_failure(error: BindError) -> Failure {
     let exit = match &error {
-        BindError::InUse { .. } => Exit::Unreachable,
-        BindError::Forbidden { .. } | BindError::Other { .. } => Exit::Usage,
+        BindError::InUse { .. } | BindError::Unix(SocketError::InUse { .. }) => Exit::Unreachable,
+        BindError::Forbidden { .. } | BindError::Other { .. } | BindError::Unix(_) => Exit::Usage,
     };
     Failure::new(exit, error)
 }
@@ -227,10 +231,15 @@ fn ready(
     info!(%http, %metrics, network, keys, "ready");
     let shown = |address: Option<std::net::SocketAddr>| address.map(|address| address.to_string());
     let (switcher, execution) = (shown(pools.switcher), shown(pools.execution));
-    let mut text = format!("ready: signing for {network} on http://{http}, keys: {keys}, metrics on http://{metrics}");
-    for (what, address) in [("Beacon API", &switcher), ("JSON-RPC", &execution)] {
+    let scheme = |tls: &TlsConfig| if tls.is_on() { "https" } else { "http" };
+    let config = &context.config;
+    let (signing, measuring) = (scheme(&config.http.tls), scheme(&config.metrics.tls));
+    let mut text =
+        format!("ready: signing for {network} on {signing}://{http}, keys: {keys}, metrics on {measuring}://{metrics}");
+    let pools = [("Beacon API", &switcher, &config.switcher.tls), ("JSON-RPC", &execution, &config.execution.tls)];
+    for (what, address, tls) in pools {
         if let Some(address) = address {
-            let _ = write!(text, ", {what} on http://{address}");
+            let _ = write!(text, ", {what} on {}://{address}", scheme(tls));
         }
     }
     context.output.result(

@@ -180,6 +180,9 @@ mod tests {
         assert_eq!(kind("HOLDFAST_TPM_PCRS"), Some(Kind::Numbers));
         assert_eq!(kind("HOLDFAST_POLICY_NAME"), None, "there are several");
         assert!(catalog.section("policy").is_some_and(|section| section.repeats && section.entries.len() == 10));
+        assert_eq!(kind("HOLDFAST_HTTP_TLS_CERTIFICATE"), Some(Kind::Text));
+        assert_eq!(kind("HOLDFAST_CALLERS_NAME"), None, "there are several");
+        assert!(catalog.section("callers").is_some_and(|section| section.repeats && section.entries.len() == 6));
     }
 
     #[test]

@@ -60,8 +60,8 @@ pub(crate) enum ConfigError {
     /// An API would be open to the network without authentication.
     #[error(
         "{key} is {address}, which other machines can reach, and there is no authentication: anyone who reaches it \
-         could {}. Listen on 127.0.0.1:{} and connect through an SSH tunnel or a reverse \
-         proxy that authenticates", harm(key), address.port()
+         could {}. {}, or listen on 127.0.0.1:{}; in a network that nothing else is on, {} = true \
+         accepts the risk", harm(key), guard(key), address.port(), accept(key)
     )]
     NotLoopback {
         /// The setting.
@@ -134,6 +134,26 @@ pub(crate) enum ConfigError {
         #[source]
         source: holdfast_beacon::BeaconError,
     },
+}
+
+/// What keeps strangers out of a listener.
+fn guard(key: &str) -> &'static str {
+    match key {
+        "switcher.listen" => "Ask for client certificates (switcher.tls with client_ca)",
+        "execution.listen" => "Ask for client certificates (execution.tls with client_ca)",
+        _ => {
+            "Make a caller (`holdfast callers add NAME --basic`), or ask for client certificates (http.tls with client_ca)"
+        }
+    }
+}
+
+/// The setting that opens a listener all the same.
+fn accept(key: &str) -> &'static str {
+    match key {
+        "switcher.listen" => "switcher.allow_unauthenticated",
+        "execution.listen" => "execution.allow_unauthenticated",
+        _ => "http.allow_unauthenticated",
+    }
 }
 
 /// What a stranger could do at a listener.

@@ -392,8 +392,41 @@ mod tests {
     }
 
     #[test]
-    fn the_signing_api_stays_on_loopback() {
-        let error = message(from_file("[http]\nlisten = \"0.0.0.0:9000\"\n"));
-        assert!(error.contains("no authentication") && error.contains("127.0.0.1:9000"), "{error}");
+    fn a_listener_that_others_reach_needs_authentication() {
+        let open = "[http]\nlisten = \"0.0.0.0:9000\"\n";
+        let guarded = |text: &str| from_file(text).unwrap().check_signing_api(false);
+        let error = guarded(open).unwrap_err().to_string();
+        for part in ["no authentication", "127.0.0.1:9000", "holdfast callers add", "http.allow_unauthenticated = true"]
+        {
+            assert!(error.contains(part), "{error}");
+        }
+        let certificate = "[http.tls]\ncertificate = \"c\"\n";
+        assert!(guarded(&format!("{open}{certificate}")).is_err(), "TLS hides, it does not say who asks");
+        assert!(guarded(&format!("{open}allow_unauthenticated = true\n")).is_ok());
+        assert!(from_file(open).unwrap().check_signing_api(true).is_ok(), "there are callers");
+        assert!(guarded(&format!("{open}{certificate}client_ca = \"ca\"\n")).is_ok());
+        let pool = "[switcher]\nenabled = true\nlisten = \"0.0.0.0:5052\"\nupstream = [\"http://n:1\"]\n";
+        assert!(message(from_file(pool)).contains("switcher.tls"));
+        assert!(from_file(&format!("{pool}[[callers]]\nname = \"vc-1\"\n")).is_err(), "callers are not asked there");
+        let asked = "[switcher.tls]\ncertificate = \"c\"\nclient_ca = \"ca\"\n";
+        assert!(from_file(&format!("{pool}{asked}")).is_ok());
+        assert!(from_file(&format!("{pool}{asked}client_auth = \"optional\"\n")).is_err());
+    }
+
+    #[test]
+    fn sections_within_sections() {
+        let error = message(from_file("[http.tls]\n\ncertifcate = \"c\"\n"));
+        assert!(error.contains("holdfast.toml:3") && error.contains("did you mean `http.tls.certificate`?"), "{error}");
+        let error = message(from_file("[[callers]]\nname = \"a\"\nunix_uid = [1]\n"));
+        assert!(error.contains(":3") && error.contains("did you mean `callers.unix_uids`?"), "{error}");
+        let error = message(from_file("[[callers]]\nname = \"a b\"\n"));
+        assert!(error.contains("callers") && error.contains("no name"), "{error}");
+        let variables = [("HOLDFAST_HTTP_TLS_CERTIFICATE", "/c"), ("HOLDFAST_HTTP_TLS_MIN_VERSION", "1.3")];
+        let config = load(&Layers { environment: environment(&variables), ..Layers::default() }).unwrap();
+        assert_eq!(config.http.tls.certificate.as_deref(), Some(Path::new("/c")));
+        assert_eq!(config.http.tls.min_version, crate::config::MinVersion::Tls13);
+        let wrong = environment(&[("HOLDFAST_HTTP_TLS_MIN_VERSION", "1.1")]);
+        let error = message(load(&Layers { environment: wrong, ..Layers::default() }));
+        assert!(error.contains("HOLDFAST_HTTP_TLS_MIN_VERSION"), "{error}");
     }
 }

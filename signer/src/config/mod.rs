@@ -8,6 +8,7 @@
 //! opened; an unknown key in any layer is an error that names the nearest known one; printing a
 //! `Config` never shows a password that is part of a URL.
 
+mod callers;
 mod catalog;
 mod enclave;
 mod error;
@@ -17,6 +18,7 @@ mod network;
 mod policy;
 mod providers;
 mod switcher;
+mod tls;
 mod types;
 mod witness;
 
@@ -29,6 +31,7 @@ use holdfast_slashing_db::{DEFAULT_FUTURE_TOLERANCE_SLOTS, DEFAULT_MAX_BATCH, DE
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use callers::{CallerEntry, Fingerprint, TokenHash, check_callers};
 #[cfg(test)]
 pub(crate) use catalog::Catalog;
 pub(crate) use enclave::EnclaveConfig;
@@ -51,6 +54,7 @@ pub(crate) use switcher::{
     Balance, CrossCheck, DoppelgangerCheck, ExecutionConfig, HeavyRoutes, NoQuorum, RoleName, SwitcherConfig,
     UnknownRoutes, UpstreamEntry,
 };
+pub(crate) use tls::{MinVersion, TlsConfig};
 pub(crate) use types::{
     BeaconUrl, Database, DatabaseUrl, GenesisRoot, JournalKeep, LogFormat, NetworkChoice, OnRollback, SignatureCheck,
     SigningBackend,
@@ -73,6 +77,9 @@ pub(crate) struct Config {
     pub(crate) aws: AwsConfig,
     /// A key of Azure Key Vault that protects the data key: the "azure-key-vault" provider.
     pub(crate) azure: AzureConfig,
+    /// Who may ask, and how each proves it. Without one, whoever reaches a listener may ask; with one, nobody else may. `holdfast callers` keeps more of them in the data directory.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) callers: Vec<CallerEntry>,
     /// Where this instance keeps its files.
     pub(crate) data: DataConfig,
     /// The slashing protection database.
@@ -189,9 +196,14 @@ impl Default for DatabaseConfig {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct HttpConfig {
-    /// Address and port of the Web3Signer-compatible API. It has no authentication yet, so only loopback addresses are accepted.
+    /// Address and port of the Web3Signer-compatible API. One that other machines can reach needs callers, or http.tls with client_ca or known_clients.
     #[schemars(with = "String")]
     pub(crate) listen: SocketAddr,
+    /// Unix socket of the same API, besides the address: a process there is the caller whose unix_uids has its user. Without callers, only this user and root are served.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) listen_unix: Option<PathBuf>,
+    /// Listen where other machines can reach the API although nobody has to prove who he is. Only for a network that nothing else is on, such as one of containers that belong together: whoever reaches the port can have messages signed.
+    pub(crate) allow_unauthenticated: bool,
     /// Names accepted in the Host header, compared without case; "*" accepts any. Others get 403.
     pub(crate) allowed_hosts: Vec<String>,
     /// Largest request body in bytes; larger ones get 413.
@@ -215,12 +227,16 @@ pub(crate) struct HttpConfig {
     pub(crate) shutdown_delay_seconds: u64,
     /// How long shutdown waits for requests in progress, in seconds.
     pub(crate) drain_timeout_seconds: NonZeroU64,
+    /// TLS of the signing API. Off while neither certificate nor pkcs12 is set. The files are read again when they change.
+    pub(crate) tls: TlsConfig,
 }
 
 impl Default for HttpConfig {
     fn default() -> Self {
         Self {
             listen: loopback(9000),
+            listen_unix: None,
+            allow_unauthenticated: false,
             allowed_hosts: vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "[::1]".to_owned()],
             max_body_bytes: size(16 * 1024 * 1024),
             workers: None,
@@ -232,6 +248,7 @@ impl Default for HttpConfig {
             request_timeout_seconds: seconds(30),
             shutdown_delay_seconds: 0,
             drain_timeout_seconds: seconds(20),
+            tls: TlsConfig::default(),
         }
     }
 }
@@ -293,11 +310,16 @@ pub(crate) struct MetricsConfig {
     /// Address and port of /metrics, /livez and /readyz.
     #[schemars(with = "String")]
     pub(crate) listen: SocketAddr,
+    /// Whether /metrics is for callers only; /livez and /readyz are for everybody. Default: whether metrics.tls is set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) require_caller: Option<bool>,
+    /// TLS of the metrics listener. Off while neither certificate nor pkcs12 is set. The files are read again when they change.
+    pub(crate) tls: TlsConfig,
 }
 
 impl Default for MetricsConfig {
     fn default() -> Self {
-        Self { listen: loopback(9001) }
+        Self { listen: loopback(9001), require_caller: None, tls: TlsConfig::default() }
     }
 }
 
@@ -445,9 +467,7 @@ impl Config {
                 "is more than 32; if requests arrive early, set the clocks right instead (holdfast doctor)",
             );
         }
-        if !self.http.listen.ip().is_loopback() {
-            return Err(ConfigError::NotLoopback { key: "http.listen", address: self.http.listen });
-        }
+        self.check_doors()?;
         if self.http.listen == self.metrics.listen && self.http.listen.port() != 0 {
             return setting(
                 "metrics.listen",
@@ -479,6 +499,11 @@ impl Config {
         self.database().map(|_| ())
     }
 
+    /// The callers that `holdfast callers` writes.
+    pub(crate) fn callers_file(&self) -> PathBuf {
+        self.data.dir.join("callers.toml")
+    }
+
     /// The nodes the switcher stands in front of: its own, and those given for the network.
     pub(crate) fn consensus_nodes(&self) -> Vec<UpstreamEntry> {
         let mut nodes = self.switcher.upstream.clone();
@@ -499,9 +524,6 @@ impl Config {
         ];
         let mut taken = vec![("http.listen", self.http.listen), ("metrics.listen", self.metrics.listen)];
         for (key, _, address) in pools.into_iter().filter(|(_, enabled, _)| *enabled) {
-            if !address.ip().is_loopback() {
-                return Err(ConfigError::NotLoopback { key, address });
-            }
             if let Some((other, _)) = taken.iter().find(|(_, other)| *other == address && address.port() != 0) {
                 return setting(key, format!("is the same address as {other}; give it a port of its own"));
             }

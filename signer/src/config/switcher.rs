@@ -15,7 +15,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
-use super::{BeaconUrl, loopback, size};
+use super::{BeaconUrl, TlsConfig, loopback, size};
 
 /// `[switcher]`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -23,9 +23,11 @@ use super::{BeaconUrl, loopback, size};
 pub(crate) struct SwitcherConfig {
     /// Whether the switcher runs beside the signer: a Beacon API for validator clients in front of the consensus clients named here and with network.beacon. The flags --switcher-listen and --no-signer switch it on, too.
     pub(crate) enabled: bool,
-    /// Address and port of the switcher's Beacon API. It has no authentication yet, so only loopback addresses are accepted.
+    /// Address and port of the switcher's Beacon API. One that other machines can reach needs switcher.tls with client_ca or known_clients.
     #[schemars(with = "String")]
     pub(crate) listen: SocketAddr,
+    /// Listen where other machines can reach the switcher although nobody has to prove who he is. Only for a network that nothing else is on: whoever reaches the port can publish through your nodes and change fee recipients.
+    pub(crate) allow_unauthenticated: bool,
     /// Which of equally healthy nodes is asked: "best-first", "round-robin", "weighted" or "dynamic" (by response time).
     pub(crate) balance: Balance,
     /// What a validator client gets when the nodes do not agree on what to attest to: "refuse" (503, the attestation is missed) or "best-node".
@@ -50,6 +52,8 @@ pub(crate) struct SwitcherConfig {
     #[serde(deserialize_with = "entries")]
     #[schemars(with = "Vec<AddressOrTable>")]
     pub(crate) upstream: Vec<UpstreamEntry>,
+    /// TLS of the switcher's Beacon API. Off while neither certificate nor pkcs12 is set. The files are read again when they change.
+    pub(crate) tls: TlsConfig,
 }
 
 impl Default for SwitcherConfig {
@@ -57,6 +61,7 @@ impl Default for SwitcherConfig {
         Self {
             enabled: false,
             listen: loopback(5052),
+            allow_unauthenticated: false,
             balance: Balance::BestFirst,
             no_quorum: NoQuorum::Refuse,
             quorum: None,
@@ -67,6 +72,7 @@ impl Default for SwitcherConfig {
             doppelganger: DoppelgangerCheck::Observe,
             doppelganger_epochs: NonZeroU32::new(2).unwrap_or(NonZeroU32::MIN),
             upstream: Vec::new(),
+            tls: TlsConfig::default(),
         }
     }
 }
@@ -77,9 +83,11 @@ impl Default for SwitcherConfig {
 pub(crate) struct ExecutionConfig {
     /// Whether the execution pool runs: JSON-RPC over HTTP and WebSocket in front of the execution clients named here.
     pub(crate) enabled: bool,
-    /// Address and port of the execution pool. It has no authentication yet, so only loopback addresses are accepted.
+    /// Address and port of the execution pool. One that other machines can reach needs execution.tls with client_ca or known_clients.
     #[schemars(with = "String")]
     pub(crate) listen: SocketAddr,
+    /// Listen where other machines can reach the pool although nobody has to prove who he is. Only for a network that nothing else is on.
+    pub(crate) allow_unauthenticated: bool,
     /// Which of equally healthy nodes is asked: "best-first", "round-robin", "weighted" or "dynamic" (by response time).
     pub(crate) balance: Balance,
     /// Methods that are passed on; an asterisk at the end stands for any ending. Methods by which a node would sign, and the namespaces engine, admin, debug, personal and miner, must be named whole.
@@ -98,6 +106,8 @@ pub(crate) struct ExecutionConfig {
     #[serde(deserialize_with = "entries")]
     #[schemars(with = "Vec<AddressOrTable>")]
     pub(crate) upstream: Vec<UpstreamEntry>,
+    /// TLS of the execution pool. Off while neither certificate nor pkcs12 is set. The files are read again when they change.
+    pub(crate) tls: TlsConfig,
 }
 
 impl Default for ExecutionConfig {
@@ -105,6 +115,7 @@ impl Default for ExecutionConfig {
         Self {
             enabled: false,
             listen: loopback(8545),
+            allow_unauthenticated: false,
             balance: Balance::BestFirst,
             allowed_methods: ["eth_*", "net_*", "web3_*"].map(str::to_owned).to_vec(),
             max_lag_blocks: 3,
@@ -113,6 +124,7 @@ impl Default for ExecutionConfig {
             max_batch: size(1_000),
             max_connections: size(1_024),
             upstream: Vec::new(),
+            tls: TlsConfig::default(),
         }
     }
 }

@@ -7,11 +7,12 @@ use hyper::body::Incoming;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 
-use super::health::probe;
+use super::health::{admit, probe};
 use super::host::HostPolicy;
 use super::peer::Peer;
 use super::reply::Reply;
 use super::server;
+use crate::callers::{Callers, Door};
 use crate::drain::Tasks;
 use crate::switcher::Running;
 
@@ -25,6 +26,10 @@ pub(crate) struct AloneProbes {
     pub(crate) tasks: Tasks,
     /// Accepted `Host` headers.
     pub(crate) hosts: HostPolicy,
+    /// Knows the callers.
+    pub(crate) callers: Arc<Callers>,
+    /// What `/metrics` asks of those who come; `None` if nothing.
+    pub(crate) door: Option<Door>,
 }
 
 impl AloneProbes {
@@ -39,7 +44,10 @@ impl AloneProbes {
 }
 
 impl server::Service for AloneProbes {
-    async fn answer(self: Arc<Self>, _peer: Arc<Peer>, request: Request<Incoming>) -> Reply {
+    async fn answer(self: Arc<Self>, peer: Arc<Peer>, request: Request<Incoming>) -> Reply {
+        if let Err(error) = admit(&self.callers, self.door.as_ref(), &peer, &request).await {
+            return error.reply();
+        }
         probe(&self.hosts, &request, || self.render(), || self.unready()).unwrap_or_else(|error| error.reply())
     }
 }

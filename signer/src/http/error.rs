@@ -9,8 +9,9 @@ use holdfast_slashing_db::Class;
 use holdfast_wire::web3signer::BadIdentifier;
 use holdfast_wire::{ErrorBody, WireError};
 use hyper::StatusCode;
-use hyper::header::{ALLOW, CONNECTION, HeaderValue, RETRY_AFTER};
+use hyper::header::{ALLOW, CONNECTION, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 
+use crate::callers::Denial;
 use crate::outcome::chain;
 use crate::pipeline::Rejection;
 
@@ -77,6 +78,9 @@ pub(crate) enum ApiError {
     /// A fault of this program.
     #[error("internal error; the log of the signer says more")]
     Internal,
+    /// Nobody knows who sent it.
+    #[error(transparent)]
+    Denied(#[from] Denial),
     /// The Keymanager API refuses.
     #[error(transparent)]
     Keymanager(#[from] KeymanagerError),
@@ -111,6 +115,11 @@ impl ApiError {
         let (status, reason, retry) = match self {
             Self::Rejected(rejection) => return rejection_verdict(rejection),
             Self::Keymanager(error) => return error.verdict(),
+            // Whoever has the right credentials is answered at any time.
+            Self::Denied(denial @ Denial::TooMany) => {
+                (StatusCode::TOO_MANY_REQUESTS, denial.reason(), Retry::After(LATER))
+            }
+            Self::Denied(denial) => (StatusCode::UNAUTHORIZED, denial.reason(), Retry::Pointless),
             Self::Malformed(error) => (StatusCode::BAD_REQUEST, error.reason(), Retry::Pointless),
             Self::NotAKey(_) => (StatusCode::NOT_FOUND, UNKNOWN_KEY, Retry::Pointless),
             Self::BodyTooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", Retry::Pointless),
@@ -147,8 +156,13 @@ impl ApiError {
             Self::MethodNotAllowed { allow } => {
                 headers.insert(ALLOW, HeaderValue::from_static(allow));
             }
+            Self::Denied(denial) if *denial != Denial::TooMany => {
+                for challenge in CHALLENGES {
+                    headers.append(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+                }
+            }
             // What is left of the body is not worth reading.
-            Self::BodyTooLarge { .. } | Self::BodyTimeout { .. } | Self::BodyUnreadable => {
+            Self::Denied(_) | Self::BodyTooLarge { .. } | Self::BodyTimeout { .. } | Self::BodyUnreadable => {
                 headers.insert(CONNECTION, HeaderValue::from_static("close"));
             }
             Self::Rejected(_)
@@ -171,6 +185,10 @@ const UNKNOWN_KEY: &str = "unknown_key";
 const OVERLOADED: &str = "overloaded";
 /// Clients that retry do so within the duty's slot, so "soon" is a second.
 const SOON: &str = "1";
+/// Wrong credentials do not become right soon.
+const LATER: &str = "5";
+/// How to say who one is (RFC 9110 section 11.6.1).
+const CHALLENGES: [&str; 2] = ["Basic realm=\"holdfast\", charset=\"UTF-8\"", "Bearer realm=\"holdfast\""];
 
 fn rejection_verdict(rejection: &Rejection) -> Verdict {
     let (status, retry) = match rejection {
@@ -210,7 +228,9 @@ mod tests {
     #[test]
     fn statuses_and_reasons() {
         let key = PublicKey::from_bytes([0xab; 48]);
-        let table: [(ApiError, u16, &str, Retry); 15] = [
+        let table: [(ApiError, u16, &str, Retry); 17] = [
+            (Denial::Missing.into(), 401, "credentials_missing", Retry::Pointless),
+            (Denial::TooMany.into(), 429, "too_many_failures", Retry::After("5")),
             (ApiError::NotAKey(BadIdentifier(Excerpt::of("x"))), 404, "unknown_key", Retry::Pointless),
             (Rejection::UnknownKey(key).into(), 404, "unknown_key", Retry::Pointless),
             (Rejection::KeysLoading.into(), 503, "keys_loading", Retry::After("1")),
@@ -290,6 +310,9 @@ mod tests {
         assert_eq!(ApiError::MethodNotAllowed { allow: "GET, HEAD" }.reply().headers()[ALLOW], "GET, HEAD");
         assert_eq!(ApiError::BodyTooLarge { limit: 1 }.reply().headers()[CONNECTION], "close");
         assert!(!ApiError::NotFound.reply().headers().contains_key(CONNECTION));
+        let denied = ApiError::from(Denial::Wrong).reply();
+        let challenges: Vec<_> = denied.headers().get_all(WWW_AUTHENTICATE).iter().collect();
+        assert_eq!(challenges, CHALLENGES, "clients choose the first they know");
     }
 
     #[test]

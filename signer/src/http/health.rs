@@ -18,6 +18,7 @@ use super::host::HostPolicy;
 use super::peer::Peer;
 use super::reply::{self, Reply, json, text};
 use super::{Api, server};
+use crate::callers::{Callers, Door};
 use crate::drain::Tasks;
 use crate::loader::KeyLoader;
 use crate::metrics::{Metrics, OPENMETRICS};
@@ -87,6 +88,10 @@ pub(crate) struct Probes {
     pub(crate) tasks: Tasks,
     /// Accepted `Host` headers.
     pub(crate) hosts: HostPolicy,
+    /// Knows the callers.
+    pub(crate) callers: Arc<Callers>,
+    /// What `/metrics` asks of those who come; `None` if nothing.
+    pub(crate) door: Option<Door>,
 }
 
 impl Probes {
@@ -103,6 +108,27 @@ impl Probes {
             GuardHealth::Suspect(suspicion) => Some(format!("blocks and attestations are refused: {}", suspicion.kind)),
             GuardHealth::Frozen { reason } => Some(format!("protection froze signing: {reason}")),
         }
+    }
+}
+
+/// Lets callers alone see `/metrics`, where that is asked for; the probes are for everybody.
+///
+/// # Errors
+/// [`ApiError::Denied`].
+pub(super) async fn admit(
+    callers: &Callers,
+    door: Option<&Door>,
+    peer: &Peer,
+    request: &Request<Incoming>,
+) -> Result<(), ApiError> {
+    match door {
+        Some(door) if !matches!(request.uri().path(), "/livez" | "/readyz") => {
+            match callers.resolve(door, peer, request.headers()) {
+                Ok(_) => Ok(()),
+                Err(denial) => Err(callers.turn_away(door, peer, denial).await.into()),
+            }
+        }
+        Some(_) | None => Ok(()),
     }
 }
 
@@ -135,7 +161,10 @@ pub(super) fn probe(
 }
 
 impl server::Service for Probes {
-    async fn answer(self: Arc<Self>, _peer: Arc<Peer>, request: Request<Incoming>) -> Reply {
+    async fn answer(self: Arc<Self>, peer: Arc<Peer>, request: Request<Incoming>) -> Reply {
+        if let Err(error) = admit(&self.callers, self.door.as_ref(), &peer, &request).await {
+            return error.reply();
+        }
         probe(&self.hosts, &request, || self.metrics.render(), || self.unready()).unwrap_or_else(|error| error.reply())
     }
 }

@@ -40,6 +40,11 @@ impl Phase {
         let _ = self.0.compare_exchange(IDLE, HEAD, Ordering::Relaxed, Ordering::Relaxed);
     }
 
+    /// Whether a request is in progress.
+    pub(super) fn is_busy(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == BUSY
+    }
+
     fn awaits_head(&self) -> bool {
         self.0.load(Ordering::Relaxed) == HEAD
     }

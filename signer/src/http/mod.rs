@@ -19,6 +19,7 @@ mod rate;
 pub(crate) mod reply;
 pub(crate) mod server;
 mod sign;
+pub(crate) mod socket;
 mod throttle;
 
 use std::num::NonZeroU32;
@@ -26,15 +27,16 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use hyper::body::{Body, Bytes};
+use hyper::header::HeaderMap;
 use hyper::{Method, Request};
 
 pub(crate) use alone::AloneProbes;
 pub(crate) use body::BodyBounds;
 pub(crate) use health::Probes;
 pub(crate) use host::HostPolicy;
-pub(crate) use peer::Peer;
+pub(crate) use peer::{Peer, Proof};
 
-use crate::callers::Principal;
+use crate::callers::{Callers, Door, Principal};
 use crate::keymanager::KeyManager;
 use crate::loader::KeyLoader;
 use crate::metrics::{Metrics, Outcome};
@@ -59,8 +61,10 @@ pub(crate) struct Api {
     throttle: Throttle,
     /// Bounds the requests of one address per second; `None` costs nothing.
     rate: Option<RateLimit>,
-    /// Who is asking where nothing has to be proved: the listener.
-    listener: Arc<Principal>,
+    /// Knows the callers.
+    callers: Arc<Callers>,
+    /// What is asked of those who come.
+    door: Door,
     /// Keys in and out; `None` if that is switched off.
     keymanager: Option<Arc<KeyManager>>,
 }
@@ -75,8 +79,10 @@ pub(crate) struct ApiOptions {
     pub(crate) max_requests: usize,
     /// Most requests per second from one address; `None` for no limit.
     pub(crate) max_rate: Option<NonZeroU32>,
-    /// Who is asking where nothing has to be proved: the listener.
-    pub(crate) listener: Arc<Principal>,
+    /// Knows the callers.
+    pub(crate) callers: Arc<Callers>,
+    /// What is asked of those who come.
+    pub(crate) door: Door,
     /// Keys in and out; `None` if that is switched off.
     pub(crate) keymanager: Option<Arc<KeyManager>>,
 }
@@ -115,8 +121,8 @@ impl Api {
     pub(crate) fn new(signer: Arc<Signer>, loader: Arc<KeyLoader>, metrics: Arc<Metrics>, options: ApiOptions) -> Self {
         let throttle = Throttle::new(options.max_requests, metrics.in_flight.clone());
         let rate = options.max_rate.map(RateLimit::new);
-        let ApiOptions { hosts, body_bounds, max_requests: _, max_rate: _, listener, keymanager } = options;
-        Self { signer, loader, metrics, hosts, body_bounds, throttle, rate, listener, keymanager }
+        let ApiOptions { hosts, body_bounds, max_requests: _, max_rate: _, callers, door, keymanager } = options;
+        Self { signer, loader, metrics, hosts, body_bounds, throttle, rate, callers, door, keymanager }
     }
 
     /// How many signing requests are in progress.
@@ -124,9 +130,13 @@ impl Api {
         self.throttle.in_flight()
     }
 
-    /// Who sends this request: the one place where a request on this listener gets its caller.
-    fn resolve(&self) -> Arc<Principal> {
-        Arc::clone(&self.listener)
+    /// Who sends a request: the one place where a request on this listener gets its caller. One that gets none is
+    /// answered late.
+    async fn resolve(&self, peer: &Peer, headers: &HeaderMap) -> Result<Arc<Principal>, ApiError> {
+        match self.callers.resolve(&self.door, peer, headers) {
+            Ok(principal) => Ok(principal),
+            Err(denial) => Err(self.callers.turn_away(&self.door, peer, denial).await.into()),
+        }
     }
 
     async fn route<B>(self: &Arc<Self>, peer: &Peer, request: Request<B>) -> Result<Reply, ApiError>
@@ -135,29 +145,47 @@ impl Api {
     {
         self.hosts.check(request.uri(), request.headers())?;
         if let (Some(manager), Some(resource)) = (&self.keymanager, keymanager::Resource::at(request.uri().path())) {
-            return keymanager::answer(self, manager, resource, request).await;
+            return keymanager::answer(self, manager, resource, request).await.map(server::wanted);
         }
         let resource = Resource::at(request.uri().path()).ok_or(ApiError::NotFound)?;
         self.admit(resource, peer)?;
-        let principal = self.resolve();
+        let read = matches!(*request.method(), Method::GET | Method::HEAD);
+        if let (Resource::Upcheck, true) = (resource, read) {
+            // For everybody, and so no sign that a connection is wanted.
+            return health::upcheck(self, request.headers());
+        }
+        let principal = self.resolve(peer, request.headers()).await?;
+        self.serve(resource, &principal, request).await.map(server::wanted)
+    }
+
+    /// Answers a request whose caller is known.
+    async fn serve<B>(
+        self: &Arc<Self>,
+        resource: Resource,
+        principal: &Arc<Principal>,
+        request: Request<B>,
+    ) -> Result<Reply, ApiError>
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
         let method = request.method();
         let read = method == Method::GET || method == Method::HEAD;
         let post = method == Method::POST;
         match resource {
             Resource::Sign if post => {
                 let _place = self.throttle.enter().ok_or(ApiError::Busy)?;
-                sign::sign(self, &principal, request).await
+                sign::sign(self, principal, request).await
             }
             Resource::SignBatch if post => {
                 let _place = self.throttle.enter().ok_or(ApiError::Busy)?;
-                batch::sign(self, &principal, request).await
+                batch::sign(self, principal, request).await
             }
-            Resource::PublicKeys if read => keys::public_keys(self, &principal),
+            Resource::PublicKeys if read => keys::public_keys(self, principal),
             Resource::HighWatermark if read => Ok(keys::high_watermark()),
             Resource::Upcheck if read => health::upcheck(self, request.headers()),
             Resource::Healthcheck if read => Ok(health::healthcheck(self)),
-            Resource::Reload if read => keys::reload_state(self, &principal),
-            Resource::Reload if post => keys::reload(self, &principal),
+            Resource::Reload if read => keys::reload_state(self, principal),
+            Resource::Reload if post => keys::reload(self, principal),
             Resource::Sign | Resource::SignBatch => Err(ApiError::MethodNotAllowed { allow: "POST" }),
             Resource::PublicKeys | Resource::HighWatermark | Resource::Upcheck | Resource::Healthcheck => {
                 Err(ApiError::MethodNotAllowed { allow: "GET, HEAD" })
@@ -190,9 +218,9 @@ impl Api {
     fn account(&self, error: &ApiError) {
         let reason = error.verdict().reason;
         let outcome = match error {
-            // Rate limits are counted where they are applied, and logged once for each caller: a flood must not
-            // fill the disk.
-            ApiError::Rejected(_) | ApiError::RateLimited { .. } => return,
+            // Rate limits and refused credentials are counted where they are applied, and logged once for each
+            // address: a flood must not fill the disk.
+            ApiError::Rejected(_) | ApiError::RateLimited { .. } | ApiError::Denied(_) => return,
             ApiError::Malformed(_)
             | ApiError::BodyTooLarge { .. }
             | ApiError::BodyTimeout { .. }

@@ -20,17 +20,20 @@ use holdfast_beacon::execution::{
 use holdfast_beacon::route::vote::{Quorum, VoteRule};
 use holdfast_beacon::route::{self, RoutingConfig, Switcher};
 use holdfast_beacon::{
-    Balancing, DecisionSink, EndpointClass, Environment, ExpectedNetwork, Metrics, NoSink, Pool, PoolConfig, PoolError,
-    ReplayGate, Tasks,
+    Balancing, ByteStream, DecisionSink, Door, EndpointClass, Environment, ExpectedNetwork, Metrics, NoSink, Opening,
+    Pool, PoolConfig, PoolError, ReplayGate, Tasks,
 };
 use holdfast_domain::{Clock, Network};
 use holdfast_slashing_db::Guard;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::config::{Config, HeavyRoutes, NetworkChoice, NoQuorum, UnknownRoutes};
-use crate::http::server::{self, BindError, Bound};
+use crate::doors::Doors;
+use crate::http::server::{self, BindError};
+use crate::tls::Tls;
 
 pub(crate) use cross_check::CrossChecker;
 pub(crate) use doppelganger::Doppelganger;
@@ -42,6 +45,20 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 /// Classes without which a validator client cannot do its duties.
 const NEEDED: [EndpointClass; 4] =
     [EndpointClass::Duty, EndpointClass::AttestationData, EndpointClass::Produce, EndpointClass::Submit];
+
+/// TLS on the way into a pool.
+struct TlsDoor(Arc<Tls>);
+
+impl Door for TlsDoor {
+    fn open(&self, stream: TcpStream, peer: SocketAddr) -> Opening {
+        let tls = Arc::clone(&self.0);
+        Box::pin(async move {
+            // Failures are counted and logged there.
+            let (stream, _) = tls.accept(stream, peer.ip()).await.ok()?;
+            Some(Box::new(stream) as Box<dyn ByteStream>)
+        })
+    }
+}
 
 /// Why the switcher cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -68,8 +85,15 @@ pub(crate) enum SwitcherError {
 
 /// Sockets of the switcher and of the execution pool, as far as they are switched on.
 pub(crate) struct PoolSockets {
-    switcher: Option<Bound>,
-    execution: Option<Bound>,
+    switcher: Option<Socket>,
+    execution: Option<Socket>,
+}
+
+/// A socket of a pool, and its TLS.
+struct Socket {
+    listener: TcpListener,
+    address: SocketAddr,
+    door: Option<Arc<dyn Door>>,
 }
 
 impl PoolSockets {
@@ -77,11 +101,20 @@ impl PoolSockets {
     ///
     /// # Errors
     /// [`BindError`], which names the address and what changes it.
-    pub(crate) fn bind(config: &Config) -> Result<Self, BindError> {
-        let take = |enabled: bool, address, option| enabled.then(|| server::bind(address, option)).transpose();
+    pub(crate) fn bind(config: &Config, doors: &Doors) -> Result<Self, BindError> {
+        let take = |enabled: bool, address, option, tls: &Option<Arc<Tls>>| {
+            let bound = enabled.then(|| server::bind(address, option)).transpose()?;
+            let socket = bound.and_then(|bound| {
+                let address = bound.address;
+                let door = tls.as_ref().map(|tls| Arc::new(TlsDoor(Arc::clone(tls))) as Arc<dyn Door>);
+                bound.into_listener().map(|listener| Socket { listener, address, door })
+            });
+            Ok::<_, BindError>(socket)
+        };
+        let (switcher, execution) = (&config.switcher, &config.execution);
         Ok(Self {
-            switcher: take(config.switcher.enabled, config.switcher.listen, "--switcher-listen")?,
-            execution: take(config.execution.enabled, config.execution.listen, "execution.listen =")?,
+            switcher: take(switcher.enabled, switcher.listen, "--switcher-listen", &doors.switcher)?,
+            execution: take(execution.enabled, execution.listen, "execution.listen =", &doors.execution)?,
         })
     }
 
@@ -92,7 +125,7 @@ impl PoolSockets {
 
     /// Where they are, with the ports they really got.
     pub(crate) fn addresses(&self) -> PoolAddresses {
-        let address = |bound: &Option<Bound>| bound.as_ref().map(|bound| bound.address);
+        let address = |socket: &Option<Socket>| socket.as_ref().map(|socket| socket.address);
         PoolAddresses { switcher: address(&self.switcher), execution: address(&self.execution) }
     }
 }
@@ -138,11 +171,11 @@ impl Running {
         let numbers = Metrics::default();
         let (sink, lost) = journaling(guard, Arc::clone(&clock), &writing);
         let environment = Environment { clock, sink, metrics: numbers.clone(), tasks: tasks.clone() };
-        let execution = execution.map(|bound| start_execution(config, bound, &environment)).transpose()?;
+        let execution = execution.map(|socket| start_execution(config, socket, &environment)).transpose()?;
         let pool = Pool::start(pool_config(config, expected)?, environment).await?;
         let beacon_api = Switcher::start_beside(&pool, routing(config), nodes::middleware(config)?);
         let bounds = holdfast_beacon::server::ServerBounds::default();
-        holdfast_beacon::server::serve(switcher.into_listener(), beacon_api, bounds, &tasks);
+        holdfast_beacon::server::serve(switcher.listener, switcher.door, beacon_api, bounds, &tasks);
         Ok(Some(Arc::new(Self { pool, numbers, execution, lost, tasks, writing })))
     }
 
@@ -239,7 +272,7 @@ fn routing(config: &Config) -> RoutingConfig {
 
 fn start_execution(
     config: &Config,
-    bound: Bound,
+    socket: Socket,
     surroundings: &Environment,
 ) -> Result<(Arc<ExecutionPool>, ExecutionMetrics), SwitcherError> {
     let numbers = ExecutionMetrics::default();
@@ -263,7 +296,7 @@ fn start_execution(
     )
     .map_err(SwitcherError::Execution)?;
     let bounds = ServerBounds { max_connections: section.max_connections.get() };
-    serve(bound.into_listener(), Arc::clone(&pool), bounds, &surroundings.tasks);
+    serve(socket.listener, socket.door, Arc::clone(&pool), bounds, &surroundings.tasks);
     Ok((pool, numbers))
 }
 

@@ -39,7 +39,7 @@ export const timeoutSeconds = (options) => whole(options, "timeout", 1, MAX_WAIT
 export function addresses(list, name) {
   return list.split(",").map((text) => {
     const url = URL.canParse(text) ? new URL(text) : undefined;
-    if (url?.protocol !== "http:") throw new DevnetError(`--${name}: ${text} is not an http:// address`);
+    if (!/^https?:$/.test(url?.protocol)) throw new DevnetError(`--${name}: ${text} is not an http:// or https:// address`);
     return text.replace(/\/+$/, "");
   });
 }

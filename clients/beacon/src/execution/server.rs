@@ -16,7 +16,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
@@ -24,6 +24,7 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 
 use super::pool::ExecutionPool;
 use super::websocket;
+use crate::door::{ByteStream, Door};
 use crate::tasks::{Stopping, Tasks};
 
 /// Pause after a failed accept, as when file descriptors run out.
@@ -42,13 +43,25 @@ pub struct ServerBounds {
     pub max_connections: usize,
 }
 
-/// Accepts and serves connections until the tasks are stopped.
-pub fn serve(listener: TcpListener, pool: Arc<ExecutionPool>, bounds: ServerBounds, tasks: &Tasks) {
-    let accepting = accept(listener, pool, bounds, tasks.clone());
+/// Accepts connections, through the door if there is one, and serves them until the tasks are stopped.
+pub fn serve(
+    listener: TcpListener,
+    door: Option<Arc<dyn Door>>,
+    pool: Arc<ExecutionPool>,
+    bounds: ServerBounds,
+    tasks: &Tasks,
+) {
+    let accepting = accept(listener, door, pool, bounds, tasks.clone());
     tasks.spawn(accepting);
 }
 
-async fn accept(listener: TcpListener, pool: Arc<ExecutionPool>, bounds: ServerBounds, tasks: Tasks) {
+async fn accept(
+    listener: TcpListener,
+    door: Option<Arc<dyn Door>>,
+    pool: Arc<ExecutionPool>,
+    bounds: ServerBounds,
+    tasks: Tasks,
+) {
     let places = Arc::new(Semaphore::new(bounds.max_connections.min(Semaphore::MAX_PERMITS)));
     let mut stopping = tasks.stopping();
     loop {
@@ -63,10 +76,19 @@ async fn accept(listener: TcpListener, pool: Arc<ExecutionPool>, bounds: ServerB
             next = next => next,
         };
         match accepted {
-            Ok((stream, _)) => {
-                let (pool, tasks_of_connection) = (Arc::clone(&pool), tasks.clone());
+            Ok((stream, peer)) => {
+                let (pool, tasks_of_connection, door) = (Arc::clone(&pool), tasks.clone(), door.clone());
                 tasks.spawn(async move {
-                    connection(stream, pool, tasks_of_connection).await;
+                    // Answers are one small packet, wanted now; without it they come a little later.
+                    let _ = stream.set_nodelay(true);
+                    match door {
+                        None => connection(stream, pool, tasks_of_connection).await,
+                        Some(door) => {
+                            if let Some(stream) = door.open(stream, peer).await {
+                                connection(stream, pool, tasks_of_connection).await;
+                            }
+                        }
+                    }
                     drop(place);
                 });
             }
@@ -78,9 +100,7 @@ async fn accept(listener: TcpListener, pool: Arc<ExecutionPool>, bounds: ServerB
     }
 }
 
-async fn connection(stream: TcpStream, pool: Arc<ExecutionPool>, tasks: Tasks) {
-    // Answers are one small packet, wanted now; without it they come a little later.
-    let _ = stream.set_nodelay(true);
+async fn connection(stream: impl ByteStream, pool: Arc<ExecutionPool>, tasks: Tasks) {
     let mut stopping = tasks.stopping();
     let service = service_fn(|request| {
         let (pool, tasks) = (Arc::clone(&pool), tasks.clone());

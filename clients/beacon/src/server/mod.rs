@@ -17,10 +17,11 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 use self::io::ClientIo;
+use crate::door::{ByteStream, Door};
 use crate::route::Switcher;
 use crate::route::request::{ClientAnswer, ClientBody, ClientRequest};
 use crate::tasks::Tasks;
@@ -58,12 +59,24 @@ impl Default for ServerBounds {
     }
 }
 
-/// Accepts and serves connections until the tasks are stopped.
-pub fn serve(listener: TcpListener, switcher: Arc<Switcher>, bounds: ServerBounds, tasks: &Tasks) {
-    tasks.spawn(accept(listener, switcher, bounds, tasks.clone()));
+/// Accepts connections, through the door if there is one, and serves them until the tasks are stopped.
+pub fn serve(
+    listener: TcpListener,
+    door: Option<Arc<dyn Door>>,
+    switcher: Arc<Switcher>,
+    bounds: ServerBounds,
+    tasks: &Tasks,
+) {
+    tasks.spawn(accept(listener, door, switcher, bounds, tasks.clone()));
 }
 
-async fn accept(listener: TcpListener, switcher: Arc<Switcher>, bounds: ServerBounds, tasks: Tasks) {
+async fn accept(
+    listener: TcpListener,
+    door: Option<Arc<dyn Door>>,
+    switcher: Arc<Switcher>,
+    bounds: ServerBounds,
+    tasks: Tasks,
+) {
     let places = Arc::new(Semaphore::new(bounds.max_connections.min(Semaphore::MAX_PERMITS)));
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
@@ -84,10 +97,19 @@ async fn accept(listener: TcpListener, switcher: Arc<Switcher>, bounds: ServerBo
             next = next => next,
         };
         match accepted {
-            Ok((stream, _)) => {
-                let (server, tasks_of_connection) = (Arc::clone(&server), tasks.clone());
+            Ok((stream, peer)) => {
+                let (server, tasks_of_connection, door) = (Arc::clone(&server), tasks.clone(), door.clone());
                 tasks.spawn(async move {
-                    server.connection(stream, &tasks_of_connection).await;
+                    // Answers are one small packet, wanted now; without it they come a little later.
+                    let _ = stream.set_nodelay(true);
+                    match door {
+                        None => server.connection(stream, &tasks_of_connection).await,
+                        Some(door) => {
+                            if let Some(stream) = door.open(stream, peer).await {
+                                server.connection(stream, &tasks_of_connection).await;
+                            }
+                        }
+                    }
                     drop(place);
                 });
             }
@@ -106,9 +128,7 @@ struct Server {
 }
 
 impl Server {
-    async fn connection(&self, stream: TcpStream, tasks: &Tasks) {
-        // Answers are one small packet, wanted now; without it they come a little later.
-        let _ = stream.set_nodelay(true);
+    async fn connection(&self, stream: impl ByteStream, tasks: &Tasks) {
         let io = ClientIo::new(TokioIo::new(stream), self.bounds.write_timeout);
         let service = service_fn(|request| async move { Ok::<_, Infallible>(self.respond(request).await) });
         let mut connection = std::pin::pin!(self.http.serve_connection(io, service));

@@ -137,7 +137,7 @@ pub async fn serving(pool: Arc<ExecutionPool>) -> Serving {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let tasks = Tasks::new();
-    serve(listener, pool, ServerBounds { max_connections: 64 }, &tasks);
+    serve(listener, None, pool, ServerBounds { max_connections: 64 }, &tasks);
     Serving { address, tasks }
 }
 

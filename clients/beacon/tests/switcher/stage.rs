@@ -129,7 +129,7 @@ impl Stage {
         let switcher = Switcher::start_beside(&pool, setting.routing, setting.middleware);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        serve(listener, Arc::clone(&switcher), setting.bounds, &tasks);
+        serve(listener, None, Arc::clone(&switcher), setting.bounds, &tasks);
         let stage = Self { nodes, switcher, address };
         stage.settled().await;
         stage

@@ -7,6 +7,7 @@
 
 mod audit;
 mod backup;
+mod callers;
 mod enclave;
 mod kek;
 mod keys;
@@ -29,6 +30,7 @@ pub(crate) use audit::{
 pub(crate) use backup::{
     BackupCheckArgs, BackupCommand, BackupCreateArgs, BackupDrillArgs, BackupRestoreArgs, BackupVerifyArgs,
 };
+pub(crate) use callers::{CallersAddArgs, CallersCommand, CallersRemoveArgs, CallersRotateArgs, ProofArgs};
 #[cfg(feature = "backend-enclave")]
 pub(crate) use enclave::WrapArgs;
 pub(crate) use enclave::{BuildArgs, DescribeArgs, EnclaveCommand, ImageArgs, KmsPolicyArgs, RunArgs, VerifyArgs};
@@ -101,6 +103,9 @@ pub(crate) enum Command {
     /// Import, list, delete and generate keys
     #[command(subcommand)]
     Keys(KeysCommand),
+    /// Who may ask for signatures: make, show, renew and take away callers
+    #[command(subcommand)]
+    Callers(CallersCommand),
     /// Look at slashing protection
     #[command(subcommand)]
     Slashing(SlashingCommand),
@@ -212,6 +217,12 @@ pub(crate) struct ConnectArgs {
     /// Address at which the client reaches this signer [default: http:// and the address it listens on]
     #[arg(long, value_name = "URL")]
     pub(crate) url: Option<String>,
+    /// Name of the client as a caller: it gets a certificate, or a token where it can show none
+    #[arg(long, value_name = "NAME")]
+    pub(crate) caller: Option<String>,
+    /// Folder for the client's key, certificate and PKCS#12 file [default: clients/NAME in the data directory]
+    #[arg(long, value_name = "DIR", requires = "caller")]
+    pub(crate) bundle: Option<PathBuf>,
 }
 
 /// A validator client.
@@ -264,6 +275,7 @@ impl Cli {
             Command::Kek(KekCommand::Status(args)) => args.passphrase.settings(&mut flags),
             Command::Kek(KekCommand::Unseal(_))
             | Command::Keys(_)
+            | Command::Callers(_)
             | Command::Audit(_)
             | Command::Slashing(_)
             | Command::Backup(_)

@@ -29,8 +29,8 @@ const LABEL: &str = "quickstart throw-away key";
 pub(super) fn run(context: &Context) -> Result<Exit, Failure> {
     let runtime = start(context)?;
     let ended = runtime.block_on(async {
-        let sockets = bind(context, PortTaken::TakeAnother)?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let sockets = bind(context, PortTaken::TakeAnother, &clock)?;
         let mut custody = custody::open_sealed(&context.config, Arc::clone(&clock)).await?;
         let key = throw_away_key(context, &mut custody).await?;
         let guide = Guide {

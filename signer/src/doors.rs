@@ -1,0 +1,142 @@
+//! Who gets in where: the callers, and the TLS of every listener, opened together before anything listens.
+//!
+//! Guarantees: a listener that other machines can reach asks who they are, or the process does not start; what
+//! changes in the files is taken over while all is served.
+
+use std::sync::Arc;
+
+use holdfast_access::Builtin;
+use holdfast_domain::Clock;
+use prometheus_client::registry::Registry;
+
+use crate::callers::{Callers, Door, FileError, Principal};
+use crate::config::{Config, ConfigError, TlsConfig};
+use crate::drain::Tasks;
+use crate::outcome::chain;
+use crate::tls::{self, NoPins, Pins, Protocol, Tls, TlsError, TlsMetrics};
+
+/// Why nothing is opened.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DoorError {
+    /// The callers cannot be read.
+    #[error(transparent)]
+    Callers(#[from] FileError),
+    /// TLS of a listener cannot be had.
+    #[error("TLS of the {listener} listener ({listener}.tls)")]
+    Tls {
+        /// Which.
+        listener: &'static str,
+        /// Why.
+        #[source]
+        source: TlsError,
+    },
+}
+
+/// The doors of a process.
+pub(crate) struct Doors {
+    /// Who may come in.
+    pub(crate) callers: Arc<Callers>,
+    /// TLS of the signing API.
+    pub(crate) http: Option<Arc<Tls>>,
+    /// TLS of the metrics listener.
+    pub(crate) metrics: Option<Arc<Tls>>,
+    /// TLS of the switcher.
+    pub(crate) switcher: Option<Arc<Tls>>,
+    /// TLS of the execution pool.
+    pub(crate) execution: Option<Arc<Tls>>,
+    numbers: TlsMetrics,
+}
+
+impl Doors {
+    /// Reads the callers and the files of TLS.
+    ///
+    /// # Errors
+    /// [`DoorError`], which says what to do.
+    pub(crate) fn open(config: &Config, clock: &Arc<dyn Clock>) -> Result<Self, DoorError> {
+        let callers = Arc::new(Callers::open(config, Arc::clone(clock))?);
+        let numbers = TlsMetrics::default();
+        let pins: Arc<dyn Pins> = Arc::clone(&callers) as _;
+        let open = |listener, config: &TlsConfig, pins| {
+            Tls::open(listener, config, Protocol::Http1, pins, &numbers, Arc::clone(clock))
+                .map_err(|source| DoorError::Tls { listener, source })
+        };
+        Ok(Self {
+            http: open("http", &config.http.tls, Arc::clone(&pins))?,
+            metrics: open("metrics", &config.metrics.tls, pins)?,
+            // Whoever is let in there may do everything, so the callers of the signer are not meant.
+            switcher: open("switcher", &config.switcher.tls, Arc::new(NoPins))?,
+            execution: open("execution", &config.execution.tls, Arc::new(NoPins))?,
+            callers,
+            numbers,
+        })
+    }
+
+    /// Checks that the signing API asks who comes, if other machines can reach it, and warns of what is left.
+    ///
+    /// # Errors
+    /// [`ConfigError::NotLoopback`], which says what to do.
+    pub(crate) fn check_signing_api(&self, config: &Config) -> Result<(), ConfigError> {
+        let (address, nobody) = (config.http.listen, self.callers.is_empty());
+        config.check_signing_api(!nobody)?;
+        if address.ip().is_loopback() {
+            return Ok(());
+        }
+        if nobody && !config.http.tls.trusts_clients() {
+            tracing::warn!(
+                %address,
+                "http.allow_unauthenticated: WHOEVER REACHES THIS ADDRESS CAN HAVE MESSAGES SIGNED; nothing else may \
+                 be on this network"
+            );
+        } else if !config.http.tls.is_on() {
+            tracing::warn!(
+                %address,
+                "callers prove who they are without TLS: whoever can listen on this network learns their tokens; set \
+                 http.tls"
+            );
+        }
+        Ok(())
+    }
+
+    /// What the signing API asks.
+    pub(crate) fn of_http(config: &Config) -> Door {
+        Door { name: "http", listener: Principal::builtin(Builtin::Http), guarded: config.http.tls.trusts_clients() }
+    }
+
+    /// What the signing API's Unix socket asks.
+    pub(crate) fn of_unix() -> Door {
+        Door { name: "http-unix", listener: Principal::builtin(Builtin::HttpUnix), guarded: false }
+    }
+
+    /// What `/metrics` asks; `None` if nothing.
+    pub(crate) fn of_metrics(config: &Config) -> Option<Door> {
+        let asks = config.metrics.require_caller.unwrap_or_else(|| config.metrics.tls.is_on());
+        asks.then(|| Door { name: "metrics", listener: Principal::builtin(Builtin::Metrics), guarded: true })
+    }
+
+    /// Adds the numbers to a registry.
+    pub(crate) fn register(&self, registry: &mut Registry) {
+        self.callers.register(registry);
+        self.numbers.register(registry);
+    }
+
+    fn all(&self) -> Vec<Arc<Tls>> {
+        [&self.http, &self.metrics, &self.switcher, &self.execution].into_iter().flatten().cloned().collect()
+    }
+
+    /// Takes over what changes in the files, until the tasks are stopped.
+    pub(crate) fn watch(&self, tasks: &Tasks) {
+        tasks.spawn(tls::watch(self.all(), Arc::clone(&self.callers), tasks.stopping()));
+    }
+
+    /// Reads everything again now. What cannot be used stays as it was.
+    ///
+    /// # Errors
+    /// What could not be used, in words.
+    #[expect(dead_code, reason = "for a reload by signal or by the admin API")]
+    pub(crate) fn reload(&self) -> Result<(), Vec<String>> {
+        let mut failures = Vec::new();
+        failures.extend(self.callers.reload().err().map(|error| chain(&error)));
+        failures.extend(self.all().iter().filter_map(|tls| tls.reload().err()).map(|error| chain(&error)));
+        if failures.is_empty() { Ok(()) } else { Err(failures) }
+    }
+}

@@ -1,0 +1,25 @@
+//! Runs shell lines of the documentation, so that what it says is what works.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::harness::workspace;
+
+/// Runs the shell lines that follow the comment `<!-- test: NAME -->` in a document, in a folder; panics with what they
+/// said if they fail.
+pub fn run(document: &str, name: &str, folder: &Path) {
+    let text =
+        std::fs::read_to_string(workspace().join(document)).unwrap_or_else(|error| panic!("{document}: {error}"));
+    let marker = format!("<!-- test: {name} -->");
+    let rest = text.split_once(&marker).unwrap_or_else(|| panic!("no {marker} in {document}")).1;
+    let block = rest.split_once("```sh\n").expect("a block").1.split_once("```").expect("its end").0;
+    shell(block, folder);
+}
+
+/// Runs shell lines in a folder and returns what they print; panics with it if they fail.
+pub fn shell(lines: &str, folder: &Path) -> String {
+    let output = Command::new("bash").args(["-euc", lines]).current_dir(folder).output().expect("bash starts");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(output.status.success(), "{lines}\n{}{}", text(&output.stdout), text(&output.stderr));
+    text(&output.stdout)
+}
