@@ -13,16 +13,15 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use holdfast_domain::Clock;
 use holdfast_enclave::{Keyring, SignError};
-use holdfast_slashing_db::{FreezeReason, Guard};
+use holdfast_slashing_db::{CallerId, FreezeReason, Guard, Refusal};
 use prometheus_client::metrics::gauge::Gauge;
 use tracing::{info, warn};
 
 use crate::admin;
-
 use crate::anchors::Anchors;
 use crate::callers::{Callers, Door};
 use crate::checkpoints::{CheckpointMetrics, Checkpoints};
-use crate::config::Config;
+use crate::config::{Config, WrittenPolicy};
 use crate::custody::{self, Custody, CustodyError, ProviderMetrics};
 use crate::doors::Doors;
 use crate::drain::{Tasks, Unfinished};
@@ -35,6 +34,7 @@ use crate::lease::Lease;
 use crate::loader::KeyLoader;
 use crate::metrics::Metrics;
 use crate::pipeline::{KeysReady, Signer};
+use crate::policy::{PolicyStore, Replaced};
 use crate::switcher::{CrossChecker, Doppelganger, Running};
 use crate::vault::Backend;
 
@@ -120,6 +120,11 @@ fn listen(
     server::start(Listening { bound: metrics, tls: doors.metrics }, probes, bounds, Gauge::default(), probe_tasks);
 }
 
+/// Asks the consensus clients about votes, where the switcher runs in this process.
+fn cross_checker(config: &Config, running: Option<&Arc<Running>>) -> Option<CrossChecker> {
+    running.map(|running| CrossChecker::new(Arc::clone(&running.pool), config.switcher.cross_check))
+}
+
 /// Bounds of the signing API, as configured.
 fn api_options(
     config: &Config,
@@ -162,6 +167,7 @@ fn apis(
 pub(crate) struct App {
     api: Arc<Api>,
     loader: Arc<KeyLoader>,
+    policy: Arc<PolicyStore>,
     guard: Guard,
     backend: Backend,
     checkpoints: Arc<Checkpoints>,
@@ -199,7 +205,7 @@ impl App {
         clock: Arc<dyn Clock>,
         keymanager_token: Option<Token>,
         running: Option<Arc<Running>>,
-        anchors: Anchors,
+        (policy, anchors): (WrittenPolicy, Anchors),
     ) -> Result<Self, SignError> {
         let backend = Backend::start(config, &custody.network)?;
         #[cfg(feature = "backend-process")]
@@ -213,6 +219,7 @@ impl App {
         let doppelganger = running.as_ref().and_then(|running| {
             Doppelganger::new(config, &guard, &running.pool, custody.slot_clock, Arc::clone(&clock))
         });
+        let policy = Arc::new(PolicyStore::new(policy, Arc::clone(&clock)));
         let metrics = Arc::new(Metrics::new(|registry| {
             if let Some(running) = &running {
                 running.register(registry);
@@ -222,6 +229,7 @@ impl App {
             }
             let registry = registry.sub_registry_with_prefix("holdfast");
             guard.metrics().register(registry);
+            policy.register(registry);
             backend.register(registry);
             #[cfg(feature = "backend-process")]
             if let Some(lease) = &lease {
@@ -233,13 +241,12 @@ impl App {
         }));
         let signer = Arc::new(Signer {
             network: custody.network.clone(),
+            policy: Arc::clone(&policy),
             guard: guard.clone(),
             keyring: ArcSwap::from_pointee(Keyring::new()),
             keys_ready: KeysReady::default(),
             metrics: Arc::clone(&metrics),
-            cross_check: running
-                .as_ref()
-                .map(|running| CrossChecker::new(Arc::clone(&running.pool), config.switcher.cross_check)),
+            cross_check: cross_checker(config, running.as_ref()),
             doppelganger: doppelganger.clone(),
             #[cfg(feature = "backend-process")]
             lease: lease.clone(),
@@ -263,20 +270,16 @@ impl App {
         let hosts = HostPolicy::new(config.http.allowed_hosts.iter().map(String::as_str));
         let parts = (&signer, &loader, &metrics);
         let (api, api_of_unix) = apis(config, &sockets, parts, &hosts, keymanager.as_ref());
-        let probes = Probes {
-            signer,
-            loader: Arc::clone(&loader),
-            metrics: Arc::clone(&metrics),
-            tasks: tasks.clone(),
-            callers: Arc::clone(&sockets.doors.callers),
-            door: Doors::of_metrics(config),
-            // Scrapers of other machines come under any name; on loopback the same rule holds as for the API.
-            hosts: if sockets.metrics.address.ip().is_loopback() { hosts } else { HostPolicy::Any },
-        };
+        // Scrapers of other machines come under any name; on loopback the same rule holds as for the API.
+        let hosts = if sockets.metrics.address.ip().is_loopback() { hosts } else { HostPolicy::Any };
+        let (probed, counted, probed_tasks) = (Arc::clone(&loader), Arc::clone(&metrics), tasks.clone());
+        let (callers, door) = (Arc::clone(&sockets.doors.callers), Doors::of_metrics(config));
+        let probes = Probes { signer, loader: probed, metrics: counted, tasks: probed_tasks, callers, door, hosts };
 
         let serving = (Arc::clone(&api), api_of_unix, metrics.connections.clone(), &tasks);
         listen(config, sockets, serving, (Arc::new(probes), &probe_tasks));
 
+        policy.watch(&guard, &tasks);
         tasks.spawn(crate::rollback::watch(guard.clone(), config.slashing.on_rollback, tasks.stopping()));
         tasks.spawn(crate::follow::watch(Arc::clone(&loader), tasks.stopping()));
         tasks.spawn(Arc::clone(&checkpoints).watch(tasks.stopping()));
@@ -298,6 +301,7 @@ impl App {
         Ok(Self {
             api,
             loader,
+            policy,
             guard,
             backend,
             checkpoints,
@@ -317,6 +321,14 @@ impl App {
     /// [`CustodyError`] if the data key cannot be had or the record cannot be read.
     pub(crate) async fn load_keys(&self) -> Result<usize, CustodyError> {
         self.loader.load_first().await
+    }
+
+    /// Puts another policy in force, after it is in the journal.
+    ///
+    /// # Errors
+    /// [`Refusal`]: the old one stays in force.
+    pub(crate) async fn replace_policy(&self, written: WrittenPolicy, by: &CallerId) -> Result<Replaced, Refusal> {
+        self.policy.replace(written, &self.guard, by).await
     }
 
     /// Waits until protection freezes, which in good times is never.

@@ -28,6 +28,7 @@ mod metrics;
 mod notify;
 mod outcome;
 mod pipeline;
+mod policy;
 mod rollback;
 mod switcher;
 mod telemetry;

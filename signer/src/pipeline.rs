@@ -1,4 +1,4 @@
-//! The walk of a signing request, one function for every transport: intent, key, permit, signature.
+//! The walk of a signing request, one function for every transport: policy, intent, key, permit, signature.
 //!
 //! A transport reads a request and writes an answer; everything between is here, so that no
 //! transport can leave a step out. The types hold the order: a signature needs a permit, a permit
@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use holdfast_access::Operation;
 use holdfast_domain::{IntentError, Message, MessageKind, Network, PublicKey, SigningIntent, Slashable, Subject};
 use holdfast_domain::{SlashableKind, Unslashable, UnslashableKind, message::Dating};
 use holdfast_enclave::{Keyring, SignError, SignErrorClass, Signature};
@@ -21,11 +22,15 @@ use crate::callers::Principal;
 use crate::clock::Stopwatch;
 use crate::metrics::{Metrics, Outcome};
 use crate::outcome::chain;
+use crate::policy::{PolicyRefusal, PolicyStore};
 use crate::switcher::{CrossChecker, Doppelganger};
 
 /// Why a request got no signature.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Rejection {
+    /// The caller may not do this.
+    #[error(transparent)]
+    Denied(#[from] PolicyRefusal),
     /// The message and what came with it do not fit together.
     #[error("the request cannot be signed as it stands")]
     Intent(#[from] IntentError),
@@ -61,6 +66,7 @@ impl Rejection {
     /// Stable word for responses, logs and metrics.
     pub(crate) fn reason(&self) -> &'static str {
         match self {
+            Self::Denied(refusal) => refusal.reason(),
             Self::Intent(error) => error.reason(),
             Self::UnknownKey(_) => "unknown_key",
             Self::KeysLoading => "keys_loading",
@@ -75,6 +81,7 @@ impl Rejection {
         match self {
             Self::Intent(_) | Self::UnknownKey(_) => Outcome::Invalid,
             Self::KeysLoading | Self::TimedOut { .. } => Outcome::Unavailable,
+            Self::Denied(_) => Outcome::Refused,
             Self::Refused(refusal) | Self::Held { refusal, .. } => match refusal.class() {
                 Class::Refused => Outcome::Refused,
                 Class::Overloaded | Class::Unavailable => Outcome::Unavailable,
@@ -108,6 +115,8 @@ impl KeysReady {
 pub(crate) struct Signer {
     /// The chain: block limits, fork versions of exits and registrations.
     pub(crate) network: Network,
+    /// Who may do what.
+    pub(crate) policy: Arc<PolicyStore>,
     /// Slashing protection.
     pub(crate) guard: Guard,
     /// The keys that sign; replaced as a whole when keys are loaded.
@@ -162,6 +171,8 @@ impl Signer {
 
     async fn walk(&self, principal: &Principal, key: PublicKey, request: &SignRequest) -> Result<Signature, Rejection> {
         let total = Stopwatch::start();
+        // Before anything else: who is refused here costs no hashing and no place in any queue.
+        self.policy.judge(principal, Some(&key), Operation::Sign(kind_of(&request.message)))?;
         let SignRequest { message, fork_info, claimed } = request;
         let intent = SigningIntent::new(key, message, *fork_info, *claimed, &self.network)?;
         let kind = intent.subject().kind();
@@ -222,6 +233,10 @@ impl Signer {
         if matches!(rejection, Rejection::UnknownKey(_)) {
             self.metrics.missing_identifier();
         }
+        // What policy refuses is logged with its number, not one by one: a flood must not fill the disk.
+        if matches!(rejection, Rejection::Denied(_)) {
+            return;
+        }
         let (pubkey, kind, text) = (key.short(), kind.as_str(), chain(rejection));
         match outcome {
             Outcome::Signed | Outcome::Invalid => {
@@ -257,7 +272,7 @@ fn record_date(subject: &Subject) {
 }
 
 /// The kind of a message, for requests that do not become an intent.
-fn kind_of(message: &Message) -> MessageKind {
+pub(crate) fn kind_of(message: &Message) -> MessageKind {
     let message = match message {
         Message::Slashable(Slashable::Block(_)) => return MessageKind::Slashable(SlashableKind::Block),
         Message::Slashable(Slashable::Attestation(_)) => return MessageKind::Slashable(SlashableKind::Attestation),

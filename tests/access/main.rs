@@ -12,5 +12,6 @@ mod callers;
 mod client;
 mod files;
 mod hostile;
+mod matrix;
 mod rotation;
 mod stage;

@@ -6,6 +6,7 @@
 //! as there are cores, or with one instance alone; the ratio is what holds across machines.
 #![allow(clippy::cast_precision_loss, reason = "counts and nanoseconds far below 2^52")]
 
+mod access;
 mod audit;
 mod burst;
 mod epochs;
@@ -20,6 +21,8 @@ mod switcher;
 const USAGE: &str = "bench [slots] [--keys N] [--bursts N] [--start-keys N]   slot bursts on SQLite, and a start\n\
     bench instances [--keys N] [--bursts N] [--seconds N] [--instances N]     signers on one PostgreSQL, at 0, 1 and 5 ms\n\
     bench scale [--keys N]                              100,000 keys in one database, SQLite and PostgreSQL\n\
+    bench access [--keys N] [--bursts N]                CPU of policy (1,000 rules, 10,000 keys) and journal, against a signature
+\
     bench epochs [--keys N] [--epochs N]                size of the database, with journal retention, on both\n\
     bench audit [--records N]                           exporting a journal and verifying the export, against hashing alone\n\
     bench providers [--keys N]                          a start, with each provider of the data key\n\
@@ -80,6 +83,10 @@ fn main() {
                 seconds: options.get("seconds", 4),
                 instances: usize::try_from(options.get("instances", 3)).expect("a small number"),
             });
+        }
+        "access" => {
+            let options = Options::parse(arguments, &["keys", "bursts"]);
+            access::measure(options.get("keys", 1_000), options.get("bursts", 20));
         }
         "scale" => scale::measure(Options::parse(arguments, &["keys"]).get("keys", 100_000)),
         "epochs" => {

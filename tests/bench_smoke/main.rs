@@ -43,6 +43,16 @@ fn providers() {
 }
 
 #[test]
+fn access() {
+    let text = bench(&["access", "--keys", "20", "--bursts", "1"]);
+    for line in
+        ["signature, no rules", "signature, 1000 rules, 10000 keys", "journal, upper bound", "policy and journal"]
+    {
+        assert!(text.contains(line), "{text}");
+    }
+}
+
+#[test]
 fn audit() {
     let text = bench(&["audit", "--records", "1000"]);
     assert_eq!(text.matches("records/s on one core").count(), 2, "{text}");

@@ -9,6 +9,7 @@ mod drain;
 mod enclave;
 mod keys;
 mod notify;
+mod policy;
 mod quickstart;
 mod requests;
 mod serve;

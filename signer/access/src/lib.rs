@@ -5,7 +5,21 @@
 //! decision can be computed again from the same inputs, by anybody.
 
 mod caller;
+mod explain;
+mod lint;
 mod operation;
+mod operation_set;
+mod pattern;
+mod policy;
+mod rates;
+mod rule;
 
 pub use caller::{Builtin, Caller, CallerName, Means, NameError};
+pub use explain::{Considered, Explanation};
+pub use lint::{Finding, Severity, lint};
 pub use operation::{AdminArea, Operation};
+pub use operation_set::{OperationSet, UnknownOperation};
+pub use pattern::{NamePattern, PatternError};
+pub use policy::{Decision, Ground, Policy, PolicyError, RuleId};
+pub use rates::Rates;
+pub use rule::{Callers, Directory, Effect, KeyNames, Keys, Rate, Rule, RuleName};

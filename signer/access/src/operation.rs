@@ -38,6 +38,19 @@ impl AdminArea {
         Self::Status,
     ];
 
+    const fn index(self) -> u8 {
+        match self {
+            Self::Keys => 0,
+            Self::Slashing => 1,
+            Self::Kek => 2,
+            Self::Audit => 3,
+            Self::Policy => 4,
+            Self::Switcher => 5,
+            Self::Approvals => 6,
+            Self::Status => 7,
+        }
+    }
+
     /// Stable word.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -58,6 +71,8 @@ impl AdminArea {
 pub enum Operation {
     /// A signature over a message of a kind.
     Sign(MessageKind),
+    /// A request for several signatures at once. Each of them is judged by itself as well.
+    Batch,
     /// The list of public keys.
     ListKeys,
     /// Reading through the Keymanager API.
@@ -75,6 +90,7 @@ impl Operation {
     pub fn as_word(self) -> String {
         match self {
             Self::Sign(kind) => word_of(kind).to_owned(),
+            Self::Batch => "batch".to_owned(),
             Self::ListKeys => "list".to_owned(),
             Self::KeymanagerRead => "keymanager.read".to_owned(),
             Self::KeymanagerWrite => "keymanager.write".to_owned(),
@@ -83,10 +99,57 @@ impl Operation {
         }
     }
 
+    /// How many operations there are.
+    pub const COUNT: usize = 36;
+
+    /// Its place in [`Self::all`].
+    pub(crate) const fn index(self) -> u8 {
+        /// Where the operations after the kinds of messages begin.
+        const PLAIN: u8 = 16;
+        const ADMIN: u8 = PLAIN + 4;
+        match self {
+            // Codes start at 1 and follow the order of `MessageKind::ALL`; a unit test holds them to it.
+            Self::Sign(kind) => kind.code().wrapping_sub(1),
+            Self::Batch => PLAIN,
+            Self::ListKeys => PLAIN + 1,
+            Self::KeymanagerRead => PLAIN + 2,
+            Self::KeymanagerWrite => PLAIN + 3,
+            Self::AdminRead(area) => ADMIN + 2 * area.index(),
+            Self::AdminWrite(area) => ADMIN + 2 * area.index() + 1,
+        }
+    }
+
+    /// Whether whoever serves it judges every key that the request names by itself. That the operation as such is
+    /// allowed then says only that there may be keys for which it is; otherwise it says that all of it is.
+    pub const fn is_judged_by_key(self) -> bool {
+        match self {
+            Self::Sign(_) | Self::Batch | Self::ListKeys | Self::KeymanagerRead | Self::KeymanagerWrite => true,
+            Self::AdminRead(_) | Self::AdminWrite(_) => false,
+        }
+    }
+
+    /// Whether a request for it can be about a key at all.
+    pub const fn can_name_a_key(self) -> bool {
+        match self {
+            Self::Sign(_) | Self::Batch | Self::ListKeys | Self::KeymanagerRead | Self::KeymanagerWrite => true,
+            Self::AdminRead(area) | Self::AdminWrite(area) => match area {
+                AdminArea::Keys | AdminArea::Slashing | AdminArea::Approvals => true,
+                AdminArea::Kek | AdminArea::Audit | AdminArea::Policy | AdminArea::Switcher | AdminArea::Status => {
+                    false
+                }
+            },
+        }
+    }
+
+    /// The operation with this word, if there is one.
+    pub fn named(word: &str) -> Option<Self> {
+        Self::all().find(|operation| operation.as_word() == word)
+    }
+
     /// Every operation.
     pub fn all() -> impl Iterator<Item = Self> {
         let signing = MessageKind::ALL.into_iter().map(Self::Sign);
-        let plain = [Self::ListKeys, Self::KeymanagerRead, Self::KeymanagerWrite];
+        let plain = [Self::Batch, Self::ListKeys, Self::KeymanagerRead, Self::KeymanagerWrite];
         let admin = AdminArea::ALL.into_iter().flat_map(|area| [Self::AdminRead(area), Self::AdminWrite(area)]);
         signing.chain(plain).chain(admin)
     }
@@ -133,5 +196,15 @@ mod tests {
         let words: BTreeSet<_> = Operation::all().map(Operation::as_word).collect();
         assert_eq!(words.len(), Operation::all().count());
         assert!(words.contains("admin.keys.write") && words.contains("randao"));
+    }
+
+    #[test]
+    fn every_operation_has_its_place_and_is_found_by_its_word() {
+        assert_eq!(Operation::all().count(), Operation::COUNT);
+        for (place, operation) in Operation::all().enumerate() {
+            assert_eq!(usize::from(operation.index()), place, "{operation}");
+            assert_eq!(Operation::named(&operation.as_word()), Some(operation));
+        }
+        assert_eq!(Operation::named("sign"), None);
     }
 }

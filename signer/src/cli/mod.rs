@@ -20,6 +20,7 @@ mod kek;
 mod keys;
 mod migrate;
 pub(crate) mod output;
+mod policy;
 mod quickstart;
 pub(crate) mod serve;
 mod slashing;
@@ -35,7 +36,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use crate::config::{Config, Environment, load};
+use crate::config::{Config, Environment, Layers, load};
 use crate::outcome::Exit;
 use args::{Cli, Command};
 pub(crate) use output::{Failure, Format, Output, Talk};
@@ -44,6 +45,8 @@ pub(crate) use output::{Failure, Format, Output, Talk};
 pub(crate) struct Context {
     /// The configuration, all layers applied and checked.
     pub(crate) config: Config,
+    /// What it was made from, to make it again.
+    pub(crate) layers: Layers,
     /// Where to print.
     pub(crate) output: Output,
 }
@@ -99,13 +102,15 @@ fn dispatch(cli: &Cli, output: Output) -> Result<Exit, Failure> {
         | Command::Audit(_)
         | Command::Switcher(_)
         | Command::Witness(_)
+        | Command::Policy(_)
         | Command::Status(_)
         | Command::Doctor
         | Command::Exits(_)
         | Command::Connect(_) => {}
     }
-    let config = load(&cli.layers(Environment::of_process()))?;
-    let context = Context { config, output };
+    let layers = cli.layers(Environment::of_process());
+    let config = load(&layers)?;
+    let context = Context { config, layers, output };
     match &cli.command {
         Command::Quickstart(_) => quickstart::run(&context),
         Command::Serve(args) if args.no_signer => alone::run(&context),
@@ -126,6 +131,8 @@ fn dispatch(cli: &Cli, output: Output) -> Result<Exit, Failure> {
         Command::Enclave(args::EnclaveCommand::Wrap(args)) => block_on(enclave::wrap::run(args, &context)),
         Command::Switcher(command) => block_on(switcher::run(command, &context)),
         Command::Witness(command) => block_on(crate::witness::run(command, &context)),
+        Command::Policy(args::PolicyCommand::Check) => policy::check(&context),
+        Command::Policy(args::PolicyCommand::Explain(args)) => block_on(policy::explain(args, &context)),
         Command::Status(args) => block_on(status::run(*args, &context)),
         Command::Doctor => block_on(doctor::run(&context)),
         Command::Connect(args) => block_on(connect::run(args, &context)),

@@ -44,6 +44,7 @@ impl From<ConfigError> for Failure {
         let exit = match &error {
             ConfigError::Beacon { .. } => Exit::Unreachable,
             ConfigError::Read { .. }
+            | ConfigError::KeyList { .. }
             | ConfigError::File { .. }
             | ConfigError::Unknown { .. }
             | ConfigError::Value { .. }

@@ -1,11 +1,12 @@
 //! `holdfast serve`: the service, from checked configuration to exit code.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use holdfast_domain::Clock;
-use holdfast_slashing_db::FreezeReason;
+use holdfast_slashing_db::{CallerId, FreezeReason};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -16,13 +17,14 @@ use crate::admin::SocketError;
 use crate::anchors::Anchors;
 use crate::app::{Addresses, App, PortTaken, Sockets, Stopped};
 use crate::clock::SystemClock;
-use crate::config::{DoppelgangerCheck, TlsConfig};
+use crate::config::{DoppelgangerCheck, TlsConfig, compile_policy, load};
 use crate::custody::{self, Custody};
 use crate::doors::Doors;
 use crate::drain::Tasks;
 use crate::http::server::BindError;
 use crate::keymanager::Token;
 use crate::notify::ServiceManager;
+use crate::policy::Replaced;
 use crate::switcher::{self, PoolAddresses, PoolSockets, Running};
 use crate::telemetry;
 
@@ -128,7 +130,11 @@ pub(super) async fn serve(
     clock: Arc<dyn Clock>,
     greet: impl FnOnce(Addresses) -> Result<(), Failure>,
 ) -> Result<Exit, Failure> {
-    let mut signals = StopSignals::new()?;
+    let (mut signals, mut hangups) = (StopSignals::new()?, listen_for(SignalKind::hangup())?);
+    let policy = compile_policy(&context.config, BTreeMap::new())?;
+    if policy.policy.is_empty() {
+        info!("there are no [[policy]] rules: whoever may ask may do everything");
+    }
     let (addresses, pool_addresses) = (sockets.addresses(), pools.addresses());
     let network = custody.network.name.clone();
     let expected = Some(switcher::expected_by_signer(&custody.network));
@@ -139,7 +145,7 @@ pub(super) async fn serve(
     let token = Token::open(&context.config).map_err(|error| Failure::new(Exit::Usage, error))?;
     let anchors =
         Anchors::new(&context.config, Arc::clone(&clock)).map_err(|error| Failure::new(Exit::Usage, error))?;
-    let app = App::start(&context.config, custody, sockets, clock, token, running, anchors)
+    let app = App::start(&context.config, custody, sockets, clock, token, running, (policy, anchors))
         .map_err(|error| Failure::new(Exit::Unreachable, error))?;
     let manager = ServiceManager::of_process();
     // Not among the server's tasks: signs of life are wanted until the very end.
@@ -150,9 +156,12 @@ pub(super) async fn serve(
                 ready(context, addresses, pool_addresses, &network, keys)?;
                 manager.ready(&format!("signing for {network}, keys: {keys}"));
                 greet(addresses)?;
-                tokio::select! {
-                    signal = signals.next() => Ended::Told(signal),
-                    reason = app.frozen() => Ended::Frozen(reason),
+                loop {
+                    tokio::select! {
+                        signal = signals.next() => break Ended::Told(signal),
+                        reason = app.frozen() => break Ended::Frozen(reason),
+                        _ = hangups.recv() => reload_policy(context, &app).await,
+                    }
                 }
             }
             Err(error) => Ended::NoKeys(error.into()),
@@ -177,6 +186,28 @@ pub(super) async fn serve(
             Err(Failure::message(exit_when_frozen(reason), format!("slashing protection froze signing: {reason}")))
         }
         Ended::NoKeys(failure) => Err(failure),
+    }
+}
+
+/// Puts the rules that the configuration has now in force. Whatever is wrong with it, the old ones stay.
+async fn reload_policy(context: &Context, app: &App) {
+    let layers = context.layers.clone();
+    let read = tokio::task::spawn_blocking(move || compile_policy(&load(&layers)?, BTreeMap::new())).await;
+    let written = match read {
+        Ok(Ok(written)) => written,
+        Ok(Err(error)) => {
+            error!("SIGHUP: the policy stays as it is: {}", crate::outcome::chain(&error));
+            return;
+        }
+        Err(_) => {
+            error!("SIGHUP: the policy stays as it is: this is a bug, please report it");
+            return;
+        }
+    };
+    match app.replace_policy(written, &CallerId::new("sighup")).await {
+        Ok(Replaced::By { rules }) => info!(rules, "SIGHUP: the policy of the configuration is in force"),
+        Ok(Replaced::Same) => info!("SIGHUP: the policy of the configuration is in force already"),
+        Err(refusal) => error!("SIGHUP: the policy stays as it is, because the change cannot be journaled: {refusal}"),
     }
 }
 
@@ -251,6 +282,11 @@ async fn finish(app: App, signals: &mut StopSignals) -> Stopped {
     }
 }
 
+fn listen_for(kind: SignalKind) -> Result<Signal, Failure> {
+    signal(kind)
+        .map_err(|error| Failure::new(Exit::Bug, anyhow::Error::new(error).context("cannot listen for signals")))
+}
+
 /// The signals that ask a process to end.
 pub(crate) struct StopSignals {
     terminate: Signal,
@@ -260,12 +296,7 @@ pub(crate) struct StopSignals {
 impl StopSignals {
     /// Listens from now on.
     pub(crate) fn new() -> Result<Self, Failure> {
-        let listen = |kind| {
-            signal(kind).map_err(|error| {
-                Failure::new(Exit::Bug, anyhow::Error::new(error).context("cannot listen for signals"))
-            })
-        };
-        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+        Ok(Self { terminate: listen_for(SignalKind::terminate())?, interrupt: listen_for(SignalKind::interrupt())? })
     }
 
     /// Waits for one and names it.

@@ -178,6 +178,8 @@ mod tests {
         assert_eq!(kind("HOLDFAST_DATABASE_URL"), Some(Kind::Text));
         assert_eq!(kind("HOLDFAST_KEYS_PROVIDER"), Some(Kind::List));
         assert_eq!(kind("HOLDFAST_TPM_PCRS"), Some(Kind::Numbers));
+        assert_eq!(kind("HOLDFAST_POLICY_NAME"), None, "there are several");
+        assert!(catalog.section("policy").is_some_and(|section| section.repeats && section.entries.len() == 10));
         assert_eq!(kind("HOLDFAST_HTTP_TLS_CERTIFICATE"), Some(Kind::Text));
         assert_eq!(kind("HOLDFAST_CALLERS_NAME"), None, "there are several");
         assert!(catalog.section("callers").is_some_and(|section| section.repeats && section.entries.len() == 6));

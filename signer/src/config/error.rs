@@ -69,6 +69,15 @@ pub(crate) enum ConfigError {
         /// Its value.
         address: SocketAddr,
     },
+    /// The file of a group of keys cannot be read.
+    #[error("cannot read the list of keys {}; check the path in [[groups]] and its permissions", path.display())]
+    KeyList {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// The network file cannot be read.
     #[error("cannot read the network file {}; check the path given with --network", path.display())]
     NetworkFile {

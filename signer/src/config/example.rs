@@ -100,6 +100,17 @@ fn sample(entry: &Entry) -> &'static str {
         ("signing", "vault_socket", _) => "\"/run/holdfast-vault/vault.sock\"",
         ("http", "workers", _) | ("witness", "quorum", _) => "2",
         ("witness", "group", _) => "\"validators-1\"",
+        ("groups", "name", _) => "\"cluster-a\"",
+        ("groups", "file", _) => "\"/etc/holdfast/cluster-a.txt\"",
+        ("policy", "effect", _) => "\"allow\"",
+        ("policy", "callers", _) => "[\"vc-*\"]",
+        ("policy", "means", _) => "[\"certificate\"]",
+        ("policy", "groups", _) => "[\"cluster-a\"]",
+        ("policy", "labels", _) => "[\"region=eu\"]",
+        ("policy", "name", _) => "\"duties\"",
+        ("policy", "operations", _) => "[\"duties\", \"list\"]",
+        ("policy", "per_second" | "burst", _) => "1000",
+        ("groups" | "policy", "keys", _) => "[\"0x…\"]",
         ("callers", "name", _) => "\"vc-1\"",
         ("callers", "certificate_subjects", _) => "[\"vc-1.example\"]",
         ("callers", "unix_uids", _) => "[1001]",
@@ -168,6 +179,7 @@ mod tests {
         let schema: serde_json::Value = serde_json::from_str(&schema_json()).unwrap();
         assert_eq!(schema["additionalProperties"], false);
         for (name, section) in schema["properties"].as_object().unwrap() {
+            let section = section.get("items").unwrap_or(section);
             assert_eq!(section["additionalProperties"], false, "{name}");
         }
     }

@@ -13,7 +13,7 @@ use toml::de::{DeTable, DeValue};
 use toml::{Table, Value};
 
 use super::catalog::{Catalog, Kind, Section, nearest};
-use super::{Config, ConfigError, DEFAULT_CONFIG_FILE};
+use super::{Config, ConfigError, DEFAULT_CONFIG_FILE, policy};
 
 /// All variables start with this.
 const PREFIX: &str = "HOLDFAST_";
@@ -70,7 +70,7 @@ pub(crate) struct Layers {
 /// [`ConfigError`] naming the layer and place of the first mistake.
 pub(crate) fn load(layers: &Layers) -> Result<Config, ConfigError> {
     let catalog = Catalog::new();
-    let mut merged = file_layer(layers, &catalog)?;
+    let (mut merged, rules) = file_layer(layers, &catalog)?;
     for (name, text) in &layers.environment.0 {
         if let Some((section, key, value)) = variable(name, text, &catalog)? {
             set(&mut merged, &section, &key, value, || format!("environment variable {name}"))?;
@@ -79,24 +79,33 @@ pub(crate) fn load(layers: &Layers) -> Result<Config, ConfigError> {
     for flag in &layers.flags {
         set(&mut merged, flag.section, flag.key, flag.value.clone(), || flag.flag.to_owned())?;
     }
-    let config = Config::deserialize(merged)
+    let mut config = Config::deserialize(merged)
         .map_err(|error| ConfigError::Value { origin: "configuration".to_owned(), problem: error.to_string() })?;
+    for (rule, line) in config.policy.iter_mut().zip(rules) {
+        rule.line = line;
+    }
     config.check()?;
     Ok(config)
 }
 
-fn file_layer(layers: &Layers, catalog: &Catalog) -> Result<Table, ConfigError> {
-    let named = layers.file.clone().or_else(|| layers.environment.0.get(CONFIG_VARIABLE).map(PathBuf::from));
+/// The file that is read: the one named, or the usual one if it is there.
+pub(crate) fn file(layers: &Layers) -> Option<PathBuf> {
+    layers.file.clone().or_else(|| layers.environment.0.get(CONFIG_VARIABLE).map(PathBuf::from))
+}
+
+/// The settings of the file, and the lines where the rules of the policy begin.
+fn file_layer(layers: &Layers, catalog: &Catalog) -> Result<(Table, Vec<usize>), ConfigError> {
+    let named = file(layers);
     let path = named.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_CONFIG_FILE));
     match std::fs::read_to_string(&path) {
         Ok(text) => parse_file(&path, &text, catalog),
-        Err(error) if named.is_none() && error.kind() == ErrorKind::NotFound => Ok(Table::new()),
+        Err(error) if named.is_none() && error.kind() == ErrorKind::NotFound => Ok((Table::new(), Vec::new())),
         Err(source) => Err(ConfigError::Read { path, source }),
     }
 }
 
 /// Parses the file's text; `path` is for messages.
-fn parse_file(path: &Path, text: &str, catalog: &Catalog) -> Result<Table, ConfigError> {
+fn parse_file(path: &Path, text: &str, catalog: &Catalog) -> Result<(Table, Vec<usize>), ConfigError> {
     let at = |offset: usize, problem: String| ConfigError::File {
         path: path.to_owned(),
         line: line_of(text, offset),
@@ -105,8 +114,12 @@ fn parse_file(path: &Path, text: &str, catalog: &Catalog) -> Result<Table, Confi
     let broken = |error: &toml::de::Error| at(error.span().map_or(0, |span| span.start), error.message().to_owned());
     let document = DeTable::parse(text).map_err(|error| broken(&error))?;
     unknown_keys(path, text, document.get_ref(), catalog)?;
-    toml::from_str::<Config>(text).map_err(|error| broken(&error))?;
-    text.parse::<Table>().map_err(|error| broken(&error))
+    let config = toml::from_str::<Config>(text).map_err(|error| broken(&error))?;
+    if let Some((offset, problem)) = policy::problem_in(document.get_ref(), &config) {
+        return Err(at(offset, problem));
+    }
+    let rules = policy::places(document.get_ref()).into_iter().map(|offset| line_of(text, offset)).collect();
+    Ok((text.parse::<Table>().map_err(|error| broken(&error))?, rules))
 }
 
 fn unknown_keys(path: &Path, text: &str, document: &DeTable<'_>, catalog: &Catalog) -> Result<(), ConfigError> {

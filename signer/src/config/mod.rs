@@ -17,6 +17,7 @@ mod error;
 mod example;
 mod layers;
 mod network;
+mod policy;
 mod providers;
 mod switcher;
 mod tls;
@@ -40,8 +41,9 @@ pub(crate) use catalog::Catalog;
 pub(crate) use enclave::EnclaveConfig;
 pub(crate) use error::ConfigError;
 pub(crate) use example::{example_toml, schema_json};
-pub(crate) use layers::{Environment, FlagValue, Layers, load};
+pub(crate) use layers::{Environment, FlagValue, Layers, file, load};
 pub(crate) use network::resolve_network;
+pub(crate) use policy::{GroupEntry, PolicyEntry, WrittenPolicy, compile_policy, operations};
 #[cfg(feature = "provider-azure-key-vault")]
 pub(crate) use providers::AzureAuth;
 #[cfg(feature = "provider-pkcs11")]
@@ -94,6 +96,9 @@ pub(crate) struct Config {
     pub(crate) execution: ExecutionConfig,
     /// A key of Google Cloud KMS that protects the data key: the "gcp-kms" provider.
     pub(crate) gcp: GcpConfig,
+    /// Groups of keys, for rules.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) groups: Vec<GroupEntry>,
     /// The signing API.
     pub(crate) http: HttpConfig,
     /// The record of every request and its answer.
@@ -108,6 +113,9 @@ pub(crate) struct Config {
     pub(crate) network: NetworkConfig,
     /// A hardware module that protects the data key: the "pkcs11" provider.
     pub(crate) pkcs11: Pkcs11Config,
+    /// Rules: which callers may, or may not, do what with which keys. Without one every caller may do everything; as soon as there is one, only what a rule allows and none denies. See docs/policy.md.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) policy: Vec<PolicyEntry>,
     /// Who holds the shares of the data key's guard: the "shares" provider.
     pub(crate) shares: SharesConfig,
     /// The threads that compute signatures.
@@ -478,6 +486,7 @@ impl Config {
                 );
             }
         }
+        policy::check(self)?;
         self.database().map(|_| ())
     }
 

@@ -15,10 +15,11 @@ use holdfast_slashing_db::{CallerId, EntryWatermark, KeyOrigin, NewKey, Refusal,
 use holdfast_wire::web3signer::SignRequest;
 
 use super::*;
-use crate::config::{KeyProvider, KeyProviders, NetworkChoice};
+use crate::config::{KeyProvider, KeyProviders, NetworkChoice, compile_policy};
 use crate::metrics::Metrics;
 use crate::outcome::Exit;
 use crate::pipeline::{KeysReady, Rejection, Signer};
+use crate::policy::PolicyStore;
 
 struct Noon;
 
@@ -178,6 +179,10 @@ async fn a_key_switched_off_is_known_and_refused_and_a_deleted_one_is_unknown() 
 
     let signer = Signer {
         network: custody.network.clone(),
+        policy: Arc::new(PolicyStore::new(
+            compile_policy(&config, std::collections::BTreeMap::new()).unwrap(),
+            Arc::new(crate::clock::SystemClock),
+        )),
         guard: custody.guard.clone(),
         keyring: ArcSwap::from_pointee(keyring),
         keys_ready: KeysReady::default(),

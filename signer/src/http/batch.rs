@@ -1,10 +1,11 @@
 //! `POST /api/v1/eth2/sign`: one message for many keys (remote-signing-api pull request 29).
 //!
-//! Each key is a request of its own: judged, recorded and answered separately, in the order
-//! asked. The whole answer is 200; what failed says so in its item.
+//! Policy may refuse batches as such. Each key is a request of its own: judged, recorded and answered
+//! separately, in the order asked. The whole answer is 200; what failed says so in its item.
 
 use std::sync::Arc;
 
+use holdfast_access::Operation;
 use holdfast_domain::PublicKey;
 use holdfast_wire::BatchItem;
 use holdfast_wire::web3signer::BatchRequest;
@@ -16,6 +17,7 @@ use super::error::ApiError;
 use super::reply::{Reply, json};
 use super::{Api, body};
 use crate::callers::Principal;
+use crate::pipeline::Rejection;
 
 /// Keys of one batch that are in progress at once, so that one batch cannot fill the queues alone.
 const MAX_IN_PROGRESS: usize = 4_096;
@@ -25,6 +27,7 @@ pub(super) async fn sign<B>(api: &Arc<Api>, principal: &Arc<Principal>, request:
 where
     B: Body<Data = Bytes> + Unpin,
 {
+    api.signer.policy.judge(principal, None, Operation::Batch).map_err(Rejection::from)?;
     let (head, incoming) = request.into_parts();
     let body = body::read(&head.headers, incoming, api.body_bounds).await?;
     let batch = BatchRequest::parse(&body, &api.signer.network)?;

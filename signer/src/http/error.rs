@@ -192,6 +192,8 @@ const CHALLENGES: [&str; 2] = ["Basic realm=\"holdfast\", charset=\"UTF-8\"", "B
 
 fn rejection_verdict(rejection: &Rejection) -> Verdict {
     let (status, retry) = match rejection {
+        Rejection::Denied(refusal) if refusal.is_passing() => (StatusCode::TOO_MANY_REQUESTS, Retry::After(SOON)),
+        Rejection::Denied(_) => (StatusCode::FORBIDDEN, Retry::Pointless),
         Rejection::Intent(_) => (StatusCode::BAD_REQUEST, Retry::Pointless),
         Rejection::UnknownKey(_) => (StatusCode::NOT_FOUND, Retry::Pointless),
         Rejection::KeysLoading | Rejection::TimedOut { .. } => (StatusCode::SERVICE_UNAVAILABLE, Retry::After(SOON)),
@@ -213,6 +215,7 @@ fn rejection_verdict(rejection: &Rejection) -> Verdict {
 #[cfg(test)]
 mod tests {
     //! Proves: statuses, reason words and headers of the errors that need no other crate to make.
+    use holdfast_access::{Operation, RuleName};
     use holdfast_domain::{IntentError, MessageKind, PublicKey, SlashableKind};
     use holdfast_enclave::SignError;
     use holdfast_slashing_db::{FreezeReason, Objection, Refusal, SlashingReason};
@@ -220,6 +223,7 @@ mod tests {
     use http_body_util::BodyExt;
 
     use super::*;
+    use crate::policy::{PolicyRefusal, Why};
 
     #[test]
     fn statuses_and_reasons() {
@@ -254,7 +258,10 @@ mod tests {
         let key = PublicKey::from_bytes([0xab; 48]);
         let block = MessageKind::Slashable(SlashableKind::Block);
         let soon = Retry::After("1");
-        let table: [(Rejection, u16, &str, Retry); 17] = [
+        let denied = |why| PolicyRefusal { caller: "vc-1 (basic)".to_owned(), operation: Operation::Batch, why };
+        let table: [(Rejection, u16, &str, Retry); 19] = [
+            (denied(Why::Nothing).into(), 403, "policy_denied", Retry::Pointless),
+            (denied(Why::Rate(RuleName::of_place(1))).into(), 429, "policy_rate", soon),
             (IntentError::MissingForkInfo(block).into(), 400, "missing_fork_info", Retry::Pointless),
             (Refusal::Slashable(SlashingReason::DoubleBlock).into(), 412, "double_block", Retry::Pointless),
             (Refusal::FutureSlot.into(), 412, "slot_in_future", Retry::Pointless),

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use holdfast_access::{AdminArea, Operation};
 use hyper::StatusCode;
 use serde_json::{Value, json as value};
 
@@ -12,16 +13,19 @@ use crate::callers::Principal;
 use crate::loader::{Reload, ReloadState};
 use crate::pipeline::Rejection;
 
-/// `GET /api/v1/eth2/publicKeys`: every key that is loaded, in byte order; as in Web3Signer, also
+/// `GET /api/v1/eth2/publicKeys`: every key that is loaded and that the caller may see, in byte order; as in Web3Signer, also
 /// those switched off, which answer 412.
 ///
 /// While keys load there is no answer rather than a short one: clients take what they read here
 /// for all there is.
-pub(super) fn public_keys(api: &Api, _principal: &Principal) -> Result<Reply, ApiError> {
+pub(super) fn public_keys(api: &Api, principal: &Principal) -> Result<Reply, ApiError> {
+    let policy = &api.signer.policy;
+    policy.judge(principal, None, Operation::ListKeys).map_err(Rejection::from)?;
     if api.loader.is_loading() {
         return Err(Rejection::KeysLoading.into());
     }
     let keys = api.signer.keyring.load().public_keys();
+    let keys = policy.filter(principal, Operation::ListKeys, keys, |key| key);
     // "0x", 96 digits, quotes and a comma.
     let mut body = String::with_capacity(keys.len().saturating_mul(101).saturating_add(2));
     body.push('[');
@@ -46,6 +50,8 @@ pub(super) fn high_watermark() -> Reply {
 
 /// `POST /reload`: reads the sealed keys again, in the background.
 pub(super) fn reload(api: &Arc<Api>, principal: &Principal) -> Result<Reply, ApiError> {
+    let operation = Operation::AdminWrite(AdminArea::Status);
+    api.signer.policy.judge(principal, None, operation).map_err(Rejection::from)?;
     match api.loader.reload() {
         Reload::Started => {
             tracing::info!(caller = %principal, "a reload of keys was asked for");
@@ -58,8 +64,10 @@ pub(super) fn reload(api: &Arc<Api>, principal: &Principal) -> Result<Reply, Api
 }
 
 /// `GET /reload`: how the last reload went.
-pub(super) fn reload_state(api: &Api, _principal: &Principal) -> Reply {
-    json(StatusCode::OK, &describe(&api.loader.reload_state()))
+pub(super) fn reload_state(api: &Api, principal: &Principal) -> Result<Reply, ApiError> {
+    let operation = Operation::AdminRead(AdminArea::Status);
+    api.signer.policy.judge(principal, None, operation).map_err(Rejection::from)?;
+    Ok(json(StatusCode::OK, &describe(&api.loader.reload_state())))
 }
 
 fn describe(state: &ReloadState) -> Value {

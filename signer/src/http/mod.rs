@@ -184,7 +184,7 @@ impl Api {
             Resource::HighWatermark if read => Ok(keys::high_watermark()),
             Resource::Upcheck if read => health::upcheck(self, request.headers()),
             Resource::Healthcheck if read => Ok(health::healthcheck(self)),
-            Resource::Reload if read => Ok(keys::reload_state(self, principal)),
+            Resource::Reload if read => keys::reload_state(self, principal),
             Resource::Reload if post => keys::reload(self, principal),
             Resource::Sign | Resource::SignBatch => Err(ApiError::MethodNotAllowed { allow: "POST" }),
             Resource::PublicKeys | Resource::HighWatermark | Resource::Upcheck | Resource::Healthcheck => {

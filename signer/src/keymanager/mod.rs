@@ -12,7 +12,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use eth2_keystore::Keystore;
-use holdfast_access::Builtin;
+use holdfast_access::{Builtin, Operation};
 use holdfast_approvals::Act;
 use holdfast_domain::{GenesisValidatorsRoot, PublicKey};
 use holdfast_enclave::backend::Held;
@@ -123,7 +123,8 @@ impl KeyManager {
         Ok(keys)
     }
 
-    /// Imports keystores; the answer is in their order. A key that `histories` lists starts from there, any
+    /// Imports keystores; the answer is in their order. A key that policy does not let `principal` import is refused, by
+    /// what its keystore says and again by what it turned out to be. A key that `histories` lists starts from there, any
     /// other at the present.
     ///
     /// Dropping the future while keystores are decrypted ends the import with nothing done; once keys are
@@ -136,7 +137,7 @@ impl KeyManager {
         wanted: Vec<Wanted>,
         histories: Option<Interchange>,
         tombstone: Tombstone,
-        by: CallerId,
+        principal: &Arc<Principal>,
     ) -> Result<Vec<ImportStatus>, AdminError> {
         let _turn = self.importing.lock().await;
         let terms = self.terms(tombstone).await;
@@ -149,7 +150,10 @@ impl KeyManager {
                 Err(error) => Some(ImportStatus::Error(chain(&error))),
                 Ok(keystore) => {
                     let claimed = keystore.pubkey().map(|key| PublicKey::from_bytes(key.to_bytes()));
-                    if claimed.is_some_and(|key| held.contains(&key)) {
+                    if let Some(refusal) = claimed.and_then(|key| self.may_not_import(principal, &key)) {
+                        // Before it is said whether the key is here, and before anything is decrypted.
+                        Some(ImportStatus::Error(refusal))
+                    } else if claimed.is_some_and(|key| held.contains(&key)) {
                         Some(ImportStatus::Duplicate(HELD))
                     } else {
                         places.push(place);
@@ -161,7 +165,7 @@ impl KeyManager {
             statuses.push(status);
         }
         if !inputs.is_empty() {
-            let outcome = self.open_and_store(inputs, histories, terms, by).await;
+            let outcome = self.open_and_store(inputs, histories, terms, principal).await;
             for (place, status) in places.into_iter().zip(outcome) {
                 if let Some(slot) = statuses.get_mut(place) {
                     *slot = Some(status);
@@ -185,7 +189,7 @@ impl KeyManager {
         inputs: Vec<KeystoreInput>,
         histories: Option<Interchange>,
         terms: Terms,
-        by: CallerId,
+        principal: &Principal,
     ) -> Vec<ImportStatus> {
         let count = inputs.len();
         let all = |text: String| vec![ImportStatus::Error(text); count];
@@ -194,6 +198,14 @@ impl KeyManager {
             Err(error) => return all(chain(&error)),
         };
         let opened = self.open(inputs, &data_key).await;
+        let judged = opened.into_iter().map(|one| match one {
+            Ok(imported) => match self.may_not_import(principal, &imported.public_key) {
+                Some(refusal) => Err(refusal),
+                None => Ok(imported),
+            },
+            Err(reason) => Err(reason),
+        });
+        let (opened, by): (Vec<_>, _) = (judged.collect(), principal.id().clone());
         let (reply, answer) = oneshot::channel();
         let manager = Arc::clone(self);
         self.tasks.spawn(async move {
@@ -202,6 +214,12 @@ impl KeyManager {
             drop(reply.send(statuses));
         });
         answer.await.unwrap_or_else(|_| all("the signer is stopping; send the request again".to_owned()))
+    }
+
+    /// Why policy does not let `principal` import a key.
+    fn may_not_import(&self, principal: &Principal, key: &PublicKey) -> Option<String> {
+        let judged = self.signer.policy.judge(principal, Some(key), Operation::KeymanagerWrite);
+        judged.err().map(|refusal| refusal.to_string())
     }
 
     /// Decrypts and seals, on threads of its own and within the memory budget.

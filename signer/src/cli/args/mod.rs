@@ -13,6 +13,7 @@ mod enclave;
 mod exits;
 mod kek;
 mod keys;
+mod policy;
 mod slashing;
 mod switcher;
 mod witness;
@@ -43,6 +44,7 @@ pub(crate) use keys::{
     DeleteArgs, DepositArgs, ExportArgs, GenerateArgs, GeneratedWatermarkArg, ImportArgs, KdfArg, KeysCommand,
     ListArgs, ShowArgs, SourceArgs, SwitchArgs, WatermarkArg,
 };
+pub(crate) use policy::{ExplainArgs, PolicyCommand};
 pub(crate) use slashing::{
     FenceArgs, MigrateArgs, SlashingCommand, SlashingExportArgs, SlashingImportArgs, SlashingStatusArgs,
 };
@@ -138,6 +140,9 @@ pub(crate) enum Command {
     /// Run a witness, which lets one signer of a group sign at a time
     #[command(subcommand)]
     Witness(WitnessCommand),
+    /// Who may do what: check the rules, and ask which of them decides
+    #[command(subcommand)]
+    Policy(PolicyCommand),
     /// Show the server, the database, its keys and every signer that shares it, at a glance
     Status(StatusArgs),
     /// Check this installation and say how to mend what is wrong
@@ -299,6 +304,7 @@ impl Cli {
             | Command::Backup(_)
             | Command::Switcher(_)
             | Command::Witness(_)
+            | Command::Policy(_)
             | Command::Status(_)
             | Command::Doctor
             | Command::Exits(_)

@@ -6,6 +6,7 @@
 mod checks;
 mod machine;
 mod nodes;
+mod policy;
 
 use serde_json::{Value, json};
 
@@ -80,6 +81,7 @@ pub(super) async fn run(context: &Context) -> Result<Exit, Failure> {
     let (finding, network) = checks::network(config).await;
     findings.push(finding);
     findings.extend(nodes::consensus_nodes(config, network.as_ref()).await);
+    findings.push(policy::policy(config));
     findings.push(checks::data_dir(config));
     findings.push(machine::filesystem(config));
     findings.push(machine::disk_space(config));

@@ -6,8 +6,10 @@
 mod bodies;
 mod error;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use holdfast_access::Operation;
 use holdfast_domain::PublicKey;
 use holdfast_slashing_db::Tombstone;
 use holdfast_slashing_db::interchange::{read, write};
@@ -24,6 +26,7 @@ use super::{Api, body};
 use crate::callers::Principal;
 use crate::keymanager::{Access, Deleted, ImportStatus, KeyManager};
 use crate::outcome::chain;
+use crate::pipeline::Rejection;
 use bodies::{DeleteBody, ImportBody, RemoteKeysBody};
 
 /// What a path stands for.
@@ -69,9 +72,15 @@ where
         Access::TooMany => return Err(KeymanagerError::TooManyFailures.into()),
     };
     let method = request.method().clone();
+    let operation = if method == Method::GET || method == Method::HEAD {
+        Operation::KeymanagerRead
+    } else {
+        Operation::KeymanagerWrite
+    };
+    api.signer.policy.judge(&principal, None, operation).map_err(Rejection::from)?;
     match resource {
         Resource::Validator => Err(KeymanagerError::NotASigners.into()),
-        Resource::Keystores if method == Method::GET || method == Method::HEAD => list(manager).await,
+        Resource::Keystores if method == Method::GET || method == Method::HEAD => list(api, manager, &principal).await,
         Resource::Keystores if method == Method::POST => import(api, manager, &principal, request).await,
         Resource::Keystores if method == Method::DELETE => delete(api, manager, &principal, request).await,
         Resource::RemoteKeys if method == Method::GET || method == Method::HEAD => {
@@ -86,9 +95,10 @@ where
     }
 }
 
-/// Every key held here, ascending, with the members that Web3Signer always sends.
-async fn list(manager: &KeyManager) -> Result<Reply, ApiError> {
+/// Every key held here that the caller may see, ascending, with the members that Web3Signer always sends.
+async fn list(api: &Api, manager: &KeyManager, principal: &Principal) -> Result<Reply, ApiError> {
     let keys = manager.list().await.map_err(KeymanagerError::Database)?;
+    let keys = api.signer.policy.filter(principal, Operation::KeymanagerRead, keys, |key| key);
     let data: Vec<Value> = keys
         .iter()
         .map(|key| value!({ "validating_pubkey": key.to_string(), "derivation_path": "", "readonly": false }))
@@ -99,7 +109,7 @@ async fn list(manager: &KeyManager) -> Result<Reply, ApiError> {
 async fn import<B>(
     api: &Api,
     manager: &Arc<KeyManager>,
-    principal: &Principal,
+    principal: &Arc<Principal>,
     request: Request<B>,
 ) -> Result<Reply, ApiError>
 where
@@ -121,10 +131,7 @@ where
             Some(interchange)
         }
     };
-    let statuses = manager
-        .import(wanted, histories, tombstone, principal.id().clone())
-        .await
-        .map_err(KeymanagerError::Database)?;
+    let statuses = manager.import(wanted, histories, tombstone, principal).await.map_err(KeymanagerError::Database)?;
     let data: Vec<Value> = statuses
         .into_iter()
         .map(|status| match status {
@@ -148,15 +155,23 @@ where
     let (head, incoming) = request.into_parts();
     let bytes = body::read(&head.headers, incoming, api.body_bounds).await?;
     let keys = DeleteBody::parse(&bytes)?;
-    let (data, histories) = match manager.delete(keys.clone(), principal.id().clone()).await {
+    // Each key is judged once, however often it is named.
+    let mut refused: BTreeMap<PublicKey, String> = BTreeMap::new();
+    for key in keys.iter().collect::<BTreeSet<_>>() {
+        if let Err(refusal) = api.signer.policy.judge(principal, Some(key), Operation::KeymanagerWrite) {
+            refused.insert(*key, refusal.to_string());
+        }
+    }
+    let allowed: Vec<PublicKey> = keys.iter().filter(|key| !refused.contains_key(*key)).copied().collect();
+    let (data, histories) = match manager.delete(allowed, principal.id().clone()).await {
         Ok(deleted) => {
             let histories = deleted.known.iter().map(|(key, one)| (*key, one.watermarks)).collect();
-            (statuses(&keys, deleted), histories)
+            (statuses(&keys, deleted, &refused), histories)
         }
         Err(error) => {
             let message = chain(&error);
             let failed = keys.iter().map(|_| value!({ "status": "error", "message": message })).collect();
-            (failed, std::collections::BTreeMap::new())
+            (failed, BTreeMap::new())
         }
     };
     let mut text = Vec::new();
@@ -166,10 +181,13 @@ where
 }
 
 /// The status of each key asked for: of a repeated one, only the first was there to be deleted.
-fn statuses(keys: &[PublicKey], mut deleted: Deleted) -> Vec<Value> {
+fn statuses(keys: &[PublicKey], mut deleted: Deleted, refused: &BTreeMap<PublicKey, String>) -> Vec<Value> {
     keys.iter()
         .map(|key| match deleted.known.get_mut(key) {
-            None => value!({ "status": "not_found" }),
+            None => match refused.get(key) {
+                Some(message) => value!({ "status": "error", "message": message }),
+                None => value!({ "status": "not_found" }),
+            },
             Some(known) if known.had_secret => {
                 known.had_secret = false;
                 value!({ "status": "deleted" })
