@@ -163,6 +163,21 @@ fn apis(
     (api(Doors::of_http(config), hosts.clone()), of_unix)
 }
 
+/// Looks again and again at what may change without this process: the record, the keys of other instances, the
+/// providers of the data key.
+fn watch_custody(
+    config: &Config,
+    guard: &Guard,
+    loader: &Arc<KeyLoader>,
+    providers: Arc<ProviderMetrics>,
+    tasks: &Tasks,
+) {
+    tasks.spawn(crate::rollback::watch(guard.clone(), config.slashing.on_rollback, tasks.stopping()));
+    tasks.spawn(crate::follow::watch(Arc::clone(loader), tasks.stopping()));
+    let every = Duration::from_secs(u64::from(config.keys.check_minutes).saturating_mul(60));
+    tasks.spawn(custody::watch_providers(Arc::clone(loader), providers, every, tasks.stopping()));
+}
+
 /// A server, accepting requests.
 pub(crate) struct App {
     api: Arc<Api>,
@@ -280,11 +295,8 @@ impl App {
         listen(config, sockets, serving, (Arc::new(probes), &probe_tasks));
 
         policy.watch(&guard, &tasks);
-        tasks.spawn(crate::rollback::watch(guard.clone(), config.slashing.on_rollback, tasks.stopping()));
-        tasks.spawn(crate::follow::watch(Arc::clone(&loader), tasks.stopping()));
         tasks.spawn(Arc::clone(&checkpoints).watch(tasks.stopping()));
-        let every = Duration::from_secs(u64::from(config.keys.check_minutes).saturating_mul(60));
-        tasks.spawn(custody::watch_providers(Arc::clone(&loader), providers, every, tasks.stopping()));
+        watch_custody(config, &guard, &loader, providers, &tasks);
         if let Some(doppelganger) = doppelganger {
             tasks.spawn(doppelganger.watch(tasks.stopping()));
         }

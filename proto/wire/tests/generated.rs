@@ -24,6 +24,7 @@ fn the_admin_api_s_code_is_current() {
         // Comments are in the definitions; a description carries none.
         file.source_code_info = None;
     }
+    #[allow(clippy::disallowed_methods, reason = "a file of a test, gone with it")]
     std::fs::write(fresh.path().join("holdfast.admin.v1.bin"), described.encode_to_vec()).unwrap();
     tonic_prost_build::configure().build_transport(false).out_dir(fresh.path()).compile_fds(definitions).unwrap();
     let read = |path: &Path| std::fs::read(path).unwrap_or_default();
