@@ -178,6 +178,26 @@ fn watch_custody(
     tasks.spawn(custody::watch_providers(Arc::clone(loader), providers, every, tasks.stopping()));
 }
 
+/// Metrics, and the probes of what is alive and ready.
+fn probes(
+    config: &Config,
+    sockets: &Sockets,
+    (signer, loader, metrics): (&Arc<Signer>, &Arc<KeyLoader>, &Arc<Metrics>),
+    tasks: &Tasks,
+    hosts: HostPolicy,
+) -> Probes {
+    Probes {
+        signer: Arc::clone(signer),
+        loader: Arc::clone(loader),
+        metrics: Arc::clone(metrics),
+        tasks: tasks.clone(),
+        callers: Arc::clone(&sockets.doors.callers),
+        door: Doors::of_metrics(config),
+        // Scrapers of other machines come under any name; on loopback the same rule holds as for the API.
+        hosts: if sockets.metrics.address.ip().is_loopback() { hosts } else { HostPolicy::Any },
+    }
+}
+
 /// A server, accepting requests.
 pub(crate) struct App {
     api: Arc<Api>,
@@ -285,11 +305,7 @@ impl App {
         let hosts = HostPolicy::new(config.http.allowed_hosts.iter().map(String::as_str));
         let parts = (&signer, &loader, &metrics);
         let (api, api_of_unix) = apis(config, &sockets, parts, &hosts, keymanager.as_ref());
-        // Scrapers of other machines come under any name; on loopback the same rule holds as for the API.
-        let hosts = if sockets.metrics.address.ip().is_loopback() { hosts } else { HostPolicy::Any };
-        let (probed, counted, probed_tasks) = (Arc::clone(&loader), Arc::clone(&metrics), tasks.clone());
-        let (callers, door) = (Arc::clone(&sockets.doors.callers), Doors::of_metrics(config));
-        let probes = Probes { signer, loader: probed, metrics: counted, tasks: probed_tasks, callers, door, hosts };
+        let probes = probes(config, &sockets, parts, &tasks, hosts);
 
         let serving = (Arc::clone(&api), api_of_unix, metrics.connections.clone(), &tasks);
         listen(config, sockets, serving, (Arc::new(probes), &probe_tasks));

@@ -41,7 +41,9 @@ fn documented_commands_make_a_signer_that_knows_its_clients() {
     wait_for("the revocation", || with_certificate().status == 0);
     assert!(metric(&server, "holdfast_tls_handshake_failures_total{listener=\"http\",reason=\"certificate\"}") >= 1.0);
     assert!(server.stop().0.success());
-    let export = run(&stage.world.with(&["audit", "export", "--format", "jsonl"])).expect(0, &[]).stdout;
+    let to = stage.file("journal.jsonl");
+    run(&stage.world.with(&["audit", "export", "--format", "jsonl", "--to", &to])).expect(0, &[]);
+    let export = std::fs::read_to_string(&to).expect("the export");
     assert!(export.contains("vc-1 (certificate)"), "{export}");
 }
 

@@ -12,7 +12,7 @@ mod file;
 mod principal;
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
@@ -26,7 +26,7 @@ use prometheus_client::registry::Registry;
 
 use crate::config::{CallerEntry, Config, Fingerprint, check_callers};
 use crate::http::{Peer, Proof};
-use crate::tls::Pins;
+use crate::tls::{Pins, Stamps};
 use credentials::Credentials;
 use directory::Directory;
 use failures::{Failures, Tell};
@@ -109,6 +109,8 @@ pub(crate) struct Callers {
     configured: Vec<CallerEntry>,
     file: PathBuf,
     directory: ArcSwap<Directory>,
+    /// The file as it was when it was last read, with or without success.
+    stamps: Mutex<Stamps>,
     failures: Failures,
     denials: Family<DenialLabels, Counter>,
     known: Gauge,
@@ -125,6 +127,7 @@ impl Callers {
             configured: config.callers.clone(),
             file: config.callers_file(),
             directory: ArcSwap::default(),
+            stamps: Mutex::new(Stamps::of(&[])),
             failures: Failures::default(),
             denials: Family::default(),
             known: Gauge::default(),
@@ -139,6 +142,8 @@ impl Callers {
     /// # Errors
     /// [`FileError`].
     pub(crate) fn reload(&self) -> Result<usize, FileError> {
+        // Before it is read: a change meanwhile is seen the next time.
+        *self.stamps.lock().unwrap_or_else(PoisonError::into_inner) = self.look();
         let CallersFile { callers } = CallersFile::read(&self.file)?;
         let all = || self.configured.iter().chain(&callers);
         let entry = |problem| FileError::Entry { path: self.file.clone(), problem };
@@ -150,9 +155,13 @@ impl Callers {
         Ok(count)
     }
 
-    /// The file that is read again.
-    pub(crate) fn file(&self) -> &std::path::Path {
-        &self.file
+    fn look(&self) -> Stamps {
+        Stamps::of(std::slice::from_ref(&self.file))
+    }
+
+    /// Whether the file is another than when it was last read.
+    pub(crate) fn has_changed(&self) -> bool {
+        *self.stamps.lock().unwrap_or_else(PoisonError::into_inner) != self.look()
     }
 
     /// Whether no caller is configured.

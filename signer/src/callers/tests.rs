@@ -86,10 +86,12 @@ fn with_one_caller_everybody_else_is_refused() {
 fn the_file_is_read_again_and_a_bad_one_changes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let callers = callers(dir.path(), Vec::new());
-    let path = callers.file().to_owned();
+    let path = callers.file.clone();
     assert!(callers.is_empty());
     CallersFile { callers: vec![vc_1()] }.write(&path).unwrap();
+    assert!(callers.has_changed());
     assert_eq!(callers.reload().unwrap(), 1);
+    assert!(!callers.has_changed());
     let resolve = || callers.resolve(&door(false), &peer(Proof::None), &HeaderMap::new());
     assert_eq!(resolve(), Err(Denial::Missing));
     let mut broken = vc_1();

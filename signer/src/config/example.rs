@@ -179,6 +179,7 @@ mod tests {
         let schema: serde_json::Value = serde_json::from_str(&schema_json()).unwrap();
         assert_eq!(schema["additionalProperties"], false);
         for (name, section) in schema["properties"].as_object().unwrap() {
+            // Of a section that may stand there several times, each one.
             let section = section.get("items").unwrap_or(section);
             assert_eq!(section["additionalProperties"], false, "{name}");
         }

@@ -37,12 +37,11 @@ use crate::config::{Fingerprint, TlsConfig};
 use crate::outcome::chain;
 use load::Loaded;
 use newcomers::Newcomers;
-use watch::Stamps;
 
 pub(crate) use certificate::{ClientCertificate, Voucher};
 pub(crate) use error::TlsError;
 pub(crate) use newcomers::{Newcomer, Newcomers as Queue};
-pub(crate) use watch::watch;
+pub(crate) use watch::{Stamps, watch};
 
 /// Longest time for a handshake: two round trips and a signature.
 const HANDSHAKE: Duration = Duration::from_secs(10);

@@ -19,12 +19,12 @@ use crate::outcome::chain;
 const EVERY: Duration = Duration::from_secs(2);
 
 /// How files looked: device, inode, length, and times of change. `None` for one that cannot be seen.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Stamps(Vec<Option<[i64; 7]>>);
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Stamps(Vec<Option<[i64; 7]>>);
 
 impl Stamps {
     /// Of these files, links followed.
-    pub(super) fn of(files: &[PathBuf]) -> Self {
+    pub(crate) fn of(files: &[PathBuf]) -> Self {
         Self(files.iter().map(|file| stamp(file)).collect())
     }
 }
@@ -37,27 +37,23 @@ fn stamp(file: &Path) -> Option<[i64; 7]> {
 
 /// Takes over changes until the process stops.
 pub(crate) async fn watch(all: Vec<Arc<Tls>>, callers: Arc<Callers>, mut stopping: Stopping) {
-    let mut seen = Stamps::of(&[callers.file().to_owned()]);
     loop {
         tokio::select! {
             () = stopping.begun() => return,
             () = tokio::time::sleep(EVERY) => {}
         }
         let (all, callers) = (all.clone(), Arc::clone(&callers));
-        let before = seen.clone();
         // Reading files blocks, and opening PKCS#12 stretches a password.
         let looked = tokio::task::spawn_blocking(move || {
             for tls in all.iter().filter(|tls| tls.has_changed()) {
                 take_over(tls);
             }
-            let now = Stamps::of(&[callers.file().to_owned()]);
-            if now != before {
+            if callers.has_changed() {
                 take_over_callers(&callers);
             }
-            now
         });
-        if let Ok(now) = looked.await {
-            seen = now;
+        if looked.await.is_err() {
+            warn!("changes of TLS files and callers could not be looked for: report this as a bug");
         }
     }
 }
