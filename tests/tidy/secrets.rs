@@ -44,9 +44,7 @@ fn sources(below: &str) -> Vec<(String, String)> {
     let names = String::from_utf8(output.stdout).expect("file names are UTF-8");
     names
         .split('\0')
-        .filter(|name| {
-            Path::new(name).extension().is_some_and(|extension| extension == "rs") && root().join(name).is_file()
-        })
+        .filter(|name| Path::new(name).extension().is_some_and(|kind| kind == "rs") && root().join(name).is_file())
         .map(|name| (name.to_owned(), std::fs::read_to_string(root().join(name)).expect("UTF-8")))
         .collect()
 }

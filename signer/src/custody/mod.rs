@@ -31,6 +31,7 @@ use holdfast_enclave::provider::shares::Collected;
 use holdfast_enclave::{DataKey, durable};
 #[cfg(feature = "store-postgres")]
 use holdfast_secret::SecretText;
+#[cfg(feature = "store-postgres")]
 use holdfast_slashing_db::PostgresOptions;
 use holdfast_slashing_db::journal::{InstanceId, JournalError, Reader};
 use holdfast_slashing_db::{BindOptions, Guard, SlashingDb, StoreOptions};
