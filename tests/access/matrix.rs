@@ -385,8 +385,7 @@ fn signing(matrix: &mut Matrix, asker: &Asker, may: &dyn Fn(Option<&PublicKey>, 
         }
     }
     let identifiers: Vec<String> = matrix.keys.iter().map(PublicKey::to_string).collect();
-    let mut batch = CHAIN.randao(4).0;
-    batch["identifiers"] = json!(identifiers);
+    let batch = json!({ "identifiers": identifiers, "signing_request": CHAIN.randao(4).0 });
     let answer = matrix.ask(asker, "POST", "/api/v1/eth2/sign", &batch.to_string());
     match may(None, "batch") {
         None => assert_eq!(answer.0, 401, "{context}: batch: {}", answer.1),
