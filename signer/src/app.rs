@@ -246,8 +246,7 @@ impl App {
         #[cfg(feature = "backend-process")]
         let lease =
             backend.process().and_then(|vault| Lease::new(config, vault, custody.slot_clock, Arc::clone(&clock)));
-        let guard = custody.guard.clone();
-        let genesis = custody.genesis_validators_root;
+        let (guard, genesis) = (custody.guard.clone(), custody.genesis_validators_root);
         let (tasks, probe_tasks) = (Tasks::new(), Tasks::new());
         let (providers, checkpoint_metrics) = (Arc::<ProviderMetrics>::default(), CheckpointMetrics::with(&anchors));
         // Before anything is served: from here on newly enabled keys are held back, if so configured.

@@ -78,7 +78,10 @@ fn policies() -> Vec<(&'static str, Vec<Spec>)> {
                 Spec { means: &[Means::Basic, Means::Bearer, Means::UnixPeer], ..deny(&[], &["exit"]) },
             ],
         ),
-        ("all but one key", vec![ANY, Spec { keys: &[1], ..deny(&["vc-*"], &["signing", "list", "keymanager.*"]) }]),
+        (
+            "all but one key",
+            vec![ANY, Spec { keys: &[1], ..deny(&["vc-*", "keymanager"], &["signing", "list", "keymanager.*"]) }],
+        ),
         (
             "a dashboard",
             vec![
@@ -183,7 +186,7 @@ impl Matrix {
                 (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
             }
         };
-        if status == 403 {
+        if status == 403 && body.contains("policy_denied") {
             self.refused += 1;
         }
         (status, serde_json::from_str(&body).unwrap_or(Value::String(body)))
@@ -308,7 +311,13 @@ fn callers_policies_operations_and_endpoints() {
                 caller.as_ref().map(|caller| oracle::allowed(&rules, &directory, caller, key, operation))
             };
             let context = format!("policy \"{what}\", {}", asker.what);
-            if asker.caller.is_some_and(|(name, _)| name == "keymanager") {
+            if caller.is_none() {
+                // Each further answer is slower, so there are few: all endpoints without rules, some with the last ones.
+                let few = if asker.headers.is_empty() { (0, usize::MAX) } else { (all.len() - 1, 3) };
+                if place == few.0 {
+                    closed(&mut matrix, asker, few.1, &context);
+                }
+            } else if asker.caller.is_some_and(|(name, _)| name == "keymanager") {
                 keymanager(&mut matrix, asker, &may, &context);
             } else {
                 signing(&mut matrix, asker, &may, &context);
@@ -318,7 +327,7 @@ fn callers_policies_operations_and_endpoints() {
     }
     let Matrix { cells, refused, server, stage, .. } = matrix;
     println!("{cells} cells, {refused} of them refused by policy");
-    assert!(cells > 1_000 && refused > 200, "{cells} cells, {refused} refused");
+    assert!(cells > 800 && refused > 200, "{cells} cells, {refused} refused");
     assert!(metric(&server, "holdfast_policy_denials_total{operation=\"block\",reason=\"policy_denied\"}") > 10.0);
     assert!(server.stop().0.success());
     journaled(&stage, refused, all.len() - 1);
@@ -331,6 +340,32 @@ fn put_in_force(matrix: &Matrix, text: &str, nth: usize) {
     assert!(Command::new("kill").args(["-HUP", &pid]).status().expect("kill").success());
     let replaced = || matrix.server.log().matches("the policy of the configuration is in force").count();
     wait_for("another policy", || replaced() == nth);
+}
+
+/// Who does not get in gets nothing but the health of the process, whatever the policy.
+fn closed(matrix: &mut Matrix, asker: &Asker, few: usize, context: &str) {
+    let sign = format!("/api/v1/eth2/sign/{}", matrix.keys[0]);
+    let body = CHAIN.randao(4).0.to_string();
+    let endpoints = [
+        ("POST", sign.as_str(), body.as_str()),
+        ("POST", "/api/v1/eth2/sign", body.as_str()),
+        ("GET", "/api/v1/eth2/publicKeys", ""),
+        ("GET", "/api/v1/eth2/highWatermark", ""),
+        ("GET", "/healthcheck", ""),
+        ("GET", "/reload", ""),
+        ("POST", "/reload", ""),
+        ("GET", "/eth/v1/keystores", ""),
+        ("DELETE", "/eth/v1/keystores", "{\"pubkeys\":[]}"),
+    ];
+    for (method, path, body) in endpoints.into_iter().take(few) {
+        let answer = matrix.ask(asker, method, path, body);
+        assert!(matches!(answer.0, 401 | 403 | 429), "{context}: {method} {path}: {answer:?}");
+        assert_ne!(answer.1["reason"], "policy_denied", "{context}: {method} {path}: who asks comes first");
+    }
+    assert_eq!(matrix.ask(asker, "GET", "/upcheck", "").0, 200, "{context}: upcheck");
+    for probe in ["/livez", "/readyz"] {
+        assert_eq!(matrix.server.get_metrics(probe).status, 200, "{context}: {probe}");
+    }
 }
 
 /// Every kind of message with every key, and in a batch.
@@ -350,8 +385,7 @@ fn signing(matrix: &mut Matrix, asker: &Asker, may: &dyn Fn(Option<&PublicKey>, 
         }
     }
     let identifiers: Vec<String> = matrix.keys.iter().map(PublicKey::to_string).collect();
-    let mut batch = CHAIN.randao(4).0;
-    batch["identifiers"] = json!(identifiers);
+    let batch = json!({ "identifiers": identifiers, "signing_request": CHAIN.randao(4).0 });
     let answer = matrix.ask(asker, "POST", "/api/v1/eth2/sign", &batch.to_string());
     match may(None, "batch") {
         None => assert_eq!(answer.0, 401, "{context}: batch: {}", answer.1),
