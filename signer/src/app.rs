@@ -11,7 +11,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use holdfast_domain::Clock;
+use holdfast_domain::{Clock, SlotClock};
 use holdfast_enclave::{Keyring, SignError};
 use holdfast_slashing_db::{CallerId, FreezeReason, Guard};
 use prometheus_client::metrics::gauge::Gauge;
@@ -30,6 +30,7 @@ use crate::lease::Lease;
 use crate::loader::KeyLoader;
 use crate::metrics::Metrics;
 use crate::pipeline::{KeysReady, Signer};
+use crate::status::{Board, SignerParts, Sources};
 use crate::switcher::{CrossChecker, Doppelganger, Running};
 use crate::vault::Backend;
 
@@ -105,6 +106,31 @@ fn listen(
     server::start(sockets.metrics, probes, bounds, Gauge::default(), probe_tasks);
 }
 
+/// What the metrics listener answers, with the status page.
+fn probes(
+    config: &Config,
+    (signer, loader, metrics): (Arc<Signer>, &Arc<KeyLoader>, &Arc<Metrics>),
+    running: Option<&Arc<Running>>,
+    (slot_clock, clock): (SlotClock, Arc<dyn Clock>),
+    tasks: &Tasks,
+    hosts: HostPolicy,
+) -> Probes {
+    let rendered = Arc::clone(metrics);
+    let board = Board::start(Sources {
+        render: Box::new(move || rendered.render()),
+        signer: Some(SignerParts {
+            signer: Arc::clone(&signer),
+            loader: Arc::clone(loader),
+            slot_clock,
+            checkpoint_minutes: config.audit.checkpoint_minutes,
+        }),
+        running: running.cloned(),
+        clock,
+        tasks: tasks.clone(),
+    });
+    Probes { signer, loader: Arc::clone(loader), metrics: Arc::clone(metrics), tasks: tasks.clone(), hosts, board }
+}
+
 /// Bounds of the signing API, as configured.
 fn api_options(config: &Config, hosts: HostPolicy, keymanager: Option<Arc<KeyManager>>) -> ApiOptions {
     ApiOptions {
@@ -167,7 +193,8 @@ impl App {
         let lease =
             backend.process().and_then(|vault| Lease::new(config, vault, custody.slot_clock, Arc::clone(&clock)));
         let guard = custody.guard.clone();
-        let genesis = custody.genesis_validators_root;
+        let (genesis, slot_clock, status_clock) =
+            (custody.genesis_validators_root, custody.slot_clock, Arc::clone(&clock));
         let (tasks, probe_tasks) = (Tasks::new(), Tasks::new());
         let (providers, checkpoint_metrics) = (Arc::<ProviderMetrics>::default(), Arc::<CheckpointMetrics>::default());
         // Before anything is served: from here on newly enabled keys are held back, if so configured.
@@ -222,14 +249,10 @@ impl App {
         let hosts = HostPolicy::new(config.http.allowed_hosts.iter().map(String::as_str));
         let options = api_options(config, hosts.clone(), keymanager);
         let api = Arc::new(Api::new(Arc::clone(&signer), Arc::clone(&loader), Arc::clone(&metrics), options));
-        let probes = Probes {
-            signer,
-            loader: Arc::clone(&loader),
-            metrics: Arc::clone(&metrics),
-            tasks: tasks.clone(),
-            // Scrapers of other machines come under any name; on loopback the same rule holds as for the API.
-            hosts: if sockets.metrics.address.ip().is_loopback() { hosts } else { HostPolicy::Any },
-        };
+        // Scrapers of other machines come under any name; on loopback the same rule holds as for the API.
+        let hosts = if sockets.metrics.address.ip().is_loopback() { hosts } else { HostPolicy::Any };
+        let (shown, times) = ((signer, &loader, &metrics), (slot_clock, status_clock));
+        let probes = probes(config, shown, running.as_ref(), times, &tasks, hosts);
 
         let serving = (Arc::clone(&api), metrics.connections.clone(), &tasks);
         listen(config, sockets, serving, (Arc::new(probes), &probe_tasks));

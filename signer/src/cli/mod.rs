@@ -21,6 +21,7 @@ pub(crate) mod serve;
 mod slashing;
 mod status;
 mod switcher;
+mod top;
 mod unseal;
 mod unwrap;
 mod version;
@@ -92,6 +93,7 @@ fn dispatch(cli: &Cli, output: Output) -> Result<Exit, Failure> {
         | Command::Switcher(_)
         | Command::Witness(_)
         | Command::Status
+        | Command::Top(_)
         | Command::Doctor
         | Command::Connect(_) => {}
     }
@@ -115,6 +117,7 @@ fn dispatch(cli: &Cli, output: Output) -> Result<Exit, Failure> {
         Command::Switcher(command) => block_on(switcher::run(command, &context)),
         Command::Witness(command) => block_on(crate::witness::run(command, &context)),
         Command::Status => block_on(status::run(&context)),
+        Command::Top(args) => block_on(top::run(args, &context)),
         Command::Doctor => block_on(doctor::run(&context)),
         Command::Connect(args) => block_on(connect::run(args, &context)),
         Command::Config(_) => block_on(config_cmd::validate(&context)),

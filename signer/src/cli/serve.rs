@@ -98,7 +98,10 @@ pub(super) fn bind(context: &Context, taken: PortTaken) -> Result<Sockets, Failu
     let sockets = Sockets::bind(&context.config, taken).map_err(bind_failure)?;
     let Addresses { http, metrics } = sockets.addresses();
     if !metrics.ip().is_loopback() {
-        warn!(%metrics, "metrics can be read by other machines; they hold no secrets and no keys");
+        warn!(
+            %metrics,
+            "metrics and the status page can be read by other machines; they hold no secrets, but public keys and addresses of nodes"
+        );
     }
     info!(%http, %metrics, "listening");
     Ok(sockets)

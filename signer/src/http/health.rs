@@ -1,5 +1,5 @@
 //! Whether the process is alive, ready and well: Web3Signer's `/upcheck` and `/healthcheck` beside
-//! the API, and `/livez`, `/readyz`, `/metrics` on the metrics listener.
+//! the API, and `/livez`, `/readyz`, `/metrics` on the metrics listener, beside the status page.
 //!
 //! A key that cannot be unsealed is reported and counted, and never makes the process unhealthy:
 //! the other keys have duties to do.
@@ -17,11 +17,12 @@ use super::accept::Form;
 use super::error::ApiError;
 use super::host::HostPolicy;
 use super::reply::{self, Reply, json, text};
-use super::{Api, server};
+use super::{Api, server, status};
 use crate::drain::Tasks;
 use crate::loader::KeyLoader;
 use crate::metrics::{Metrics, OPENMETRICS};
 use crate::pipeline::{Rejection, Signer};
+use crate::status::Board;
 
 /// `GET /upcheck`: 200 as soon as requests can be signed, whatever the client accepts.
 pub(super) fn upcheck(api: &Api, headers: &HeaderMap) -> Result<Reply, ApiError> {
@@ -87,6 +88,8 @@ pub(crate) struct Probes {
     pub(crate) tasks: Tasks,
     /// Accepted `Host` headers.
     pub(crate) hosts: HostPolicy,
+    /// The status page.
+    pub(crate) board: Arc<Board>,
 }
 
 impl Probes {
@@ -136,6 +139,9 @@ pub(super) fn probe(
 
 impl server::Service for Probes {
     async fn answer(self: Arc<Self>, _peer: IpAddr, request: Request<Incoming>) -> Reply {
+        if let Some(reply) = status::status(&self.hosts, &self.board, &request).await {
+            return reply;
+        }
         probe(&self.hosts, &request, || self.metrics.render(), || self.unready()).unwrap_or_else(|error| error.reply())
     }
 }

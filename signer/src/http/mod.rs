@@ -18,6 +18,7 @@ mod rate;
 pub(crate) mod reply;
 pub(crate) mod server;
 mod sign;
+mod status;
 mod throttle;
 
 use std::net::IpAddr;
@@ -29,7 +30,7 @@ use holdfast_slashing_db::CallerId;
 use hyper::body::{Body, Bytes};
 use hyper::{Method, Request};
 
-pub(crate) use alone::AloneProbes;
+pub(crate) use alone::{AloneProbes, render};
 pub(crate) use body::BodyBounds;
 pub(crate) use health::Probes;
 pub(crate) use host::HostPolicy;
