@@ -11,7 +11,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use holdfast_domain::Clock;
+use holdfast_domain::{Clock, SlotClock};
 use holdfast_enclave::{Keyring, SignError};
 use holdfast_slashing_db::{CallerId, FreezeReason, Guard, Refusal};
 use prometheus_client::metrics::gauge::Gauge;
@@ -35,6 +35,7 @@ use crate::loader::KeyLoader;
 use crate::metrics::Metrics;
 use crate::pipeline::{KeysReady, Signer};
 use crate::policy::{PolicyStore, Replaced};
+use crate::status::{Board, SignerParts, Sources};
 use crate::switcher::{CrossChecker, Doppelganger, Running};
 use crate::vault::Backend;
 
@@ -178,14 +179,28 @@ fn watch_custody(
     tasks.spawn(custody::watch_providers(Arc::clone(loader), providers, every, tasks.stopping()));
 }
 
-/// Metrics, and the probes of what is alive and ready.
+/// What the metrics listener answers: metrics, the probes of what is alive and ready, the status page.
 fn probes(
     config: &Config,
     sockets: &Sockets,
     (signer, loader, metrics): (&Arc<Signer>, &Arc<KeyLoader>, &Arc<Metrics>),
+    (running, (slot_clock, clock)): (Option<&Arc<Running>>, (SlotClock, Arc<dyn Clock>)),
     tasks: &Tasks,
     hosts: HostPolicy,
 ) -> Probes {
+    let rendered = Arc::clone(metrics);
+    let board = Board::start(Sources {
+        render: Box::new(move || rendered.render()),
+        signer: Some(SignerParts {
+            signer: Arc::clone(signer),
+            loader: Arc::clone(loader),
+            slot_clock,
+            checkpoint_minutes: config.audit.checkpoint_minutes,
+        }),
+        running: running.cloned(),
+        clock,
+        tasks: tasks.clone(),
+    });
     Probes {
         signer: Arc::clone(signer),
         loader: Arc::clone(loader),
@@ -195,6 +210,7 @@ fn probes(
         door: Doors::of_metrics(config),
         // Scrapers of other machines come under any name; on loopback the same rule holds as for the API.
         hosts: if sockets.metrics.address.ip().is_loopback() { hosts } else { HostPolicy::Any },
+        board,
     }
 }
 
@@ -247,6 +263,7 @@ impl App {
         let lease =
             backend.process().and_then(|vault| Lease::new(config, vault, custody.slot_clock, Arc::clone(&clock)));
         let (guard, genesis) = (custody.guard.clone(), custody.genesis_validators_root);
+        let times = (custody.slot_clock, Arc::clone(&clock));
         let (tasks, probe_tasks) = (Tasks::new(), Tasks::new());
         let (providers, checkpoint_metrics) = (Arc::<ProviderMetrics>::default(), CheckpointMetrics::with(&anchors));
         // Before anything is served: from here on newly enabled keys are held back, if so configured.
@@ -304,7 +321,7 @@ impl App {
         let hosts = HostPolicy::new(config.http.allowed_hosts.iter().map(String::as_str));
         let parts = (&signer, &loader, &metrics);
         let (api, api_of_unix) = apis(config, &sockets, parts, &hosts, keymanager.as_ref());
-        let probes = probes(config, &sockets, parts, &tasks, hosts);
+        let probes = probes(config, &sockets, parts, (running.as_ref(), times), &tasks, hosts);
 
         let serving = (Arc::clone(&api), api_of_unix, metrics.connections.clone(), &tasks);
         listen(config, sockets, serving, (Arc::new(probes), &probe_tasks));

@@ -148,6 +148,7 @@ impl Metrics {
         };
         metrics.register_own();
         metrics.register_aliases();
+        crate::process::register(&mut metrics.registry);
         others(&mut metrics.registry);
         metrics
     }

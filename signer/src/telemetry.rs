@@ -1,9 +1,12 @@
 //! Logging: where events go and how they look. Standard output is kept for what a command prints;
 //! logs go to standard error. Logs are not the audit log: that is the journal.
 
+mod ecs;
+
 use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::JsonFields;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
@@ -29,13 +32,16 @@ pub(crate) enum TelemetryError {
 pub(crate) fn init(config: &TelemetryConfig) -> Result<(), TelemetryError> {
     let filter = EnvFilter::try_new(&config.log).map_err(TelemetryError::Filter)?;
     let terminal = std::io::stderr().is_terminal();
-    let json = match config.format {
-        LogFormat::Json => true,
-        LogFormat::Text => false,
-        LogFormat::Auto => !terminal,
-    };
     let registry = tracing_subscriber::registry().with(filter);
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(terminal);
-    let set = if json { registry.with(lines.json()).try_init() } else { registry.with(lines).try_init() };
+    let set = match config.format {
+        LogFormat::Ecs => {
+            let lines = lines.with_ansi(false).fmt_fields(JsonFields::new()).event_format(ecs::Ecs);
+            registry.with(lines).try_init()
+        }
+        LogFormat::Auto if !terminal => registry.with(lines.json()).try_init(),
+        LogFormat::Json => registry.with(lines.json()).try_init(),
+        LogFormat::Auto | LogFormat::Text => registry.with(lines).try_init(),
+    };
     set.map_err(TelemetryError::AlreadySet)
 }

@@ -18,9 +18,11 @@ use crate::clock::SystemClock;
 use crate::doors::Doors;
 use crate::drain::Tasks;
 use crate::http::server::{self, Listening, ServerBounds};
-use crate::http::{AloneProbes, HostPolicy};
+use crate::http::{AloneProbes, HostPolicy, render};
 use crate::notify::ServiceManager;
 use crate::outcome::Exit;
+use crate::process;
+use crate::status::{Board, Sources};
 use crate::switcher::{self, PoolAddresses, PoolSockets, Running, SwitcherError};
 
 /// Connections of the metrics listener: a few scrapers and probes.
@@ -48,9 +50,10 @@ async fn serve(context: &Context) -> Result<Exit, Failure> {
     let mut registry = Registry::default();
     registry.register("holdfast_build", "Version of this program", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
     doors.register(registry.sub_registry_with_prefix("holdfast"));
+    process::register(&mut registry);
     let expected = switcher::expected_alone(config).map_err(failure)?;
     // There is no database, so there is no journal: decisions are logged and counted.
-    let running = Running::start(config, sockets, expected, clock, None).await.map_err(failure)?;
+    let running = Running::start(config, sockets, expected, Arc::clone(&clock), None).await.map_err(failure)?;
     // `--no-signer` switches it on.
     let Some(running) = running else { return Err(Failure::message(Exit::Bug, "the switcher is off")) };
     running.register(&mut registry);
@@ -60,10 +63,19 @@ async fn serve(context: &Context) -> Result<Exit, Failure> {
     let hosts = if metrics_address.ip().is_loopback() {
         HostPolicy::new(config.http.allowed_hosts.iter().map(String::as_str))
     } else {
-        warn!(metrics = %metrics_address, "metrics can be read by other machines; they hold no secrets");
+        warn!(metrics = %metrics_address, "metrics and the status page can be read by other machines; they hold no secrets");
         HostPolicy::Any
     };
     doors.watch(&tasks);
+    let registry = Arc::new(registry);
+    let rendered = Arc::clone(&registry);
+    let board = Board::start(Sources {
+        render: Box::new(move || render(&rendered)),
+        signer: None,
+        running: Some(Arc::clone(&running)),
+        clock,
+        tasks: tasks.clone(),
+    });
     let probes = AloneProbes {
         running: Arc::clone(&running),
         registry,
@@ -71,6 +83,7 @@ async fn serve(context: &Context) -> Result<Exit, Failure> {
         hosts,
         callers: Arc::clone(&doors.callers),
         door: Doors::of_metrics(config),
+        board,
     };
     let head_timeout = Duration::from_secs(config.http.header_timeout_seconds.get());
     let bounds = ServerBounds { max_connections: METRICS_CONNECTIONS, head_timeout, last_word: Duration::ZERO };

@@ -26,6 +26,7 @@ pub(crate) mod serve;
 mod slashing;
 mod status;
 mod switcher;
+mod top;
 mod unseal;
 mod unwrap;
 mod version;
@@ -104,6 +105,7 @@ fn dispatch(cli: &Cli, output: Output) -> Result<Exit, Failure> {
         | Command::Witness(_)
         | Command::Policy(_)
         | Command::Status(_)
+        | Command::Top(_)
         | Command::Doctor
         | Command::Exits(_)
         | Command::Connect(_) => {}
@@ -134,6 +136,7 @@ fn dispatch(cli: &Cli, output: Output) -> Result<Exit, Failure> {
         Command::Policy(args::PolicyCommand::Check) => policy::check(&context),
         Command::Policy(args::PolicyCommand::Explain(args)) => block_on(policy::explain(args, &context)),
         Command::Status(args) => block_on(status::run(*args, &context)),
+        Command::Top(args) => block_on(top::run(args, &context)),
         Command::Doctor => block_on(doctor::run(&context)),
         Command::Connect(args) => block_on(connect::run(args, &context)),
         Command::Config(_) => block_on(config_cmd::validate(&context)),

@@ -107,7 +107,10 @@ pub(super) fn bind(context: &Context, taken: PortTaken, clock: &Arc<dyn Clock>) 
     let sockets = Sockets::bind(&context.config, taken, doors).map_err(bind_failure)?;
     let Addresses { http, metrics } = sockets.addresses();
     if !metrics.ip().is_loopback() {
-        warn!(%metrics, "metrics can be read by other machines; they hold no secrets and no keys");
+        warn!(
+            %metrics,
+            "metrics and the status page can be read by other machines; they hold no secrets, but public keys and addresses of nodes"
+        );
     }
     info!(%http, %metrics, "listening");
     Ok(sockets)

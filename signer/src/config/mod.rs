@@ -296,7 +296,7 @@ impl Default for KeysConfig {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct MetricsConfig {
-    /// Address and port of /metrics, /livez and /readyz.
+    /// Address and port of /metrics, /livez, /readyz and the status page.
     #[schemars(with = "String")]
     pub(crate) listen: SocketAddr,
     /// Whether /metrics is for callers only; /livez and /readyz are for everybody. Default: whether metrics.tls is set.
@@ -386,7 +386,7 @@ impl Default for SlashingConfig {
 pub(crate) struct TelemetryConfig {
     /// What is logged: error, warn, info, debug, trace, or directives such as "info,holdfast=debug".
     pub(crate) log: String,
-    /// "text", "json", or "auto": text on a terminal, JSON otherwise.
+    /// "text", "json", "ecs" (JSON with the field names of the Elastic Common Schema), or "auto": text on a terminal, JSON otherwise.
     pub(crate) format: LogFormat,
 }
 

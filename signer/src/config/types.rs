@@ -69,6 +69,8 @@ pub(crate) enum LogFormat {
     Text,
     /// One JSON object per line.
     Json,
+    /// One JSON object per line, with the field names of the Elastic Common Schema.
+    Ecs,
 }
 
 /// Where keys are held and signatures are computed.

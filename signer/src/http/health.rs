@@ -1,5 +1,5 @@
 //! Whether the process is alive, ready and well: Web3Signer's `/upcheck` and `/healthcheck` beside
-//! the API, and `/livez`, `/readyz`, `/metrics` on the metrics listener.
+//! the API, and `/livez`, `/readyz`, `/metrics` on the metrics listener, beside the status page.
 //!
 //! A key that cannot be unsealed is reported and counted, and never makes the process unhealthy:
 //! the other keys have duties to do.
@@ -17,12 +17,13 @@ use super::error::ApiError;
 use super::host::HostPolicy;
 use super::peer::Peer;
 use super::reply::{self, Reply, json, text};
-use super::{Api, server};
+use super::{Api, server, status};
 use crate::callers::{Callers, Door};
 use crate::drain::Tasks;
 use crate::loader::KeyLoader;
 use crate::metrics::{Metrics, OPENMETRICS};
 use crate::pipeline::{Rejection, Signer};
+use crate::status::Board;
 
 /// `GET /upcheck`: 200 as soon as requests can be signed, whatever the client accepts.
 pub(super) fn upcheck(api: &Api, headers: &HeaderMap) -> Result<Reply, ApiError> {
@@ -92,6 +93,8 @@ pub(crate) struct Probes {
     pub(crate) callers: Arc<Callers>,
     /// What `/metrics` asks of those who come; `None` if nothing.
     pub(crate) door: Option<Door>,
+    /// The status page.
+    pub(crate) board: Arc<Board>,
 }
 
 impl Probes {
@@ -164,6 +167,9 @@ impl server::Service for Probes {
     async fn answer(self: Arc<Self>, peer: Arc<Peer>, request: Request<Incoming>) -> Reply {
         if let Err(error) = admit(&self.callers, self.door.as_ref(), &peer, &request).await {
             return error.reply();
+        }
+        if let Some(reply) = status::status(&self.hosts, &self.board, &request).await {
+            return reply;
         }
         probe(&self.hosts, &request, || self.metrics.render(), || self.unready()).unwrap_or_else(|error| error.reply())
     }

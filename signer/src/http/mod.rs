@@ -20,6 +20,7 @@ pub(crate) mod reply;
 pub(crate) mod server;
 mod sign;
 pub(crate) mod socket;
+mod status;
 mod throttle;
 
 use std::num::NonZeroU32;
@@ -30,7 +31,7 @@ use hyper::body::{Body, Bytes};
 use hyper::header::HeaderMap;
 use hyper::{Method, Request};
 
-pub(crate) use alone::AloneProbes;
+pub(crate) use alone::{AloneProbes, render};
 pub(crate) use body::BodyBounds;
 pub(crate) use health::Probes;
 pub(crate) use host::HostPolicy;

@@ -19,7 +19,7 @@ mod switcher;
 mod witness;
 
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU16, NonZeroUsize};
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
@@ -145,6 +145,8 @@ pub(crate) enum Command {
     Policy(PolicyCommand),
     /// Show the server, the database, its keys and every signer that shares it, at a glance
     Status(StatusArgs),
+    /// Watch a running server in the terminal: signatures, latencies, refusals, nodes, keys
+    Top(TopArgs),
     /// Check this installation and say how to mend what is wrong
     Doctor,
     /// Print the options with which a validator client uses this signer
@@ -208,7 +210,7 @@ pub(crate) struct ListenArgs {
     /// Address of the signing API [default: 127.0.0.1:9000]
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) http_listen: Option<SocketAddr>,
-    /// Address of metrics, /livez and /readyz [default: 127.0.0.1:9001]
+    /// Address of metrics, /livez, /readyz and the status page [default: 127.0.0.1:9001]
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) metrics_listen: Option<SocketAddr>,
 }
@@ -219,6 +221,17 @@ pub(crate) struct PassphraseArgs {
     /// File with the passphrase [default: ask on the terminal]
     #[arg(long, value_name = "FILE")]
     pub(crate) passphrase_file: Option<PathBuf>,
+}
+
+/// `holdfast top`
+#[derive(Debug, Clone, Args)]
+pub(crate) struct TopArgs {
+    /// Print once and end
+    #[arg(long)]
+    pub(crate) once: bool,
+    /// Seconds between two looks
+    #[arg(long, value_name = "SECONDS", default_value = "2")]
+    pub(crate) every: NonZeroU16,
 }
 
 /// `holdfast connect`
@@ -306,6 +319,7 @@ impl Cli {
             | Command::Witness(_)
             | Command::Policy(_)
             | Command::Status(_)
+            | Command::Top(_)
             | Command::Doctor
             | Command::Exits(_)
             | Command::Connect(_)

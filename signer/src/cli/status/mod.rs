@@ -6,6 +6,8 @@
 mod server;
 mod sockets;
 
+use std::net::SocketAddr;
+
 use holdfast_domain::{Clock as _, GenesisValidatorsRoot, UnixMillis};
 use holdfast_slashing_db::journal::Head;
 use holdfast_slashing_db::{
@@ -46,6 +48,20 @@ enum Protection {
     OtherChain(GenesisValidatorsRoot),
     /// Nobody can say.
     Unknown,
+}
+
+/// Where the server of this data directory shows its metrics and its status; without one, whoever answers on the
+/// configured address. `None` if nobody does.
+///
+/// # Errors
+/// If the data directory cannot be read.
+pub(super) async fn metrics_listener(config: &Config) -> Result<Option<SocketAddr>, Failure> {
+    let anchor = AnchorView::read(&config.anchor()).map_err(CustodyError::from)?;
+    let found = server::find(anchor.and_then(|anchor| anchor.holder), config).await;
+    Ok(match found {
+        Server::Running(running) => Some(running.metrics),
+        Server::Absent | Server::Elsewise { .. } | Server::Silent { .. } => None,
+    })
 }
 
 /// Looks at everything and prints it.

@@ -138,7 +138,10 @@ impl Server {
         let version = running.version.as_deref().unwrap_or("of unknown version");
         let mut lines = vec![format!("{state}; {process}, {version}")];
         let http = running.http.map_or_else(|| "not found".to_owned(), |address| address.to_string());
-        lines.push(format!("signing API {http}, metrics {}", running.metrics));
+        lines.push(format!(
+            "signing API {http}, metrics {address}, status page http://{address}/",
+            address = running.metrics
+        ));
         let [loaded, disabled, failed] =
             running.keys.map(|count| count.map_or_else(|| "?".to_owned(), |count| count.to_string()));
         lines.push(format!("keys loaded {loaded}, of these disabled {disabled}; not opened {failed}"));
