@@ -184,7 +184,7 @@ fn probes(
     config: &Config,
     sockets: &Sockets,
     (signer, loader, metrics): (&Arc<Signer>, &Arc<KeyLoader>, &Arc<Metrics>),
-    (running, (slot_clock, clock)): (Option<&Arc<Running>>, (SlotClock, Arc<dyn Clock>)),
+    (running, slot_clock, clock): (Option<&Arc<Running>>, SlotClock, Arc<dyn Clock>),
     tasks: &Tasks,
     hosts: HostPolicy,
 ) -> Probes {
@@ -263,7 +263,7 @@ impl App {
         let lease =
             backend.process().and_then(|vault| Lease::new(config, vault, custody.slot_clock, Arc::clone(&clock)));
         let (guard, genesis) = (custody.guard.clone(), custody.genesis_validators_root);
-        let times = (custody.slot_clock, Arc::clone(&clock));
+        let shown = (running.as_ref(), custody.slot_clock, Arc::clone(&clock));
         let (tasks, probe_tasks) = (Tasks::new(), Tasks::new());
         let (providers, checkpoint_metrics) = (Arc::<ProviderMetrics>::default(), CheckpointMetrics::with(&anchors));
         // Before anything is served: from here on newly enabled keys are held back, if so configured.
@@ -321,7 +321,7 @@ impl App {
         let hosts = HostPolicy::new(config.http.allowed_hosts.iter().map(String::as_str));
         let parts = (&signer, &loader, &metrics);
         let (api, api_of_unix) = apis(config, &sockets, parts, &hosts, keymanager.as_ref());
-        let probes = probes(config, &sockets, parts, (running.as_ref(), times), &tasks, hosts);
+        let probes = probes(config, &sockets, parts, shown, &tasks, hosts);
 
         let serving = (Arc::clone(&api), api_of_unix, metrics.connections.clone(), &tasks);
         listen(config, sockets, serving, (Arc::new(probes), &probe_tasks));
