@@ -420,7 +420,7 @@ mod tests {
     fn mistakes_are_named_with_their_line() {
         let rule = "[[policy]]\neffect = \"allow\"\noperations = [\"list\"]\n";
         let table = [
-            ("operations = [\n \"duties\",\n \"atestation\",\n]\n", 5, "did you mean `attestation`?"),
+            ("operations = [\n \"duties\",\n \"atestation\",\n]\n", 3, "did you mean `attestation`?"),
             ("operations = []\n", 3, "operations is empty"),
             ("operations = [\"*\"]\ncallers = []\n", 4, "callers is empty; leave it out for all"),
             ("operations = [\"*\"]\nkeys = []\n", 4, "keys is empty"),
