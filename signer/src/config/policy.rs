@@ -163,7 +163,7 @@ pub(crate) struct PolicyEntry {
     /// Public keys. Default, without keys, groups and labels: every key, and what is about no key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) keys: Option<Vec<KeyText>>,
-    /// Names of [[groups]] of keys.
+    /// Names of groups of keys.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) groups: Option<Vec<String>>,
     /// Labels of keys.
@@ -420,13 +420,13 @@ mod tests {
     fn mistakes_are_named_with_their_line() {
         let rule = "[[policy]]\neffect = \"allow\"\noperations = [\"list\"]\n";
         let table = [
-            ("operations = [\n \"duties\",\n \"atestation\",\n]\n", 5, "did you mean `attestation`?"),
+            ("operations = [\n \"duties\",\n \"atestation\",\n]\n", 3, "did you mean `attestation`?"),
             ("operations = []\n", 3, "operations is empty"),
             ("operations = [\"*\"]\ncallers = []\n", 4, "callers is empty; leave it out for all"),
             ("operations = [\"*\"]\nkeys = []\n", 4, "keys is empty"),
             ("operations = [\"*\"]\nkeys = [\"0x12\"]\n", 4, "96 hexadecimal digits"),
             ("operations = [\"*\"]\ncallers = [\"a b\"]\n", 4, "letters, digits"),
-            ("operations = [\"*\"]\ngroups = [\"one\",\n\"tow\"]\n", 5, "did you mean `two`?"),
+            ("operations = [\"*\"]\ngroups = [\"one\",\n\"twoo\"]\n", 5, "did you mean `two`?"),
             ("operations = [\"*\"]\nmeans = [\"password\"]\n", 4, "password"),
             ("operations = [\"*\"]\nburst = 7\n", 4, "burst needs per_second"),
             ("operations = [\"*\"]\nper_second = 0\n", 4, "nonzero"),

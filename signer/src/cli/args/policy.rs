@@ -8,7 +8,7 @@ use holdfast_access::Means;
 /// `holdfast policy`
 #[derive(Debug, Subcommand)]
 pub(crate) enum PolicyCommand {
-    /// Check the [[policy]] rules of the configuration: what can never apply, what denies it, who is left out. Exit code 1 if something is hardly meant so
+    /// Check the rules of the configuration: what can never apply, what denies it, who is left out. Exit code 1 if something is hardly meant so
     Check,
     /// Say whether a caller may do something, and which rule decides. Exit code 1 if not
     Explain(ExplainArgs),
