@@ -2,11 +2,16 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
+#[allow(dead_code, reason = "only a part of it is for this one")]
 #[path = "support/suite.rs"]
 mod suite;
 mod support;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use holdfast_domain::GenesisValidatorsRoot;
+use holdfast_enclave::backend::KeyBackend;
 use holdfast_enclave::provider::file::FileProvider;
 use holdfast_enclave::provider::passphrase::{Argon2Cost, PassphraseProvider};
 use holdfast_enclave::provider::{DataKeyId, Provider, ProviderKind, WrapContext, Wrapped};
@@ -115,23 +120,30 @@ fn local(verify: VerifyPolicy) -> LocalBackend {
     LocalBackend::start(LocalOptions { verify, ..LocalOptions::default() }).unwrap()
 }
 
-/// Numbers for slots and epochs, each higher than the one before.
-fn counter() -> impl FnMut() -> u64 {
-    let mut last = 100;
-    move || {
-        last += 1;
-        last
+/// This process, which signs whatever is permitted.
+struct Here {
+    backend: LocalBackend,
+    last: AtomicU64,
+}
+
+impl suite::Place for Here {
+    fn backend(&self) -> Arc<dyn KeyBackend> {
+        self.backend.clone().into()
+    }
+
+    fn next(&self) -> u64 {
+        self.last.fetch_add(1, Ordering::Relaxed)
     }
 }
 
 #[tokio::test]
 async fn backend_local() {
-    suite::backend(&local(VerifyPolicy::TrustBackend).into(), counter()).await;
+    suite::backend(&Here { backend: local(VerifyPolicy::TrustBackend), last: AtomicU64::new(100) }).await;
 }
 
 #[tokio::test]
 async fn backend_local_verifying() {
-    suite::backend(&local(VerifyPolicy::BeforeRelease).into(), counter()).await;
+    suite::backend(&Here { backend: local(VerifyPolicy::BeforeRelease), last: AtomicU64::new(100) }).await;
 }
 
 #[tokio::test]

@@ -2,67 +2,39 @@
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::sync::Arc;
 
-use holdfast_enclave::backend::KeyBackend;
 use holdfast_enclave::{
-    DataKey, ProcessBackend, ProcessOptions, SignError, SignErrorClass, Unprotected, VaultPlace, VaultProgram,
-    VerifyPolicy, generate,
+    ProcessBackend, ProcessOptions, SignError, Unprotected, VaultPlace, VaultProgram, VerifyPolicy, generate,
 };
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::{Bench, attestation, block};
-use crate::{block_on, network, next_slot, slot, start, suite, wait_until};
+use crate::support::{Bench, attestation};
+use crate::{Beside, block_on, network, next_slot, slot, start, suite, wait_until};
 
 fn kill(process: u32) {
     let pid = Pid::from_raw(i32::try_from(process).unwrap()).unwrap();
     kill_process(pid, Signal::KILL).unwrap();
 }
 
+impl suite::Mortal for Beside {
+    fn vault(&self) -> &ProcessBackend {
+        &self.0
+    }
+
+    fn present(&self) -> u64 {
+        slot()
+    }
+
+    fn kill(&self) {
+        kill(self.0.vault_process().unwrap());
+    }
+}
+
 pub(crate) fn a_crash_is_said_and_mended() {
-    let backend = start("vault", &[]);
-    let place: Arc<dyn KeyBackend> = backend.clone().into();
-    let bench = Bench::new();
-    let data_key = Arc::new(DataKey::generate().unwrap());
-    let secret = generate::secret_key().unwrap();
-    let first = backend.vault_process().unwrap();
-    block_on(async {
-        let keys = suite::open(&place, &bench, &data_key, std::slice::from_ref(&secret)).await;
-        let key = &keys[0];
-        let signed = next_slot();
-        let permit = bench.permit(key.key(), &attestation(signed)).await;
-        assert!(key.sign(permit).await.is_ok());
-
-        kill(first);
-        let permit = bench.permit(key.key(), &block(next_slot())).await;
-        let error = key.sign(permit).await.unwrap_err();
-        assert!(matches!(error, SignError::VaultDown), "{error}");
-        assert_eq!((error.class(), error.reason()), (SignErrorClass::Unavailable, "vault_down"));
-
-        let mut generations = backend.generations();
-        generations.wait_for(|generation| *generation == 2).await.unwrap();
-        wait_until("another vault", || backend.vault_process().is_some_and(|process| process != first));
-        // The new one has no keys yet.
-        let permit = bench.permit(key.key(), &block(next_slot())).await;
-        assert!(matches!(key.sign(permit).await.unwrap_err(), SignError::VaultDown));
-
-        // With its keys it signs again, behind a fence: what the first one may have signed is out of its reach.
-        let sealed = holdfast_enclave::seal::seal(&data_key, crate::support::NETWORK, &secret).unwrap();
-        let (again, kept) = (Arc::clone(&place), Arc::clone(&data_key));
-        let name = *key.key();
-        let early = slot();
-        let opened = tokio::task::spawn_blocking(move || {
-            let mut opened = again.open(&kept, crate::support::NETWORK, &[(name, &sealed)]).unwrap();
-            opened.pop().unwrap().is_ok()
-        });
-        assert!(opened.await.unwrap());
-        let permit = bench.permit(key.key(), &attestation(early)).await;
-        let error = key.sign(permit).await.unwrap_err();
-        assert_eq!(error.class(), SignErrorClass::Refused, "{error}");
-        assert!(error.reason().ends_with("_below_watermark"), "{error}");
-        let permit = bench.permit(key.key(), &block(next_slot())).await;
-        assert!(key.sign(permit).await.is_ok());
-    });
+    let place = Beside(start("vault", &[]));
+    let first = place.0.vault_process();
+    block_on(suite::loss(&place));
+    wait_until("another vault", || place.0.vault_process().is_some_and(|process| Some(process) != first));
 }
 
 pub(crate) fn a_vault_that_cannot_be_started_is_an_error() {
@@ -87,13 +59,12 @@ pub(crate) fn a_vault_that_cannot_be_started_is_an_error() {
 
 pub(crate) fn stopping_finishes_what_was_accepted() {
     let backend = start("vault", &[]);
-    let place: Arc<dyn KeyBackend> = backend.clone().into();
+    let place = Beside(backend.clone());
     let bench = Bench::new();
-    let data_key = Arc::new(DataKey::generate().unwrap());
     let secrets: Vec<_> = (0..300).map(|_| generate::secret_key().unwrap()).collect();
     let process = backend.vault_process().unwrap();
     block_on(async {
-        let keys = suite::open(&place, &bench, &data_key, &secrets).await;
+        let keys = suite::open(&place, &bench, &secrets).await;
         let message = attestation(next_slot());
         let mut signing = tokio::task::JoinSet::new();
         for key in keys {

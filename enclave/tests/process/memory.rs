@@ -5,14 +5,11 @@
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
-use std::sync::Arc;
 
-use holdfast_enclave::backend::KeyBackend;
 use holdfast_enclave::generate;
 
-use crate::raw::KnownDataKey;
 use crate::support::{Bench, attestation};
-use crate::{block_on, next_slot, start, suite};
+use crate::{Beside, block_on, next_slot, start, suite};
 
 /// How often each needle is found in the memory of a process that can be read, and how many bytes those were.
 fn scan(process: u32, needles: &[[u8; 32]]) -> (Vec<usize>, usize) {
@@ -60,23 +57,21 @@ pub(crate) fn no_secret_can_be_read() {
         assert!(File::open(format!("/proc/{process}/mem")).is_err(), "another process of this user can read the vault");
         return;
     }
-    let data_key = KnownDataKey::new(0x91);
     let secrets: Vec<_> = (0..50).map(|_| generate::secret_key().unwrap()).collect();
     let control: [u8; 32] = std::array::from_fn(|index| u8::try_from(index * 5 + 3).unwrap());
     let text = hex::encode(control);
     let backend = start("vault-with-copy", &[text]);
-    let place: Arc<dyn KeyBackend> = backend.clone().into();
+    let place = Beside(backend.clone());
     let bench = Bench::new();
-    let mut needles = vec![control, data_key.plain];
+    let mut needles = vec![control, suite::plain()];
     for secret in &secrets {
         let big = secret.expose_be_bytes(|bytes| *bytes);
         let mut little = big;
         little.reverse();
         needles.extend([big, little]);
     }
-    let shared = Arc::new(data_key.key);
     block_on(async {
-        let keys = suite::open(&place, &bench, &shared, &secrets).await;
+        let keys = suite::open(&place, &bench, &secrets).await;
         for _ in 0..20 {
             let message = attestation(next_slot());
             for key in &keys {

@@ -12,9 +12,10 @@ use holdfast_domain::{
     Clock, Epoch, Fork, ForkInfo, ForkVersion, GenesisValidatorsRoot, Message, Network, PublicKey, SigningIntent,
     SigningRoot, Slashable, Slot, SlotClock, UnixMillis, ValidatorIndex,
 };
+use holdfast_slashing_db::interchange::Interchange;
 use holdfast_slashing_db::{
-    BindOptions, CallerId, EntryWatermark, Guard, KeyOrigin, NewKey, Registered, Registration, SealedKey,
-    SigningPermit, SlashingDb, StoreOptions, Tombstone,
+    AdminError, BindOptions, CallerId, EntryWatermark, Guard, ImportMode, KeyOrigin, NewKey, Refusal, Registered,
+    Registration, SealedKey, SigningPermit, SlashingDb, StoreOptions, Tombstone,
 };
 
 /// The chain of these tests.
@@ -25,7 +26,7 @@ struct Noon;
 
 impl Clock for Noon {
     fn now(&self) -> UnixMillis {
-        UnixMillis(1_000_000 * 12_000)
+        UnixMillis(1_000_000_000 * 12_000)
     }
 }
 
@@ -37,8 +38,13 @@ pub struct Bench {
 }
 
 impl Bench {
-    /// An empty database.
+    /// An empty database for the chain of these tests.
     pub fn new() -> Self {
+        Self::of(NETWORK)
+    }
+
+    /// An empty database for this chain.
+    pub fn of(chain: GenesisValidatorsRoot) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let db = SlashingDb::open(&StoreOptions { path: dir.path().join("slashing.sqlite") }).unwrap();
         let clock = SlotClock {
@@ -46,7 +52,7 @@ impl Bench {
             slot_millis: NonZeroU64::new(12_000).unwrap(),
             slots_per_epoch: NonZeroU64::new(32).unwrap(),
         };
-        let guard = db.bind(BindOptions::new(NETWORK, clock, Arc::new(Noon))).unwrap();
+        let guard = db.bind(BindOptions::new(chain, clock, Arc::new(Noon))).unwrap();
         Self { guard, _dir: dir }
     }
 
@@ -67,7 +73,17 @@ impl Bench {
 
     /// Earns a permit for a message.
     pub async fn permit(&self, key: &PublicKey, message: &Message) -> SigningPermit {
-        self.guard.authorize(intent(key, message), CallerId::new("test")).await.unwrap()
+        self.authorize(intent(key, message)).await.unwrap()
+    }
+
+    /// Asks for a permit.
+    pub async fn authorize(&self, intent: SigningIntent) -> Result<SigningPermit, Refusal> {
+        self.guard.authorize(intent, CallerId::new("test")).await
+    }
+
+    /// Imports histories.
+    pub async fn import(&self, histories: Interchange) -> Result<(), AdminError> {
+        self.guard.import(histories, ImportMode::Commit, &CallerId::new("test")).await.map(|_| ())
     }
 }
 
