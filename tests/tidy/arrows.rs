@@ -56,6 +56,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "eth2_keystore",
             "holdfast-audit",
             "holdfast-domain",
+            "holdfast-enclave",
             "holdfast-enclave-sys",
             "holdfast-nitro",
             "holdfast-slashing-db",
