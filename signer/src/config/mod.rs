@@ -456,16 +456,8 @@ impl Config {
         self.check_providers()?;
         self.check_pools()?;
         self.check_witnesses()?;
-        if self.signing.vault_socket.is_some() {
-            if self.signing.backend != SigningBackend::Process {
-                return setting("signing.vault_socket", "needs signing.backend = \"process\"");
-            }
-            if !self.witness.servers.is_empty() {
-                return setting(
-                    "signing.vault_socket",
-                    "does not go together with [witness] yet: a lease is given back when the signer stops; leave one of them out",
-                );
-            }
+        if self.signing.vault_socket.is_some() && self.signing.backend != SigningBackend::Process {
+            return setting("signing.vault_socket", "needs signing.backend = \"process\"");
         }
         self.database().map(|_| ())
     }
