@@ -28,6 +28,8 @@ pub(crate) use audit::{
 pub(crate) use backup::{
     BackupCheckArgs, BackupCommand, BackupCreateArgs, BackupDrillArgs, BackupRestoreArgs, BackupVerifyArgs,
 };
+#[cfg(feature = "backend-process")]
+pub(crate) use enclave::MeasuredWitnessArgs;
 #[cfg(feature = "backend-enclave")]
 pub(crate) use enclave::WrapArgs;
 pub(crate) use enclave::{BuildArgs, DescribeArgs, EnclaveCommand, ImageArgs, KmsPolicyArgs, RunArgs, VerifyArgs};
