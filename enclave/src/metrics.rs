@@ -75,7 +75,7 @@ impl Metrics {
             ("queue_wait", "Time a signature waited for a thread", &self.queue_wait_seconds),
             ("hash", "Time to hash one root to the curve", &self.hash_seconds),
             ("sign", "Time to multiply one hashed root by one key", &self.sign_seconds),
-            ("verify", "Time to verify one signature before release", &self.verify_seconds),
+            ("verify", "Time to verify what came together, before release", &self.verify_seconds),
         ] {
             area.register_with_unit(name, help, Unit::Seconds, metric.clone());
         }

@@ -1,14 +1,17 @@
 //! From what a backend computed to what may leave the process.
 //!
 //! Guarantees: a [`Signature`] comes only from a `RawSignature`, and only after the check that the
-//! policy of its backend demands.
+//! policy of its backend demands: here, or together with others where they come together.
 
 use core::fmt;
 use core::time::Duration;
 
+#[cfg(feature = "backend-local")]
 use holdfast_domain::{PublicKey, SigningRoot};
 
+#[cfg(feature = "backend-local")]
 use crate::backend::VerifyPolicy;
+#[cfg(feature = "backend-local")]
 use crate::error::SignError;
 
 /// A BLS signature as a backend computed it: not yet fit to leave.
@@ -20,7 +23,14 @@ impl RawSignature {
         Self(bytes)
     }
 
+    /// What was verified with others, or need not be.
+    #[cfg(feature = "backend-process")]
+    pub(crate) const fn checked(self) -> Signature {
+        Signature(self.0)
+    }
+
     /// Checks it as `policy` demands.
+    #[cfg(feature = "backend-local")]
     pub(crate) fn release(
         self,
         policy: VerifyPolicy,

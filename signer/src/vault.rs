@@ -44,8 +44,11 @@ impl Backend {
     #[cfg_attr(not(feature = "backend-process"), expect(unused_variables, reason = "only a vault is told the chain"))]
     pub(crate) fn start(config: &Config, network: &Network) -> Result<Self, SignError> {
         let verify = match config.signing.verify {
+            SignatureCheck::Outside if config.signing.backend == SigningBackend::InProcess => {
+                VerifyPolicy::TrustBackend
+            }
             SignatureCheck::Never => VerifyPolicy::TrustBackend,
-            SignatureCheck::Always => VerifyPolicy::BeforeRelease,
+            SignatureCheck::Outside | SignatureCheck::Always => VerifyPolicy::BeforeRelease,
         };
         let processors = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
         let threads = config.signing.threads.unwrap_or(processors);

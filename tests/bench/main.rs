@@ -17,6 +17,7 @@ mod scale;
 mod slots;
 mod start;
 mod switcher;
+mod vault;
 
 const USAGE: &str = "bench [slots] [--keys N] [--bursts N] [--start-keys N]   slot bursts on SQLite, and a start\n\
     bench instances [--keys N] [--bursts N] [--seconds N] [--instances N]     signers on one PostgreSQL, at 0, 1 and 5 ms\n\
@@ -25,6 +26,7 @@ const USAGE: &str = "bench [slots] [--keys N] [--bursts N] [--start-keys N]   sl
 \
     bench epochs [--keys N] [--epochs N]                size of the database, with journal retention, on both\n\
     bench audit [--records N]                           exporting a journal and verifying the export, against hashing alone\n\
+    bench vault [--keys N] [--bursts N] [--singles N]    what a vault process adds to a signature, and verifying many at once\n\
     bench providers [--keys N]                          a start, with each provider of the data key\n\
     bench switcher [--rounds N] [--requests N] [--rate N] [--megabytes N] [--streams N] [--events N] [--nodes N] [--seconds N]\n\
     \u{20}                                                   latency, CPU, big answers, event streams, probes, against nginx and HAProxy";
@@ -67,6 +69,9 @@ fn switcher_plan(arguments: impl Iterator<Item = String>) -> switcher::Plan {
 
 fn main() {
     let mut arguments = std::env::args().skip(1).peekable();
+    if arguments.next_if_eq("vault-process").is_some() {
+        return vault::process(arguments.next().and_then(|parent| parent.parse().ok()).expect("a process"));
+    }
     let command = arguments.next_if(|first| !first.starts_with("--")).unwrap_or_else(|| "slots".to_owned());
     println!("bench {command}, {} cores", measure::cores());
     match command.as_str() {
@@ -95,6 +100,10 @@ fn main() {
         }
         "audit" => audit::measure(Options::parse(arguments, &["records"]).get("records", 1_000_000)),
         "providers" => providers::measure(Options::parse(arguments, &["keys"]).get("keys", 10_000)),
+        "vault" => {
+            let options = Options::parse(arguments, &["keys", "bursts", "singles"]);
+            vault::measure(options.get("keys", 1_000), options.get("bursts", 10).max(1), options.get("singles", 2_000));
+        }
         "switcher" => switcher::measure(&switcher_plan(arguments)),
         _ => panic!("unknown measurement {command}\n{USAGE}"),
     }

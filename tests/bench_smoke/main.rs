@@ -53,6 +53,14 @@ fn access() {
 }
 
 #[test]
+fn vault() {
+    let text = bench(&["vault", "--keys", "5", "--bursts", "1", "--singles", "5"]);
+    for line in ["in process  ", "vault  ", "vault, verified", "verification"] {
+        assert!(text.contains(line), "{text}");
+    }
+}
+
+#[test]
 fn audit() {
     let text = bench(&["audit", "--records", "1000"]);
     assert_eq!(text.matches("records/s on one core").count(), 2, "{text}");

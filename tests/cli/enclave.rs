@@ -80,6 +80,42 @@ fn the_same_inputs_are_the_same_image_and_its_values_are_computed_again() {
 }
 
 #[test]
+fn witnesses_are_measured_and_nothing_else_changes() {
+    let folder = Folder::new();
+    let plain = value(&folder.build("one.eif", &[]).expect(0, &[]));
+    let keys: Vec<String> = [1, 2, 3]
+        .map(|seed| {
+            let dir = folder.text(&format!("witness-{seed}"));
+            let init = run(&["--json", "--data-dir", &dir, "--network", "mainnet", "witness", "init"]).expect(0, &[]);
+            value(&init)["public_key"].as_str().expect("a key").to_owned()
+        })
+        .to_vec();
+    let url = format!("http://witness:9005#{}", keys[1]);
+    let named = ["--witness", &keys[0], "--witness", &url, "--group", "pair"];
+    let built = value(&folder.build("two.eif", &named).expect(0, &[]));
+    assert_eq!(built["witnesses"], serde_json::json!({ "group": "pair", "keys": keys[..2], "quorum": 2 }));
+    assert!(plain["witnesses"].is_null());
+    assert!(built["pcr0"] != plain["pcr0"] && built["pcr1"] == plain["pcr1"] && built["pcr2"] != plain["pcr2"]);
+    let again = value(&folder.build("three.eif", &named).expect(0, &[]));
+    assert_eq!(again["pcr0"], built["pcr0"]);
+    // Another witness, another number of them or another group is another image.
+    for other in [
+        vec!["--witness", &keys[0], "--witness", &keys[2], "--group", "pair"],
+        vec!["--witness", &keys[0], "--group", "pair"],
+        vec!["--witness", &keys[0], "--witness", &keys[1], "--group", "other"],
+    ] {
+        let other = value(&folder.build("three.eif", &other).expect(0, &[]));
+        assert_ne!(other["pcr0"], built["pcr0"]);
+    }
+    folder.build("x.eif", &["--witness", &keys[0]]).expect(2, &["--group"]);
+    folder.build("x.eif", &["--group", "pair"]).expect(2, &["--witness"]);
+    folder.build("x.eif", &["--witness", "0x12", "--group", "pair"]).expect(2, &["public key of a witness"]);
+    let few = ["--witness", &keys[0], "--witness", &keys[1], "--group", "pair", "--quorum", "1"];
+    folder.build("x.eif", &few).expect(2, &["--quorum"]);
+    assert!(!folder.path("x.eif").exists(), "nothing was written");
+}
+
+#[test]
 fn what_cannot_be_an_image_is_named() {
     let folder = Folder::new();
     let good = std::fs::read(folder.path("guest")).expect("a program");

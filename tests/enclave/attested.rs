@@ -45,13 +45,13 @@ fn attest(line: &mut Line, nonce: &[u8]) -> Vec<u8> {
 }
 
 /// A key service with one data key, wrapped by a key that only this image may use.
-struct Service {
+pub(crate) struct Service {
     kms: Kms,
     wrapped: String,
 }
 
 impl Service {
-    fn new(data_key: &KnownDataKey, allowed: &Measurements) -> Self {
+    pub(crate) fn new(data_key: &KnownDataKey, allowed: &Measurements) -> Self {
         let kms = Kms::start(&[KEY]);
         let mut service = Self { kms, wrapped: String::new() };
         let plaintext = BASE64.encode(data_key.plain);
@@ -77,7 +77,7 @@ impl Service {
     }
 
     /// The data key, encrypted to the enclave of a document.
-    fn envelope_for(&self, document: &[u8]) -> Result<Vec<u8>, String> {
+    pub(crate) fn envelope_for(&self, document: &[u8]) -> Result<Vec<u8>, String> {
         let recipient = json!({
             "KeyEncryptionAlgorithm": "RSAES_OAEP_SHA_256",
             "AttestationDocument": BASE64.encode(document),

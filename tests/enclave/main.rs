@@ -2,12 +2,15 @@
 //!
 //! `cargo test -p holdfast-tests --test enclave` boots it under Debian's QEMU, in seconds and without attestation;
 //! `tests/enclave/full` boots the image of an enclave under QEMU's Nitro machine, with attestation documents, measured
-//! registers and a key service that reads them. docs/enclave-tests.md says what each shows.
+//! registers and a key service that reads them. Both run the suite of every backend over what they booted, and the first runs
+//! it over the others too. docs/enclave-tests.md says what each shows.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 mod attested;
+mod every;
 mod hostile;
+mod leased;
 mod support;
 
 use std::process::ExitCode;
@@ -16,14 +19,20 @@ use std::time::Instant;
 /// A test by its name.
 type Test = (&'static str, fn());
 
-const STOCK: [Test; 4] = [
+const STOCK: [Test; 8] = [
+    ("every backend: in this process", every::in_this_process),
+    ("every backend: in a vault process", every::in_a_process),
+    ("every backend: in a machine", every::in_a_machine),
     ("nothing slashable over vsock, and keys only for this boot", hostile::nothing_slashable),
     ("garbage ends a conversation and not the vault", hostile::garbage),
     ("an import is sealed inside", hostile::import),
     ("a killed machine and replayed state gain nothing", hostile::rollback),
+    ("an image with witnesses signs nothing without their grants", leased::nothing_without_a_grant),
 ];
 
-const NITRO: [Test; 5] = [
+const NITRO: [Test; 7] = [
+    ("every backend: in an enclave", every::in_an_enclave),
+    ("every backend: all signing vectors in enclaves", every::signing_vectors_in_an_enclave),
     ("the document says what was measured", attested::measured),
     ("a key service opens for this image and no other", attested::key_service),
     ("nothing slashable inside an attested enclave", attested::nothing_slashable),
@@ -33,6 +42,11 @@ const NITRO: [Test; 5] = [
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [mode, rest @ ..] = arguments.as_slice()
+        && mode == "vault"
+    {
+        return every::vault(rest);
+    }
     if arguments.iter().any(|argument| argument == "--list") {
         return ExitCode::SUCCESS;
     }

@@ -62,6 +62,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "eth2_keystore",
             "holdfast-audit",
             "holdfast-domain",
+            "holdfast-enclave",
             "holdfast-enclave-sys",
             "holdfast-nitro",
             "holdfast-slashing-db",

@@ -2,10 +2,11 @@
 //! signer finds its epochs over, a restart in good order goes on at once and an old checkpoint does not.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use holdfast_tests::harness::{Builder, Server, holdfast, holdfast_ok};
+use holdfast_tests::harness::{Builder, Server, command, holdfast, holdfast_ok};
 use holdfast_tests::http::{Response, once};
 use holdfast_tests::keys::TestKey;
 use holdfast_tests::postgres::Cluster;
@@ -159,6 +160,70 @@ fn a_restart_goes_on_at_once_and_an_old_checkpoint_does_not() {
     assert!(!server.log().contains("goes on where"), "{}", server.log());
     let signed = attests(&server, key, 1);
     assert!(signed > last, "not in an epoch that the vault before signed in");
+}
+
+/// A vault that is started by itself, ended with its test.
+struct Vault(Child, PathBuf);
+
+impl Vault {
+    fn start(world: &World) -> Self {
+        let socket = world.path().join("vault.sock");
+        let mut command = command();
+        command.args(["vault", "--listen"]).arg(&socket).stderr(Stdio::null());
+        let vault = Self(command.spawn().unwrap(), socket);
+        wait_until("the vault listens", || std::os::unix::net::UnixStream::connect(&vault.1).is_ok());
+        vault
+    }
+
+    fn signer(&self, world: &World, witness: &str) -> Server {
+        let server = world
+            .server()
+            .env("HOLDFAST_SIGNING_BACKEND", "process")
+            .env("HOLDFAST_SIGNING_VAULT_SOCKET", self.1.as_os_str())
+            .env("HOLDFAST_WITNESS_GROUP", GROUP)
+            .env("HOLDFAST_WITNESS_SERVERS", witness)
+            .start();
+        server.wait_ready();
+        server
+    }
+}
+
+impl Drop for Vault {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_vault_that_outlives_its_signer_keeps_its_lease() {
+    let world = World::in_a_hurry(1);
+    let key = &world.keys[0];
+    let witness = start_witness(&world, "witness");
+    let vault = Vault::start(&world);
+    let server = vault.signer(&world, &witness.named);
+    attests(&server, key, 1);
+    // From the middle of each epoch the lease reaches into the next one.
+    wait_until("a lease that reaches further", || {
+        let until = format!("holdfast_vault_lease_until_epoch {}", epoch() + 1);
+        server.get_metrics("/metrics").text().contains(&until)
+    });
+    let (status, log) = server.stop();
+    assert!(status.success() && log.contains("the vault keeps its lease"), "{log}");
+    assert!(!log.contains("given back"), "{log}");
+
+    // No witness answers, and none has to: the lease is the vault's.
+    witness.server.kill9();
+    let server = vault.signer(&world, &witness.named);
+    wait_until("the lease is known", || server.log().contains("the vault holds its lease still"));
+    let before = slot();
+    wait_until("a new slot", || slot() > before);
+    let signed = propose(&server, key, slot(), 1);
+    assert_eq!(signed.status, 200, "{}\n{}", signed.text(), server.log());
+    let again = propose(&server, key, before.saturating_sub(1), 2);
+    assert_eq!(again.status, 412, "{}", again.text());
+    // It runs out like any other.
+    wait_until("the lease is over", || propose(&server, key, slot(), 1).reason() == "no_lease");
 }
 
 #[test]

@@ -51,6 +51,9 @@ pub(crate) enum Failed {
     /// No key for this boot.
     #[error("cannot make the key of this boot")]
     BootKey(#[source] OpenError),
+    /// The witnesses of the image are none.
+    #[error("the witnesses in the image cannot be read: build the image again")]
+    Witnesses,
     /// The chain of the image is none.
     #[error("the chain in the image cannot be read: build the image again")]
     Chain(#[source] Option<Malformed>),

@@ -8,6 +8,7 @@
 //! - it listens, on one port, and dials nowhere but for the heartbeat that the launcher of an enclave waits for;
 //! - conversations come one after another; keys, marks and the chain outlive each of them, whatever was said in it;
 //! - the clock is the security module's where there is one ([`clock`]);
+//! - witnesses in the image are its witnesses, whatever the host says;
 //! - nothing is read from the kernel's command line: it is not measured in every machine.
 //!
 //! Without a security module (in a plain virtual machine, for tests) it cannot be attested, and so no key service gives
@@ -40,6 +41,9 @@ const PORT: VsockPort = VsockPort(9_002);
 const WRITE_LIMIT: Duration = Duration::from_secs(20);
 /// The chain, if it is none of the built-in ones: the content of a `Pin` request (vault.proto).
 const CHAIN: &str = "/chain";
+/// The witnesses without whose grants no block and no attestation is signed, if there are any: the content of a `Witnesses`
+/// request.
+const WITNESSES: &str = "/witnesses";
 
 fn main() -> ExitCode {
     if std::process::id() != 1 {
@@ -70,6 +74,7 @@ fn run() -> Result<(), Failed> {
     }
     let clock = EnclaveClock::start(module.clone())?;
     let chain = measured_chain()?;
+    let witnesses = measured(WITNESSES, "read the witnesses of the image")?;
     // Listening before the key is made, which takes a while: whoever connects meanwhile waits.
     let listener = VsockListener::bind(PORT).map_err(Failed::Device)?;
     let protections = settle();
@@ -81,7 +86,10 @@ fn run() -> Result<(), Failed> {
         protections,
     };
     say(&format!("listens; protected by {}", protections.words().collect::<Vec<_>>().join(", ")));
-    let vault = Vault::in_enclave(clock as Arc<dyn Clock>, Box::new(boot));
+    let mut vault = Vault::in_enclave(clock as Arc<dyn Clock>, Box::new(boot));
+    if let Some(file) = witnesses {
+        vault = vault.with_witnesses(&file).map_err(|_| Failed::Witnesses)?;
+    }
     serve(&listener, vault, &options)
 }
 
@@ -108,14 +116,19 @@ fn serve(listener: &VsockListener, mut vault: Vault, options: &Options) -> Resul
 
 /// The chain in the image, if there is one.
 fn measured_chain() -> Result<Option<Network>, Failed> {
-    let bytes = match std::fs::read(CHAIN) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(source) => return Err(Failed::System { what: "read the chain of the image", source }),
-    };
+    let Some(bytes) = measured(CHAIN, "read the chain of the image")? else { return Ok(None) };
     match Request::read(Operation::Pin, &bytes) {
         Ok(Request::Pin(network)) => Ok(Some(*network)),
         Ok(_) => Err(Failed::Chain(None)),
         Err(error) => Err(Failed::Chain(Some(error))),
+    }
+}
+
+/// A file of the image, if it is there.
+fn measured(path: &str, what: &'static str) -> Result<Option<Vec<u8>>, Failed> {
+    match std::fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(Failed::System { what, source }),
     }
 }

@@ -27,7 +27,7 @@ pub(crate) mod queue;
 /// Whether a signature is verified before it is released.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum VerifyPolicy {
-    /// No: the backend is this process, and verifying costs more than two signatures.
+    /// No: the backend is this process, or trusted like it; verifying one costs more than two signatures.
     #[default]
     TrustBackend,
     /// Yes: a faulty processor or memory cannot make a wrong signature leave.

@@ -128,7 +128,13 @@ impl Vault {
         match &self.home {
             Home::Process if misstates_times(&network) => return Err(Failure::UnknownChain),
             Home::Process => {}
-            Home::Enclave(inside) => inside.knows(&network)?,
+            Home::Enclave(inside) => {
+                inside.knows(&network)?;
+                // Before any key can come in.
+                if let Some(pins) = inside.witnesses() {
+                    self.lease = Some(Leasing::new(pins.clone(), genesis)?);
+                }
+            }
         }
         self.chain = Some(Chain { network, genesis, slots });
         Ok(())

@@ -6,6 +6,7 @@
 //!
 //! What it guarantees, besides what [every vault](super) does:
 //! - a data key in the clear is refused, and so is one encrypted to another boot's key;
+//! - where witnesses are measured with the enclave, it signs by their leases, whatever the host says of witnesses;
 //! - the times of the chain, on which the fence at the present rests, are built in or measured with the enclave; a host
 //!   that could name them would wind them back;
 //! - a private key that an administrator sends is sealed under the data key *he* named, by a commitment that is
@@ -26,8 +27,10 @@ use std::sync::Arc;
 use holdfast_domain::{Clock, GenesisValidatorsRoot, Network, PublicKey, SlotClock};
 use holdfast_enclave_sys::LockedBytes;
 use holdfast_vault_proto::{
-    Bound, DataKeyCommitment, EncryptedKey, Failure, FrameError, KeyOutcome, Protections, SealedKeyBytes, VERSION,
+    Bound, DataKeyCommitment, EncryptedKey, Failure, FrameError, KeyOutcome, Operation, Protections, Request,
+    SealedKeyBytes, VERSION,
 };
+use holdfast_witness::Pins;
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
@@ -79,6 +82,8 @@ const KEY_LEN: usize = 32;
 /// The enclave around a vault, and the data key that opened its keys.
 pub(super) struct Inside {
     enclave: Box<dyn Enclave>,
+    /// Those that were measured with the enclave, if any were.
+    witnesses: Option<Pins>,
     data_key: Option<DataKey>,
     failures_left: u32,
 }
@@ -99,6 +104,11 @@ impl Inside {
                 Err(Failure::NotForThisBoot)
             }
         }
+    }
+
+    /// Whose leases it signs by, whatever its host says.
+    pub(super) fn witnesses(&self) -> Option<&Pins> {
+        self.witnesses.as_ref()
     }
 
     /// Whether the times of a chain are known here.
@@ -149,10 +159,34 @@ pub fn import_associated_data(
     [b"holdfast import 1".as_slice(), public_key.as_bytes(), &genesis.0, &data_key.0].concat()
 }
 
+/// The file of an image that names the witnesses without whose grants the vault in it signs no block and no attestation: the
+/// body of a `Witnesses` request.
+pub fn measured_witnesses(pins: &Pins) -> Vec<u8> {
+    let witnesses = pins.witnesses().iter().map(|key| *key.as_bytes()).collect();
+    let request = Request::Witnesses { group: pins.group().as_str().to_owned(), witnesses, quorum: pins.quorum() };
+    // It is far below the longest frame: both have their bounds.
+    request.frame(1).map(|frame| frame.body().to_vec()).unwrap_or_default()
+}
+
 impl Vault {
     /// A vault in an enclave that holds nothing yet.
     pub fn in_enclave(clock: Arc<dyn Clock>, enclave: Box<dyn Enclave>) -> Self {
-        Self::at(clock, Home::Enclave(Inside { enclave, data_key: None, failures_left: FAILED_OPENINGS }))
+        let inside = Inside { enclave, witnesses: None, data_key: None, failures_left: FAILED_OPENINGS };
+        Self::at(clock, Home::Enclave(inside))
+    }
+
+    /// The same for whoever was measured with witnesses: it signs no block and no attestation without their grants, and a
+    /// host that names none, or others, changes nothing about that. `file` is what [`measured_witnesses`] makes.
+    ///
+    /// # Errors
+    /// [`Failure::UnfitWitnesses`] if it is no such file.
+    pub fn with_witnesses(mut self, file: &[u8]) -> Result<Self, Failure> {
+        let Ok(Request::Witnesses { group, witnesses, quorum }) = Request::read(Operation::Witnesses, file) else {
+            return Err(Failure::UnfitWitnesses);
+        };
+        let pins = super::lease::pins(&group, &witnesses, quorum).ok_or(Failure::UnfitWitnesses)?;
+        self.inside_mut()?.witnesses = Some(pins);
+        Ok(self)
     }
 
     fn inside(&self) -> Result<&Inside, Failure> {

@@ -11,7 +11,7 @@
 //! can neither extend a lease nor give one back.
 
 use hkdf::Hkdf;
-use holdfast_domain::{Epoch, SlotClock, Subject};
+use holdfast_domain::{Epoch, GenesisValidatorsRoot, SlotClock, Subject};
 use holdfast_vault_proto::{Answer, Failure, LeaseNews, LeaseReport, Operation, Reason, Request};
 use holdfast_witness::{Adopted, Holding, Offered, Pins, Run, SigningKey, VerifyingKey};
 use sha2::Sha256;
@@ -41,6 +41,16 @@ struct Secrets {
 }
 
 impl Leasing {
+    /// Of these witnesses, holding nothing.
+    ///
+    /// # Errors
+    /// [`Failure::Internal`] without randomness.
+    pub(super) fn new(pins: Pins, chain: GenesisValidatorsRoot) -> Result<Self, Failure> {
+        let binding = Binding { chain, group: pins.group().clone() };
+        let holding = Holding::new(pins, chain).map_err(|_| Failure::Internal)?;
+        Ok(Self { holding, binding, secrets: None, incoming: None, made: None })
+    }
+
     /// What is made from the data key.
     pub(super) fn learn(&mut self, data_key: &DataKey) -> Result<(), Failure> {
         if self.secrets.is_some() {
@@ -172,9 +182,7 @@ pub(super) fn carry_out(vault: &mut Vault, request: Request) -> Result<Answer, F
             Some(_) => Err(Failure::OtherWitnesses),
             None if !keys.is_empty() => Err(Failure::OtherWitnesses),
             None => {
-                let binding = Binding { chain: chain.genesis, group: pins.group().clone() };
-                let holding = Holding::new(pins, chain.genesis).map_err(|_| Failure::Internal)?;
-                *lease = Some(Leasing { holding, binding, secrets: None, incoming: None, made: None });
+                *lease = Some(Leasing::new(pins, chain.genesis)?);
                 Ok(Answer::Done(Operation::Witnesses))
             }
         };
@@ -190,7 +198,8 @@ pub(super) fn carry_out(vault: &mut Vault, request: Request) -> Result<Answer, F
     }
 }
 
-fn pins(group: &str, witnesses: &[[u8; 32]], quorum: usize) -> Option<Pins> {
+/// Witnesses as they come in a request. `None` if they do not fit.
+pub(super) fn pins(group: &str, witnesses: &[[u8; 32]], quorum: usize) -> Option<Pins> {
     let keys = witnesses.iter().map(|key| VerifyingKey::new(*key).ok()).collect::<Option<Vec<_>>>()?;
     Pins::new(group.parse().ok()?, keys, quorum).ok()
 }

@@ -7,8 +7,8 @@
 use blst::min_pk::{PublicKey, Signature};
 use blst::{
     BLST_ERROR, blst_bendian_from_scalar, blst_core_verify_pk_in_g1, blst_hash_to_g2, blst_p1, blst_p1_affine,
-    blst_p1_compress, blst_p2, blst_p2_affine, blst_p2_compress, blst_scalar, blst_scalar_from_bendian,
-    blst_sign_pk_in_g1, blst_sk_check, blst_sk_to_pk_in_g1,
+    blst_p1_compress, blst_p2, blst_p2_affine, blst_p2_compress, blst_p2_is_equal, blst_p2_to_affine, blst_scalar,
+    blst_scalar_from_bendian, blst_sign_pk_in_g1, blst_sk_check, blst_sk_to_pk_in_g1,
 };
 
 /// Domain separation tag of Ethereum's signatures (consensus-specs, phase0/beacon-chain.md, "BLS
@@ -24,6 +24,27 @@ const NO_AUGMENTATION: &[u8] = &[];
 /// (that would take a preimage of the hash).
 #[derive(Debug, Clone, Copy)]
 pub struct HashedPoint(blst_p2);
+
+impl HashedPoint {
+    /// Whether this is the same point, computed by the same hash.
+    pub(crate) fn same(&self, other: &Self) -> bool {
+        // SAFETY: both pointers are to live points.
+        unsafe { blst_p2_is_equal(&raw const self.0, &raw const other.0) }
+    }
+
+    /// In affine coordinates.
+    pub(crate) fn affine(&self) -> blst_p2_affine {
+        let mut affine = blst_p2_affine::default();
+        // SAFETY: both pointers are to live values.
+        unsafe { blst_p2_to_affine(&raw mut affine, &raw const self.0) };
+        affine
+    }
+
+    #[cfg(test)]
+    pub(crate) fn jacobian(&self) -> blst_p2 {
+        self.0
+    }
+}
 
 /// Hashes a signing root to G2 (RFC 9380, ciphersuite BLS12381G2_XMD:SHA-256_SSWU_RO_, with
 /// Ethereum's domain separation tag). Takes about as long as
@@ -138,7 +159,7 @@ mod tests {
 
     use std::fmt::Write as _;
 
-    use blst::{blst_bendian_from_fp, blst_fp, blst_p2_to_affine};
+    use blst::{blst_bendian_from_fp, blst_fp};
 
     use super::*;
 

@@ -6,6 +6,7 @@
 //!
 //! - [`bls`]: hash a signing root to the curve once and multiply it by many secret keys. All
 //!   attesters of a slot sign the same root, and blst's safe interface hashes again for each key.
+//! - [`batch`]: verify many signatures with few pairings.
 //! - [`secret`]: secret scalars and byte strings in memory that is locked, kept out of core dumps,
 //!   absent from forked children, fenced by guard pages, and zeroed when a value is dropped.
 //! - [`process`]: no core dumps and no attaching debuggers.
@@ -23,6 +24,7 @@
 compile_error!("holdfast-enclave-sys needs Linux: it uses MADV_DONTDUMP and PR_SET_DUMPABLE");
 
 mod arena;
+pub mod batch;
 pub mod bls;
 mod error;
 pub mod nsm;
@@ -31,6 +33,7 @@ pub mod process;
 pub mod secret;
 pub mod vsock;
 
+pub use batch::{Claim, SignaturePoint, VerifyingPoint, verify_together};
 pub use bls::{HashedPoint, hash_to_g2, verify};
 pub use error::SysError;
 pub use pages::{LockFailure, LockStatus, use_secret_memory};

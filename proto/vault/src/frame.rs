@@ -125,6 +125,12 @@ impl Frame {
         &self.0
     }
 
+    /// The body alone, as files have it that are measured with an enclave.
+    pub fn body(&self) -> &[u8] {
+        // Every frame begins with a length and a header.
+        self.0.get(HEADER.saturating_add(4)..).unwrap_or_default()
+    }
+
     /// Sends it.
     ///
     /// # Errors

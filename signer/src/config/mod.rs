@@ -346,7 +346,7 @@ pub(crate) struct SigningConfig {
     /// Unix socket of a vault that runs by itself (`holdfast vault --listen PATH`), for backend = "process": it keeps its keys while the signer restarts, and may run as another user. Without it the signer starts a vault and ends it with itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) vault_socket: Option<PathBuf>,
-    /// Whether each signature is verified before it leaves: "never" trusts the library, "always" costs about twice a signature.
+    /// Which signatures are verified before they leave: "outside" those that a vault made, many together; "never" none; "always" also those of this process, which costs about twice a signature.
     pub(crate) verify: SignatureCheck,
 }
 
@@ -359,7 +359,7 @@ impl Default for SigningConfig {
             queue_capacity: size(16_384),
             cache_entries: size(1_024),
             vault_socket: None,
-            verify: SignatureCheck::Never,
+            verify: SignatureCheck::Outside,
         }
     }
 }
@@ -475,16 +475,8 @@ impl Config {
         self.check_providers()?;
         self.check_pools()?;
         self.check_witnesses()?;
-        if self.signing.vault_socket.is_some() {
-            if self.signing.backend != SigningBackend::Process {
-                return setting("signing.vault_socket", "needs signing.backend = \"process\"");
-            }
-            if !self.witness.servers.is_empty() {
-                return setting(
-                    "signing.vault_socket",
-                    "does not go together with [witness] yet: a lease is given back when the signer stops; leave one of them out",
-                );
-            }
+        if self.signing.vault_socket.is_some() && self.signing.backend != SigningBackend::Process {
+            return setting("signing.vault_socket", "needs signing.backend = \"process\"");
         }
         policy::check(self)?;
         self.database().map(|_| ())

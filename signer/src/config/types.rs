@@ -90,8 +90,10 @@ pub(crate) enum SigningBackend {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum SignatureCheck {
-    /// The signing library is trusted.
+    /// What a vault made is verified; what this process made is trusted.
     #[default]
+    Outside,
+    /// Nothing is verified: the signing library is trusted wherever it runs.
     Never,
     /// Every signature is verified.
     Always,

@@ -2,7 +2,8 @@
 //!
 //! Guarantees: nothing here is trusted; whatever it does, the vault signs only in epochs it holds. What it is for is that
 //! there is a lease when it is needed: extended for the next epoch from the middle of each, asked for at least once a slot
-//! while there is none, and given back when the process stops, so that the next start goes on at once.
+//! while there is none, and given back when the process stops, so that the next start goes on at once. Where the vault
+//! outlives this process it keeps the lease, and its marks, so the next signer goes on at once as well.
 //!
 //! Why requests are refused here, before the vault would: what is refused before protection permits it leaves no mark in
 //! the database, and is in the journal with its reason.
@@ -188,12 +189,13 @@ impl Lease {
     async fn look(&self) {
         let Some((now, wanted)) = self.wanted() else { return };
         let generation = *self.backend.generations().borrow();
-        {
-            let mut known = self.known();
-            if known.generation != generation {
-                known.generation = generation;
-                self.until.store(0, Ordering::Release);
-                self.after.store(0, Ordering::Release);
+        let another = core::mem::replace(&mut self.known().generation, generation) != generation;
+        if another {
+            self.until.store(0, Ordering::Release);
+            self.after.store(0, Ordering::Release);
+            // One that outlives its signers may hold a lease already, whoever asked for it.
+            if let Ok(report) = self.vault(|vault| vault.take_lease(Vec::new())).await {
+                self.took(report);
             }
         }
         if self.until.load(Ordering::Acquire) < wanted.0 {
@@ -282,7 +284,7 @@ impl Lease {
     fn took(&self, report: LeaseReport) {
         let Some((after, until)) = report.held else { return };
         self.metrics.changed(report.news.as_str());
-        if report.news == LeaseNews::Nothing {
+        if report.news == LeaseNews::Nothing && self.until.load(Ordering::Acquire) >= until.0 {
             return;
         }
         // In this order nothing is covered for a moment, rather than too much.
@@ -312,6 +314,10 @@ impl Lease {
                 let until = held.map(|(_, until)| until.0).unwrap_or_default();
                 info!(until, keys = resumed, "the lease goes on where the last vault stopped, with the same marks");
             }
+            (Standing::Held, Some(LeaseReport { news: LeaseNews::Nothing, held, .. })) => {
+                let until = held.map(|(_, until)| until.0).unwrap_or_default();
+                info!(until, "the vault holds its lease still, and goes on with its own marks");
+            }
             (Standing::Held, Some(LeaseReport { held, .. })) => {
                 let (after, until) = held.map(|(after, until)| (after.0, until.0)).unwrap_or_default();
                 info!(
@@ -336,9 +342,12 @@ impl Lease {
     }
 
     /// Gives the lease back, with a checkpoint, once nothing more is to be signed. Takes no longer than a few answers of
-    /// witnesses.
+    /// witnesses. A vault that outlives this signer keeps its lease: giving it back is for good.
     pub(crate) async fn release(&self) {
         self.until.store(0, Ordering::Release);
+        if self.backend.outlives_its_signer() {
+            return info!("the vault keeps its lease; the next signer that connects to it goes on with it");
+        }
         for _ in 0..ROUNDS {
             let versions = self.known().versions.clone();
             let released = match self.vault(move |vault| vault.release_lease(versions)).await {

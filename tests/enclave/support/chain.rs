@@ -41,8 +41,8 @@ pub(crate) fn wound_back(slots: u64) -> Network {
 }
 
 /// The file that is measured with the enclave.
-pub(crate) fn measured() -> Vec<u8> {
-    Request::Pin(Box::new(network())).frame(1).unwrap().as_bytes()[FRAME_HEADER..].to_vec()
+pub(crate) fn measured(network: &Network) -> Vec<u8> {
+    Request::Pin(Box::new(network.clone())).frame(1).unwrap().as_bytes()[FRAME_HEADER..].to_vec()
 }
 
 /// The slot at a time of the vault's clock.

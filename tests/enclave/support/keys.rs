@@ -17,7 +17,10 @@ pub(crate) struct KnownDataKey {
 
 impl KnownDataKey {
     pub(crate) fn new(byte: u8) -> Self {
-        let plain = std::array::from_fn(|index| byte.wrapping_add(u8::try_from(index).unwrap().wrapping_mul(37)));
+        Self::of(std::array::from_fn(|index| byte.wrapping_add(u8::try_from(index).unwrap().wrapping_mul(37))))
+    }
+
+    pub(crate) fn of(plain: [u8; 32]) -> Self {
         Self { plain, key: DataKey::take(&mut plain.clone()).unwrap() }
     }
 

@@ -30,9 +30,14 @@ fn path(name: &str) -> PathBuf {
 impl Machine {
     /// Debian's kernel under Debian's QEMU: no security module.
     pub(crate) fn stock() -> Self {
+        Self::stock_with(image::stock())
+    }
+
+    /// The same with this ramdisk.
+    pub(crate) fn stock_with(ramdisk: &[u8]) -> Self {
         let mut machine = Self::with_vsock();
         let disk = machine.file("ramdisk");
-        std::fs::write(&disk, image::stock()).unwrap();
+        std::fs::write(&disk, ramdisk).unwrap();
         let mut qemu = bound(&path("qemu-system-x86_64"));
         qemu.args(["-M", "pc,memory-backend=mem", "-object", "memory-backend-memfd,id=mem,size=192M,share=on"])
             .args(["-m", "192M", "-device", "vhost-user-vsock-pci,chardev=vsock", "-kernel"])

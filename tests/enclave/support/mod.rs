@@ -6,6 +6,7 @@ pub(crate) mod keys;
 pub(crate) mod line;
 pub(crate) mod machine;
 pub(crate) mod place;
+pub(crate) mod relay;
 
 use std::time::{Duration, Instant};
 

@@ -2,7 +2,7 @@
 //!
 //! Guarantees: what is sent comes from a [`SigningPermit`], which is used up; the vault gets all that the permit says
 //! and computes the root again, so the two must agree; requests that wait together travel together, up to a limit, and
-//! block proposals first; every queue is bounded. If the vault ends, whoever waits is told so at once, it is started
+//! block proposals first; every queue is bounded; what comes back is verified before release, unless that is off. If the vault ends, whoever waits is told so at once, it is started
 //! again, and [`ProcessBackend::generations`] says that it needs its keys again.
 //!
 //! [`SigningPermit`]: holdfast_slashing_db::SigningPermit
@@ -28,14 +28,16 @@ use super::{Held, KeyBackend, OpenError, PendingSignature, Reply, SignJob, Urgen
 use crate::error::{SealError, SignError};
 use crate::metrics::Metrics;
 use crate::secret::DataKey;
-use crate::signature::{RawSignature, SignTimes, Signed};
+use crate::signature::{SignTimes, Signed};
 
+mod check;
 pub mod enclave;
 pub mod lease;
 mod link;
 mod metrics;
 mod supervise;
 
+use check::{Checker, Frame};
 use enclave::{AttestedVault, EnclaveAddress};
 use link::{Link, Waiting};
 use metrics::VaultMetrics;
@@ -94,7 +96,7 @@ pub struct ProcessOptions {
     pub program: String,
     /// Most signatures waiting, for proposals and for the rest each.
     pub queue_capacity: NonZeroUsize,
-    /// Whether signatures are verified before release. Default: no.
+    /// Whether signatures are verified before release.
     pub verify: VerifyPolicy,
     /// Whose leases the vault signs by. Default: nobody's, so it signs in every epoch.
     pub witnesses: Option<Pins>,
@@ -120,6 +122,8 @@ pub struct ProcessBackend(Arc<Pool>);
 struct Pool {
     shared: Arc<Shared>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    /// Threads that verify; they end after the others.
+    checking: Mutex<Vec<JoinHandle<()>>>,
 }
 
 struct Shared {
@@ -127,6 +131,7 @@ struct Shared {
     state: Mutex<State>,
     /// Something in the state changed.
     changed: Condvar,
+    checker: Checker,
     metrics: Metrics,
     vault: VaultMetrics,
     generations: watch::Sender<u64>,
@@ -158,6 +163,7 @@ enum Phase {
 struct Job {
     item: SignItem,
     root: SigningRoot,
+    urgency: Urgency,
     reply: Reply,
     since: Instant,
 }
@@ -188,15 +194,25 @@ impl ProcessBackend {
             options,
             state: Mutex::new(state),
             changed: Condvar::new(),
+            checker: Checker::new(),
             metrics: Metrics::new(),
             vault: VaultMetrics::default(),
             generations: watch::Sender::new(0),
         });
-        let backend = Self(Arc::new(Pool { shared: Arc::clone(&shared), threads: Mutex::default() }));
+        let pool = Pool { shared: Arc::clone(&shared), threads: Mutex::default(), checking: Mutex::default() };
+        let backend = Self(Arc::new(pool));
         let (started, first) = mpsc::sync_channel(1);
         backend.spawn("vault-link", move || supervise::run(&shared, started))?;
         let shared = Arc::clone(&backend.0.shared);
         backend.spawn("vault-send", move || while shared.send_some() {})?;
+        if backend.0.shared.options.verify == VerifyPolicy::BeforeRelease {
+            for index in 0..thread::available_parallelism().map_or(1, NonZeroUsize::get) {
+                let shared = Arc::clone(&backend.0.shared);
+                let check = move || while shared.check_some() {};
+                let thread = thread::Builder::new().name(format!("vault-check-{index}")).spawn(check);
+                backend.0.checking().push(thread.map_err(SignError::Thread)?);
+            }
+        }
         match first.recv() {
             Ok(Ok(())) => Ok(backend),
             Ok(Err(error)) => Err(error),
@@ -213,6 +229,14 @@ impl ProcessBackend {
     /// How many vaults there have been, with this one. A new one holds no keys.
     pub fn generations(&self) -> watch::Receiver<u64> {
         self.0.shared.generations.subscribe()
+    }
+
+    /// Whether the vault stays, with its keys, marks and lease, when this value ends.
+    pub fn outlives_its_signer(&self) -> bool {
+        match self.0.shared.options.vault {
+            VaultPlace::Program(_) => false,
+            VaultPlace::Socket(_) | VaultPlace::Enclave(_) => true,
+        }
     }
 
     /// Process id of the vault; `None` while there is none.
@@ -245,6 +269,10 @@ impl Pool {
         self.threads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn checking(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
+        self.checking.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn shutdown(&self) {
         self.shared.change(|state| {
             if state.phase == Phase::Running {
@@ -252,11 +280,17 @@ impl Pool {
             }
         });
         let threads = std::mem::take(&mut *self.threads());
-        for thread in threads.into_iter().rev() {
-            if thread.join().is_err() {
-                tracing::error!("a thread of the vault's backend had panicked: report this as a bug");
-            }
-        }
+        threads.into_iter().rev().for_each(join);
+        // Nothing comes from the vault any more.
+        self.shared.checker.end();
+        let checking = std::mem::take(&mut *self.checking());
+        checking.into_iter().for_each(join);
+    }
+}
+
+fn join(thread: JoinHandle<()>) {
+    if thread.join().is_err() {
+        tracing::error!("a thread of the vault's backend had panicked: report this as a bug");
     }
 }
 
@@ -406,7 +440,7 @@ impl Shared {
             commit_seq: permit.commit_seq(),
             statement: *permit.statement(),
         };
-        let job = Job { item, root: permit.root(), reply, since: Instant::now() };
+        let job = Job { item, root: permit.root(), urgency, reply, since: Instant::now() };
         let mut state = self.state();
         match state.phase {
             Phase::Running if state.link.is_none() => return Err(SignError::VaultDown),
@@ -493,26 +527,52 @@ impl Shared {
         }
     }
 
-    /// Hands out what the vault made of a frame.
+    /// Takes what the vault made of a frame: to be verified, or to be handed out.
     fn answered(&self, sent: Instant, jobs: Vec<Job>, outcomes: Vec<Result<[u8; 96], Refusal>>) {
+        let frame = Frame { sent, took: sent.elapsed(), jobs, outcomes };
+        let unchecked = match self.options.verify {
+            VerifyPolicy::TrustBackend => frame,
+            VerifyPolicy::BeforeRelease => match self.checker.push(frame) {
+                Ok(()) => return,
+                // The threads that verify are gone or behind: this one does it.
+                Err(frame) => frame,
+            },
+        };
+        self.hand_out(unchecked);
+    }
+
+    /// Waits for a frame and verifies it. False when there will be no more.
+    fn check_some(&self) -> bool {
+        let Some(frame) = self.checker.next() else { return false };
+        self.hand_out(frame);
+        true
+    }
+
+    /// Hands out what may leave of a frame.
+    fn hand_out(&self, frame: Frame) {
+        let good = match self.options.verify {
+            VerifyPolicy::TrustBackend => vec![true; frame.jobs.len()],
+            VerifyPolicy::BeforeRelease => self.checker.check(&frame.jobs, &frame.outcomes, &self.metrics),
+        };
         self.change(|state| state.frames_out = state.frames_out.saturating_sub(1));
-        let took = sent.elapsed();
-        for (job, outcome) in jobs.into_iter().zip(outcomes) {
-            let Job { item, root, reply, since } = job;
+        let (sent, took) = (frame.sent, frame.took);
+        for (job, outcome) in frame.checked(&good) {
+            let key = job.item.public_key;
             let result = match outcome {
-                Ok(bytes) => RawSignature::new(bytes).release(self.options.verify, &item.public_key, &root),
+                Ok(Some(raw)) => Ok(raw.checked()),
+                Ok(None) => Err(SignError::Invalid { key }),
                 Err(refusal) => {
                     self.vault.refused(refusal.reason);
-                    Err(refused(item.public_key, refusal))
+                    Err(refused(key, refusal))
                 }
             };
             if result.is_ok() {
                 self.metrics.signatures.inc();
                 self.metrics.sign_seconds.observe(took.as_secs_f64());
             }
-            let queue = sent.saturating_duration_since(since);
+            let queue = sent.saturating_duration_since(job.since);
             let times = SignTimes { queue, hash: Duration::ZERO, sign: took };
-            reply.send(result.map(|signature| Signed { signature, times }));
+            job.reply.send(result.map(|signature| Signed { signature, times }));
         }
     }
 

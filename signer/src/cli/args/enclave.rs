@@ -36,9 +36,45 @@ pub(crate) struct BuildArgs {
     /// Command line of the kernel; measured like the kernel
     #[arg(long, value_name = "TEXT", default_value = super::super::enclave::COMMAND_LINE)]
     pub(crate) cmdline: String,
+    /// Witnesses that are to be in the image.
+    #[cfg(feature = "backend-process")]
+    #[command(flatten)]
+    pub(crate) witnesses: MeasuredWitnessArgs,
     /// Where to write the image
     #[arg(long, value_name = "FILE")]
     pub(crate) to: PathBuf,
+}
+
+/// Whose leases the vault in an image signs by.
+#[cfg(feature = "backend-process")]
+#[derive(Debug, Clone, Args)]
+pub(crate) struct MeasuredWitnessArgs {
+    /// Public key of a witness, as `holdfast witness init` prints it, alone or as http://HOST:PORT#KEY: the vault in this image signs blocks and attestations by leases of its witnesses only, whatever its host says; may be given several times
+    #[arg(long, value_name = "KEY", requires = "group")]
+    pub(crate) witness: Vec<WitnessKey>,
+    /// With --witness: name of the group of vaults that hold the same keys
+    #[arg(long, value_name = "NAME", requires = "witness")]
+    pub(crate) group: Option<holdfast_witness::Group>,
+    /// With --witness: how many have to grant a lease [default: more than half]
+    #[arg(long, value_name = "N", requires = "witness")]
+    pub(crate) quorum: Option<usize>,
+}
+
+/// The public key of a witness on the command line.
+#[cfg(feature = "backend-process")]
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct WitnessKey(pub(crate) holdfast_witness::VerifyingKey);
+
+#[cfg(feature = "backend-process")]
+impl std::str::FromStr for WitnessKey {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let key = text.rsplit_once('#').map_or(text, |(_, key)| key);
+        key.parse()
+            .map(Self)
+            .map_err(|_| "no public key of a witness: 0x and 64 digits, as `holdfast witness init` prints it")
+    }
 }
 
 /// `holdfast enclave describe`

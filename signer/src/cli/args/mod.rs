@@ -35,6 +35,8 @@ pub(crate) use backup::{
     BackupCheckArgs, BackupCommand, BackupCreateArgs, BackupDrillArgs, BackupRestoreArgs, BackupVerifyArgs,
 };
 pub(crate) use callers::{CallersAddArgs, CallersCommand, CallersRemoveArgs, CallersRotateArgs, ProofArgs};
+#[cfg(feature = "backend-process")]
+pub(crate) use enclave::MeasuredWitnessArgs;
 #[cfg(feature = "backend-enclave")]
 pub(crate) use enclave::WrapArgs;
 pub(crate) use enclave::{BuildArgs, DescribeArgs, EnclaveCommand, ImageArgs, KmsPolicyArgs, RunArgs, VerifyArgs};

@@ -6,6 +6,8 @@
 mod policy;
 mod run;
 mod verify;
+#[cfg(feature = "backend-process")]
+mod witnesses;
 #[cfg(feature = "backend-enclave")]
 pub(super) mod wrap;
 
@@ -39,7 +41,8 @@ pub(super) fn run(command: &EnclaveCommand, output: Output) -> Result<Exit, Fail
 fn build(args: &BuildArgs, output: Output) -> Result<Exit, Failure> {
     let (kernel, guest) = (read(&args.kernel, "--kernel")?, read(&args.guest, "--guest")?);
     let (kernel_hash, guest_hash) = (fingerprint(&kernel), fingerprint(&guest));
-    let image = Image::of_vault(kernel, &args.cmdline, guest).map_err(|error| {
+    #[cfg_attr(not(feature = "backend-process"), expect(unused_mut, reason = "only a vault's image has witnesses"))]
+    let mut image = Image::of_vault(kernel, &args.cmdline, guest).map_err(|error| {
         use holdfast_nitro::eif::EifError;
         let what = match error {
             EifError::NotAKernel => format!("--kernel {}", args.kernel.display()),
@@ -49,14 +52,22 @@ fn build(args: &BuildArgs, output: Output) -> Result<Exit, Failure> {
         };
         Failure::new(Exit::Usage, anyhow::Error::new(error).context(what))
     })?;
+    #[cfg(feature = "backend-process")]
+    let witnesses = witnesses::add(&args.witnesses, &mut image)?;
     let file = image.to_bytes().map_err(|error| Failure::new(Exit::Usage, error))?;
     write_private_file(&args.to, &file, Existing::Replace).map_err(|error| Failure::new(Exit::Refused, error))?;
     let mut value = described(&image, &args.to, file.len());
     if let Some(fields) = value.as_object_mut() {
         fields.insert("kernel_sha384".to_owned(), kernel_hash.into());
         fields.insert("guest_sha384".to_owned(), guest_hash.into());
+        #[cfg(feature = "backend-process")]
+        fields.extend(witnesses.as_ref().map(|pins| ("witnesses".to_owned(), witnesses::described(pins))));
     }
-    output.result(text(&image, &args.to, file.len()), &value)?;
+    #[cfg_attr(not(feature = "backend-process"), expect(unused_mut, reason = "only a vault's image has witnesses"))]
+    let mut said = text(&image, &args.to, file.len());
+    #[cfg(feature = "backend-process")]
+    said.extend(witnesses.as_ref().map(witnesses::text));
+    output.result(said, &value)?;
     output.note("A key policy names PCR0: `holdfast enclave kms-policy`. Anybody gets the same values from the same kernel, guest and command line.");
     Ok(Exit::Done)
 }
