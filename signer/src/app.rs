@@ -18,7 +18,7 @@ use holdfast_slashing_db::{FreezeReason, Guard};
 use prometheus_client::metrics::gauge::Gauge;
 use tracing::{info, warn};
 
-use crate::admin;
+use crate::admin::{self, Desk, Gate};
 use crate::callers::Principal;
 use crate::checkpoints::{CheckpointMetrics, Checkpoints};
 use crate::config::Config;
@@ -26,7 +26,7 @@ use crate::custody::{self, Custody, CustodyError, ProviderMetrics};
 use crate::drain::{Tasks, Unfinished};
 use crate::http::server::{self, BindError, Bound, ServerBounds};
 use crate::http::{Api, ApiOptions, BodyBounds, HostPolicy, Probes};
-use crate::keymanager::{KeyManager, Token};
+use crate::keymanager::{Intake, KeyManager, Token};
 #[cfg(feature = "backend-process")]
 use crate::lease::Lease;
 use crate::loader::KeyLoader;
@@ -169,7 +169,7 @@ impl App {
         let lease =
             backend.process().and_then(|vault| Lease::new(config, vault, custody.slot_clock, Arc::clone(&clock)));
         let guard = custody.guard.clone();
-        let genesis = custody.genesis_validators_root;
+        let (genesis, desk) = (custody.genesis_validators_root, Desk::running(&custody, config));
         let (tasks, probe_tasks) = (Tasks::new(), Tasks::new());
         let (providers, checkpoint_metrics) = (Arc::<ProviderMetrics>::default(), Arc::<CheckpointMetrics>::default());
         // Before anything is served: from here on newly enabled keys are held back, if so configured.
@@ -216,11 +216,17 @@ impl App {
             Arc::clone(&clock),
             (tasks.clone(), Arc::clone(&providers)),
         ));
+        let admin_clock = Arc::clone(&clock);
         let checkpoints =
             Arc::new(Checkpoints::new(config, guard.clone(), Arc::clone(&loader), clock, checkpoint_metrics));
+        let budget = Arc::new(custody::kdf_budget(config));
+        let intake = Arc::new(Intake::new(Arc::clone(&signer), Arc::clone(&loader), genesis, budget));
         let keymanager = keymanager_token.map(|token| {
-            Arc::new(KeyManager::new(config, genesis, Arc::clone(&signer), Arc::clone(&loader), tasks.clone(), token))
+            let (signer, loader, intake) = (Arc::clone(&signer), Arc::clone(&loader), Arc::clone(&intake));
+            Arc::new(KeyManager::new(genesis, signer, loader, intake, tasks.clone(), token))
         });
+        let gate = Gate::new(Some(guard.clone()), admin_clock, tasks.clone());
+        let desk = desk(gate, Arc::clone(&loader), intake);
         let hosts = HostPolicy::new(config.http.allowed_hosts.iter().map(String::as_str));
         let options = api_options(config, hosts.clone(), keymanager);
         let api = Arc::new(Api::new(Arc::clone(&signer), Arc::clone(&loader), Arc::clone(&metrics), options));
@@ -251,9 +257,7 @@ impl App {
         if let Some(lease) = &lease {
             tasks.spawn(Arc::clone(lease).watch(Arc::clone(&loader), tasks.stopping()));
         }
-        if let Some(running) = &running {
-            admin::live_control(config, running, &tasks);
-        }
+        admin::serve(config, desk, running.as_ref(), &loader, &tasks);
         Ok(Self {
             api,
             loader,

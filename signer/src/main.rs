@@ -6,6 +6,7 @@
 
 mod admin;
 mod app;
+mod ask;
 mod callers;
 mod checkpoints;
 mod cli;
@@ -14,8 +15,11 @@ mod config;
 mod custody;
 mod deposit;
 mod drain;
+mod exchange;
 mod follow;
+mod glance;
 mod http;
+mod journals;
 mod keymanager;
 #[cfg(feature = "backend-process")]
 mod lease;

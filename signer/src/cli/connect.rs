@@ -8,7 +8,8 @@ use holdfast_domain::PublicKey;
 use serde_json::json;
 
 use super::args::{Client, ConnectArgs};
-use super::{Context, Exit, Failure, ask};
+use super::{Context, Exit, Failure};
+use crate::ask;
 use crate::clock::SystemClock;
 use crate::custody::{self, CustodyError};
 

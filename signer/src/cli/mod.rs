@@ -3,7 +3,6 @@
 
 mod alone;
 pub(crate) mod args;
-mod ask;
 mod audit;
 mod backup;
 mod completions;
@@ -17,9 +16,9 @@ mod keys;
 mod migrate;
 pub(crate) mod output;
 mod quickstart;
+mod reach;
 pub(crate) mod serve;
 mod slashing;
-mod status;
 mod switcher;
 mod unseal;
 mod unwrap;
@@ -53,6 +52,7 @@ pub(crate) fn main() -> ExitCode {
     let output = Output {
         format: if cli.global.json { Format::Json } else { Format::Text },
         talk: if cli.global.quiet { Talk::Quiet } else { Talk::Notes },
+        through: None,
     };
     // A panic is a bug and has an exit code of its own; the default hook has printed where it was.
     let ended = catch_unwind(AssertUnwindSafe(|| dispatch(&cli, output))).unwrap_or_else(|_| {
@@ -107,14 +107,14 @@ fn dispatch(cli: &Cli, output: Output) -> Result<Exit, Failure> {
         Command::Slashing(args::SlashingCommand::Migrate(args)) => block_on(migrate::migrate(args, &context)),
         Command::Slashing(args::SlashingCommand::Import(args)) => block_on(interchange::import(args, &context)),
         Command::Slashing(args::SlashingCommand::Export(args)) => block_on(interchange::export(args, &context)),
-        Command::Audit(command) => audit::run(command, &context),
+        Command::Audit(command) => block_on(audit::run(command, &context)),
         Command::Kek(command) => block_on(kek::run(command, &context)),
         Command::Backup(command) => block_on(backup::run(command, &context)),
         #[cfg(feature = "backend-enclave")]
         Command::Enclave(args::EnclaveCommand::Wrap(args)) => block_on(enclave::wrap::run(args, &context)),
         Command::Switcher(command) => block_on(switcher::run(command, &context)),
         Command::Witness(command) => block_on(crate::witness::run(command, &context)),
-        Command::Status => block_on(status::run(&context)),
+        Command::Status => block_on(reach::status(&context)),
         Command::Doctor => block_on(doctor::run(&context)),
         Command::Connect(args) => block_on(connect::run(args, &context)),
         Command::Config(_) => block_on(config_cmd::validate(&context)),
@@ -140,7 +140,8 @@ fn usage_error(error: &clap::Error) -> Exit {
     if error.use_stderr() && json {
         let text = error.render().to_string();
         let message = text.trim().trim_start_matches("error: ");
-        Output { format: Format::Json, talk: Talk::Quiet }.failure(&Failure::message(Exit::Usage, message));
+        Output { format: Format::Json, talk: Talk::Quiet, through: None }
+            .failure(&Failure::message(Exit::Usage, message));
     } else {
         // Nobody to tell if the stream is closed.
         let _ = error.print();

@@ -15,6 +15,7 @@ mod example;
 mod layers;
 mod network;
 mod providers;
+mod settings;
 mod switcher;
 mod types;
 mod witness;
@@ -45,6 +46,7 @@ pub(crate) use providers::{
     AwsConfig, AzureConfig, GcpConfig, KeyProvider, KeyProviders, Pkcs11Config, ProviderSections, SharesConfig,
     TpmConfig, TransitConfig,
 };
+pub(crate) use settings::ProviderSettings;
 pub(crate) use switcher::{
     Balance, CrossCheck, DoppelgangerCheck, ExecutionConfig, HeavyRoutes, NoQuorum, RoleName, SwitcherConfig,
     UnknownRoutes, UpstreamEntry,

@@ -129,7 +129,7 @@ mod tests {
     use super::*;
 
     fn report() -> Report {
-        Report::new(Output { format: Format::Text, talk: Talk::Quiet }, 3)
+        Report::new(Output { format: Format::Text, talk: Talk::Quiet, through: None }, 3)
     }
 
     #[test]

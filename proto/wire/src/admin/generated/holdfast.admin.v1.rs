@@ -744,12 +744,14 @@ pub struct NewDataKey {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SealedShare {
+    #[prost(uint32, tag = "1")]
+    pub number: u32,
     /// Whose.
-    #[prost(string, tag = "1")]
-    pub recipient: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub holder: ::prost::alloc::string::String,
     /// The file to give to that person.
-    #[prost(bytes = "vec", tag = "2")]
-    pub file: ::prost::alloc::vec::Vec<u8>,
+    #[prost(bytes = "vec", tag = "3")]
+    pub sealed: ::prost::alloc::vec::Vec<u8>,
 }
 /// Generated client implementations.
 pub mod kek_client {
@@ -1239,8 +1241,9 @@ pub struct KeystoreToImport {
     /// The keystore (EIP-2335).
     #[prost(string, tag = "2")]
     pub json: ::prost::alloc::string::String,
-    #[prost(string, tag = "3")]
-    pub password: ::prost::alloc::string::String,
+    /// Its password; one line ending at the end is not part of it.
+    #[prost(bytes = "vec", tag = "3")]
+    pub password: ::prost::alloc::vec::Vec<u8>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ImportKeysResponse {

@@ -14,11 +14,12 @@ use holdfast_slashing_db::{
 use serde_json::{Value, json};
 
 use self::server::Server;
-use super::{Context, Exit, Failure};
+use holdfast_wire::admin::v1::Report;
+
 use crate::clock::{SystemClock, rfc3339};
 use crate::config::{Config, Database};
 use crate::custody::{self, CustodyError};
-use crate::outcome::chain;
+use crate::outcome::{Exit, chain};
 use crate::rollback;
 
 /// What was learnt.
@@ -47,15 +48,21 @@ enum Protection {
     Unknown,
 }
 
-/// Looks at everything and prints it.
-pub(super) async fn run(context: &Context) -> Result<Exit, Failure> {
-    let status = look(&context.config).await?;
+/// Looks at everything.
+///
+/// # Errors
+/// [`CustodyError`] if the configuration does not lead to a chain and a database.
+pub(crate) async fn report(config: &Config) -> Result<Report, CustodyError> {
+    let status = look(config).await?;
     let protection = status.protection();
-    context.output.result(status.text(&protection), &status.json(&protection))?;
-    Ok(status.exit(&protection))
+    Ok(Report {
+        text: status.text(&protection),
+        document_json: status.json(&protection).to_string(),
+        exit_code: status.exit(&protection).code().into(),
+    })
 }
 
-async fn look(config: &Config) -> Result<Status, Failure> {
+async fn look(config: &Config) -> Result<Status, CustodyError> {
     let chain = custody::chain(config).await?;
     let target = config.database()?;
     // Before the database, which can then not be behind it by rights.
@@ -79,7 +86,7 @@ async fn look(config: &Config) -> Result<Status, Failure> {
 }
 
 /// What there is in a database, without opening it for signing; `None` if there is none.
-pub(super) fn overview(target: &Database, config: &Config) -> Result<Option<Overview>, CustodyError> {
+pub(crate) fn overview(target: &Database, config: &Config) -> Result<Option<Overview>, CustodyError> {
     match target {
         Database::Sqlite(path) if !path.exists() => Ok(None),
         Database::Sqlite(path) => Ok(Some(SlashingDb::overview(&StoreOptions { path: path.clone() })?)),

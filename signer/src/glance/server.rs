@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::sockets::listening;
-use crate::cli::ask::{Answer, get};
+use crate::ask::{Answer, get};
 use crate::config::Config;
 
 /// How long an answer may take: this is a glance.
