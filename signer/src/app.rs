@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use holdfast_access::Builtin;
-use holdfast_domain::Clock;
+use holdfast_domain::{Clock, GenesisValidatorsRoot};
 use holdfast_enclave::{Keyring, SignError};
 use holdfast_slashing_db::{FreezeReason, Guard};
 use prometheus_client::metrics::gauge::Gauge;
@@ -122,6 +122,24 @@ fn api_options(config: &Config, hosts: HostPolicy, keymanager: Option<Arc<KeyMan
     }
 }
 
+/// What keys are administered through: the Keymanager API, if there is a token for it, and what the admin API works on.
+fn administration(
+    config: &Config,
+    genesis: GenesisValidatorsRoot,
+    (signer, loader, clock): (Arc<Signer>, Arc<KeyLoader>, Arc<dyn Clock>),
+    tasks: &Tasks,
+    token: Option<Token>,
+    desk: impl FnOnce(Gate, Arc<KeyLoader>, Arc<Intake>) -> Desk,
+) -> (Option<Arc<KeyManager>>, Desk) {
+    let budget = Arc::new(custody::kdf_budget(config));
+    let intake = Arc::new(Intake::new(Arc::clone(&signer), Arc::clone(&loader), genesis, budget));
+    let gate = Gate::new(Some(signer.guard.clone()), clock, tasks.clone());
+    let desk = desk(gate, Arc::clone(&loader), Arc::clone(&intake));
+    let keymanager =
+        token.map(|token| Arc::new(KeyManager::new(genesis, signer, loader, intake, tasks.clone(), token)));
+    (keymanager, desk)
+}
+
 /// A server, accepting requests.
 pub(crate) struct App {
     api: Arc<Api>,
@@ -216,17 +234,10 @@ impl App {
             Arc::clone(&clock),
             (tasks.clone(), Arc::clone(&providers)),
         ));
-        let admin_clock = Arc::clone(&clock);
+        let parts = (Arc::clone(&signer), Arc::clone(&loader), Arc::clone(&clock));
+        let (keymanager, desk) = administration(config, genesis, parts, &tasks, keymanager_token, desk);
         let checkpoints =
             Arc::new(Checkpoints::new(config, guard.clone(), Arc::clone(&loader), clock, checkpoint_metrics));
-        let budget = Arc::new(custody::kdf_budget(config));
-        let intake = Arc::new(Intake::new(Arc::clone(&signer), Arc::clone(&loader), genesis, budget));
-        let keymanager = keymanager_token.map(|token| {
-            let (signer, loader, intake) = (Arc::clone(&signer), Arc::clone(&loader), Arc::clone(&intake));
-            Arc::new(KeyManager::new(genesis, signer, loader, intake, tasks.clone(), token))
-        });
-        let gate = Gate::new(Some(guard.clone()), admin_clock, tasks.clone());
-        let desk = desk(gate, Arc::clone(&loader), intake);
         let hosts = HostPolicy::new(config.http.allowed_hosts.iter().map(String::as_str));
         let options = api_options(config, hosts.clone(), keymanager);
         let api = Arc::new(Api::new(Arc::clone(&signer), Arc::clone(&loader), Arc::clone(&metrics), options));

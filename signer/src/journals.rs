@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use holdfast_slashing_db::journal::{Batch, InstanceId, JournalError, Reader};
 
-use crate::config::{Config, Database};
+use crate::config::{Config, ConfigError, Database};
 use crate::custody::{self, CustodyError};
 use crate::glance;
 
@@ -15,6 +15,9 @@ pub(crate) enum JournalsError {
     /// The database cannot be looked at.
     #[error(transparent)]
     Custody(#[from] CustodyError),
+    /// The configuration names no database.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// Its journal cannot be read.
     #[error(transparent)]
     Journal(#[from] JournalError),

@@ -137,6 +137,7 @@ fn unreadable(error: &JournalsError) -> Status {
     use holdfast_slashing_db::journal::JournalError;
     match error {
         JournalsError::Custody(error) => custody_status(error),
+        JournalsError::Config(_) => refusal(Reason::Configuration, chain(error)),
         JournalsError::Journal(JournalError::Open { .. }) => refusal(Reason::Unavailable, chain(error)),
         JournalsError::Journal(_) => refusal(Reason::Refused, chain(error)),
         JournalsError::Several(_) | JournalsError::None => refusal(Reason::InvalidArgument, chain(error)),

@@ -82,7 +82,6 @@ pub(crate) fn key_message(info: &KeyInfo) -> v1::Key {
         created_by: by(&info.created_by),
         changed_unix_millis: at(info.changed),
         changed_by: by(&info.changed_by),
-        labels: BTreeMap::new().into_iter().collect(),
     }
 }
 

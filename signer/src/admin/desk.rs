@@ -50,7 +50,7 @@ impl Desk {
     pub(crate) fn running(
         custody: &Custody,
         config: &Config,
-    ) -> impl FnOnce(Gate, Arc<KeyLoader>, Arc<Intake>) -> Self {
+    ) -> impl FnOnce(Gate, Arc<KeyLoader>, Arc<Intake>) -> Self + use<> {
         let (guard, network) = (custody.guard.clone(), custody.network.name.clone());
         let (root, instance, config) = (custody.genesis_validators_root, custody.instance, config.clone());
         move |gate, loader, intake| Self {

@@ -10,8 +10,8 @@ use holdfast_slashing_db::{CallerId, EntryWatermark, KeyOrigin, KeyState, Switch
 use holdfast_wire::admin::v1::keys_server::Keys;
 use holdfast_wire::admin::v1::{
     DeleteKeysRequest, DeleteKeysResponse, GenerateKeysRequest, GenerateKeysResponse, ImportKeysRequest,
-    ImportKeysResponse, KeyResult, LabelKeysRequest, LabelKeysResponse, ListKeysRequest, ListKeysResponse,
-    ShowKeyRequest, ShowKeyResponse, SwitchKeysRequest, SwitchKeysResponse,
+    ImportKeysResponse, KeyResult, ListKeysRequest, ListKeysResponse, ShowKeyRequest, ShowKeyResponse,
+    SwitchKeysRequest, SwitchKeysResponse,
 };
 use holdfast_wire::admin::{Reason, refusal};
 use tokio::sync::mpsc;
@@ -202,11 +202,6 @@ impl Keys for KeysService {
         let (desk, by) = (Arc::clone(&self.0), who.id().clone());
         let work = async move { delete(&desk, keys, &by).await };
         Ok(Response::new(self.0.gate.act(&who, act, work).await?))
-    }
-
-    async fn label(&self, request: Request<LabelKeysRequest>) -> Result<Response<LabelKeysResponse>, Status> {
-        Gate::caller(&request)?;
-        Err(refusal(Reason::Refused, "labels are not kept yet"))
     }
 
     async fn generate(&self, request: Request<GenerateKeysRequest>) -> Result<Response<GenerateKeysResponse>, Status> {

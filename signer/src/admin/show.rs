@@ -37,7 +37,6 @@ pub(crate) fn key_json(key: &Key, provider: Option<&str>) -> Value {
         "origin": held,
         "provider": provider.filter(|_| held.is_some() && key.state() != KeyState::Tombstoned),
         "label": key.label,
-        "labels": key.labels.iter().collect::<std::collections::BTreeMap<_, _>>(),
         // A key known only by its history was never brought in by anybody.
         "created": held.map(|_| rfc3339(UnixMillis(key.created_unix_millis))),
         "created_by": held.map(|_| key.created_by.as_str()),
@@ -62,13 +61,11 @@ pub(crate) fn key_line(key: &Key) -> String {
 
 /// The same, and when its state was last changed and by whom; dashes for a key nobody brought in.
 pub(crate) fn listed(key: &Key) -> String {
-    let labels: std::collections::BTreeMap<_, _> = key.labels.iter().collect();
-    let labels: String = labels.iter().map(|(name, value)| format!(" {name}={value}")).collect();
     match origin(key) {
         Some(_) => {
-            format!("{} {} {}{labels}", key_line(key), rfc3339(UnixMillis(key.changed_unix_millis)), key.changed_by)
+            format!("{} {} {}", key_line(key), rfc3339(UnixMillis(key.changed_unix_millis)), key.changed_by)
         }
-        None => format!("{} {:<20} -{labels}", key_line(key), "-"),
+        None => format!("{} {:<20} -", key_line(key), "-"),
     }
 }
 

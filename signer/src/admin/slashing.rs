@@ -205,7 +205,7 @@ async fn histories(
             ));
         }
         Some(text) => holdfast_domain::root::parse_hex(text.strip_prefix("0x").unwrap_or(text))
-            .map(GenesisValidatorsRoot::new)
+            .map(GenesisValidatorsRoot)
             .ok_or_else(|| {
                 refusal(Reason::InvalidArgument, "genesis_validators_root is 0x and 64 hexadecimal digits")
             })?,

@@ -34,7 +34,7 @@ pub(super) async fn fence(args: &FenceArgs, context: &Context) -> Result<Exit, F
     let state = if fenced.frozen {
         "Protection stays frozen for the other keys; `holdfast slashing fence` without --key fences all."
     } else {
-        "Protection is not frozen; the signer can be started."
+        "Protection is not frozen."
     };
     output.result(
         format!("fenced {} keys: {place}. {state}", fenced.fenced),

@@ -34,10 +34,9 @@ use zeroize::Zeroizing;
 use crate::config::DatabaseUrl;
 use crate::config::{Config, Database, resolve_network};
 pub(crate) use canary::{ProviderMetrics, watch as watch_providers};
-pub(crate) use data_key::{Rotated, Terminal};
-pub(crate) use error::{CustodyError, admin_exit};
+pub(crate) use data_key::Terminal;
+pub(crate) use error::CustodyError;
 pub(crate) use providers::{Caller, HELPER_COMMAND, help, read_identities};
-pub(crate) use reseal::NewDataKey;
 pub(crate) use unseal::{Difference, Unsealed, kdf_budget, unseal_all, unseal_new};
 
 /// What is in custody, open.

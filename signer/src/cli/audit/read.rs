@@ -16,6 +16,7 @@ use crate::journals::{Journal, JournalsError, journals};
 fn unreadable(error: JournalsError) -> Failure {
     match error {
         JournalsError::Custody(error) => error.into(),
+        JournalsError::Config(error) => error.into(),
         JournalsError::Journal(error @ JournalError::Open { .. }) => Failure::new(Exit::Unreachable, error),
         JournalsError::Journal(error) => Failure::new(Exit::Refused, error),
         error @ (JournalsError::Several(_) | JournalsError::None) => Failure::new(Exit::Usage, error),

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use holdfast_audit::export::Progress;
 use holdfast_audit::verify::resume_export;
-use holdfast_enclave::durable::{DurableError, Existing, stream_private_file};
+use holdfast_enclave::DurableError;
+use holdfast_enclave::durable::{Existing, stream_private_file};
 use holdfast_slashing_db::journal::InstanceId;
 use holdfast_wire::admin::v1::export_audit_response::Part;
 use holdfast_wire::admin::v1::{AuditProgress, ExportAuditResponse, ExportedAudit};

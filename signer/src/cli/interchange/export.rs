@@ -6,7 +6,8 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use holdfast_enclave::durable::{DurableError, Existing, stream_private_file};
+use holdfast_enclave::DurableError;
+use holdfast_enclave::durable::{Existing, stream_private_file};
 use holdfast_wire::admin::v1::export_histories_response::Part;
 use holdfast_wire::admin::v1::{ExportHistoriesRequest, ExportHistoriesResponse, ExportedHistories};
 use serde_json::json;

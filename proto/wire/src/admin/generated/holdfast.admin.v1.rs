@@ -1147,7 +1147,7 @@ pub struct Histories {
     #[prost(message, repeated, tag = "1")]
     pub histories: ::prost::alloc::vec::Vec<History>,
 }
-#[derive(Clone, PartialEq, ::prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Key {
     /// 0x and 96 hexadecimal digits.
     #[prost(string, tag = "1")]
@@ -1170,12 +1170,6 @@ pub struct Key {
     pub changed_unix_millis: u64,
     #[prost(string, tag = "9")]
     pub changed_by: ::prost::alloc::string::String,
-    /// Labels, by name.
-    #[prost(map = "string, string", tag = "10")]
-    pub labels: ::std::collections::HashMap<
-        ::prost::alloc::string::String,
-        ::prost::alloc::string::String,
-    >,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListKeysRequest {
@@ -1199,7 +1193,7 @@ pub struct ShowKeyRequest {
     #[prost(string, tag = "1")]
     pub pubkey: ::prost::alloc::string::String,
 }
-#[derive(Clone, PartialEq, ::prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ShowKeyResponse {
     #[prost(message, optional, tag = "1")]
     pub key: ::core::option::Option<Key>,
@@ -1293,25 +1287,6 @@ pub struct DeleteKeysResponse {
     /// What the keys have signed (EIP-3076, version 5); empty while the database may have lost writes.
     #[prost(string, tag = "2")]
     pub interchange_json: ::prost::alloc::string::String,
-}
-#[derive(Clone, PartialEq, ::prost::Message)]
-pub struct LabelKeysRequest {
-    #[prost(string, repeated, tag = "1")]
-    pub pubkeys: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// Labels to set.
-    #[prost(map = "string, string", tag = "2")]
-    pub set: ::std::collections::HashMap<
-        ::prost::alloc::string::String,
-        ::prost::alloc::string::String,
-    >,
-    /// Names of labels to remove.
-    #[prost(string, repeated, tag = "3")]
-    pub remove: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-}
-#[derive(Clone, PartialEq, ::prost::Message)]
-pub struct LabelKeysResponse {
-    #[prost(message, repeated, tag = "1")]
-    pub keys: ::prost::alloc::vec::Vec<KeyResult>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GenerateKeysRequest {
@@ -1704,31 +1679,6 @@ pub mod keys_client {
                 .insert(GrpcMethod::new("holdfast.admin.v1.Keys", "Delete"));
             self.inner.unary(req, path, codec).await
         }
-        /// Sets and removes labels, such as region=rbx. Labels say nothing about what a key may sign; a policy may.
-        pub async fn label(
-            &mut self,
-            request: impl tonic::IntoRequest<super::LabelKeysRequest>,
-        ) -> std::result::Result<
-            tonic::Response<super::LabelKeysResponse>,
-            tonic::Status,
-        > {
-            self.inner
-                .ready()
-                .await
-                .map_err(|e| {
-                    tonic::Status::unknown(
-                        format!("Service was not ready: {}", e.into()),
-                    )
-                })?;
-            let codec = tonic_prost::ProstCodec::default();
-            let path = http::uri::PathAndQuery::from_static(
-                "/holdfast.admin.v1.Keys/Label",
-            );
-            let mut req = request.into_request();
-            req.extensions_mut()
-                .insert(GrpcMethod::new("holdfast.admin.v1.Keys", "Label"));
-            self.inner.unary(req, path, codec).await
-        }
         /// Makes new random keys: for development networks, as they belong to no mnemonic.
         pub async fn generate(
             &mut self,
@@ -1818,14 +1768,6 @@ pub mod keys_server {
             request: tonic::Request<super::DeleteKeysRequest>,
         ) -> std::result::Result<
             tonic::Response<super::DeleteKeysResponse>,
-            tonic::Status,
-        >;
-        /// Sets and removes labels, such as region=rbx. Labels say nothing about what a key may sign; a policy may.
-        async fn label(
-            &self,
-            request: tonic::Request<super::LabelKeysRequest>,
-        ) -> std::result::Result<
-            tonic::Response<super::LabelKeysResponse>,
             tonic::Status,
         >;
         /// Makes new random keys: for development networks, as they belong to no mnemonic.
@@ -2165,49 +2107,6 @@ pub mod keys_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = DeleteSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
-                        let mut grpc = tonic::server::Grpc::new(codec)
-                            .apply_compression_config(
-                                accept_compression_encodings,
-                                send_compression_encodings,
-                            )
-                            .apply_max_message_size_config(
-                                max_decoding_message_size,
-                                max_encoding_message_size,
-                            );
-                        let res = grpc.unary(method, req).await;
-                        Ok(res)
-                    };
-                    Box::pin(fut)
-                }
-                "/holdfast.admin.v1.Keys/Label" => {
-                    #[allow(non_camel_case_types)]
-                    struct LabelSvc<T: Keys>(pub Arc<T>);
-                    impl<T: Keys> tonic::server::UnaryService<super::LabelKeysRequest>
-                    for LabelSvc<T> {
-                        type Response = super::LabelKeysResponse;
-                        type Future = BoxFuture<
-                            tonic::Response<Self::Response>,
-                            tonic::Status,
-                        >;
-                        fn call(
-                            &mut self,
-                            request: tonic::Request<super::LabelKeysRequest>,
-                        ) -> Self::Future {
-                            let inner = Arc::clone(&self.0);
-                            let fut = async move {
-                                <T as Keys>::label(&inner, request).await
-                            };
-                            Box::pin(fut)
-                        }
-                    }
-                    let accept_compression_encodings = self.accept_compression_encodings;
-                    let send_compression_encodings = self.send_compression_encodings;
-                    let max_decoding_message_size = self.max_decoding_message_size;
-                    let max_encoding_message_size = self.max_encoding_message_size;
-                    let inner = self.inner.clone();
-                    let fut = async move {
-                        let method = LabelSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
