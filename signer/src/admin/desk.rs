@@ -132,14 +132,15 @@ impl Desk {
         tombstone: Tombstone,
         by: &CallerId,
     ) -> Vec<Stored> {
-        let House::Alone(..) = &self.house else {
-            let House::Running(_, intake) = &self.house else { return Vec::new() };
-            return intake.store(data_key, keys, tombstone, by).await;
-        };
-        let news: Vec<_> = keys.iter().map(|key| key.as_new(by)).collect();
-        match self.guard.register_many(news, tombstone).await {
-            Ok(results) => results.into_iter().map(as_stored).collect(),
-            Err(error) => keys.iter().map(|_| Stored::Failed(chain(&error))).collect(),
+        match &self.house {
+            House::Running(_, intake) => intake.store(data_key, keys, tombstone, by).await,
+            House::Alone(..) => {
+                let news: Vec<_> = keys.iter().map(|key| key.as_new(by)).collect();
+                match self.guard.register_many(news, tombstone).await {
+                    Ok(results) => results.into_iter().map(as_stored).collect(),
+                    Err(error) => keys.iter().map(|_| Stored::Failed(chain(&error))).collect(),
+                }
+            }
         }
     }
 

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use holdfast_access::{AdminArea, Operation};
+use holdfast_access::{AdminArea, Means, Operation};
 use holdfast_domain::{Clock, PublicKey};
 use holdfast_slashing_db::Guard;
 use holdfast_slashing_db::journal::{Event, EventKind};
@@ -189,10 +189,12 @@ fn error_text(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Whether a caller may do something with a key, or at all.
-#[expect(clippy::unnecessary_wraps, reason = "a policy refuses")]
-fn judge(_who: &Principal, _operation: Operation, _key: Option<&PublicKey>) -> Result<(), Status> {
-    // Who is let in at all is an administrator.
+/// Whether a caller may do something with a key, or at all: the one seam for a policy. Until there is one, whoever proved
+/// to be let in is an administrator.
+fn judge(who: &Principal, operation: Operation, _key: Option<&PublicKey>) -> Result<(), Status> {
+    if who.caller().means() == Means::Listener {
+        return Err(refusal(Reason::Denied, format!("{who} proved no name, so it may not do {operation}")));
+    }
     Ok(())
 }
 

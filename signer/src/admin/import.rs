@@ -76,8 +76,12 @@ pub(super) async fn run(
     let (mut held, mut deleted) = (BTreeSet::new(), BTreeSet::new());
     for info in known {
         match (info.state, info.origin) {
-            (KeyState::Tombstoned, _) => drop(deleted.insert(info.key)),
-            (KeyState::Enabled | KeyState::Disabled, Some(_)) => drop(held.insert(info.key)),
+            (KeyState::Tombstoned, _) => {
+                deleted.insert(info.key);
+            }
+            (KeyState::Enabled | KeyState::Disabled, Some(_)) => {
+                held.insert(info.key);
+            }
             (KeyState::Enabled | KeyState::Disabled, None) => {}
         }
     }

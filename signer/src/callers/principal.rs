@@ -49,7 +49,6 @@ impl Principal {
     }
 
     /// The caller, for policy.
-    #[cfg_attr(not(test), expect(dead_code, reason = "policy reads it"))]
     pub(crate) fn caller(&self) -> &Caller {
         &self.caller
     }

@@ -99,7 +99,7 @@ async fn to_file(stream: &mut Streaming<ExportHistoriesResponse>, path: PathBuf)
             }
         }
         drop(sender.send(Vec::new()).await);
-        Ok(())
+        Ok::<_, Failure>(())
     }
     .await;
     drop(sender);

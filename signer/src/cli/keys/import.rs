@@ -122,9 +122,13 @@ impl Importer {
         for key in listed(&self.reached.admin, true).await?.keys {
             let Ok(public_key) = key.pubkey.parse() else { continue };
             match key.state() {
-                KeyState::Tombstoned => drop(deleted.insert(public_key)),
+                KeyState::Tombstoned => {
+                    deleted.insert(public_key);
+                }
                 // A key without an origin is known by its history alone.
-                _ if key.origin != 0 => drop(self.here.insert(public_key)),
+                _ if key.origin != 0 => {
+                    self.here.insert(public_key);
+                }
                 _ => {}
             }
         }
@@ -208,7 +212,7 @@ impl Importer {
             while let Some(answer) = answers.message().await.map_err(failure)? {
                 self.answered(&answer, &places)?;
             }
-            Ok(Rounds::Done)
+            Ok::<_, Failure>(Rounds::Done)
         };
         tokio::select! {
             biased;
