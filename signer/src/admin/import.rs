@@ -33,7 +33,7 @@ use crate::outcome::chain;
 /// Keystores decrypted and registered together.
 const TOGETHER: usize = 1_000;
 /// How long the next message may take.
-pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_mins(1);
 
 type Answers = mpsc::Sender<Result<ImportKeysResponse, Status>>;
 

@@ -61,7 +61,7 @@ impl Kek for KekService {
             })
             .await
         };
-        let rotated = self.0.gate.act(&who, act, work).await?;
+        let rotated = Box::pin(self.0.gate.act(&who, act, work)).await?;
         Ok(Response::new(RotateKekResponse { provider: names, ..rotated }))
     }
 }

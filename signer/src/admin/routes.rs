@@ -34,7 +34,7 @@ use crate::switcher::Running;
 /// Longest message: a keystore, a page of histories, or a piece of a file.
 const MAX_MESSAGE_BYTES: usize = 2 * 1024 * 1024;
 /// How long the answer to a call may take to begin, and for a call with one answer, to be there.
-const CALL_LIMIT: Duration = Duration::from_secs(300);
+const CALL_LIMIT: Duration = Duration::from_mins(5);
 
 /// An answer to come.
 pub(super) type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;

@@ -136,16 +136,17 @@ async fn accept(socket: AdminSocket, routes: Arc<Routes>, tasks: Tasks) {
             next = next => next,
         };
         match accepted {
-            Ok((stream, _)) => match ours(&stream) {
-                Some(uid) => {
-                    let connection = connection(stream, Arc::clone(&routes), Principal::user(uid), tasks.stopping());
-                    tasks.spawn(async move {
-                        connection.await;
-                        drop(place);
-                    });
-                }
-                None => tracing::warn!("a connection to the admin socket by another user was refused"),
-            },
+            Ok((stream, _)) => {
+                let Some(uid) = ours(&stream) else {
+                    tracing::warn!("a connection to the admin socket by another user was refused");
+                    continue;
+                };
+                let connection = connection(stream, Arc::clone(&routes), Principal::user(uid), tasks.stopping());
+                tasks.spawn(async move {
+                    connection.await;
+                    drop(place);
+                });
+            }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection to the admin socket");
                 tokio::time::sleep(Duration::from_millis(50)).await;

@@ -111,6 +111,7 @@ pub(super) fn exit_of_word(word: &str) -> Exit {
 }
 
 /// How a command ends because services said no.
+#[expect(clippy::needless_pass_by_value, reason = "stands in map_err")]
 pub(super) fn failure(status: Status) -> Failure {
     match (reason_of(&status), status.code()) {
         (Some(reason), _) => Failure::message(exit_of(reason), status.message()),
