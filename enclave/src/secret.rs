@@ -107,8 +107,17 @@ impl Passphrase {
         self.expose(eth2_keystore::Password::from_bytes)
     }
 
-    /// Lends the bytes.
-    pub(crate) fn expose<R>(&self, f: impl FnOnce(&[u8]) -> R) -> R {
+    /// Takes over bytes and wipes them; as [`Self::new`] for a passphrase that need not be text.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::new`].
+    pub fn of_bytes(bytes: Vec<u8>) -> Result<Self, SecretError> {
+        Self::from_bytes(Zeroizing::new(bytes))
+    }
+
+    /// Lends the bytes: to those who open something with them, or hand them on to the process that does.
+    pub fn expose<R>(&self, f: impl FnOnce(&[u8]) -> R) -> R {
         self.0.expose(f)
     }
 }

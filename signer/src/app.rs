@@ -11,13 +11,13 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use holdfast_domain::{Clock, SlotClock};
+use holdfast_domain::{Clock, GenesisValidatorsRoot, SlotClock};
 use holdfast_enclave::{Keyring, SignError};
 use holdfast_slashing_db::{CallerId, FreezeReason, Guard, Refusal};
 use prometheus_client::metrics::gauge::Gauge;
 use tracing::{info, warn};
 
-use crate::admin;
+use crate::admin::{self, Desk, Gate};
 use crate::anchors::Anchors;
 use crate::callers::{Callers, Door};
 use crate::checkpoints::{CheckpointMetrics, Checkpoints};
@@ -28,7 +28,7 @@ use crate::drain::{Tasks, Unfinished};
 use crate::http::server::{self, BindError, Listening, ServerBounds};
 use crate::http::socket::{self, Bound};
 use crate::http::{Api, ApiOptions, BodyBounds, HostPolicy, Probes};
-use crate::keymanager::{KeyManager, Token};
+use crate::keymanager::{Intake, KeyManager, Token};
 #[cfg(feature = "backend-process")]
 use crate::lease::Lease;
 use crate::loader::KeyLoader;
@@ -214,6 +214,24 @@ fn probes(
     }
 }
 
+/// What keys are administered through: the Keymanager API, if there is a token for it, and what the admin API works on.
+fn administration(
+    config: &Config,
+    genesis: GenesisValidatorsRoot,
+    (signer, loader, clock): (Arc<Signer>, Arc<KeyLoader>, Arc<dyn Clock>),
+    tasks: &Tasks,
+    token: Option<Token>,
+    desk: impl FnOnce(Gate, Arc<KeyLoader>, Arc<Intake>) -> Desk,
+) -> (Option<Arc<KeyManager>>, Desk) {
+    let budget = Arc::new(custody::kdf_budget(config));
+    let intake = Arc::new(Intake::new(Arc::clone(&signer), Arc::clone(&loader), genesis, budget));
+    let gate = Gate::new(Some(signer.guard.clone()), clock, tasks.clone()).under(Arc::clone(&signer.policy));
+    let desk = desk(gate, Arc::clone(&loader), Arc::clone(&intake));
+    let keymanager =
+        token.map(|token| Arc::new(KeyManager::new(config, genesis, signer, loader, intake, tasks.clone(), token)));
+    (keymanager, desk)
+}
+
 /// A server, accepting requests.
 pub(crate) struct App {
     api: Arc<Api>,
@@ -263,7 +281,8 @@ impl App {
         let lease =
             backend.process().and_then(|vault| Lease::new(config, vault, custody.slot_clock, Arc::clone(&clock)));
         let (guard, genesis) = (custody.guard.clone(), custody.genesis_validators_root);
-        let shown = (running.as_ref(), custody.slot_clock, Arc::clone(&clock));
+        let (shown, desk) =
+            ((running.as_ref(), custody.slot_clock, Arc::clone(&clock)), Desk::running(&custody, config));
         let (tasks, probe_tasks) = (Tasks::new(), Tasks::new());
         let (providers, checkpoint_metrics) = (Arc::<ProviderMetrics>::default(), CheckpointMetrics::with(&anchors));
         // Before anything is served: from here on newly enabled keys are held back, if so configured.
@@ -312,12 +331,12 @@ impl App {
             Arc::clone(&clock),
             (tasks.clone(), Arc::clone(&providers)),
         ));
+        let parts = (Arc::clone(&signer), Arc::clone(&loader), Arc::clone(&clock));
+        let callers = Arc::clone(&sockets.doors.callers);
+        let (keymanager, desk) = administration(config, genesis, parts, &tasks, keymanager_token, desk);
         // Their tasks end with the last ones: the last checkpoint is made when all else has stopped.
         let elsewhere = (checkpoint_metrics, anchors.start(&probe_tasks));
         let checkpoints = Arc::new(Checkpoints::new(config, guard.clone(), Arc::clone(&loader), clock, elsewhere));
-        let keymanager = keymanager_token.map(|token| {
-            Arc::new(KeyManager::new(config, genesis, Arc::clone(&signer), Arc::clone(&loader), tasks.clone(), token))
-        });
         let hosts = HostPolicy::new(config.http.allowed_hosts.iter().map(String::as_str));
         let parts = (&signer, &loader, &metrics);
         let (api, api_of_unix) = apis(config, &sockets, parts, &hosts, keymanager.as_ref());
@@ -339,9 +358,7 @@ impl App {
         if let Some(lease) = &lease {
             tasks.spawn(Arc::clone(lease).watch(Arc::clone(&loader), tasks.stopping()));
         }
-        if let Some(running) = &running {
-            admin::live_control(config, running, &tasks);
-        }
+        admin::serve(config, desk, (running.as_ref(), &loader, &callers), &tasks);
         Ok(Self {
             api,
             loader,

@@ -272,7 +272,7 @@ impl KeyLoader {
     }
 
     /// Does something with what is in custody on a thread that may wait.
-    async fn with_custody<R: Send + 'static>(
+    pub(crate) async fn with_custody<R: Send + 'static>(
         self: &Arc<Self>,
         f: impl FnOnce(&Self, &mut Custody) -> R + Send + 'static,
     ) -> R {

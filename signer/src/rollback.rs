@@ -73,7 +73,7 @@ pub(crate) fn explain(suspicion: &Suspicion, since: &str) -> Vec<String> {
         "What to do:".to_owned(),
         "  1. Make sure that no other signer uses these keys: stop it, and keep it stopped.".to_owned(),
         "  2. If the newest database exists elsewhere, put it here now, before the next step.".to_owned(),
-        "  3. With the signer stopped, run `holdfast slashing fence`, then start it. Keys then sign only above the \
+        "  3. Run `holdfast slashing fence`, with the signer running or stopped. Keys then sign only above the \
          present, which costs at most about one epoch of attestations. Of several signers on one database, each frozen \
          one needs its own."
             .to_owned(),

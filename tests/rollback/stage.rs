@@ -88,9 +88,9 @@ impl Stage {
         tells_why_it_is_frozen(&self.world.arguments(), reason);
         let server = self.start();
         refuses_as_frozen(&server, &self.world.keys[0].public, reason);
-        let fence = self.run(&["slashing", "fence"]);
-        assert_eq!(fence.code, 3, "the server has the database: {}", fence.text);
-        assert!(fence.text.contains("already open"), "{}", fence.text);
+        let status = self.run(&["slashing", "status"]);
+        assert_eq!(status.code, 4, "the server says why it is frozen: {}", status.text);
+        assert!(status.text.contains("through the running server"), "{}", status.text);
         let (status, log) = server.stop();
         assert!(status.success(), "{status}\n{log}");
         assert!(log.contains("holdfast slashing fence"), "the log does not say what to do:\n{log}");

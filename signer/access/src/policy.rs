@@ -233,6 +233,18 @@ impl Policy {
         &self.rules
     }
 
+    /// Whether a rule is about `caller` by its name, or by a pattern that is not for every name.
+    pub fn names_caller(&self, caller: &Caller) -> bool {
+        let named = |names: &[NamePattern]| {
+            names
+                .iter()
+                .any(|pattern| pattern.as_str().bytes().any(|byte| byte != b'*') && pattern.matches(caller.name()))
+        };
+        self.rules
+            .iter()
+            .any(|rule| rule.callers.fit_means(caller.means()) && rule.callers.names.as_deref().is_some_and(named))
+    }
+
     /// What the names in the rules stand for.
     pub fn directory(&self) -> &Directory {
         &self.directory

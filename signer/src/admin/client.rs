@@ -1,29 +1,42 @@
-//! The other end: how a command reaches the process that runs.
+//! The other end: how a command reaches the services of a running process, or those it has itself.
 
-use std::convert::Infallible;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use holdfast_wire::admin::v1::audit_client::AuditClient;
+use holdfast_wire::admin::v1::kek_client::KekClient;
+use holdfast_wire::admin::v1::keys_client::KeysClient;
+use holdfast_wire::admin::v1::slashing_client::SlashingClient;
+use holdfast_wire::admin::v1::status_client::StatusClient;
 use holdfast_wire::admin::v1::switcher_client::SwitcherClient;
 use hyper::client::conn::http2::{SendRequest, handshake};
 use hyper::{Request, Response, Uri};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
+use tonic::Code;
 use tonic::body::Body;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
 
-/// Longest time for a command.
-const TIMEOUT: Duration = Duration::from_secs(30);
+use super::routes::Routes;
+use crate::callers::Principal;
+use crate::drain::Tasks;
 
-/// Why a running process was not reached, or what it answered.
+/// Longest time until a process that accepts connections says something.
+const FIRST_WORD: Duration = Duration::from_secs(5);
+/// Longest list or report that is taken.
+const MAX_MESSAGE_BYTES: usize = 256 * 1024 * 1024;
+
+/// Why a running process was not reached.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ClientError {
     /// Nobody serves the socket.
-    #[error(
-        "no process answers at {}; is `holdfast serve` running, with the switcher and with this --data-dir?", path.display()
-    )]
+    #[error("no process answers at {}; is `holdfast serve` running, with this --data-dir?", path.display())]
     NotRunning {
         /// The socket.
         path: PathBuf,
@@ -34,69 +47,145 @@ pub(crate) enum ClientError {
     /// The connection broke.
     #[error("the connection to the running process broke")]
     Broken(#[source] hyper::Error),
-    /// The process said no, with the reason as text.
-    #[error("{0}")]
-    Refused(String),
     /// The process did not answer.
-    #[error("the running process did not answer within {} s", TIMEOUT.as_secs())]
+    #[error("the running process did not answer within {} s", FIRST_WORD.as_secs())]
     Late,
 }
 
-/// A connection to the admin socket.
+/// Where services are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// In a running server, at this address.
+    Server(String),
+    /// Here, on this database.
+    Database(String),
+}
+
+/// A way to services.
 #[derive(Clone)]
-pub(crate) struct Channel(SendRequest<Body>);
+pub(crate) enum Channel {
+    /// A connection to a process.
+    Wire(SendRequest<Body>),
+    /// Services of this process, which know who asks.
+    Here(Arc<Routes>, Arc<Principal>),
+}
 
 impl tower_service::Service<Request<Body>> for Channel {
-    type Response = Response<hyper::body::Incoming>;
+    type Response = Response<Body>;
     type Error = hyper::Error;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, hyper::Error>> + Send>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), hyper::Error>> {
-        self.0.poll_ready(context)
+        match self {
+            Self::Wire(sender) => sender.poll_ready(context),
+            Self::Here(..) => Poll::Ready(Ok(())),
+        }
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        Box::pin(self.0.send_request(request))
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        match self {
+            Self::Wire(sender) => {
+                let answer = sender.send_request(request);
+                Box::pin(async move { Ok(answer.await?.map(Body::new)) })
+            }
+            Self::Here(routes, who) => {
+                request.extensions_mut().insert(Arc::clone(who));
+                let answer = routes.call(request);
+                Box::pin(async move {
+                    let Ok(answer) = answer.await;
+                    Ok(answer)
+                })
+            }
+        }
     }
 }
 
-/// Speaks to the process that runs with a data directory.
-pub(crate) struct AdminClient {
-    /// The switcher's methods.
-    pub(crate) switcher: SwitcherClient<Channel>,
+/// The services, and where they are.
+pub(crate) struct Admin {
+    channel: Channel,
+    /// Where they are.
+    pub(crate) place: Place,
 }
 
-impl AdminClient {
-    /// Runs `command` on a connection to the socket at `path`.
+/// The name only fills a field that HTTP/2 requires.
+fn origin() -> Uri {
+    Uri::from_static("http://admin")
+}
+
+impl Admin {
+    /// Services of this process.
+    pub(crate) fn here(routes: Routes, who: Arc<Principal>, database: String) -> Self {
+        Self { channel: Channel::Here(Arc::new(routes), who), place: Place::Database(database) }
+    }
+
+    /// Connects to the socket at `path`.
     ///
     /// # Errors
     /// [`ClientError`].
-    pub(crate) async fn run<T>(
-        path: &Path,
-        command: impl AsyncFnOnce(Self) -> Result<tonic::Response<T>, tonic::Status>,
-    ) -> Result<T, ClientError> {
+    pub(crate) async fn connect(path: &Path) -> Result<Self, ClientError> {
         let stream = UnixStream::connect(path)
             .await
             .map_err(|source| ClientError::NotRunning { path: path.to_owned(), source })?;
-        let (sender, connection) =
-            handshake(TokioExecutor::new(), TokioIo::new(stream)).await.map_err(ClientError::Broken)?;
-        // The name only fills a field that HTTP/2 requires.
-        let origin = Uri::from_static("http://admin");
-        let client = Self { switcher: SwitcherClient::with_origin(Channel(sender), origin) };
-        let drive = async {
-            let ended: Result<Infallible, hyper::Error> = match connection.await {
-                Ok(()) => std::future::pending().await,
-                Err(error) => Err(error),
-            };
-            ended
-        };
-        tokio::select! {
-            answer = tokio::time::timeout(TIMEOUT, command(client)) => match answer {
-                Ok(Ok(answer)) => Ok(answer.into_inner()),
-                Ok(Err(status)) => Err(ClientError::Refused(status.message().to_owned())),
-                Err(_late) => Err(ClientError::Late),
-            },
-            Err(error) = drive => Err(ClientError::Broken(error)),
-        }
+        Self::over(stream, format!("unix:{}", path.display())).await
+    }
+
+    /// Speaks over a connection.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub(crate) async fn over(
+        stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        address: String,
+    ) -> Result<Self, ClientError> {
+        let greeting = handshake(TokioExecutor::new(), TokioIo::new(stream));
+        let (sender, connection) = tokio::time::timeout(FIRST_WORD, greeting)
+            .await
+            .map_err(|_| ClientError::Late)?
+            .map_err(ClientError::Broken)?;
+        // It ends with this process, or when the other end does; calls then fail.
+        Tasks::new().spawn(async move { drop(connection.await) });
+        Ok(Self { channel: Channel::Wire(sender), place: Place::Server(address) })
+    }
+
+    /// Whether there is a signer behind this, and not a switcher alone.
+    ///
+    /// # Errors
+    /// [`ClientError::Late`].
+    pub(crate) async fn has_signer(&self) -> Result<bool, ClientError> {
+        let request = HealthCheckRequest { service: "holdfast.signer".to_owned() };
+        let mut health = HealthClient::with_origin(self.channel.clone(), origin());
+        let answer = tokio::time::timeout(FIRST_WORD, health.check(request)).await.map_err(|_| ClientError::Late)?;
+        // A server that has no health at all is one of before, with a switcher only.
+        Ok(!answer.is_err_and(|status| matches!(status.code(), Code::NotFound | Code::Unimplemented)))
+    }
+
+    /// Keys.
+    pub(crate) fn keys(&self) -> KeysClient<Channel> {
+        KeysClient::with_origin(self.channel.clone(), origin()).max_decoding_message_size(MAX_MESSAGE_BYTES)
+    }
+
+    /// Slashing protection.
+    pub(crate) fn slashing(&self) -> SlashingClient<Channel> {
+        SlashingClient::with_origin(self.channel.clone(), origin()).max_decoding_message_size(MAX_MESSAGE_BYTES)
+    }
+
+    /// Key-encryption keys.
+    pub(crate) fn kek(&self) -> KekClient<Channel> {
+        KekClient::with_origin(self.channel.clone(), origin())
+    }
+
+    /// The journal.
+    pub(crate) fn audit(&self) -> AuditClient<Channel> {
+        AuditClient::with_origin(self.channel.clone(), origin()).max_decoding_message_size(MAX_MESSAGE_BYTES)
+    }
+
+    /// The state of the process.
+    pub(crate) fn status(&self) -> StatusClient<Channel> {
+        StatusClient::with_origin(self.channel.clone(), origin())
+    }
+
+    /// The switcher.
+    pub(crate) fn switcher(&self) -> SwitcherClient<Channel> {
+        SwitcherClient::with_origin(self.channel.clone(), origin())
     }
 }

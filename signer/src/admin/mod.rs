@@ -1,10 +1,30 @@
-//! The admin API of a running process: gRPC (`holdfast.admin.v1`) on a Unix socket in the data directory.
+//! The admin API of a running process: gRPC (`holdfast.admin.v1`, ADR 0027), on a Unix socket in the data directory.
 //!
-//! Why it exists: what runs should be changed without a restart. What it guarantees: the socket has mode 0600,
-//! and whoever connects is asked for its user by the kernel: only this process's user and root are served.
+//! Why it exists: what runs should be changed without a restart, and commands and other programs should do it in one way.
+//! What it guarantees: the socket has mode 0600, and whoever connects is asked for its user by the kernel; every act goes
+//! through one door ([`gate::Gate`]) that journals it before it begins; a command that finds no server asks the very same
+//! services in its own process.
+//!
+//! Request to answer: [`server`] (connection, bounds, caller) → [`routes`] (which service) → a service ([`keys`],
+//! [`slashing`], [`kek`], [`audit`], [`status`], [`switcher`]) → [`gate`] (may, approved, journaled) → [`desk`] (done in a
+//! running signer, or in a database that is open here alone).
 
+mod audit;
 mod client;
+pub(crate) mod convert;
+mod desk;
+mod gate;
+mod health;
+mod import;
+mod kek;
+mod keys;
+mod lines;
+pub(crate) mod pipe;
+mod routes;
 mod server;
+pub(crate) mod show;
+mod slashing;
+mod status;
 mod switcher;
 
 use std::path::{Path, PathBuf};
@@ -12,27 +32,58 @@ use std::sync::Arc;
 
 use tracing::{info, warn};
 
+use crate::callers::Callers;
+use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::drain::Tasks;
+use crate::loader::KeyLoader;
 use crate::outcome::chain;
 use crate::switcher::Running;
 
-pub(crate) use client::{AdminClient, ClientError};
+pub(crate) use audit::selection as audit_selection;
+pub(crate) use client::{Admin, Channel, ClientError, Place};
+pub(crate) use desk::Desk;
+pub(crate) use gate::Gate;
+pub(crate) use kek::names as provider_names;
+pub(crate) use routes::Routes;
 pub(crate) use server::{AdminSocket, SocketError, bind_socket};
-use switcher::SwitcherService;
+
+/// Serves the admin API of a signer.
+pub(crate) fn serve(
+    config: &Config,
+    desk: Desk,
+    (running, loader, callers): (Option<&Arc<Running>>, &Arc<KeyLoader>, &Arc<Callers>),
+    tasks: &Tasks,
+) {
+    let (guard, gate) = (desk.guard.clone(), desk.gate.clone());
+    let mut routes = Routes::of_desk(&Arc::new(desk));
+    if let Some(running) = running {
+        routes = routes.with_switcher(Arc::clone(running), gate);
+    }
+    let (routes, reporter) = routes.with_standard();
+    tasks.spawn(health::watch(reporter, guard, Arc::clone(loader), tasks.clone()));
+    listen(config, routes, Some(Arc::clone(callers)), tasks);
+}
+
+/// Serves the admin API of a switcher that runs alone: it has no journal.
+pub(crate) fn live_control(config: &Config, running: &Arc<Running>, tasks: &Tasks) {
+    let gate = Gate::new(None, Arc::new(SystemClock), tasks.clone());
+    let (routes, _health) = Routes::default().with_switcher(Arc::clone(running), gate).with_standard();
+    listen(config, routes, None, tasks);
+}
 
 /// Opens the socket and serves it. A machine that is read-only has no place for it, and all else works without.
-pub(crate) fn live_control(config: &Config, running: &Arc<Running>, tasks: &Tasks) {
+fn listen(config: &Config, routes: Routes, callers: Option<Arc<Callers>>, tasks: &Tasks) {
     if let Err(error) = holdfast_enclave::durable::create_private_dir(config.data_dir()) {
-        warn!("no live control with `holdfast switcher`: {}", chain(&error));
+        warn!("no admin API: {}", chain(&error));
         return;
     }
     match AdminSocket::bind(socket_path(config)) {
         Ok(socket) => {
-            info!(socket = %socket.path().display(), "live control");
-            server::serve(socket, SwitcherService(Arc::clone(running)), tasks);
+            info!(socket = %socket.path().display(), "admin API");
+            server::serve(socket, routes, callers, tasks);
         }
-        Err(error) => warn!("no live control with `holdfast switcher`: {}", chain(&error)),
+        Err(error) => warn!("no admin API: {}", chain(&error)),
     }
 }
 

@@ -3,21 +3,39 @@
 use std::io;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
 
-use holdfast_wire::admin::v1::switcher_server::SwitcherServer;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
-use tower_service::Service as _;
+use tonic::body::Body;
 
-use super::SwitcherService;
+use super::routes::Routes;
+use crate::callers::{Callers, Principal};
 use crate::drain::{Stopping, Tasks};
 
-/// Commands are few and short.
-const CONNECTIONS: usize = 16;
+/// Commands are few; some watch for long.
+const CONNECTIONS: usize = 64;
+/// Calls at the same time on one connection.
+const STREAMS: u32 = 16;
+/// Longest head of a call.
+const MAX_HEADER_BYTES: u32 = 16 * 1024;
+/// Calls that were taken back before they began.
+const MAX_RESETS: usize = 32;
+/// How long the first bytes may take.
+const GREETING: Duration = Duration::from_secs(5);
+/// How often a peer is asked whether it is still there, and how long it may take to answer.
+const PING: Duration = Duration::from_secs(20);
+/// How long the answer to that may take.
+const PONG: Duration = Duration::from_secs(10);
+/// What every connection begins with (RFC 9113, section 3.4).
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Why there is no admin socket.
 #[derive(Debug, thiserror::Error)]
@@ -79,7 +97,7 @@ impl AdminSocket {
     /// [`io::Error`] if none can be accepted now.
     pub(crate) async fn accept(&self) -> io::Result<Option<UnixStream>> {
         let (stream, _) = self.listener.accept().await?;
-        Ok(is_ours(&stream).then_some(stream))
+        Ok(ours(&stream).is_some().then_some(stream))
     }
 
     /// Where it is.
@@ -107,12 +125,12 @@ pub(crate) fn bind_socket(path: &Path) -> Result<UnixListener, SocketError> {
 }
 
 /// Serves the admin API until the group of tasks is stopped.
-pub(crate) fn serve(socket: AdminSocket, service: SwitcherService, tasks: &Tasks) {
-    let accepting = accept(socket, SwitcherServer::new(service), tasks.clone());
+pub(crate) fn serve(socket: AdminSocket, routes: Routes, callers: Option<Arc<Callers>>, tasks: &Tasks) {
+    let accepting = accept(socket, Arc::new(routes), callers, tasks.clone());
     tasks.spawn(accepting);
 }
 
-async fn accept(socket: AdminSocket, service: SwitcherServer<SwitcherService>, tasks: Tasks) {
+async fn accept(socket: AdminSocket, routes: Arc<Routes>, callers: Option<Arc<Callers>>, tasks: Tasks) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     let mut stopping = tasks.stopping();
     loop {
@@ -127,35 +145,58 @@ async fn accept(socket: AdminSocket, service: SwitcherServer<SwitcherService>, t
             next = next => next,
         };
         match accepted {
-            Ok((stream, _)) if is_ours(&stream) => {
-                let connection = connection(stream, service.clone(), tasks.stopping());
+            Ok((stream, _)) => {
+                let Some(uid) = ours(&stream) else {
+                    tracing::warn!("a connection to the admin socket by another user was refused");
+                    continue;
+                };
+                let who = callers.as_ref().map_or_else(|| Principal::user(uid), |callers| callers.of_user(uid));
+                let connection = connection(stream, Arc::clone(&routes), who, tasks.stopping());
                 tasks.spawn(async move {
                     connection.await;
                     drop(place);
                 });
             }
-            Ok(_) => tracing::warn!("a connection to the admin socket by another user was refused"),
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection to the admin socket");
-                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
     }
 }
 
-/// Whether the peer is this process's user or root, as the kernel says.
-fn is_ours(stream: &UnixStream) -> bool {
+/// The peer's user if it is this process's or root, as the kernel says.
+fn ours(stream: &UnixStream) -> Option<u32> {
     let own = rustix::process::geteuid().as_raw();
-    stream.peer_cred().is_ok_and(|peer| peer.uid() == own || peer.uid() == 0)
+    stream.peer_cred().ok().map(|peer| peer.uid()).filter(|uid| *uid == own || *uid == 0)
 }
 
-async fn connection(stream: UnixStream, service: SwitcherServer<SwitcherService>, mut stopping: Stopping) {
-    let service = service_fn(move |request| {
-        let mut service = service.clone();
-        async move { service.call(request).await }
+/// Serves one connection of a caller who is known.
+pub(super) async fn connection<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
+    stream: S,
+    routes: Arc<Routes>,
+    who: Arc<Principal>,
+    mut stopping: Stopping,
+) {
+    let greeted = tokio::select! {
+        greeted = tokio::time::timeout(GREETING, Greeted::read(stream)) => greeted,
+        () = stopping.begun() => return,
+    };
+    let Ok(Ok(stream)) = greeted else {
+        tracing::debug!(by = %who, "a connection to the admin API did not begin as HTTP/2");
+        return;
+    };
+    let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
+        request.extensions_mut().insert(Arc::clone(&who));
+        routes.call(request.map(Body::new))
     });
     let mut http = http2::Builder::new(TokioExecutor::new());
-    http.timer(TokioTimer::new()).max_concurrent_streams(16);
+    http.timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS)
+        .max_header_list_size(MAX_HEADER_BYTES)
+        .max_pending_accept_reset_streams(Some(MAX_RESETS))
+        .keep_alive_interval(Some(PING))
+        .keep_alive_timeout(PONG);
     let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service));
     let result = tokio::select! {
         result = connection.as_mut() => result,
@@ -165,7 +206,48 @@ async fn connection(stream: UnixStream, service: SwitcherServer<SwitcherService>
         }
     };
     if let Err(error) = result {
-        tracing::debug!(%error, "a connection to the admin socket ended early");
+        tracing::debug!(%error, "a connection to the admin API ended early");
+    }
+}
+
+/// A connection whose first bytes were read, and are those of HTTP/2. A peer that connects and says nothing, or something
+/// else, holds a place for a short time only.
+struct Greeted<S> {
+    /// How much of the greeting was handed on.
+    taken: usize,
+    stream: S,
+}
+
+impl<S: AsyncRead + Unpin> Greeted<S> {
+    async fn read(mut stream: S) -> io::Result<Self> {
+        let mut greeting = [0; PREFACE.len()];
+        stream.read_exact(&mut greeting).await?;
+        if greeting == *PREFACE { Ok(Self { taken: 0, stream }) } else { Err(io::ErrorKind::InvalidData.into()) }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Greeted<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let left = PREFACE.get(self.taken..).unwrap_or_default();
+        if left.is_empty() {
+            return Pin::new(&mut self.stream).poll_read(cx, out);
+        }
+        let count = left.len().min(out.remaining());
+        out.put_slice(left.get(..count).unwrap_or_default());
+        self.taken = self.taken.saturating_add(count);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Greeted<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::num::NonZeroU16;
 use std::sync::Arc;
 
+use holdfast_access::AdminArea;
 use holdfast_beacon::execution::{BadWebSocketUrl, ExecutionNodeConfig, ExecutionPool};
 use holdfast_beacon::{
     Auth, PoolError, PriorityTier, Resolve, Role as NodeRole, Roles, TlsOptions, UpstreamConfig, UpstreamName, Weight,
@@ -12,13 +13,21 @@ use holdfast_wire::admin::v1::{
     AddExecutionRequest, AddRequest, BasicAuth, ChangeResponse, PreferRequest, Role, StatusRequest, StatusResponse,
     UpstreamRequest,
 };
+use holdfast_wire::admin::{Reason, refusal};
 use tonic::{Request, Response, Status};
 
+use super::gate::{Act, Gate};
+use crate::callers::Principal;
 use crate::outcome::chain;
 use crate::switcher::Running;
 
 /// Answers for a running switcher.
-pub(crate) struct SwitcherService(pub(crate) Arc<Running>);
+pub(crate) struct SwitcherService {
+    /// The switcher.
+    pub(super) running: Arc<Running>,
+    /// The door before it.
+    pub(super) gate: Gate,
+}
 
 type Changed = Result<Response<ChangeResponse>, Status>;
 
@@ -29,48 +38,59 @@ fn changed(message: String) -> Response<ChangeResponse> {
 fn refused(error: &PoolError) -> Status {
     let text = chain(error);
     match error {
-        PoolError::Unknown(_) => Status::not_found(text),
-        PoolError::Last(_) => Status::failed_precondition(text),
-        _ => Status::invalid_argument(text),
+        PoolError::Unknown(_) => refusal(Reason::NotFound, text),
+        PoolError::Last(_) => refusal(Reason::Refused, text),
+        _ => refusal(Reason::InvalidArgument, text),
     }
 }
 
 #[tonic::async_trait]
 impl Switcher for SwitcherService {
-    async fn status(&self, _request: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
-        let document = self.0.status();
+    async fn status(&self, request: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
+        self.gate.may_read(&*Gate::caller(&request)?, AdminArea::Switcher)?;
+        let document = self.running.status();
         let document_json = serde_json::to_string(&document).map_err(|error| Status::internal(error.to_string()))?;
         Ok(Response::new(StatusResponse { document_json }))
     }
 
     async fn add(&self, request: Request<AddRequest>) -> Changed {
+        let who = Gate::caller(&request)?;
         let config = upstream(&request.into_inner())?;
         let name = config.name.clone();
-        self.0.pool.add(config).map_err(|error| refused(&error))?;
+        let act = act("admin.switcher.added", "consensus", name.as_str());
+        self.change(&who, &act, || self.running.pool.add(config)).await?;
         Ok(changed(format!("added {name}; it serves once it has been found fit")))
     }
 
     async fn remove(&self, request: Request<UpstreamRequest>) -> Changed {
+        let who = Gate::caller(&request)?;
         let UpstreamRequest { name } = request.into_inner();
-        self.0.pool.remove(&name).map_err(|error| refused(&error))?;
+        let act = act("admin.switcher.removed", "consensus", &name);
+        self.change(&who, &act, || self.running.pool.remove(&name)).await?;
         Ok(changed(format!("removed {name}; requests in progress are finished")))
     }
 
     async fn drain(&self, request: Request<UpstreamRequest>) -> Changed {
+        let who = Gate::caller(&request)?;
         let UpstreamRequest { name } = request.into_inner();
-        self.0.pool.drain(&name).map_err(|error| refused(&error))?;
+        let act = act("admin.switcher.drained", "consensus", &name);
+        self.change(&who, &act, || self.running.pool.drain(&name)).await?;
         Ok(changed(format!("draining {name}: it is asked nothing new")))
     }
 
     async fn undrain(&self, request: Request<UpstreamRequest>) -> Changed {
+        let who = Gate::caller(&request)?;
         let UpstreamRequest { name } = request.into_inner();
-        self.0.pool.undrain(&name).map_err(|error| refused(&error))?;
+        let act = act("admin.switcher.undrained", "consensus", &name);
+        self.change(&who, &act, || self.running.pool.undrain(&name)).await?;
         Ok(changed(format!("{name} is used again once it has been told what it missed")))
     }
 
     async fn prefer(&self, request: Request<PreferRequest>) -> Changed {
+        let who = Gate::caller(&request)?;
         let PreferRequest { name } = request.into_inner();
-        self.0.pool.prefer(name.as_deref()).map_err(|error| refused(&error))?;
+        let act = act("admin.switcher.preferred", "consensus", name.as_deref().unwrap_or_default());
+        self.change(&who, &act, || self.running.pool.prefer(name.as_deref())).await?;
         Ok(changed(match name {
             Some(name) => format!("{name} comes first among nodes as healthy as it is"),
             None => "no node is preferred".to_owned(),
@@ -78,33 +98,48 @@ impl Switcher for SwitcherService {
     }
 
     async fn add_execution(&self, request: Request<AddExecutionRequest>) -> Changed {
+        let who = Gate::caller(&request)?;
         let config = execution(request.into_inner())?;
         let name = config.upstream.name.clone();
-        self.pool()?.add(config).map_err(|error| refused(&error))?;
+        let pool = self.pool()?;
+        let act = act("admin.switcher.added", "execution", name.as_str());
+        self.change(&who, &act, || pool.add(config)).await?;
         Ok(changed(format!("added {name} to the execution pool; it serves once it has answered and is fit")))
     }
 
     async fn remove_execution(&self, request: Request<UpstreamRequest>) -> Changed {
+        let who = Gate::caller(&request)?;
         let UpstreamRequest { name } = request.into_inner();
-        self.pool()?.remove(&name).map_err(|error| refused(&error))?;
+        let pool = self.pool()?;
+        let act = act("admin.switcher.removed", "execution", &name);
+        self.change(&who, &act, || pool.remove(&name)).await?;
         Ok(changed(format!("removed {name} from the execution pool; requests in progress are finished")))
     }
 
     async fn drain_execution(&self, request: Request<UpstreamRequest>) -> Changed {
+        let who = Gate::caller(&request)?;
         let UpstreamRequest { name } = request.into_inner();
-        self.pool()?.drain(&name).map_err(|error| refused(&error))?;
+        let pool = self.pool()?;
+        let act = act("admin.switcher.drained", "execution", &name);
+        self.change(&who, &act, || pool.drain(&name)).await?;
         Ok(changed(format!("draining {name}: it is asked nothing new")))
     }
 
     async fn undrain_execution(&self, request: Request<UpstreamRequest>) -> Changed {
+        let who = Gate::caller(&request)?;
         let UpstreamRequest { name } = request.into_inner();
-        self.pool()?.undrain(&name).map_err(|error| refused(&error))?;
+        let pool = self.pool()?;
+        let act = act("admin.switcher.undrained", "execution", &name);
+        self.change(&who, &act, || pool.undrain(&name)).await?;
         Ok(changed(format!("{name} is used again")))
     }
 
     async fn prefer_execution(&self, request: Request<PreferRequest>) -> Changed {
+        let who = Gate::caller(&request)?;
         let PreferRequest { name } = request.into_inner();
-        self.pool()?.prefer(name.as_deref()).map_err(|error| refused(&error))?;
+        let pool = self.pool()?;
+        let act = act("admin.switcher.preferred", "execution", name.as_deref().unwrap_or_default());
+        self.change(&who, &act, || pool.prefer(name.as_deref())).await?;
         Ok(changed(match name {
             Some(name) => format!("{name} comes first among execution clients as healthy as it is"),
             None => "no execution client is preferred".to_owned(),
@@ -112,10 +147,30 @@ impl Switcher for SwitcherService {
     }
 }
 
+/// What is about to be done to a node, as journaled.
+fn act(kind: &'static str, pool: &str, name: &str) -> Act {
+    Act::new(AdminArea::Switcher, kind).about(format!("upstream/{pool}/{name}"))
+}
+
 impl SwitcherService {
+    /// Has a change admitted, and makes it.
+    async fn change(
+        &self,
+        who: &Principal,
+        act: &Act,
+        work: impl FnOnce() -> Result<(), PoolError> + Send,
+    ) -> Result<(), Status> {
+        self.gate.admit(who, act).await?;
+        let done = work().map_err(|error| refused(&error));
+        if let Err(status) = &done {
+            self.gate.failed(who, act, status).await;
+        }
+        done
+    }
+
     fn pool(&self) -> Result<&Arc<ExecutionPool>, Status> {
-        self.0.execution().ok_or_else(|| {
-            Status::failed_precondition("the execution pool is off; set execution.enabled = true and start again")
+        self.running.execution().ok_or_else(|| {
+            refusal(Reason::Configuration, "the execution pool is off; set execution.enabled = true and start again")
         })
     }
 }
@@ -123,34 +178,35 @@ impl SwitcherService {
 /// A further execution client.
 fn execution(request: AddExecutionRequest) -> Result<ExecutionNodeConfig, Status> {
     let AddExecutionRequest { node, websocket_url } = request;
-    let node = node.ok_or_else(|| Status::invalid_argument("the node is missing"))?;
+    let node = node.ok_or_else(|| refusal(Reason::InvalidArgument, "the node is missing"))?;
     if !node.roles.is_empty() || node.each_address {
-        return Err(Status::invalid_argument("roles and each_address are not for execution clients"));
+        return Err(refusal(Reason::InvalidArgument, "roles and each_address are not for execution clients"));
     }
     let websocket = websocket_url.map(|url| url.parse()).transpose();
-    let websocket = websocket.map_err(|error: BadWebSocketUrl| Status::invalid_argument(error.to_string()))?;
+    let websocket = websocket.map_err(|error: BadWebSocketUrl| refusal(Reason::InvalidArgument, error.to_string()))?;
     Ok(ExecutionNodeConfig { upstream: upstream(&node)?, websocket })
 }
 
 /// A further node.
 fn upstream(request: &AddRequest) -> Result<UpstreamConfig, Status> {
-    let invalid = |error: &(dyn std::error::Error + 'static)| Status::invalid_argument(chain(error));
+    let invalid = |error: &(dyn std::error::Error + 'static)| refusal(Reason::InvalidArgument, chain(error));
     let mut config = UpstreamConfig::from_url(&request.url).map_err(|error| invalid(&error))?;
     if let Some(name) = &request.name {
         config.name = UpstreamName::new(name.clone()).map_err(|error| invalid(&error))?;
     }
     if let Some(weight) = request.weight {
         let weight = u16::try_from(weight).ok().and_then(NonZeroU16::new);
-        config.weight = Weight(weight.ok_or_else(|| Status::invalid_argument("a weight is from 1 to 65535"))?);
+        config.weight = Weight(weight.ok_or_else(|| refusal(Reason::InvalidArgument, "a weight is from 1 to 65535"))?);
     }
-    config.tier =
-        PriorityTier(u8::try_from(request.tier).map_err(|_| Status::invalid_argument("a tier is from 0 to 255"))?);
+    config.tier = PriorityTier(
+        u8::try_from(request.tier).map_err(|_| refusal(Reason::InvalidArgument, "a tier is from 0 to 255"))?,
+    );
     if !request.roles.is_empty() {
         let roles: Option<Roles> = request.roles().map(role).collect();
-        config.roles = roles.ok_or_else(|| Status::invalid_argument("a role is missing its name"))?;
+        config.roles = roles.ok_or_else(|| refusal(Reason::InvalidArgument, "a role is missing its name"))?;
     }
     config.auth = match (&request.basic_auth, &request.bearer_token) {
-        (Some(_), Some(_)) => return Err(Status::invalid_argument("give a password or a token, not both")),
+        (Some(_), Some(_)) => return Err(refusal(Reason::InvalidArgument, "give a password or a token, not both")),
         (Some(BasicAuth { user, password }), None) => {
             Some(Auth::Basic { user: user.clone(), password: holdfast_secret::SecretText::new(password.clone()) })
         }

@@ -122,7 +122,8 @@ pub(crate) enum Adopted {
     Now,
 }
 
-/// The gate of one database.
+/// The gate of one database. Cheap enough to clone.
+#[derive(Clone)]
 pub(crate) struct Gate {
     guard: Guard,
     clock: Arc<dyn Clock>,

@@ -207,6 +207,11 @@ impl Callers {
         }
     }
 
+    /// Who the user of a process is that was let in as such: the caller that lists it, or a name of its own.
+    pub(crate) fn of_user(&self, uid: u32) -> Arc<Principal> {
+        self.directory.load().unix(uid).unwrap_or_else(|| Principal::user(uid))
+    }
+
     /// Counts a refusal and lets whoever was refused wait for the answer: the longer, the more refusals there were.
     /// Nothing that was let in passes here.
     pub(crate) async fn turn_away(&self, door: &Door, peer: &Peer, denial: Denial) -> Denial {

@@ -3,7 +3,7 @@
 use core::fmt;
 use std::sync::Arc;
 
-use holdfast_access::{Builtin, Caller, Means};
+use holdfast_access::{Builtin, Caller, CallerName, Means};
 use holdfast_slashing_db::CallerId;
 
 /// Somebody who asks, once made and then shared by all requests of that caller.
@@ -35,6 +35,19 @@ impl Principal {
         Arc::new(Self { caller, id: CallerId::new(builtin.as_str()) })
     }
 
+    /// A user of this machine, as the kernel says, at the other end of the admin socket. The journal keeps `uid/1000 (unix)`.
+    pub(crate) fn user(uid: u32) -> Arc<Self> {
+        let name = CallerName::new(&format!("uid/{uid}")).unwrap_or_else(|_| Builtin::Admin.into());
+        Arc::new(Self::new(Caller::new(name, Means::UnixPeer)))
+    }
+
+    /// The user of this process, who works on the database by a command. The journal keeps `cli:uid=1000`.
+    pub(crate) fn operator() -> Arc<Self> {
+        let uid = rustix::process::getuid().as_raw();
+        let caller = Self::user(uid).caller.clone();
+        Arc::new(Self { caller, id: CallerId::new(&format!("cli:uid={uid}")) })
+    }
+
     /// The caller, for policy.
     pub(crate) fn caller(&self) -> &Caller {
         &self.caller
@@ -55,8 +68,6 @@ impl fmt::Display for Principal {
 #[cfg(test)]
 mod tests {
     //! Proves: what the journal keeps of each kind of caller.
-    use holdfast_access::CallerName;
-
     use super::*;
 
     #[test]

@@ -10,7 +10,8 @@ use serde_json::json;
 use super::args::{Client, ConnectArgs};
 use super::bundle::{self, Bundle};
 use super::callers::user_of_url;
-use super::{Context, Exit, Failure, ask};
+use super::{Context, Exit, Failure};
+use crate::ask;
 use crate::clock::SystemClock;
 use crate::custody::{self, CustodyError};
 

@@ -4,7 +4,6 @@
 mod alone;
 mod approvals;
 pub(crate) mod args;
-mod ask;
 mod audit;
 mod backup;
 mod bundle;
@@ -22,9 +21,9 @@ mod migrate;
 pub(crate) mod output;
 mod policy;
 mod quickstart;
+mod reach;
 pub(crate) mod serve;
 mod slashing;
-mod status;
 mod switcher;
 mod top;
 mod unseal;
@@ -61,6 +60,7 @@ pub(crate) fn main() -> ExitCode {
     let output = Output {
         format: if cli.global.json { Format::Json } else { Format::Text },
         talk: if cli.global.quiet { Talk::Quiet } else { Talk::Notes },
+        through: None,
     };
     // A panic is a bug and has an exit code of its own; the default hook has printed where it was.
     let ended = catch_unwind(AssertUnwindSafe(|| dispatch(&cli, output))).unwrap_or_else(|_| {
@@ -126,7 +126,7 @@ fn dispatch(cli: &Cli, output: Output) -> Result<Exit, Failure> {
         Command::Slashing(args::SlashingCommand::Export(args)) => block_on(interchange::export(args, &context)),
         Command::Exits(command) => block_on(exits::run(command, &context)),
         Command::Approvals(command) => block_on(approvals::run(command, &context)),
-        Command::Audit(command) => audit::run(command, &context),
+        Command::Audit(command) => block_on(audit::run(command, &context)),
         Command::Kek(command) => block_on(kek::run(command, &context)),
         Command::Backup(command) => block_on(backup::run(command, &context)),
         #[cfg(feature = "backend-enclave")]
@@ -135,7 +135,7 @@ fn dispatch(cli: &Cli, output: Output) -> Result<Exit, Failure> {
         Command::Witness(command) => block_on(crate::witness::run(command, &context)),
         Command::Policy(args::PolicyCommand::Check) => policy::check(&context),
         Command::Policy(args::PolicyCommand::Explain(args)) => block_on(policy::explain(args, &context)),
-        Command::Status(args) => block_on(status::run(*args, &context)),
+        Command::Status(args) => block_on(reach::status(*args, &context)),
         Command::Top(args) => block_on(top::run(args, &context)),
         Command::Doctor => block_on(doctor::run(&context)),
         Command::Connect(args) => block_on(connect::run(args, &context)),
@@ -163,7 +163,8 @@ fn usage_error(error: &clap::Error) -> Exit {
     if error.use_stderr() && json {
         let text = error.render().to_string();
         let message = text.trim().trim_start_matches("error: ");
-        Output { format: Format::Json, talk: Talk::Quiet }.failure(&Failure::message(Exit::Usage, message));
+        Output { format: Format::Json, talk: Talk::Quiet, through: None }
+            .failure(&Failure::message(Exit::Usage, message));
     } else {
         // Nobody to tell if the stream is closed.
         let _ = error.print();

@@ -114,6 +114,8 @@ pub(crate) struct Output {
     pub(crate) format: Format,
     /// With or without talk.
     pub(crate) talk: Talk,
+    /// Who did it, of commands that a running server can do: a member `through` of each result for programs.
+    pub(crate) through: Option<&'static str>,
 }
 
 impl Output {
@@ -134,7 +136,14 @@ impl Output {
     pub(crate) fn result(self, text: impl Display, value: &Value) -> Result<(), Failure> {
         let line = match self.format {
             Format::Text => text.to_string(),
-            Format::Json => value.to_string(),
+            Format::Json => match (value, self.through) {
+                (Value::Object(members), Some(through)) => {
+                    let mut members = members.clone();
+                    members.insert("through".to_owned(), through.into());
+                    Value::Object(members).to_string()
+                }
+                (value, _) => value.to_string(),
+            },
         };
         if line.is_empty() { Ok(()) } else { print(&format!("{}\n", line.trim_end_matches('\n'))) }
     }

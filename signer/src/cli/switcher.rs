@@ -3,14 +3,16 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
+use holdfast_wire::admin::v1::switcher_client::SwitcherClient;
 use holdfast_wire::admin::v1::{
     AddExecutionRequest, AddRequest, BasicAuth, PreferRequest, Role, StatusRequest, UpstreamRequest,
 };
 use serde_json::{Value, json};
 
 use super::args::{AddArgs, RoleArg, SwitcherCommand};
+use super::reach::failure;
 use super::{Context, Failure};
-use crate::admin::{AdminClient, ClientError, socket_path};
+use crate::admin::{Admin, Channel, ClientError, socket_path};
 use crate::clock::rfc3339;
 use crate::outcome::Exit;
 use crate::switcher::without_line_break;
@@ -21,63 +23,43 @@ const SHOWN_DECISIONS: usize = 10;
 
 /// Runs one command.
 pub(super) async fn run(command: &SwitcherCommand, context: &Context) -> Result<Exit, Failure> {
-    let path = socket_path(&context.config);
+    let mut client = Admin::connect(&socket_path(&context.config)).await.map_err(unreachable)?.switcher();
     let named = |name: &str| UpstreamRequest { name: name.to_owned() };
     let done = match command {
-        SwitcherCommand::Status => return status(context).await,
+        SwitcherCommand::Status => return status(client, context).await,
         SwitcherCommand::Add(args) if args.execution => {
             let node = Some(add_request(args)?);
             let request = AddExecutionRequest { node, websocket_url: args.websocket_url.clone() };
-            AdminClient::run(&path, async |mut client| client.switcher.add_execution(request).await).await
+            client.add_execution(request).await
         }
         SwitcherCommand::Add(args) => {
             let request = add_request(args)?;
-            AdminClient::run(&path, async |mut client| client.switcher.add(request).await).await
+            client.add(request).await
         }
         SwitcherCommand::Remove(args) => {
             let request = named(&args.name);
-            AdminClient::run(&path, async |mut client| {
-                let client = &mut client.switcher;
-                if args.execution { client.remove_execution(request).await } else { client.remove(request).await }
-            })
-            .await
+            if args.execution { client.remove_execution(request).await } else { client.remove(request).await }
         }
         SwitcherCommand::Drain(args) => {
             let request = named(&args.name);
-            AdminClient::run(&path, async |mut client| {
-                let client = &mut client.switcher;
-                if args.execution { client.drain_execution(request).await } else { client.drain(request).await }
-            })
-            .await
+            if args.execution { client.drain_execution(request).await } else { client.drain(request).await }
         }
         SwitcherCommand::Undrain(args) => {
             let request = named(&args.name);
-            AdminClient::run(&path, async |mut client| {
-                let client = &mut client.switcher;
-                if args.execution { client.undrain_execution(request).await } else { client.undrain(request).await }
-            })
-            .await
+            if args.execution { client.undrain_execution(request).await } else { client.undrain(request).await }
         }
         SwitcherCommand::Prefer(args) => {
             let request = PreferRequest { name: args.name.clone() };
-            AdminClient::run(&path, async |mut client| {
-                let client = &mut client.switcher;
-                if args.execution { client.prefer_execution(request).await } else { client.prefer(request).await }
-            })
-            .await
+            if args.execution { client.prefer_execution(request).await } else { client.prefer(request).await }
         }
     };
-    let message = done.map_err(failure)?.message;
+    let message = done.map_err(failure)?.into_inner().message;
     context.output.result(&message, &json!({ "done": message }))?;
     Ok(Exit::Done)
 }
 
-fn failure(error: ClientError) -> Failure {
-    let exit = match &error {
-        ClientError::NotRunning { .. } | ClientError::Broken(_) | ClientError::Late => Exit::Unreachable,
-        ClientError::Refused(_) => Exit::Refused,
-    };
-    Failure::new(exit, error)
+fn unreachable(error: ClientError) -> Failure {
+    Failure::new(Exit::Unreachable, error)
 }
 
 fn add_request(args: &AddArgs) -> Result<AddRequest, Failure> {
@@ -114,10 +96,8 @@ fn file_text(path: &Path) -> Result<String, Failure> {
     })
 }
 
-async fn status(context: &Context) -> Result<Exit, Failure> {
-    let path = socket_path(&context.config);
-    let ask = AdminClient::run(&path, async |mut client| client.switcher.status(StatusRequest {}).await);
-    let answer = ask.await.map_err(failure)?;
+async fn status(mut client: SwitcherClient<Channel>, context: &Context) -> Result<Exit, Failure> {
+    let answer = client.status(StatusRequest {}).await.map_err(failure)?.into_inner();
     let document: Value = serde_json::from_str(&answer.document_json)
         .map_err(|error| Failure::new(Exit::Bug, anyhow::Error::new(error).context("the status is not JSON")))?;
     context.output.result(told(&document), &document)?;

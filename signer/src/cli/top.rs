@@ -12,10 +12,10 @@ use holdfast_domain::UnixMillis;
 use serde_json::Value;
 
 use super::args::TopArgs;
-use super::ask::get;
 use super::serve::StopSignals;
-use super::status::metrics_listener;
 use super::{Context, Exit, Failure, Format};
+use crate::ask::get;
+use crate::glance::metrics_listener;
 use crate::outcome::chain;
 
 /// Columns of a terminal that does not say how many it has, and of what is no terminal.

@@ -19,6 +19,7 @@ mod layers;
 mod network;
 mod policy;
 mod providers;
+mod settings;
 mod switcher;
 mod tls;
 mod types;
@@ -54,6 +55,7 @@ pub(crate) use providers::{
     AwsConfig, AzureConfig, GcpConfig, KeyProvider, KeyProviders, Pkcs11Config, ProviderSections, SharesConfig,
     TpmConfig, TransitConfig,
 };
+pub(crate) use settings::ProviderSettings;
 pub(crate) use switcher::{
     Balance, CrossCheck, DoppelgangerCheck, ExecutionConfig, HeavyRoutes, NoQuorum, RoleName, SwitcherConfig,
     UnknownRoutes, UpstreamEntry,

@@ -24,7 +24,7 @@ use std::time::Duration;
 use crate::config::DatabaseUrl;
 use crate::config::{Config, Database, resolve_network};
 pub(crate) use canary::{ProviderMetrics, watch as watch_providers};
-pub(crate) use data_key::{Rotated, Terminal};
+pub(crate) use data_key::Terminal;
 pub(crate) use error::{CustodyError, admin_exit};
 use holdfast_domain::{Clock, GenesisValidatorsRoot, Network, SlotClock};
 use holdfast_enclave::provider::shares::Collected;
@@ -36,7 +36,6 @@ use holdfast_slashing_db::PostgresOptions;
 use holdfast_slashing_db::journal::{InstanceId, JournalError, Reader};
 use holdfast_slashing_db::{BindOptions, Guard, SlashingDb, StoreOptions};
 pub(crate) use providers::{Caller, HELPER_COMMAND, help, read_identities};
-pub(crate) use reseal::NewDataKey;
 pub(crate) use unseal::{Difference, Unsealed, kdf_budget, unseal_all, unseal_new};
 
 /// What is in custody, open.

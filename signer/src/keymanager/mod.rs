@@ -4,42 +4,34 @@
 //! key whose import failed is in no file and in no memory; deleting and reading out what was signed are
 //! one transaction; a client that leaves half-way finds either nothing done or all of it.
 
+mod intake;
 mod token;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
-use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::sync::Arc;
 
 use eth2_keystore::Keystore;
 use holdfast_access::{Builtin, Operation};
 use holdfast_approvals::Act;
 use holdfast_domain::{GenesisValidatorsRoot, PublicKey};
-use holdfast_enclave::backend::Held;
 use holdfast_enclave::import::{Imported, KeystoreInput, SealFor, decrypt};
-use holdfast_enclave::kdf::KdfBudget;
-use holdfast_enclave::{ActiveKey, DataKey, Passphrase};
+use holdfast_enclave::{DataKey, Passphrase};
 use holdfast_slashing_db::interchange::Interchange;
-use holdfast_slashing_db::{
-    AdminError, CallerId, EntryWatermark, KeyInfo, KeyOrigin, KeyState, NewKey, Registered, Then, Tombstone, Withdraw,
-    Withdrawn,
-};
+use holdfast_slashing_db::{AdminError, CallerId, EntryWatermark, KeyInfo, KeyOrigin, KeyState, Tombstone, Withdrawn};
 use tokio::sync::{mpsc, oneshot};
-use tracing::{info, warn};
+use tracing::warn;
 
+pub(crate) use intake::{Incoming, Intake, Stored};
 pub(crate) use token::{Access, Token};
 
 use crate::approval;
 use crate::callers::Principal;
 use crate::config::{ApprovalsConfig, Config};
-use crate::custody;
 use crate::drain::Tasks;
 use crate::loader::KeyLoader;
 use crate::outcome::chain;
 use crate::pipeline::Signer;
-
-/// How often it is looked whether the last signature under way of a deleted key is done.
-const LOOK_AGAIN: Duration = Duration::from_millis(2);
 
 /// A keystore to import.
 pub(crate) struct Wanted {
@@ -72,7 +64,7 @@ pub(crate) struct KeyManager {
     loader: Arc<KeyLoader>,
     tasks: Tasks,
     network: GenesisValidatorsRoot,
-    budget: Arc<KdfBudget>,
+    intake: Arc<Intake>,
     token: Token,
     /// Who asks, as recorded: whoever has the token.
     principal: Arc<Principal>,
@@ -88,13 +80,13 @@ impl KeyManager {
         network: GenesisValidatorsRoot,
         signer: Arc<Signer>,
         loader: Arc<KeyLoader>,
+        intake: Arc<Intake>,
         tasks: Tasks,
         token: Token,
     ) -> Self {
-        let budget = Arc::new(custody::kdf_budget(config));
         let principal = Principal::builtin(Builtin::Keymanager);
         let (approvals, importing) = (config.approvals.clone(), tokio::sync::Mutex::new(()));
-        Self { signer, loader, tasks, network, budget, token, principal, approvals, importing }
+        Self { signer, loader, tasks, network, intake, token, principal, approvals, importing }
     }
 
     /// The token that opens all of this.
@@ -227,7 +219,7 @@ impl KeyManager {
         let mut opened: Vec<Result<Imported, String>> = Vec::new();
         opened.resize_with(inputs.len(), || Err("not decrypted; send the request again".to_owned()));
         let (sender, mut receiver) = mpsc::channel(1);
-        let (data_key, budget, network) = (Arc::clone(data_key), Arc::clone(&self.budget), self.network);
+        let (data_key, budget, network) = (Arc::clone(data_key), Arc::clone(&self.intake.budget), self.network);
         let work = tokio::task::spawn_blocking(move || {
             decrypt(&inputs, SealFor { data_key: &data_key, network }, &budget, |finished| {
                 // Nobody receives any more when the client has gone.
@@ -259,82 +251,27 @@ impl KeyManager {
         terms: Terms,
         by: &CallerId,
     ) -> Vec<ImportStatus> {
-        let _changing = self.loader.keep_out().await;
         let (mut statuses, sealed) = sort_out(opened);
-        // By key: its place in the answer, and what signs with it. Opened before anything is stored, so that what
-        // is stored can sign.
-        let mut secrets: BTreeMap<PublicKey, (usize, Held)> = BTreeMap::new();
-        let mut keys = Vec::new();
-        for (place, Imported { public_key, sealed }, held) in self.make_ready(data_key, sealed).await {
-            match held {
-                Err(reason) => set(&mut statuses, place, ImportStatus::Error(reason)),
-                Ok(held) => {
-                    secrets.insert(public_key, (place, held));
-                    let (origin, registered_by) = (KeyOrigin::Imported, by.clone());
-                    let key = NewKey { key: public_key, sealed, origin, label: None, registered_by };
-                    keys.push((key, terms.entry(histories, &public_key)));
-                }
-            }
-        }
-        let order: Vec<PublicKey> = keys.iter().map(|(key, _)| key.key).collect();
-        let results = match self.signer.guard.register_many(keys, terms.tombstone).await {
-            Ok(results) => results,
-            Err(error) => {
-                let reason = chain(&error);
-                for place in secrets.values().map(|(place, _)| *place) {
-                    set(&mut statuses, place, ImportStatus::Error(reason.clone()));
-                }
-                self.loader.forget(order).await;
-                return statuses;
-            }
-        };
-        let (mut ready, mut refused) = (Vec::new(), Vec::new());
-        for (key, result) in order.iter().zip(results) {
-            let Some((place, held)) = secrets.remove(key) else { continue };
-            let status = match result {
-                Ok(Registered::Duplicate) => ImportStatus::Duplicate(HELD),
-                Err(error) => {
-                    refused.push(*key);
-                    ImportStatus::Error(format!("{}{}", chain(&error), terms.hint(&error)))
-                }
-                Ok(Registered::New(registration) | Registered::SwitchedOff(registration)) => {
-                    match ActiveKey::held(registration, held, self.loader.backend()) {
-                        Ok(active) => {
-                            ready.push(active);
-                            ImportStatus::Imported
-                        }
-                        Err(error) => ImportStatus::Error(chain(&error)),
-                    }
-                }
+        let (places, keys): (Vec<usize>, Vec<Incoming>) = sealed
+            .into_iter()
+            .map(|(place, key)| {
+                let entry = terms.entry(histories, &key.public_key);
+                (place, Incoming { key, entry, origin: KeyOrigin::Imported })
+            })
+            .unzip();
+        let stored = self.intake.store(data_key, keys, terms.tombstone, by).await;
+        for (place, stored) in places.into_iter().zip(stored) {
+            let status = match stored {
+                Stored::Imported | Stored::SwitchedOff => ImportStatus::Imported,
+                Stored::Duplicate => ImportStatus::Duplicate(HELD),
+                Stored::Refused(error) => ImportStatus::Error(format!("{}{}", chain(&error), terms.hint(&error))),
+                Stored::Failed(reason) => ImportStatus::Error(reason),
             };
-            set(&mut statuses, place, status);
+            if let Some(slot) = statuses.get_mut(place) {
+                *slot = status;
+            }
         }
-        let imported = ready.len();
-        self.signer.keyring.load().insert_all(ready);
-        self.loader.forget(refused).await;
-        info!(imported, of = statuses.len(), %by, "keys imported");
         statuses
-    }
-
-    /// Has keys opened where they will sign; each comes back with what signs with it, or why nothing does.
-    async fn make_ready(
-        &self,
-        data_key: Arc<DataKey>,
-        sealed: Vec<(usize, Imported)>,
-    ) -> Vec<(usize, Imported, Result<Held, String>)> {
-        let (backend, network) = (self.loader.backend(), self.network);
-        let work = tokio::task::spawn_blocking(move || {
-            let keys: Vec<_> = sealed.iter().map(|(_, key)| (key.public_key, &key.sealed)).collect();
-            let opened = backend.open(&data_key, network, &keys);
-            let mut results: Vec<Result<Held, String>> = match opened {
-                Ok(opened) => opened.into_iter().map(|held| held.map_err(|error| chain(&error))).collect(),
-                Err(error) => vec![Err(chain(&error)); sealed.len()],
-            };
-            results.resize_with(sealed.len(), || Err("not opened; send the request again".to_owned()));
-            sealed.into_iter().zip(results).map(|((place, key), held)| (place, key, held)).collect()
-        });
-        // A panic there is one here.
-        work.await.unwrap_or_else(|failure| std::panic::resume_unwind(failure.into_panic()))
     }
 
     /// Deletes keys and reads out what they have signed, in one transaction, and returns when no signature
@@ -346,38 +283,12 @@ impl KeyManager {
         let (reply, answer) = oneshot::channel();
         let manager = Arc::clone(self);
         self.tasks.spawn(async move {
-            let deleted = manager.delete_now(keys, &by).await;
+            let deleted = manager.intake.delete(keys, &by).await;
+            let deleted = deleted.map(|gone| Deleted { known: gone.into_iter().map(|one| (one.key, one)).collect() });
             // Whoever asked may have gone; asking again gives the history again.
             drop(reply.send(deleted));
         });
         answer.await.unwrap_or(Err(AdminError::ShutDown))
-    }
-
-    async fn delete_now(&self, keys: Vec<PublicKey>, by: &CallerId) -> Result<Deleted, AdminError> {
-        let _changing = self.loader.keep_out().await;
-        let withdrawn = self.signer.guard.export(Some(keys), Then::Stop(Withdraw::Tombstone), by).await?;
-        let gone: BTreeSet<PublicKey> = withdrawn.iter().map(|one| one.key).collect();
-        // From the commit above on there is no permit for these keys; now their secrets go as well.
-        let removed = self.signer.keyring.load().remove_all(&gone);
-        let last: Vec<Weak<ActiveKey>> = removed.iter().map(Arc::downgrade).collect();
-        drop(removed);
-        self.wait_for(&last).await;
-        self.loader.forget(gone.into_iter().collect()).await;
-        info!(deleted = last.len(), %by, "keys deleted");
-        Ok(Deleted { known: withdrawn.into_iter().map(|one| (one.key, one)).collect() })
-    }
-
-    /// Waits until nobody holds these keys: signatures permitted earlier are done. Requests have a time
-    /// limit, so this ends.
-    async fn wait_for(&self, keys: &[Weak<ActiveKey>]) {
-        let all_gone = async {
-            while keys.iter().any(|key| key.strong_count() > 0) {
-                tokio::time::sleep(LOOK_AGAIN).await;
-            }
-        };
-        if tokio::time::timeout(self.signer.timeout, all_gone).await.is_err() {
-            warn!("signatures of deleted keys are still under way; the exported history covers them");
-        }
     }
 }
 
@@ -436,11 +347,5 @@ impl Terms {
             }
             _ => "",
         }
-    }
-}
-
-fn set(statuses: &mut [ImportStatus], place: usize, status: ImportStatus) {
-    if let Some(slot) = statuses.get_mut(place) {
-        *slot = status;
     }
 }

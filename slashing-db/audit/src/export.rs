@@ -69,6 +69,17 @@ impl Progress {
         Self { instance, first: None, written: Exported { head: after, batches: 0, records: 0, shown: 0 } }
     }
 
+    /// An export of the chain of `instance` as it was left: the digest of its first line, and what is written. Whether that
+    /// is of the very chain is to be checked with [`Self::head`].
+    pub fn resumed(instance: InstanceId, first: Hash, written: Exported) -> Self {
+        Self { instance, first: Some(first), written }
+    }
+
+    /// The digest of the first line, if that is written, and what is written.
+    pub fn so_far(&self) -> (Option<Hash>, Exported) {
+        (self.first, self.written)
+    }
+
     /// With a first line that is written.
     pub(crate) fn with_first(self, first: Hash) -> Self {
         Self { first: Some(first), ..self }

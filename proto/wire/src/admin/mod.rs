@@ -4,6 +4,13 @@
 //! generated code is checked in, so that building needs no compiler for protocol buffers; a test of this
 //! crate generates it again and compares.
 
+mod reason;
+
+pub use reason::{Reason, reason_of, refusal};
+
+/// The definitions as reflection serves them: a `google.protobuf.FileDescriptorSet`.
+pub const DESCRIPTION: &[u8] = include_bytes!("generated/holdfast.admin.v1.bin");
+
 /// Version 1.
 #[allow(
     missing_docs,

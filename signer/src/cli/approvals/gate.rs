@@ -29,7 +29,20 @@ pub(in crate::cli) async fn examine(
     custody: &Custody,
     context: &Context,
 ) -> Result<Pending, Failure> {
-    let gate = Gate::of(custody, &context.config)?;
+    examine_at(Gate::of(custody, &context.config)?, acts, payload, args, context).await
+}
+
+/// The same at the gate of services that this command asks.
+///
+/// # Errors
+/// [`Failure`], which says what to do next.
+pub(in crate::cli) async fn examine_at(
+    gate: Gate,
+    acts: &[Act],
+    payload: &Payload,
+    args: &ApprovalArgs,
+    context: &Context,
+) -> Result<Pending, Failure> {
     let brought = read(&args.approval)?;
     match gate.examine(acts, payload, brought.as_ref(), &operator()).await {
         Ok(examined) => Ok(Pending { gate, examined }),

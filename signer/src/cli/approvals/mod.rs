@@ -13,7 +13,7 @@ use super::{Context, Exit, Failure};
 use crate::approval::{Adopted, Gate};
 use crate::clock::SystemClock;
 pub(super) use approve::{keygen, run as approve};
-pub(super) use gate::{Pending, examine, examine_exits};
+pub(super) use gate::{Pending, examine, examine_at, examine_exits};
 
 /// Runs one of the commands that need the configuration.
 pub(super) async fn run(command: &ApprovalsCommand, context: &Context) -> Result<Exit, Failure> {

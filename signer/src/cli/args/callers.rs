@@ -31,7 +31,7 @@ pub(crate) struct CallersAddArgs {
 /// How a caller proves its name.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct ProofArgs {
-    /// Make a token for HTTP Basic authentication, in the client's URL [default]
+    /// Make a token for HTTP Basic authentication, in the client's URL (the default)
     #[arg(long)]
     pub(crate) basic: bool,
     /// Make a bearer token

@@ -7,58 +7,54 @@ mod anchors;
 mod read;
 mod record;
 mod show;
+mod take;
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufReader, BufWriter, Read as _, Seek as _, SeekFrom, Write};
+use std::io::{self, BufReader, BufWriter, Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
-use std::time::Duration;
 
-use holdfast_audit::Filter;
 use holdfast_audit::checkpoint::SignedCheckpoint;
-use holdfast_audit::export::{ExportError, Exported, Progress, export};
-use holdfast_audit::forms::Form;
-use holdfast_audit::verify::{consistent, resume_export, verify_export, verify_journal};
+use holdfast_audit::verify::{consistent, verify_export, verify_journal};
 use holdfast_domain::Clock as _;
-use holdfast_slashing_db::journal::{Batch, Head, JournalError};
+use holdfast_wire::admin::v1::{
+    AuditCheckpointRequest, AuditFilter, AuditFormat, ExportAuditRequest, ExportedAudit, ProveAuditRequest,
+    TailAuditRequest,
+};
 use serde_json::json;
 
 use super::args::{
-    AuditCommand, AuditConsistencyArgs, AuditExportArgs, AuditFormat, AuditProveArgs, AuditSelection, AuditTailArgs,
-    AuditVerifyArgs, Moment,
+    AuditCommand, AuditConsistencyArgs, AuditExportArgs, AuditFormat as AuditFormatArg, AuditProveArgs, AuditSelection,
+    AuditTailArgs, AuditVerifyArgs, Moment,
 };
 use super::output::print;
-use super::{Context, Exit, Failure};
+use super::reach::{Need, failure, reach};
+use super::{Context, Exit, Failure, Output};
+use crate::admin::Place;
 use crate::clock::SystemClock;
-use read::{Journal, Subject};
+use read::Subject;
+use take::{Left, Taken};
 
 /// The name that stands for standard output.
 const STANDARD: &str = "-";
-/// How often a followed journal is looked at.
-const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
 /// Runs one of the commands.
-pub(super) fn run(command: &AuditCommand, context: &Context) -> Result<Exit, Failure> {
+pub(super) async fn run(command: &AuditCommand, context: &Context) -> Result<Exit, Failure> {
     match command {
-        AuditCommand::Export(args) => export_command(args, context),
+        AuditCommand::Export(args) => export_command(args, context).await,
         AuditCommand::Verify(args) => verify_command(args, context),
         AuditCommand::Consistency(args) => consistency_command(args, context),
-        AuditCommand::Prove(args) => prove_command(args, context),
-        AuditCommand::Tail(args) => tail_command(args, context),
+        AuditCommand::Prove(args) => prove_command(args, context).await,
+        AuditCommand::Tail(args) => tail_command(args, context).await,
         AuditCommand::Checkpoint(args) => {
-            let journal = Journal::open(&context.config, args.instance)?;
-            let mut last = None;
-            for batch in journal.reader {
-                let batch = batch.map_err(|error| Failure::new(Exit::Refused, error))?;
-                last = batch.events().filter_map(SignedCheckpoint::of_event).filter_map(Result::ok).last().or(last);
+            let reached = reach(context, Need::Journal).await?;
+            let request = AuditCheckpointRequest { instance: args.instance.map(|id| id.to_string()) };
+            let answer = reached.admin.audit().checkpoint(request).await.map_err(failure)?;
+            let note = answer.into_inner().note;
+            print(&note)?;
+            if let Ok(signed) = SignedCheckpoint::from_note(&note) {
+                show::kept(&crate::anchors::state(&context.config), signed.checkpoint.head.seq, context);
             }
-            let last = last.ok_or_else(|| {
-                let text =
-                    "the journal holds no checkpoint yet; `holdfast serve` signs one every audit.checkpoint_minutes";
-                Failure::message(Exit::Refused, text)
-            })?;
-            print(&last.to_note())?;
-            show::kept(&crate::anchors::state(&context.config), last.checkpoint.head.seq, context);
             Ok(Exit::Done)
         }
         AuditCommand::Key => {
@@ -77,45 +73,69 @@ pub(super) fn run(command: &AuditCommand, context: &Context) -> Result<Exit, Fai
 }
 
 /// The filter that a selection means now.
-fn filter(selection: &AuditSelection) -> Filter {
+fn filter(selection: &AuditSelection) -> AuditFilter {
     let now = SystemClock.now();
-    let time = |moment: Option<Moment>| moment.map(|moment| moment.time(now).rfc3339_millis());
-    Filter {
-        from: time(selection.since),
-        to: time(selection.until),
-        keys: selection.keys.iter().map(ToString::to_string).collect(),
-        by: selection.callers.iter().cloned().collect(),
-        ops: selection.operations.iter().cloned().collect(),
-        results: selection.results.iter().cloned().collect(),
-        only: None,
+    let time = |moment: Option<Moment>| moment.map(|moment| moment.time(now).0);
+    AuditFilter {
+        from_unix_millis: time(selection.since),
+        until_unix_millis: time(selection.until),
+        pubkeys: selection.keys.iter().map(ToString::to_string).collect(),
+        callers: selection.callers.clone(),
+        operations: selection.operations.clone(),
+        results: selection.results.clone(),
     }
 }
 
-/// Stops at what was the end when it began, so that an export of a busy journal ends.
-fn until(
-    batches: impl Iterator<Item = Result<Batch, JournalError>>,
-    last: u64,
-) -> impl Iterator<Item = Result<Batch, JournalError>> {
-    batches.take_while(move |batch| batch.as_ref().map_or(true, |batch| batch.header.seq <= last))
-}
-
-fn export_command(args: &AuditExportArgs, context: &Context) -> Result<Exit, Failure> {
-    let filter = filter(&args.selection);
-    let journal = Journal::open(&context.config, args.journal.instance)?;
-    if args.format != AuditFormat::Jsonl && args.resume {
+async fn export_command(args: &AuditExportArgs, context: &Context) -> Result<Exit, Failure> {
+    let format = match args.format {
+        AuditFormatArg::Jsonl => AuditFormat::Jsonl,
+        AuditFormatArg::Csv => AuditFormat::Csv,
+        AuditFormatArg::Cef => AuditFormat::Cef,
+        AuditFormatArg::Ocsf => AuditFormat::Ocsf,
+    };
+    if args.resume && format != AuditFormat::Jsonl {
         return Err(Failure::message(Exit::Usage, "--resume goes on with --format jsonl only"));
     }
-    let recorded = record::export(&journal, args.format, &filter, context);
-    if args.format != AuditFormat::Jsonl {
-        return export_form(args, journal, &filter, (recorded, context));
-    }
-    let (exported, path) = if args.to == Path::new(STANDARD) {
-        let out = BufWriter::new(io::stdout().lock());
-        (write_export(journal, None, &filter, out)?, None)
-    } else {
-        (export_to_file(args, journal, &filter)?, Some(&args.to))
+    let left = if args.resume { Some(Left::open(&args.to)?) } else { None };
+    let reached = reach(context, Need::Journal).await?;
+    let request = ExportAuditRequest {
+        format: format.into(),
+        filter: Some(filter(&args.selection)),
+        // A file that is gone on with says whose journal it is of.
+        instance: left.as_ref().map(Left::instance).or(args.journal.instance).map(|id| id.to_string()),
+        after: left.as_ref().and_then(Left::as_message),
     };
-    say_exported(exported, path.map(std::path::PathBuf::as_path), recorded, context)?;
+    if let (Some(left), Some(named)) = (&left, args.journal.instance)
+        && left.instance() != named
+    {
+        let text = format!("{} is an export of instance {}, not of {named}", args.to.display(), left.instance());
+        return Err(Failure::message(Exit::Usage, text));
+    }
+    let instance = request.instance.clone();
+    let stream = reached.admin.audit().export(request).await.map_err(failure)?.into_inner();
+    let file = Taken::first(stream).await?;
+    // A server has recorded it; else nobody has yet.
+    let not_recorded = match &reached.admin.place {
+        Place::Server(_) => None,
+        Place::Database(_) => Some(record::export(instance, format, &args.selection, context).await),
+    };
+    let (mut exported, path) = if args.to == Path::new(STANDARD) {
+        (file.write(BufWriter::new(io::stdout().lock())).await?, None)
+    } else if let Some(left) = left {
+        (left.go_on(file, &args.to).await?, Some(args.to.as_path()))
+    } else if format == AuditFormat::Jsonl {
+        let out = new_file(&args.to, "go on with it with --resume, or write another file")?;
+        (file.write_synced(&out, &args.to).await?, Some(args.to.as_path()))
+    } else {
+        (file.write_whole(args.to.clone()).await?, Some(args.to.as_path()))
+    };
+    if let Some(not_recorded) = not_recorded {
+        exported.not_recorded = not_recorded;
+    }
+    if !exported.not_recorded.is_empty() {
+        context.output.note(format!("This export is not recorded in the journal: {}", exported.not_recorded));
+    }
+    say_exported(&exported, path, reached.output)?;
     Ok(Exit::Done)
 }
 
@@ -130,141 +150,20 @@ fn new_file(path: &Path, otherwise: &str) -> Result<File, Failure> {
     })
 }
 
-fn export_to_file(args: &AuditExportArgs, journal: Journal, filter: &Filter) -> Result<Exported, Failure> {
-    let failed = |error: io::Error| {
-        let text = format!("cannot write {}", args.to.display());
-        Failure::new(Exit::Usage, anyhow::Error::new(error).context(text))
-    };
-    if !args.resume {
-        let file = new_file(&args.to, "go on with it with --resume, or write another file")?;
-        let exported = write_export(journal, None, filter, BufWriter::new(&file))?;
-        file.sync_all().map_err(failed)?;
-        return Ok(exported);
-    }
-    let mut file = OpenOptions::new().read(true).write(true).open(&args.to).map_err(failed)?;
-    let (progress, kept) = resume_export(BufReader::new(&file)).map_err(|broken| {
-        let text = format!("{} cannot be gone on with; write a new file", args.to.display());
-        Failure::new(Exit::Refused, anyhow::Error::new(broken).context(text))
-    })?;
-    if progress.instance() != journal.instance {
-        let text = format!(
-            "{} is an export of instance {}, not of {}",
-            args.to.display(),
-            progress.instance(),
-            journal.instance
-        );
-        return Err(Failure::message(Exit::Usage, text));
-    }
-    file.set_len(kept).and_then(|()| file.seek(SeekFrom::Start(kept))).map_err(failed)?;
-    let exported = write_export(journal, Some(progress), filter, BufWriter::new(&file))?;
-    file.sync_all().map_err(failed)?;
-    Ok(exported)
-}
-
-fn write_export(
-    journal: Journal,
-    progress: Option<Progress>,
-    filter: &Filter,
-    out: impl Write,
-) -> Result<Exported, Failure> {
-    let Journal { reader, instance, last } = journal;
-    let progress = progress.unwrap_or_else(|| Progress::begin(instance, reader.head()));
-    let mut before = reader.head();
-    let mut batches = until(reader, last).peekable();
-    // An export that is gone on with must be of this very chain.
-    while before.seq < progress.head().seq {
-        match batches.next() {
-            Some(Ok(batch)) => before = batch.header.as_head(),
-            Some(Err(error)) => return Err(Failure::new(Exit::Refused, error)),
-            None => break,
-        }
-    }
-    if before != progress.head() {
-        let text = format!(
-            "the file ends with batch {}, which is not in this journal: it is of another database, or this one was \
-             brought back from a backup; write a new file",
-            progress.head().seq
-        );
-        return Err(Failure::message(Exit::Refused, text));
-    }
-    export(batches, progress, filter, out).map_err(|error| {
-        let exit = if matches!(error, ExportError::Journal(_)) { Exit::Refused } else { Exit::Unreachable };
-        Failure::new(exit, error)
-    })
-}
-
-fn say_exported(exported: Exported, path: Option<&Path>, recorded: bool, context: &Context) -> Result<(), Failure> {
-    let Exported { head, batches, records, shown } = exported;
-    let text = format!("exported: {shown} of {records} records, in {batches} batches up to batch {}", head.seq);
+fn say_exported(exported: &ExportedAudit, path: Option<&Path>, output: Output) -> Result<(), Failure> {
+    let ExportedAudit { batch, hash, batches, records, shown, not_recorded } = exported;
+    let text = format!("exported: {shown} of {records} records, in {batches} batches up to batch {batch}");
     match path {
-        None => context.output.note(text),
-        Some(path) => context.output.result(
+        None => output.note(text),
+        Some(path) => output.result(
             text,
             &json!({
                 "file": path.display().to_string(), "batches": batches, "records": records, "shown": shown,
-                "head": head.seq, "hash": head.hash.to_string(), "recorded": recorded,
+                "head": batch, "hash": hex::encode(hash), "recorded": not_recorded.is_empty(),
             }),
         )?,
     }
     Ok(())
-}
-
-/// Writes rows for other programs; all of a file or none.
-fn export_form(
-    args: &AuditExportArgs,
-    journal: Journal,
-    filter: &Filter,
-    (recorded, context): (bool, &Context),
-) -> Result<Exit, Failure> {
-    let form = match args.format {
-        AuditFormat::Csv => Form::Csv,
-        AuditFormat::Cef => Form::Cef,
-        AuditFormat::Ocsf | AuditFormat::Jsonl => Form::Ocsf,
-    };
-    let Journal { reader, instance: _, last } = journal;
-    let mut written = Exported { head: reader.head(), batches: 0, records: 0, shown: 0 };
-    let mut problem = None;
-    let rows = |out: &mut dyn Write| -> io::Result<()> {
-        let mut text = String::new();
-        if !form.heading().is_empty() {
-            writeln!(out, "{}", form.heading())?;
-        }
-        for batch in until(reader, last) {
-            let batch = match batch {
-                Ok(batch) => batch,
-                Err(error) => {
-                    problem = Some(error);
-                    return Err(io::Error::other("the journal cannot be read to its end"));
-                }
-            };
-            text.clear();
-            let shown = form.write(&batch.header, &batch.records, filter, &mut text);
-            out.write_all(text.as_bytes())?;
-            written = Exported {
-                head: batch.header.as_head(),
-                batches: written.batches.saturating_add(1),
-                records: written.records.saturating_add(batch.header.count),
-                shown: written.shown.saturating_add(shown),
-            };
-        }
-        out.flush()
-    };
-    let to_stdout = args.to == Path::new(STANDARD);
-    let result = if to_stdout {
-        rows(&mut BufWriter::new(io::stdout().lock())).map_err(anyhow::Error::new)
-    } else {
-        use holdfast_enclave::durable::{Existing, stream_private_file};
-        stream_private_file(&args.to, Existing::Replace, |file| rows(&mut BufWriter::new(file)))
-            .map_err(anyhow::Error::new)
-    };
-    match (problem, result) {
-        (Some(error), _) => Err(Failure::new(Exit::Refused, error)),
-        (None, Err(error)) => Err(Failure::new(Exit::Usage, error)),
-        (None, Ok(())) => {
-            say_exported(written, (!to_stdout).then_some(args.to.as_path()), recorded, context)?;
-            Ok(Exit::Done)
-        }
-    }
 }
 
 fn verify_command(args: &AuditVerifyArgs, context: &Context) -> Result<Exit, Failure> {
@@ -335,77 +234,41 @@ fn consistency_command(args: &AuditConsistencyArgs, context: &Context) -> Result
     Ok(Exit::Done)
 }
 
-fn prove_command(args: &AuditProveArgs, context: &Context) -> Result<Exit, Failure> {
-    let journal = Journal::open(&context.config, args.journal.instance)?;
-    let Journal { reader, instance, last } = journal;
-    let mut before = reader.head();
-    let mut batches = until(reader, last);
-    let found = loop {
-        let batch = batches.next().transpose().map_err(|error| Failure::new(Exit::Refused, error))?;
-        match batch {
-            Some(batch) if batch.header.seq < args.batch => before = batch.header.as_head(),
-            Some(batch) if batch.header.seq == args.batch && args.index < batch.header.count => break batch,
-            _ => {
-                let text = format!("there is no record {} in batch {} of this journal", args.index, args.batch);
-                return Err(Failure::message(Exit::Refused, text));
-            }
-        }
-    };
-    let time = found.header.time;
-    let filter = Filter {
-        to: Some(holdfast_domain::UnixMillis(time.0.saturating_add(1)).rfc3339_millis()),
-        only: Some((args.batch, args.index)),
-        ..Filter::default()
-    };
-    let batches = std::iter::once(Ok(found)).chain(batches);
-    let progress = Progress::begin(instance, before);
-    let exported = if args.to == Path::new(STANDARD) {
-        export(batches, progress, &filter, io::stdout().lock())
+async fn prove_command(args: &AuditProveArgs, context: &Context) -> Result<Exit, Failure> {
+    let reached = reach(context, Need::Journal).await?;
+    let instance = args.journal.instance.map(|id| id.to_string());
+    let request = ProveAuditRequest { batch: args.batch, index: args.index, instance };
+    let stream = reached.admin.audit().prove(request).await.map_err(failure)?.into_inner();
+    let proof = Taken::first(stream).await?;
+    let (exported, path) = if args.to == Path::new(STANDARD) {
+        (proof.write(io::stdout().lock()).await?, None)
     } else {
-        let file = new_file(&args.to, "write another file")?;
-        export(batches, progress, &filter, BufWriter::new(file))
+        let out = new_file(&args.to, "write another file")?;
+        (proof.write_synced(&out, &args.to).await?, Some(args.to.as_path()))
     };
-    let exported = exported.map_err(|error| Failure::new(Exit::Refused, error))?;
-    say_exported(exported, (args.to != Path::new(STANDARD)).then_some(args.to.as_path()), false, context)?;
-    if exported.head.seq == args.batch {
+    say_exported(&exported, path, reached.output)?;
+    if exported.batch == args.batch {
         context.output.note("No checkpoint signs this record yet: prove it again after the next one.");
     }
     Ok(Exit::Done)
 }
 
-fn tail_command(args: &AuditTailArgs, context: &Context) -> Result<Exit, Failure> {
-    let filter = filter(&args.selection);
-    let Journal { mut reader, instance: _, last } = Journal::open(&context.config, args.journal.instance)?;
-    let mut kept = std::collections::VecDeque::with_capacity(args.lines.min(4_096));
-    let mut head = Head::EMPTY;
-    while head.seq < last {
-        let Some(batch) = reader.next() else { break };
-        let batch = batch.map_err(|error| Failure::new(Exit::Refused, error))?;
-        head = batch.header.as_head();
-        for line in show::lines(&batch, &filter, context) {
-            kept.push_back(line);
-            if kept.len() > args.lines {
-                kept.pop_front();
-            }
+async fn tail_command(args: &AuditTailArgs, context: &Context) -> Result<Exit, Failure> {
+    let reached = reach(context, Need::Journal).await?;
+    let request = TailAuditRequest {
+        filter: Some(filter(&args.selection)),
+        instance: args.journal.instance.map(|id| id.to_string()),
+        lines: u32::try_from(args.lines).unwrap_or(u32::MAX),
+        follow: args.follow,
+        ocsf: context.output.is_json(),
+    };
+    let mut stream = reached.admin.audit().tail(request).await.map_err(failure)?.into_inner();
+    while let Some(page) = stream.message().await.map_err(failure)? {
+        for line in page.lines {
+            print(&line)?;
         }
     }
-    for line in kept {
-        print(&line)?;
-    }
-    if !args.follow {
-        return Ok(Exit::Done);
-    }
-    loop {
-        match reader.next() {
-            Some(batch) => {
-                let batch = batch.map_err(|error| Failure::new(Exit::Refused, error))?;
-                for line in show::lines(&batch, &filter, context) {
-                    print(&line)?;
-                }
-            }
-            None => std::thread::sleep(LOOK_AGAIN),
-        }
-    }
+    Ok(Exit::Done)
 }
 
 /// Opens a file and says whether it begins like an SQLite database.

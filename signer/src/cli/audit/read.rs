@@ -8,84 +8,19 @@ use holdfast_audit::verify::Trust;
 use holdfast_slashing_db::journal::{InstanceId, JournalError, Reader};
 
 use super::super::args::AuditVerifyArgs;
-use super::super::{Context, Exit, Failure, status};
-use crate::config::{Config, Database, DatabaseUrl};
+use super::super::{Context, Exit, Failure};
+use crate::config::{Database, DatabaseUrl};
 use crate::custody;
+use crate::journals::{Journal, JournalsError, journals};
 
-/// A journal, from its first batch, or from the first one that is still there.
-pub(super) struct Journal {
-    /// Its batches.
-    pub(super) reader: Reader,
-    /// Whose it is.
-    pub(super) instance: InstanceId,
-    /// Its last batch when it was opened.
-    pub(super) last: u64,
-}
-
-impl Journal {
-    /// The journal of the configured database; of the one instance there is, if none is named.
-    pub(super) fn open(config: &Config, named: Option<InstanceId>) -> Result<Self, Failure> {
-        custody::require_existing(config)?;
-        let mut journals = journals(&config.database()?, config, &[])?;
-        if let Some(instance) = named {
-            journals.retain(|journal| journal.instance == instance);
-        }
-        match (journals.pop(), journals.len()) {
-            (Some(journal), 0) => Ok(journal),
-            (Some(last), _) => {
-                let ids: Vec<String> =
-                    journals.iter().chain([&last]).map(|journal| journal.instance.to_string()).collect();
-                let text = format!("several signers share this database; name one with --instance: {}", ids.join(", "));
-                Err(Failure::message(Exit::Usage, text))
-            }
-            (None, _) => {
-                let text = "there is no such journal; `holdfast slashing status` lists the instances";
-                Err(Failure::message(Exit::Usage, text))
-            }
-        }
+fn unreadable(error: JournalsError) -> Failure {
+    match error {
+        JournalsError::Custody(error) => error.into(),
+        JournalsError::Config(error) => error.into(),
+        JournalsError::Journal(error @ JournalError::Open { .. }) => Failure::new(Exit::Unreachable, error),
+        JournalsError::Journal(error) => Failure::new(Exit::Refused, error),
+        error @ (JournalsError::Several(_) | JournalsError::None) => Failure::new(Exit::Usage, error),
     }
-}
-
-/// Every journal of a database, with its archived files.
-fn journals(target: &Database, config: &Config, archives: &[PathBuf]) -> Result<Vec<Journal>, Failure> {
-    let overview = status::overview(target, config)?;
-    let mut found = Vec::new();
-    for instance in overview.map(|overview| overview.instances).unwrap_or_default() {
-        let reader = match target {
-            Database::Sqlite(path) => Reader::open(path),
-            #[cfg(feature = "store-postgres")]
-            Database::Postgres(url) => Reader::open_postgres(&custody::postgres_options(url, config)?, instance.id),
-            #[cfg(not(feature = "store-postgres"))]
-            Database::Postgres(url) => {
-                return Err(custody::CustodyError::NothingHere { path: url.to_string().into() }.into());
-            }
-        };
-        let reader = reader.and_then(|reader| with_archives(reader, config, archives)).map_err(unreadable)?;
-        found.push(Journal { reader, instance: instance.id, last: instance.head.seq });
-    }
-    Ok(found)
-}
-
-/// With the archived files, if batches were archived and a folder is known: what is left in the database alone
-/// verifies, too, but shows only that.
-fn with_archives(reader: Reader, config: &Config, named: &[PathBuf]) -> Result<Reader, JournalError> {
-    if reader.head().seq == 0 {
-        return Ok(reader);
-    }
-    let usual = config.journal.archive.clone().unwrap_or_else(|| config.data_dir().join("journal"));
-    let folders = if named.is_empty() { vec![usual] } else { named.to_vec() };
-    if named.is_empty() && !folders.iter().any(|folder| folder.is_dir()) {
-        return Ok(reader);
-    }
-    reader.with_archive(&folders)
-}
-
-fn unreadable(error: JournalError) -> Failure {
-    let exit = match &error {
-        JournalError::Open { .. } => Exit::Unreachable,
-        _ => Exit::Refused,
-    };
-    Failure::new(exit, error)
 }
 
 /// Something to verify.
@@ -138,7 +73,7 @@ pub(super) fn subjects(args: &AuditVerifyArgs, context: &Context) -> Result<Vec<
             (Database::Sqlite(path), shown)
         }
     };
-    let journals = journals(&target, &context.config, &args.archive)?;
+    let journals = journals(&target, &context.config, &args.archive).map_err(unreadable)?;
     if journals.is_empty() {
         return Err(Failure::message(Exit::Refused, format!("{shown} holds no journal")));
     }

@@ -7,8 +7,8 @@ use std::net::SocketAddr;
 use holdfast_domain::{Epoch, PublicKey};
 use serde_json::{Value, json};
 
-use super::super::ask;
 use super::super::{Exit, Failure};
+use crate::ask;
 use crate::exits::{ExitChain, Leaver, SignedExit};
 use crate::outcome::chain;
 

@@ -5,18 +5,25 @@
 
 use holdfast_approvals::{Act, Payload};
 use holdfast_domain::Clock as _;
-use holdfast_slashing_db::interchange::{ImportReport, Interchange, SwitchedOff, Totals, ValidatorReport};
+use holdfast_slashing_db::ImportMode;
+use holdfast_slashing_db::interchange::Interchange;
 use holdfast_slashing_db::rules::Horizon;
-use holdfast_slashing_db::{CallerId, ImportMode, Watermarks};
+use holdfast_wire::admin::v1::import_histories_request::Part;
+use holdfast_wire::admin::v1::{Histories, HistoryChange, ImportHistoriesOptions, ImportHistoriesRequest, Watermarks};
 use serde_json::{Value, json};
 
 use super::super::approvals;
 use super::super::args::SlashingImportArgs;
-use super::super::keys::{open_direct, operator, said};
-use super::super::{Context, Exit, Failure};
+use super::super::keys::said;
+use super::super::reach::{Need, failure, reach};
+use super::super::{Context, Exit, Failure, Output};
 use super::file;
+use crate::admin::{Admin, convert};
 use crate::clock::SystemClock;
-use crate::custody::{self, Chain, CustodyError};
+use crate::custody::{self, Chain};
+
+/// Histories in one message.
+const PAGE: usize = 1_000;
 
 /// What a source said.
 pub(super) struct Taken {
@@ -39,33 +46,37 @@ pub(super) struct LeftOut {
 /// Takes histories in.
 pub(in crate::cli) async fn import(args: &SlashingImportArgs, context: &Context) -> Result<Exit, Failure> {
     let chain = custody::chain(&context.config).await?;
-    let (taken, by) = take(args, &chain, context).await?;
+    let (taken, from) = take(args, &chain, context).await?;
     let Taken { interchange, left_out, source } = taken;
     let beyond = beyond(&interchange, &chain, context);
     let mode = if args.dry_run { ImportMode::DryRun } else { ImportMode::Commit };
-    let report = if args.dry_run && !custody::is_there(&context.config)? {
+    let (changes, output) = if args.dry_run && !custody::is_there(&context.config)? {
         context.output.note("There is no database yet, and a dry run makes none.");
-        interchange.into_nothing()
+        (interchange.into_nothing().validators.iter().map(convert::change).collect(), context.output)
     } else {
-        let custody = open_direct(context).await?;
-        if mode == ImportMode::Commit {
-            let (acts, payload) = (lowers(args, &left_out), payload(args, &interchange, &left_out));
-            let pending = approvals::examine(acts, &payload, &args.approval, &custody, context).await?;
-            let _cleared = pending.spend(&args.approval, context).await?;
+        let reached = reach(context, Need::Make).await?;
+        let acts = if mode == ImportMode::Commit { lowers(args, &left_out) } else { &[] };
+        if let Some((desk, _)) = &reached.own
+            && let Some(gate) = desk.approvals().filter(|_| !acts.is_empty())
+        {
+            let payload = payload(args, &interchange, &left_out);
+            let pending = approvals::examine_at(gate.clone(), acts, &payload, &args.approval, context).await?;
+            desk.bring(pending.spend(&args.approval, context).await?);
         }
-        let imported = custody.guard.import(interchange, mode, &by).await.map_err(CustodyError::from);
-        custody.guard.shutdown().await;
-        imported?
+        let changes = send(&reached.admin, &interchange, (mode, !acts.is_empty()), from).await;
+        let output = reached.output;
+        reached.close().await;
+        (changes?, output)
     };
-    for validator in &report.validators {
-        context.output.result(line(validator), &value(validator))?;
+    for change in &changes {
+        output.result(line(change), &value(change))?;
     }
     for LeftOut { text, value } in &left_out {
-        context.output.result(text, value)?;
+        output.result(text, value)?;
     }
-    say_totals(context, mode, &report, left_out.len(), source.as_ref())?;
+    say_totals(output, mode, &changes, left_out.len(), source.as_ref())?;
     if beyond > 0 {
-        context.output.note(format!(
+        output.note(format!(
             "{beyond} validators have signed beyond the present, by this source and this machine's clock: until the \
              chain is there they can sign nothing. Check that the source is what it should be."
         ));
@@ -89,26 +100,50 @@ fn payload(args: &SlashingImportArgs, interchange: &Interchange, left_out: &[Lef
     Payload::new(lines)
 }
 
+/// Has the services take histories in, and hears what that changes.
+async fn send(
+    admin: &Admin,
+    interchange: &Interchange,
+    (mode, incomplete): (ImportMode, bool),
+    source: Option<String>,
+) -> Result<Vec<HistoryChange>, Failure> {
+    let part = |part| ImportHistoriesRequest { part: Some(part) };
+    let root = interchange.genesis_validators_root().to_string();
+    let dry_run = mode == ImportMode::DryRun;
+    let options = ImportHistoriesOptions { dry_run, genesis_validators_root: Some(root), source, incomplete };
+    let histories: Vec<_> = interchange
+        .iter()
+        .map(|(key, history)| convert::history_message(key, history, interchange.is_switched_off(key)))
+        .collect();
+    let pages: Vec<_> =
+        histories.chunks(PAGE).map(|page| part(Part::Histories(Histories { histories: page.to_vec() }))).collect();
+    let parts = std::iter::once(part(Part::Options(options))).chain(pages);
+    let answers = admin.slashing().import(tokio_stream::iter(parts)).await;
+    let mut answers = answers.map_err(failure)?.into_inner();
+    let mut changes = Vec::with_capacity(histories.len());
+    while let Some(answer) = answers.message().await.map_err(failure)? {
+        changes.extend(answer.changes);
+    }
+    Ok(changes)
+}
+
 /// Reads the source that was named, and says in whose name it is taken in.
 #[cfg_attr(
     not(feature = "store-postgres"),
     expect(unused_variables, reason = "only for PostgreSQL is anything configured")
 )]
-async fn take(args: &SlashingImportArgs, chain: &Chain, context: &Context) -> Result<(Taken, CallerId), Failure> {
+async fn take(args: &SlashingImportArgs, chain: &Chain, context: &Context) -> Result<(Taken, Option<String>), Failure> {
     let root = chain.genesis_validators_root;
     match (&args.from, &args.from_web3signer) {
         #[cfg(feature = "store-postgres")]
-        (_, Some(url)) => {
-            let by = CallerId::new(&format!("{} from web3signer", operator().as_str()));
-            Ok((super::web3signer::take(url, args, root, context).await?, by))
-        }
+        (_, Some(url)) => Ok((super::web3signer::take(url, args, root, context).await?, Some("web3signer".to_owned()))),
         #[cfg(not(feature = "store-postgres"))]
         (_, Some(_)) => {
             let text = "--from-web3signer needs PostgreSQL, which this build does not have; export a file from \
                  Web3Signer and import that with --from";
             Err(Failure::message(Exit::Usage, text))
         }
-        (Some(path), None) => Ok((file::take(path, args.allow_partial, root)?, operator())),
+        (Some(path), None) => Ok((file::take(path, args.allow_partial, root)?, None)),
         (None, None) => Err(Failure::message(Exit::Usage, "give --from FILE or --from-web3signer URL")),
     }
 }
@@ -121,19 +156,22 @@ fn beyond(interchange: &Interchange, chain: &Chain, context: &Context) -> usize 
 }
 
 fn say_totals(
-    context: &Context,
+    output: Output,
     mode: ImportMode,
-    report: &ImportReport,
+    changes: &[HistoryChange],
     left_out: usize,
     source: Option<&Value>,
 ) -> Result<(), Failure> {
-    let Totals { new, raised, unchanged, rows } = report.totals();
     let (dry, verb) = match mode {
         ImportMode::Commit => (false, "imported"),
         ImportMode::DryRun => (true, "would be imported, nothing was changed"),
     };
-    let off = |how: SwitchedOff| report.validators.iter().filter(|one| one.switched_off == how).count();
-    let (off_now, off_already, noted) = (off(SwitchedOff::Now), off(SwitchedOff::Already), off(SwitchedOff::Noted));
+    let count = |word: &str| changes.iter().filter(|one| one.change == word).count();
+    let (new, raised, unchanged) = (count("new"), count("raised"), count("unchanged"));
+    let sum = |rows: fn(&HistoryChange) -> u64| changes.iter().map(rows).fold(0, u64::saturating_add);
+    let (blocks, attestations) = (sum(|one| one.blocks), sum(|one| one.attestations));
+    let off = |how: &str| changes.iter().filter(|one| one.switched_off.as_deref() == Some(how)).count();
+    let (off_now, off_already, noted) = (off("switched_off"), off("off_already"), off("noted"));
     let off_there = if off_now.saturating_add(off_already).saturating_add(noted) > 0 {
         format!(
             "; of the keys that are off there, {off_now} were switched off here, {off_already} could not sign here \
@@ -144,58 +182,54 @@ fn say_totals(
     };
     let text = format!(
         "{verb}: {new} validators new, {raised} raised, {unchanged} unchanged, {left_out} left out \
-         ({} blocks and {} attestations read){off_there}",
-        rows.blocks, rows.attestations
+         ({blocks} blocks and {attestations} attestations read){off_there}"
     );
     let value = json!({
         "dry_run": dry,
         "source": source,
         "totals": {
             "new": new, "raised": raised, "unchanged": unchanged, "left_out": left_out,
-            "blocks": rows.blocks, "attestations": rows.attestations,
+            "blocks": blocks, "attestations": attestations,
             "switched_off": off_now, "off_already": off_already, "noted_off": noted,
         },
     });
-    context.output.result(text, &value)
+    output.result(text, &value)
 }
 
 fn marks_json(marks: &Watermarks) -> Value {
-    json!({
-        "block_slot": marks.block.map(|mark| mark.slot.0),
-        "source_epoch": marks.attestation.map(|mark| mark.source.0),
-        "target_epoch": marks.attestation.map(|mark| mark.target.0),
-    })
+    json!({ "block_slot": marks.block_slot, "source_epoch": marks.source_epoch, "target_epoch": marks.target_epoch })
 }
 
 fn marks_text(marks: &Watermarks) -> String {
     let number = |value: Option<u64>| value.map_or_else(|| "-".to_owned(), |value| value.to_string());
     format!(
         "slot {}, source {}, target {}",
-        number(marks.block.map(|mark| mark.slot.0)),
-        number(marks.attestation.map(|mark| mark.source.0)),
-        number(marks.attestation.map(|mark| mark.target.0))
+        number(marks.block_slot),
+        number(marks.source_epoch),
+        number(marks.target_epoch)
     )
 }
 
-fn line(report: &ValidatorReport) -> String {
-    let before = report.before.as_ref().map_or_else(|| "not known".to_owned(), marks_text);
-    let off = match report.switched_off {
-        SwitchedOff::NotAsked => "",
-        SwitchedOff::Now => ", switched off",
-        SwitchedOff::Already => ", off already",
-        SwitchedOff::Noted => ", not held here, noted as off",
+fn line(change: &HistoryChange) -> String {
+    let before = change.before.as_ref().map_or_else(|| "not known".to_owned(), marks_text);
+    let off = match change.switched_off.as_deref() {
+        Some("switched_off") => ", switched off",
+        Some("off_already") => ", off already",
+        Some("noted") => ", not held here, noted as off",
+        _ => "",
     };
-    format!("{} {:<9} {before} -> {}{off}", report.key, report.change.as_str(), marks_text(&report.after))
+    let after = marks_text(&change.after.unwrap_or_default());
+    format!("{} {:<9} {before} -> {after}{off}", change.pubkey, change.change)
 }
 
-fn value(report: &ValidatorReport) -> Value {
+fn value(change: &HistoryChange) -> Value {
     json!({
-        "pubkey": report.key.to_string(),
-        "change": report.change.as_str(),
-        "before": report.before.as_ref().map(marks_json),
-        "after": marks_json(&report.after),
-        "blocks": report.rows.blocks,
-        "attestations": report.rows.attestations,
-        "switched_off": report.switched_off.as_str(),
+        "pubkey": change.pubkey,
+        "change": change.change,
+        "before": change.before.as_ref().map(marks_json),
+        "after": marks_json(&change.after.unwrap_or_default()),
+        "blocks": change.blocks,
+        "attestations": change.attestations,
+        "switched_off": change.switched_off,
     })
 }

@@ -6,7 +6,7 @@ mod import;
 #[cfg(feature = "store-postgres")]
 mod web3signer;
 
-pub(super) use export::{export, write_file};
+pub(super) use export::export;
 pub(super) use file::read_file;
 pub(super) use import::import;
 

@@ -15,11 +15,11 @@ use serde_json::json;
 
 use super::super::approvals;
 use super::super::args::{ExportArgs, KdfArg};
-use super::super::interchange::write_file;
 use super::super::{Context, Exit, Failure};
 use super::keystores::{self, Keystores};
 use super::{open_record, operator};
 use crate::custody::{self, Custody, CustodyError};
+use crate::exchange::write_file;
 
 /// The history that goes with the keystores.
 const HISTORY: &str = "slashing_protection.json";

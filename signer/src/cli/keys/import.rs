@@ -4,38 +4,46 @@
 //! commit, so an interrupted import loses only work under way and can simply be run again; a key
 //! that is here already costs no key derivation.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::ops::ControlFlow;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use eth2_keystore::{Keystore, MAX_FILE_BYTES};
 use holdfast_domain::PublicKey;
-use holdfast_enclave::import::{Finished, Imported, KeystoreInput, SealFor, decrypt};
-use holdfast_enclave::kdf::KdfBudget;
-use holdfast_enclave::{DataKey, ImportError};
-use holdfast_slashing_db::{KeyOrigin, KeyState, NewKey, RegisterError, Registered, Tombstone};
+use holdfast_enclave::Passphrase;
+use holdfast_wire::admin::v1::import_keys_request::Part;
+use holdfast_wire::admin::v1::{
+    Histories, ImportKeysOptions, ImportKeysRequest, ImportKeysResponse, ImportStatus, KeyState, KeystoreToImport,
+    Watermark,
+};
 use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 
-use super::super::args::ImportArgs;
+use super::super::approvals::Pending;
+use super::super::args::{ImportArgs, WatermarkArg};
+use super::super::reach::{Need, Reached, failure, reach};
 use super::super::{Context, Exit, Failure};
 use super::discover::{Candidate, discover};
-use super::entry::{self, Entries};
+use super::entry;
+use super::listed;
 use super::lowered;
 use super::passwords::Passwords;
 use super::report::{Report, Status};
-use super::{open_direct, operator};
-use crate::custody::{self, Custody, CustodyError, admin_exit};
+use crate::admin::convert::history_message;
+use crate::custody;
 use crate::outcome::chain;
 
-/// Keys registered in one transaction at most.
-const CHUNK: usize = 1_000;
+/// Histories in one message.
+const PAGE: usize = 1_000;
+/// Messages on their way at most: keystores hold passwords.
+const WAITING: usize = 16;
 
 /// A keystore that can be decrypted.
 struct Job {
     path: PathBuf,
     claimed: Option<PublicKey>,
-    input: KeystoreInput,
+    json: String,
+    password: Arc<Passphrase>,
 }
 
 /// Imports what is found.
@@ -55,28 +63,50 @@ pub(super) async fn run(args: &ImportArgs, context: &Context) -> Result<Exit, Fa
         ));
     }
     let mut passwords = Passwords::new(args, context.output)?;
-    let custody = open_direct(context).await?;
-    let entries = Entries::new(args, custody.genesis_validators_root)?;
-    let tombstone = if args.replace_tombstone { Tombstone::Replace } else { Tombstone::Refuse };
-    let mut importer =
-        Importer { custody, entries, tombstone, report: Report::new(context.output, total), here: BTreeSet::new() };
+    let reached = reach(context, Need::Make).await?;
+    let root = custody::chain(&context.config).await?.genesis_validators_root;
+    let taken = entry::histories(args, root)?;
+    let report = Report::new(reached.output, total);
+    let options = ImportKeysOptions {
+        watermark: match args.watermark {
+            WatermarkArg::Now => Watermark::Now,
+            WatermarkArg::NeverSigned => Watermark::NeverSigned,
+            WatermarkArg::Interchange => Watermark::Interchange,
+        }
+        .into(),
+        replace_tombstone: args.replace_tombstone,
+    };
+    let histories = taken.iter().flat_map(|histories| {
+        histories.iter().map(|(key, history)| history_message(key, history, histories.is_switched_off(key)))
+    });
+    let histories: Vec<_> = histories.collect();
+    let pages: Vec<Histories> = histories.chunks(PAGE).map(|page| Histories { histories: page.to_vec() }).collect();
+    let mut importer = Importer { reached, options, pages, report, here: BTreeSet::new() };
     for skipped in &found.skipped {
         importer.report.key(Status::Error, None, Some(&skipped.path), Some(&skipped.reason))?;
     }
     let candidates = importer.not_here(found.candidates).await?;
-    let pending = lowered::examine(args, &candidates, &importer.entries, &importer.custody, context).await?;
-    let candidates = if pending.by_people() { importer.named(candidates)? } else { candidates };
+    let pending = match &importer.reached.own {
+        Some((desk, _)) => lowered::examine(args, &candidates, taken.as_ref(), desk, context).await?,
+        // A server refuses what needs approvals.
+        None => None,
+    };
+    let by_people = pending.as_ref().is_some_and(Pending::by_people);
+    let candidates = if by_people { importer.named(candidates)? } else { candidates };
     let jobs = importer.prepare(candidates, &mut passwords)?;
-    let mut interrupted = false;
-    if !jobs.is_empty() {
-        let data_key = importer.custody.ensure_data_key(&context.config).await?;
-        let _cleared = pending.spend(&args.approval, context).await?;
-        interrupted = importer.rounds(jobs, &data_key, &Arc::new(custody::kdf_budget(&context.config))).await?
-            == Rounds::Interrupted;
+    if !jobs.is_empty()
+        && let Some(pending) = pending
+        && let Some((desk, _)) = &importer.reached.own
+    {
+        // Before the approval is used up: without a data key nothing comes in.
+        desk.data_key().await?;
+        desk.bring(pending.spend(&args.approval, context).await?);
     }
-    importer.custody.guard.shutdown().await;
+    let ended = importer.rounds(jobs).await;
+    importer.reached.close().await;
+    let ended = ended?;
     let exit = importer.report.finish();
-    if interrupted {
+    if ended == Rounds::Interrupted {
         return Err(Failure::message(
             Exit::Refused,
             "interrupted; the keys listed as imported are here, run the same command again for the rest",
@@ -85,7 +115,7 @@ pub(super) async fn run(args: &ImportArgs, context: &Context) -> Result<Exit, Fa
     Ok(exit)
 }
 
-/// How the decryption of all keystores ended.
+/// How the import of all keystores ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Rounds {
     Done,
@@ -93,9 +123,10 @@ enum Rounds {
 }
 
 struct Importer {
-    custody: Custody,
-    entries: Entries,
-    tombstone: Tombstone,
+    reached: Reached,
+    options: ImportKeysOptions,
+    /// What the keys have signed elsewhere.
+    pages: Vec<Histories>,
     report: Report,
     /// Keys in custody.
     here: BTreeSet<PublicKey>,
@@ -104,18 +135,27 @@ struct Importer {
 impl Importer {
     /// Leaves out, and reports, keystores whose key is here already or was deleted here.
     async fn not_here(&mut self, candidates: Vec<Candidate>) -> Result<Vec<Candidate>, Failure> {
-        let stored = self.custody.guard.active_keys().await.map_err(CustodyError::from)?;
-        self.here = stored.iter().map(|key| *key.registration.key()).collect();
-        let known = self.custody.guard.list().await.map_err(CustodyError::from)?;
-        let deleted: BTreeSet<PublicKey> =
-            known.iter().filter(|info| info.state == KeyState::Tombstoned).map(|info| info.key).collect();
+        let mut deleted: BTreeSet<PublicKey> = BTreeSet::new();
+        for key in listed(&self.reached.admin, true).await?.keys {
+            let Ok(public_key) = key.pubkey.parse() else { continue };
+            match key.state() {
+                KeyState::Tombstoned => {
+                    deleted.insert(public_key);
+                }
+                // A key without an origin is known by its history alone.
+                _ if key.origin != 0 => {
+                    self.here.insert(public_key);
+                }
+                _ => {}
+            }
+        }
         let mut left = Vec::new();
         for candidate in candidates {
             match &candidate.claimed {
                 Some(key) if self.here.contains(key) => {
                     self.report.key(Status::Duplicate, Some(key), Some(&candidate.path), Some(ALREADY_HERE))?;
                 }
-                Some(key) if deleted.contains(key) && self.tombstone == Tombstone::Refuse => {
+                Some(key) if deleted.contains(key) && !self.options.replace_tombstone => {
                     self.report.key(Status::Tombstoned, Some(key), Some(&candidate.path), Some(DELETED))?;
                 }
                 Some(_) | None => left.push(candidate),
@@ -138,14 +178,11 @@ impl Importer {
     fn prepare(&mut self, candidates: Vec<Candidate>, passwords: &mut Passwords<'_>) -> Result<Vec<Job>, Failure> {
         let mut jobs = Vec::with_capacity(candidates.len());
         for candidate in candidates {
-            let read = read_keystore(&candidate).and_then(|keystore| {
-                let password = passwords.of(&candidate)?;
-                Ok(KeystoreInput { keystore, password })
-            });
+            let read = read_keystore(&candidate).and_then(|read| Ok((read, passwords.of(&candidate)?)));
             match read {
-                Ok(input) => {
-                    let claimed = input.keystore.pubkey().map(|key| PublicKey::from_bytes(key.to_bytes()));
-                    jobs.push(Job { path: candidate.path, claimed, input });
+                Ok(((keystore, json), password)) => {
+                    let claimed = keystore.pubkey().map(|key| PublicKey::from_bytes(key.to_bytes()));
+                    jobs.push(Job { path: candidate.path, claimed, json, password });
                 }
                 Err(reason) => {
                     self.report.key(Status::Error, candidate.claimed.as_ref(), Some(&candidate.path), Some(&reason))?;
@@ -155,20 +192,15 @@ impl Importer {
         Ok(jobs)
     }
 
-    /// Decrypts and registers. Of several keystores that claim one key, the next is tried only if the
-    /// one before failed: clients often hold the same keys several times with different passwords.
-    async fn rounds(
-        &mut self,
-        jobs: Vec<Job>,
-        data_key: &Arc<DataKey>,
-        budget: &Arc<KdfBudget>,
-    ) -> Result<Rounds, Failure> {
+    /// Imports. Of several keystores that claim one key, the next is tried only if the one before failed: clients often
+    /// hold the same keys several times with different passwords.
+    async fn rounds(&mut self, jobs: Vec<Job>) -> Result<Rounds, Failure> {
         let mut pending = jobs;
         while !pending.is_empty() {
             let mut claimed_now = BTreeSet::new();
             let (now, later): (Vec<Job>, Vec<Job>) =
                 pending.into_iter().partition(|job| job.claimed.is_none_or(|key| claimed_now.insert(key)));
-            if self.round(now, data_key, budget).await? == Rounds::Interrupted {
+            if self.round(now).await? == Rounds::Interrupted {
                 return Ok(Rounds::Interrupted);
             }
             pending = Vec::new();
@@ -182,109 +214,61 @@ impl Importer {
         Ok(Rounds::Done)
     }
 
-    async fn round(
-        &mut self,
-        jobs: Vec<Job>,
-        data_key: &Arc<DataKey>,
-        budget: &Arc<KdfBudget>,
-    ) -> Result<Rounds, Failure> {
-        let mut places = Vec::with_capacity(jobs.len());
-        let mut inputs = Vec::with_capacity(jobs.len());
-        for job in jobs {
-            places.push((job.path, job.claimed));
-            inputs.push(job.input);
-        }
-        let (sender, mut receiver) = mpsc::channel::<Finished>(CHUNK);
-        let (data_key, budget, network) =
-            (Arc::clone(data_key), Arc::clone(budget), self.custody.genesis_validators_root);
-        let work = tokio::task::spawn_blocking(move || {
-            decrypt(&inputs, SealFor { data_key: &data_key, network }, &budget, |finished| {
-                // Nobody receives any more after an interrupt.
-                if sender.blocking_send(finished).is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-            })
-        });
-        let mut chunk = Vec::with_capacity(CHUNK);
-        let mut ended = Rounds::Done;
-        loop {
-            tokio::select! {
-                biased;
-                _ = tokio::signal::ctrl_c() => {
-                    ended = Rounds::Interrupted;
-                    receiver.close();
-                }
-                received = receiver.recv_many(&mut chunk, CHUNK) => {
-                    if received == 0 { break }
-                    self.register(std::mem::take(&mut chunk), &places).await?;
+    async fn round(&mut self, jobs: Vec<Job>) -> Result<Rounds, Failure> {
+        let places: Vec<(PathBuf, Option<PublicKey>)> =
+            jobs.iter().map(|job| (job.path.clone(), job.claimed)).collect();
+        let (sender, parts) = mpsc::channel(WAITING);
+        let (options, pages) = (self.options, self.pages.clone());
+        let sending = async move {
+            let part = |part| ImportKeysRequest { part: Some(part) };
+            let keystores = jobs.into_iter().zip(0_u64..).map(|(job, index)| {
+                let password = job.password.expose(<[u8]>::to_vec);
+                part(Part::Keystore(KeystoreToImport { index, json: job.json, password }))
+            });
+            let histories = pages.into_iter().map(|page| part(Part::Histories(page)));
+            for message in std::iter::once(part(Part::Options(options))).chain(histories).chain(keystores) {
+                // A server that gave up says why.
+                if sender.send(message).await.is_err() {
+                    return;
                 }
             }
-        }
-        match work.await {
-            Ok(Ok(())) => Ok(ended),
-            Ok(Err(error)) => Err(Failure::new(Exit::Unreachable, error)),
-            Err(error) => Err(Failure::new(Exit::Bug, error)),
+        };
+        let mut client = self.reached.admin.keys();
+        let receiving = async {
+            let mut answers = client.import(ReceiverStream::new(parts)).await.map_err(failure)?.into_inner();
+            while let Some(answer) = answers.message().await.map_err(failure)? {
+                self.answered(&answer, &places)?;
+            }
+            Ok::<_, Failure>(Rounds::Done)
+        };
+        tokio::select! {
+            biased;
+            _ = tokio::signal::ctrl_c() => Ok(Rounds::Interrupted),
+            (ended, ()) = async { tokio::join!(receiving, sending) } => ended,
         }
     }
 
-    /// Registers the keys of one chunk in one transaction, and reports all of it.
-    async fn register(&mut self, chunk: Vec<Finished>, places: &[(PathBuf, Option<PublicKey>)]) -> Result<(), Failure> {
-        let mut opened: BTreeMap<PublicKey, (usize, Imported)> = BTreeMap::new();
-        for Finished { index, outcome, .. } in chunk {
-            let Some((path, claimed)) = places.get(index) else { continue };
-            match outcome {
-                Err(error) => {
-                    self.report.key(Status::Error, claimed.as_ref(), Some(path), Some(&reason(&error)))?;
-                }
-                Ok(imported) if opened.contains_key(&imported.public_key) => {
-                    self.report.key(Status::Duplicate, Some(&imported.public_key), Some(path), Some(ALREADY_HERE))?;
-                }
-                Ok(imported) if self.entries.of(&imported.public_key).is_none() => {
-                    self.report.key(Status::Error, Some(&imported.public_key), Some(path), Some(entry::NOT_LISTED))?;
-                }
-                Ok(imported) => {
-                    opened.insert(imported.public_key, (index, imported));
-                }
-            }
-        }
-        // Every one has an entry, as those without were reported above.
-        let entered =
-            |imported: &Imported| self.entries.of(&imported.public_key).map(|entry| (new_key(imported), entry));
-        let new_keys = opened.values().filter_map(|(_, imported)| entered(imported)).collect::<Vec<_>>();
-        let results = match self.custody.guard.register_many(new_keys, self.tombstone).await {
-            Ok(results) => results,
-            Err(error) => {
-                // The transaction failed: none of them is registered, and each is said to be missing.
-                self.report.worsen(admin_exit(&error));
-                let reason = chain(&error);
-                for (key, (index, _)) in &opened {
-                    let path = places.get(*index).map(|(path, _)| path.as_path());
-                    self.report.key(Status::Error, Some(key), path, Some(&reason))?;
-                }
-                return Ok(());
-            }
+    fn answered(
+        &mut self,
+        answer: &ImportKeysResponse,
+        places: &[(PathBuf, Option<PublicKey>)],
+    ) -> Result<(), Failure> {
+        let place = usize::try_from(answer.index).ok().and_then(|index| places.get(index));
+        let Some((path, claimed)) = place else { return Ok(()) };
+        let key = answer.pubkey.as_ref().and_then(|text| text.parse().ok()).or(*claimed);
+        let (status, reason) = match answer.status() {
+            ImportStatus::Imported => (Status::Imported, None),
+            ImportStatus::SwitchedOff => (Status::Imported, Some(OFF)),
+            ImportStatus::Duplicate => (Status::Duplicate, Some(ALREADY_HERE)),
+            ImportStatus::Tombstoned => (Status::Tombstoned, Some(DELETED)),
+            ImportStatus::AlreadySeen => (Status::Error, Some(SEEN)),
+            ImportStatus::NoHistory => (Status::Error, Some(entry::NOT_LISTED)),
+            ImportStatus::Error | ImportStatus::Unspecified => (Status::Error, answer.reason.as_deref()),
         };
-        for ((key, (index, _)), result) in opened.iter().zip(results) {
-            let path = places.get(*index).map(|(path, _)| path.as_path());
-            match result {
-                Ok(Registered::New(_)) => {
-                    self.here.insert(*key);
-                    self.report.key(Status::Imported, Some(key), path, None)?;
-                }
-                Ok(Registered::SwitchedOff(_)) => {
-                    self.here.insert(*key);
-                    self.report.key(Status::Imported, Some(key), path, Some(OFF))?;
-                }
-                Ok(Registered::Duplicate) => {
-                    self.here.insert(*key);
-                    self.report.key(Status::Duplicate, Some(key), path, Some(ALREADY_HERE))?;
-                }
-                Err(RegisterError::AlreadySeen) => self.report.key(Status::Error, Some(key), path, Some(SEEN))?,
-                Err(RegisterError::Tombstoned) => {
-                    self.report.key(Status::Tombstoned, Some(key), path, Some(DELETED))?;
-                }
-                Err(error) => self.report.key(Status::Error, Some(key), path, Some(&chain(&error)))?,
-            }
+        if matches!(status, Status::Imported | Status::Duplicate) {
+            self.here.extend(key);
         }
-        Ok(())
+        self.report.key(status, key.as_ref(), Some(path), reason)
     }
 }
 
@@ -294,25 +278,7 @@ const ALREADY_HERE: &str = "this key is held already; nothing was changed";
 const SEEN: &str = "this key was here before, so --watermark never-signed is refused; use --watermark now";
 const DELETED: &str = "this key was deleted here; make sure that it signs nowhere else, then give --replace-tombstone";
 
-fn new_key(imported: &Imported) -> NewKey {
-    NewKey {
-        key: imported.public_key,
-        sealed: imported.sealed.clone(),
-        origin: KeyOrigin::Imported,
-        label: None,
-        registered_by: operator(),
-    }
-}
-
-/// The keystore's own complaint without "cannot decrypt the keystore" in front of it.
-fn reason(error: &ImportError) -> String {
-    match error {
-        ImportError::Keystore(error) => chain(error),
-        error => chain(error),
-    }
-}
-
-fn read_keystore(candidate: &Candidate) -> Result<Keystore, String> {
+fn read_keystore(candidate: &Candidate) -> Result<(Keystore, String), String> {
     use std::io::Read as _;
     let mut bytes = Vec::new();
     // One byte more than allowed, so that the parser sees an excess.
@@ -320,5 +286,7 @@ fn read_keystore(candidate: &Candidate) -> Result<Keystore, String> {
     std::fs::File::open(&candidate.path)
         .and_then(|file| file.take(limit).read_to_end(&mut bytes))
         .map_err(|error| format!("cannot be read: {error}; check its permissions"))?;
-    Keystore::from_json(&bytes).map_err(|error| chain(&error))
+    let keystore = Keystore::from_json(&bytes).map_err(|error| chain(&error))?;
+    // What parses as JSON is text.
+    Ok((keystore, String::from_utf8_lossy(&bytes).into_owned()))
 }

@@ -5,30 +5,30 @@
 
 use holdfast_approvals::{Act, Payload};
 use holdfast_domain::PublicKey;
-use holdfast_slashing_db::{EntryWatermark, Floor};
+use holdfast_slashing_db::Floor;
+use holdfast_slashing_db::interchange::Interchange;
 
 use super::super::approvals::{self, Pending};
 use super::super::args::{ImportArgs, WatermarkArg};
 use super::super::{Context, Failure};
 use super::discover::Candidate;
-use super::entry::Entries;
-use crate::custody::Custody;
+use crate::admin::Desk;
 
 /// Said of a keystore without a public key.
 pub(super) const NAMELESS: &str = "the keystore does not name its key, and only keys that are named can be approved; import it without --replace-tombstone and \
      with --watermark now";
 
-/// Looks whether the import may happen. Needs nothing of the default one.
+/// Looks whether the import into a database that is open here may happen. Needs nothing of the default one.
 ///
 /// # Errors
 /// [`Failure`]; if people must approve, the request was written.
 pub(super) async fn examine(
     args: &ImportArgs,
     candidates: &[Candidate],
-    entries: &Entries,
-    custody: &Custody,
+    histories: Option<&Interchange>,
+    desk: &Desk,
     context: &Context,
-) -> Result<Pending, Failure> {
+) -> Result<Option<Pending>, Failure> {
     let mut acts = Vec::new();
     if args.replace_tombstone {
         acts.push(Act::ReplaceTombstone);
@@ -39,11 +39,12 @@ pub(super) async fn examine(
     if candidates.is_empty() {
         acts.clear();
     }
-    let payload = payload(args, candidates, entries);
-    approvals::examine(&acts, &payload, &args.approval, custody, context).await
+    let Some(gate) = desk.approvals().filter(|_| !acts.is_empty()) else { return Ok(None) };
+    let payload = payload(args, candidates, histories);
+    approvals::examine_at(gate.clone(), &acts, &payload, &args.approval, context).await.map(Some)
 }
 
-fn payload(args: &ImportArgs, candidates: &[Candidate], entries: &Entries) -> Payload {
+fn payload(args: &ImportArgs, candidates: &[Candidate], histories: Option<&Interchange>) -> Payload {
     let mut keys: Vec<PublicKey> = candidates.iter().filter_map(|candidate| candidate.claimed).collect();
     keys.sort_unstable();
     keys.dedup();
@@ -63,9 +64,9 @@ fn payload(args: &ImportArgs, candidates: &[Candidate], entries: &Entries) -> Pa
         }
         .to_owned(),
     );
-    lines.extend(keys.iter().map(|key| match entries.of(key) {
-        Some(EntryWatermark::AtLeast(floor) | EntryWatermark::NowAnd(floor)) => format!("key {key} {}", said(&floor)),
-        Some(EntryWatermark::Now | EntryWatermark::NeverSigned) | None => format!("key {key}"),
+    lines.extend(keys.iter().map(|key| match histories.and_then(|histories| histories.get(key)) {
+        Some(history) => format!("key {key} {}", said(&history.floor.into())),
+        None => format!("key {key}"),
     }));
     Payload::new(lines)
 }

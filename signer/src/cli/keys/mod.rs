@@ -16,13 +16,19 @@ pub(super) use lowered::said;
 use std::sync::Arc;
 
 use holdfast_domain::PublicKey;
-use holdfast_slashing_db::{CallerId, KeyInfo, KeyOrigin, KeyState, Switch};
+use holdfast_slashing_db::{CallerId, Switch};
+use holdfast_wire::admin::v1::{
+    DeleteKeysRequest, KeyResult, ListKeysRequest, ListKeysResponse, ShowKeyRequest, ShowKeyResponse, SwitchKeysRequest,
+};
 use serde_json::{Value, json};
 
 use super::args::{DeleteArgs, KeysCommand, ListArgs, ShowArgs, SwitchArgs};
-use super::{Context, Exit, Failure, confirm};
-use crate::clock::{SystemClock, rfc3339};
-use crate::custody::{self, Custody, CustodyError};
+use super::reach::{Need, exit_of_word, failure, reach};
+use super::{Context, Exit, Failure, Output, confirm};
+use crate::admin::Admin;
+use crate::admin::show::{self, key_heading, key_json};
+use crate::clock::SystemClock;
+use crate::custody::{self, Custody};
 use crate::outcome::chain;
 
 /// Runs one of the commands.
@@ -58,101 +64,44 @@ pub(super) async fn open_direct(context: &Context) -> Result<Custody, Failure> {
     Ok(custody)
 }
 
-/// Who wraps the data key, as recorded.
-pub(super) async fn provider_name(custody: &Custody) -> Result<Option<String>, CustodyError> {
-    Ok(custody.record().await?.map(|record| record.provider))
-}
-
-/// A key as programs see it.
-pub(super) fn key_json(info: &KeyInfo, provider: Option<&str>) -> Value {
-    let attestation = info.watermarks.attestation.as_ref();
-    json!({
-        "pubkey": info.key.to_string(),
-        "state": info.state.as_str(),
-        "block_slot": info.watermarks.block.as_ref().map(|mark| mark.slot.0),
-        "source_epoch": attestation.map(|mark| mark.source.0),
-        "target_epoch": attestation.map(|mark| mark.target.0),
-        "origin": info.origin.map(origin),
-        "provider": provider.filter(|_| info.origin.is_some() && info.state != KeyState::Tombstoned),
-        "label": info.label,
-        // A key known only by its history was never brought in by anybody.
-        "created": info.origin.map(|_| rfc3339(info.created)),
-        "created_by": info.origin.map(|_| info.created_by.as_str()),
-        "changed": info.origin.map(|_| rfc3339(info.changed)),
-        "changed_by": info.origin.map(|_| info.changed_by.as_str()),
-    })
-}
-
-fn origin(origin: KeyOrigin) -> &'static str {
-    match origin {
-        KeyOrigin::Imported => "imported",
-        KeyOrigin::Generated => "generated",
+/// Every key, deleted ones too if asked for; who wraps the data key, and how many are deleted.
+pub(super) async fn listed(admin: &Admin, deleted: bool) -> Result<ListKeysResponse, Failure> {
+    let mut pages = admin.keys().list(ListKeysRequest { deleted }).await.map_err(failure)?.into_inner();
+    let mut all = ListKeysResponse::default();
+    while let Some(page) = pages.message().await.map_err(failure)? {
+        all.provider = all.provider.or(page.provider);
+        all.deleted = all.deleted.max(page.deleted);
+        all.keys.extend(page.keys);
     }
-}
-
-/// Watermarks in columns; a dash where there is none.
-pub(super) fn key_line(info: &KeyInfo) -> String {
-    let number = |value: Option<u64>| value.map_or_else(|| "-".to_owned(), |value| value.to_string());
-    let attestation = info.watermarks.attestation.as_ref();
-    format!(
-        "{} {:<10} {:>10} {:>8} {:>8}",
-        info.key,
-        info.state.as_str(),
-        number(info.watermarks.block.as_ref().map(|mark| mark.slot.0)),
-        number(attestation.map(|mark| mark.source.0)),
-        number(attestation.map(|mark| mark.target.0)),
-    )
-}
-
-/// The same, and when its state was last changed and by whom; dashes for a key nobody brought in.
-fn listed(info: &KeyInfo) -> String {
-    match info.origin {
-        Some(_) => format!("{} {} {}", key_line(info), rfc3339(info.changed), info.changed_by),
-        None => format!("{} {:<20} -", key_line(info), "-"),
-    }
-}
-
-/// The heading over [`key_line`].
-pub(super) fn key_heading() -> String {
-    format!("{:<98} {:<10} {:>10} {:>8} {:>8}", "PUBLIC KEY", "STATE", "BLOCK SLOT", "SOURCE", "TARGET")
+    Ok(all)
 }
 
 async fn list(args: &ListArgs, context: &Context) -> Result<Exit, Failure> {
-    let custody = open_record(context).await?;
-    let mut keys = custody.guard.list().await.map_err(CustodyError::from)?;
-    let deleted = keys.iter().filter(|info| info.state == KeyState::Tombstoned).count();
-    if !args.all {
-        keys.retain(|info| info.state != KeyState::Tombstoned);
-    }
-    let provider = provider_name(&custody).await?;
+    let reached = reach(context, Need::Existing).await?;
+    let ListKeysResponse { keys, provider, deleted } = listed(&reached.admin, args.all).await?;
     let heading = format!("{} {:<20} BY", key_heading(), "CHANGED");
-    let lines: Vec<String> = std::iter::once(heading).chain(keys.iter().map(listed)).collect();
-    let json: Vec<Value> = keys.iter().map(|info| key_json(info, provider.as_deref())).collect();
+    let lines: Vec<String> = std::iter::once(heading).chain(keys.iter().map(show::listed)).collect();
+    let json: Vec<Value> = keys.iter().map(|key| key_json(key, provider.as_deref())).collect();
     let text = if keys.is_empty() {
         "No keys. `holdfast keys import --from PATH` brings some in.".to_owned()
     } else {
         lines.join("\n")
     };
-    context.output.result(text, &json!({ "keys": json, "provider": provider, "deleted": deleted }))?;
+    reached.output.result(text, &json!({ "keys": json, "provider": provider, "deleted": deleted }))?;
     if deleted > 0 && !args.all {
-        context.output.note(format!("{deleted} deleted keys are not shown; --all shows them."));
+        reached.output.note(format!("{deleted} deleted keys are not shown; --all shows them."));
     }
-    custody.guard.shutdown().await;
+    reached.close().await;
     Ok(Exit::Done)
 }
 
 async fn show(args: &ShowArgs, context: &Context) -> Result<Exit, Failure> {
-    let custody = open_record(context).await?;
-    let info = custody.guard.key_info(&args.key).await.map_err(CustodyError::from)?;
-    let provider = provider_name(&custody).await?;
-    custody.guard.shutdown().await;
-    let Some(info) = info else {
-        return Err(Failure::message(
-            Exit::Refused,
-            format!("the key {} is not held here and never was; `holdfast keys list --all` shows what is", args.key),
-        ));
-    };
-    let json = key_json(&info, provider.as_deref());
+    let reached = reach(context, Need::Existing).await?;
+    let shown = reached.admin.keys().show(ShowKeyRequest { pubkey: args.key.to_string() }).await;
+    let output = reached.output;
+    reached.close().await;
+    let ShowKeyResponse { key, provider } = shown.map_err(failure)?.into_inner();
+    let json = key_json(&key.unwrap_or_default(), provider.as_deref());
     let text: Vec<String> = json
         .as_object()
         .into_iter()
@@ -164,41 +113,44 @@ async fn show(args: &ShowArgs, context: &Context) -> Result<Exit, Failure> {
             )
         })
         .collect();
-    context.output.result(text.join("\n"), &json)?;
+    output.result(text.join("\n"), &json)?;
     Ok(Exit::Done)
 }
 
-/// Switches keys, each in a transaction of its own; the row keeps who and when.
-async fn switch(args: &SwitchArgs, to: Switch, context: &Context) -> Result<Exit, Failure> {
-    let custody = open_record(context).await?;
-    let done = match to {
-        Switch::Enable => "enabled",
-        Switch::Disable => "disabled",
-    };
+/// What became of each key, under these words; and how the command ends.
+fn say_results(results: &[KeyResult], (done, before): (&str, &str), output: Output) -> Result<Exit, Failure> {
     let mut exit = Exit::Done;
-    for key in &args.keys {
-        let known = custody.guard.key_info(key).await.map_err(CustodyError::from)?;
-        let without_secret = known.is_some_and(|info| info.origin.is_none());
-        let problem = if without_secret {
-            Some((Exit::Refused, "only its history is known here; import the key itself first".to_owned()))
-        } else {
-            let switched = custody.guard.switch(key, to, &operator()).await;
-            switched.err().map(|error| (custody::admin_exit(&error), chain(&error)))
-        };
-        let (status, reason) = match problem {
-            None => (done, None),
-            Some((worse, reason)) => {
-                exit = worse;
-                ("error", Some(reason))
+    for KeyResult { pubkey, result, reason } in results {
+        let status = match result.as_str() {
+            "done" => done,
+            "done_before" => before,
+            word => {
+                exit = exit_of_word(word);
+                "error"
             }
         };
-        let text =
-            reason.as_ref().map_or_else(|| format!("{key} {status}"), |reason| format!("{key} {status}: {reason}"));
-        context.output.result(text, &json!({ "pubkey": key.to_string(), "status": status, "reason": reason }))?;
+        let text = reason
+            .as_ref()
+            .map_or_else(|| format!("{pubkey} {status}"), |reason| format!("{pubkey} {status}: {reason}"));
+        output.result(text, &json!({ "pubkey": pubkey, "status": status.replace(' ', "_"), "reason": reason }))?;
     }
-    custody.guard.shutdown().await;
+    Ok(exit)
+}
+
+/// Switches keys; the row keeps who and when.
+async fn switch(args: &SwitchArgs, to: Switch, context: &Context) -> Result<Exit, Failure> {
+    let reached = reach(context, Need::Existing).await?;
+    let request = SwitchKeysRequest { pubkeys: args.keys.iter().map(ToString::to_string).collect() };
+    let mut keys = reached.admin.keys();
+    let (done, answer) = match to {
+        Switch::Enable => ("enabled", keys.enable(request).await),
+        Switch::Disable => ("disabled", keys.disable(request).await),
+    };
+    let output = reached.output;
+    reached.close().await;
+    let exit = say_results(&answer.map_err(failure)?.into_inner().keys, (done, done), output)?;
     if to == Switch::Enable {
-        context.output.note(
+        output.note(
             "If these keys signed elsewhere meanwhile, import that history first (holdfast slashing import), and make \
              sure that they sign nowhere else from now on.",
         );
@@ -210,38 +162,25 @@ async fn delete(args: &DeleteArgs, context: &Context) -> Result<Exit, Failure> {
     let mut keys: Vec<PublicKey> = args.keys.clone();
     keys.sort_unstable();
     keys.dedup();
-    let custody = open_record(context).await?;
+    let reached = reach(context, Need::Existing).await?;
     let question = format!(
         "Delete {} key(s)? The secrets are erased and cannot be restored from here; what they signed stays on record.",
         keys.len()
     );
     if !args.yes && !confirm(&question) {
-        custody.guard.shutdown().await;
+        reached.close().await;
         return Err(Failure::message(
             Exit::Refused,
             "nothing was deleted; confirm with yes on a terminal, or give --yes",
         ));
     }
-    let mut exit = Exit::Done;
-    for key in &keys {
-        let (status, reason) = match custody.guard.tombstone(key, &operator()).await {
-            Ok(KeyState::Enabled | KeyState::Disabled) => ("deleted", None),
-            Ok(KeyState::Tombstoned) => ("deleted before", None),
-            Err(error) => {
-                exit = custody::admin_exit(&error);
-                ("error", Some(chain(&error)))
-            }
-        };
-        let text =
-            reason.as_ref().map_or_else(|| format!("{key} {status}"), |reason| format!("{key} {status}: {reason}"));
-        context.output.result(
-            text,
-            &json!({ "pubkey": key.to_string(), "status": status.replace(' ', "_"), "reason": reason }),
-        )?;
-    }
-    custody.guard.shutdown().await;
+    let request = DeleteKeysRequest { pubkeys: keys.iter().map(ToString::to_string).collect() };
+    let answer = reached.admin.keys().delete(request).await;
+    let output = reached.output;
+    reached.close().await;
+    let exit = say_results(&answer.map_err(failure)?.into_inner().keys, ("deleted", "deleted before"), output)?;
     if exit == Exit::Done {
-        context.output.note("Before these keys sign elsewhere, wait until an epoch has passed without them.");
+        output.note("Before these keys sign elsewhere, wait until an epoch has passed without them.");
     }
     Ok(exit)
 }

@@ -40,8 +40,6 @@ pub(super) struct Report {
     duplicate: u64,
     tombstoned: u64,
     failed: u64,
-    /// Set when more than single keys went wrong.
-    worst: Option<Exit>,
 }
 
 impl Report {
@@ -52,7 +50,7 @@ impl Report {
                 .unwrap_or_else(|_| ProgressStyle::default_bar());
             ProgressBar::new(u64::try_from(total).unwrap_or(u64::MAX)).with_style(style)
         });
-        Self { output, bar, imported: 0, duplicate: 0, tombstoned: 0, failed: 0, worst: None }
+        Self { output, bar, imported: 0, duplicate: 0, tombstoned: 0, failed: 0 }
     }
 
     /// One keystore is done.
@@ -99,13 +97,6 @@ impl Report {
         }
     }
 
-    /// Something went wrong that is not about one key.
-    pub(super) fn worsen(&mut self, exit: Exit) {
-        if self.worst.is_none() || exit == Exit::Frozen {
-            self.worst = Some(exit);
-        }
-    }
-
     /// Says the totals, and how the command ends.
     pub(super) fn finish(self) -> Exit {
         if let Some(bar) = &self.bar {
@@ -119,7 +110,7 @@ impl Report {
             self.output.note("From now on these keys must sign nowhere else: two signers with two databases cannot protect each other.");
         }
         let failed = self.failed > 0 || self.tombstoned > 0;
-        self.worst.unwrap_or(if failed { Exit::Refused } else { Exit::Done })
+        if failed { Exit::Refused } else { Exit::Done }
     }
 }
 
@@ -129,7 +120,7 @@ mod tests {
     use super::*;
 
     fn report() -> Report {
-        Report::new(Output { format: Format::Text, talk: Talk::Quiet }, 3)
+        Report::new(Output { format: Format::Text, talk: Talk::Quiet, through: None }, 3)
     }
 
     #[test]
@@ -141,15 +132,5 @@ mod tests {
         let mut bad = report();
         bad.key(Status::Tombstoned, None, None, Some("deleted")).unwrap();
         assert_eq!(bad.finish(), Exit::Refused);
-    }
-
-    #[test]
-    fn a_frozen_database_outweighs_everything() {
-        let mut report = report();
-        report.key(Status::Error, None, None, Some("x")).unwrap();
-        report.worsen(Exit::Unreachable);
-        report.worsen(Exit::Frozen);
-        report.worsen(Exit::Unreachable);
-        assert_eq!(report.finish(), Exit::Frozen);
     }
 }

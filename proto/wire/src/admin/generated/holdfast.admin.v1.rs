@@ -76,6 +76,9 @@ pub struct ExportedAudit {
     pub records: u64,
     #[prost(uint64, tag = "5")]
     pub shown: u64,
+    /// Of an export: why it is not in the journal itself; empty if it is.
+    #[prost(string, tag = "6")]
+    pub not_recorded: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TailAuditRequest {
@@ -744,12 +747,14 @@ pub struct NewDataKey {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SealedShare {
+    #[prost(uint32, tag = "1")]
+    pub number: u32,
     /// Whose.
-    #[prost(string, tag = "1")]
-    pub recipient: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub holder: ::prost::alloc::string::String,
     /// The file to give to that person.
-    #[prost(bytes = "vec", tag = "2")]
-    pub file: ::prost::alloc::vec::Vec<u8>,
+    #[prost(bytes = "vec", tag = "3")]
+    pub sealed: ::prost::alloc::vec::Vec<u8>,
 }
 /// Generated client implementations.
 pub mod kek_client {
@@ -1145,7 +1150,7 @@ pub struct Histories {
     #[prost(message, repeated, tag = "1")]
     pub histories: ::prost::alloc::vec::Vec<History>,
 }
-#[derive(Clone, PartialEq, ::prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Key {
     /// 0x and 96 hexadecimal digits.
     #[prost(string, tag = "1")]
@@ -1168,12 +1173,6 @@ pub struct Key {
     pub changed_unix_millis: u64,
     #[prost(string, tag = "9")]
     pub changed_by: ::prost::alloc::string::String,
-    /// Labels, by name.
-    #[prost(map = "string, string", tag = "10")]
-    pub labels: ::std::collections::HashMap<
-        ::prost::alloc::string::String,
-        ::prost::alloc::string::String,
-    >,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListKeysRequest {
@@ -1197,7 +1196,7 @@ pub struct ShowKeyRequest {
     #[prost(string, tag = "1")]
     pub pubkey: ::prost::alloc::string::String,
 }
-#[derive(Clone, PartialEq, ::prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ShowKeyResponse {
     #[prost(message, optional, tag = "1")]
     pub key: ::core::option::Option<Key>,
@@ -1239,8 +1238,9 @@ pub struct KeystoreToImport {
     /// The keystore (EIP-2335).
     #[prost(string, tag = "2")]
     pub json: ::prost::alloc::string::String,
-    #[prost(string, tag = "3")]
-    pub password: ::prost::alloc::string::String,
+    /// Its password; one line ending at the end is not part of it.
+    #[prost(bytes = "vec", tag = "3")]
+    pub password: ::prost::alloc::vec::Vec<u8>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ImportKeysResponse {
@@ -1290,25 +1290,6 @@ pub struct DeleteKeysResponse {
     /// What the keys have signed (EIP-3076, version 5); empty while the database may have lost writes.
     #[prost(string, tag = "2")]
     pub interchange_json: ::prost::alloc::string::String,
-}
-#[derive(Clone, PartialEq, ::prost::Message)]
-pub struct LabelKeysRequest {
-    #[prost(string, repeated, tag = "1")]
-    pub pubkeys: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// Labels to set.
-    #[prost(map = "string, string", tag = "2")]
-    pub set: ::std::collections::HashMap<
-        ::prost::alloc::string::String,
-        ::prost::alloc::string::String,
-    >,
-    /// Names of labels to remove.
-    #[prost(string, repeated, tag = "3")]
-    pub remove: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-}
-#[derive(Clone, PartialEq, ::prost::Message)]
-pub struct LabelKeysResponse {
-    #[prost(message, repeated, tag = "1")]
-    pub keys: ::prost::alloc::vec::Vec<KeyResult>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GenerateKeysRequest {
@@ -1701,31 +1682,6 @@ pub mod keys_client {
                 .insert(GrpcMethod::new("holdfast.admin.v1.Keys", "Delete"));
             self.inner.unary(req, path, codec).await
         }
-        /// Sets and removes labels, such as region=rbx. Labels say nothing about what a key may sign; a policy may.
-        pub async fn label(
-            &mut self,
-            request: impl tonic::IntoRequest<super::LabelKeysRequest>,
-        ) -> std::result::Result<
-            tonic::Response<super::LabelKeysResponse>,
-            tonic::Status,
-        > {
-            self.inner
-                .ready()
-                .await
-                .map_err(|e| {
-                    tonic::Status::unknown(
-                        format!("Service was not ready: {}", e.into()),
-                    )
-                })?;
-            let codec = tonic_prost::ProstCodec::default();
-            let path = http::uri::PathAndQuery::from_static(
-                "/holdfast.admin.v1.Keys/Label",
-            );
-            let mut req = request.into_request();
-            req.extensions_mut()
-                .insert(GrpcMethod::new("holdfast.admin.v1.Keys", "Label"));
-            self.inner.unary(req, path, codec).await
-        }
         /// Makes new random keys: for development networks, as they belong to no mnemonic.
         pub async fn generate(
             &mut self,
@@ -1815,14 +1771,6 @@ pub mod keys_server {
             request: tonic::Request<super::DeleteKeysRequest>,
         ) -> std::result::Result<
             tonic::Response<super::DeleteKeysResponse>,
-            tonic::Status,
-        >;
-        /// Sets and removes labels, such as region=rbx. Labels say nothing about what a key may sign; a policy may.
-        async fn label(
-            &self,
-            request: tonic::Request<super::LabelKeysRequest>,
-        ) -> std::result::Result<
-            tonic::Response<super::LabelKeysResponse>,
             tonic::Status,
         >;
         /// Makes new random keys: for development networks, as they belong to no mnemonic.
@@ -2177,49 +2125,6 @@ pub mod keys_server {
                     };
                     Box::pin(fut)
                 }
-                "/holdfast.admin.v1.Keys/Label" => {
-                    #[allow(non_camel_case_types)]
-                    struct LabelSvc<T: Keys>(pub Arc<T>);
-                    impl<T: Keys> tonic::server::UnaryService<super::LabelKeysRequest>
-                    for LabelSvc<T> {
-                        type Response = super::LabelKeysResponse;
-                        type Future = BoxFuture<
-                            tonic::Response<Self::Response>,
-                            tonic::Status,
-                        >;
-                        fn call(
-                            &mut self,
-                            request: tonic::Request<super::LabelKeysRequest>,
-                        ) -> Self::Future {
-                            let inner = Arc::clone(&self.0);
-                            let fut = async move {
-                                <T as Keys>::label(&inner, request).await
-                            };
-                            Box::pin(fut)
-                        }
-                    }
-                    let accept_compression_encodings = self.accept_compression_encodings;
-                    let send_compression_encodings = self.send_compression_encodings;
-                    let max_decoding_message_size = self.max_decoding_message_size;
-                    let max_encoding_message_size = self.max_encoding_message_size;
-                    let inner = self.inner.clone();
-                    let fut = async move {
-                        let method = LabelSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
-                        let mut grpc = tonic::server::Grpc::new(codec)
-                            .apply_compression_config(
-                                accept_compression_encodings,
-                                send_compression_encodings,
-                            )
-                            .apply_max_message_size_config(
-                                max_decoding_message_size,
-                                max_encoding_message_size,
-                            );
-                        let res = grpc.unary(method, req).await;
-                        Ok(res)
-                    };
-                    Box::pin(fut)
-                }
                 "/holdfast.admin.v1.Keys/Generate" => {
                     #[allow(non_camel_case_types)]
                     struct GenerateSvc<T: Keys>(pub Arc<T>);
@@ -2339,6 +2244,9 @@ pub struct ImportHistoriesOptions {
     /// Where they are from, for the journal.
     #[prost(string, optional, tag = "3")]
     pub source: ::core::option::Option<::prost::alloc::string::String>,
+    /// Something of the source may be missing, and that is accepted: it may need approvals.
+    #[prost(bool, tag = "4")]
+    pub incomplete: bool,
 }
 /// What an import does to one key.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

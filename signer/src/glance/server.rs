@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::sockets::listening;
-use crate::cli::ask::{Answer, get};
+use crate::ask::{Answer, get};
 use crate::config::Config;
 
 /// How long an answer may take: this is a glance.
@@ -110,11 +110,6 @@ fn label(text: &str, metric: &str, name: &str) -> Option<String> {
 }
 
 impl Server {
-    /// Whether it says that requests can be signed.
-    pub(super) fn is_ready(&self) -> bool {
-        matches!(self, Self::Running(running) if running.unready.is_none())
-    }
-
     /// For people.
     pub(super) fn lines(&self) -> Vec<String> {
         let running = match self {

@@ -13,15 +13,14 @@ use holdfast_slashing_db::journal::Head;
 use holdfast_slashing_db::{
     AnchorRecord, AnchorView, Durability, InstanceView, Overview, RollbackKind, SlashingDb, StoreOptions,
 };
+use holdfast_wire::admin::v1::Report;
 use serde_json::{Value, json};
 
 use self::server::Server;
-use super::args::StatusArgs;
-use super::{Context, Exit, Failure};
 use crate::clock::{SystemClock, rfc3339};
 use crate::config::{Config, Database};
 use crate::custody::{self, CustodyError};
-use crate::outcome::chain;
+use crate::outcome::{Exit, chain};
 use crate::rollback;
 
 /// What was learnt.
@@ -54,8 +53,8 @@ enum Protection {
 /// configured address. `None` if nobody does.
 ///
 /// # Errors
-/// If the data directory cannot be read.
-pub(super) async fn metrics_listener(config: &Config) -> Result<Option<SocketAddr>, Failure> {
+/// [`CustodyError`] if the data directory cannot be read.
+pub(crate) async fn metrics_listener(config: &Config) -> Result<Option<SocketAddr>, CustodyError> {
     let anchor = AnchorView::read(&config.anchor()).map_err(CustodyError::from)?;
     let found = server::find(anchor.and_then(|anchor| anchor.holder), config).await;
     Ok(match found {
@@ -64,18 +63,21 @@ pub(super) async fn metrics_listener(config: &Config) -> Result<Option<SocketAdd
     })
 }
 
-/// Looks at everything and prints it.
-pub(super) async fn run(args: StatusArgs, context: &Context) -> Result<Exit, Failure> {
-    let status = look(&context.config).await?;
+/// Looks at everything.
+///
+/// # Errors
+/// [`CustodyError`] if the configuration does not lead to a chain and a database.
+pub(crate) async fn report(config: &Config) -> Result<Report, CustodyError> {
+    let status = look(config).await?;
     let protection = status.protection();
-    context.output.result(status.text(&protection), &status.json(&protection))?;
-    Ok(match status.exit(&protection) {
-        Exit::Done if args.ready && !status.server.is_ready() => Exit::Unreachable,
-        exit => exit,
+    Ok(Report {
+        text: status.text(&protection),
+        document_json: status.json(&protection).to_string(),
+        exit_code: status.exit(&protection).code().into(),
     })
 }
 
-async fn look(config: &Config) -> Result<Status, Failure> {
+async fn look(config: &Config) -> Result<Status, CustodyError> {
     let chain = custody::chain(config).await?;
     let target = config.database()?;
     // Before the database, which can then not be behind it by rights.
@@ -99,7 +101,7 @@ async fn look(config: &Config) -> Result<Status, Failure> {
 }
 
 /// What there is in a database, without opening it for signing; `None` if there is none.
-pub(super) fn overview(target: &Database, config: &Config) -> Result<Option<Overview>, CustodyError> {
+pub(crate) fn overview(target: &Database, config: &Config) -> Result<Option<Overview>, CustodyError> {
     match target {
         Database::Sqlite(path) if !path.exists() => Ok(None),
         Database::Sqlite(path) => Ok(Some(SlashingDb::overview(&StoreOptions { path: path.clone() })?)),

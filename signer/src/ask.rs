@@ -12,11 +12,11 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_ANSWER_BYTES: u64 = 32 * 1024 * 1024;
 
 /// What came back.
-pub(super) struct Answer {
+pub(crate) struct Answer {
     /// HTTP status.
-    pub(super) status: u16,
+    pub(crate) status: u16,
     /// The body.
-    pub(super) body: String,
+    pub(crate) body: String,
 }
 
 /// `GET` over HTTP/1.0: one request, and the answer ends with the connection. `host` is the name given to the server;
@@ -24,7 +24,7 @@ pub(super) struct Answer {
 ///
 /// # Errors
 /// Nobody answers, or what answers is not an HTTP server.
-pub(super) async fn get(address: SocketAddr, host: Option<&str>, path: &str) -> anyhow::Result<Answer> {
+pub(crate) async fn get(address: SocketAddr, host: Option<&str>, path: &str) -> anyhow::Result<Answer> {
     let address = reachable(address);
     let name = host.map_or_else(|| address.ip().to_string(), str::to_owned);
     exchange(address, &format!("GET {path} HTTP/1.0\r\nHost: {name}\r\nAccept: application/json\r\n\r\n")).await

@@ -1,0 +1,180 @@
+//! Why something was refused, for programs: a stable word beside gRPC's code.
+//!
+//! It travels as `google.rpc.ErrorInfo` in the standard details of a status (`grpc-status-details-bin`), with the domain
+//! `holdfast`, so that libraries of every language find it without anything of ours.
+
+use prost::Message;
+use tonic::{Code, Status};
+
+/// Whose words the reasons are.
+const DOMAIN: &str = "holdfast";
+/// The type of the detail, as `google.protobuf.Any` names it.
+const ERROR_INFO: &str = "type.googleapis.com/google.rpc.ErrorInfo";
+
+/// Why something was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Reason {
+    /// A field holds what it cannot hold.
+    InvalidArgument,
+    /// Messages of a stream came in an order that means nothing.
+    MessageOrder,
+    /// The caller may not do this.
+    Denied,
+    /// The act needs approvals that were not given.
+    ApprovalRequired,
+    /// The act could not be written into the journal, so it did not happen.
+    NotJournaled,
+    /// No such key.
+    UnknownKey,
+    /// The key was deleted.
+    KeyDeleted,
+    /// Only the history of the key is here.
+    KeyWithoutSecret,
+    /// For another chain.
+    WrongChain,
+    /// The database may have lost writes, and what it says must not be handed on.
+    Suspect,
+    /// Protection gives no permits until a restart.
+    Frozen,
+    /// The database, a provider or the journal cannot be reached.
+    Unavailable,
+    /// The configuration must be changed for this.
+    Configuration,
+    /// There is nothing like that here.
+    NotFound,
+    /// It cannot be done now, or was not done in full.
+    Refused,
+    /// A bug.
+    Internal,
+}
+
+impl Reason {
+    /// Every reason.
+    pub const ALL: [Self; 16] = [
+        Self::InvalidArgument,
+        Self::MessageOrder,
+        Self::Denied,
+        Self::ApprovalRequired,
+        Self::NotJournaled,
+        Self::UnknownKey,
+        Self::KeyDeleted,
+        Self::KeyWithoutSecret,
+        Self::WrongChain,
+        Self::Suspect,
+        Self::Frozen,
+        Self::Unavailable,
+        Self::Configuration,
+        Self::NotFound,
+        Self::Refused,
+        Self::Internal,
+    ];
+
+    /// The stable word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::InvalidArgument => "invalid_argument",
+            Self::MessageOrder => "message_order",
+            Self::Denied => "denied",
+            Self::ApprovalRequired => "approval_required",
+            Self::NotJournaled => "not_journaled",
+            Self::UnknownKey => "unknown_key",
+            Self::KeyDeleted => "key_deleted",
+            Self::KeyWithoutSecret => "key_without_secret",
+            Self::WrongChain => "wrong_chain",
+            Self::Suspect => "suspect",
+            Self::Frozen => "frozen",
+            Self::Unavailable => "unavailable",
+            Self::Configuration => "configuration",
+            Self::NotFound => "not_found",
+            Self::Refused => "refused",
+            Self::Internal => "internal",
+        }
+    }
+
+    /// The gRPC code it goes with.
+    pub const fn code(self) -> Code {
+        match self {
+            Self::InvalidArgument | Self::MessageOrder | Self::WrongChain => Code::InvalidArgument,
+            Self::Denied | Self::ApprovalRequired => Code::PermissionDenied,
+            Self::UnknownKey | Self::NotFound => Code::NotFound,
+            Self::KeyDeleted
+            | Self::KeyWithoutSecret
+            | Self::Suspect
+            | Self::Frozen
+            | Self::Configuration
+            | Self::Refused => Code::FailedPrecondition,
+            Self::NotJournaled | Self::Unavailable => Code::Unavailable,
+            Self::Internal => Code::Internal,
+        }
+    }
+}
+
+/// `google.rpc.Status`.
+#[derive(Clone, PartialEq, Message)]
+struct RpcStatus {
+    #[prost(int32, tag = "1")]
+    code: i32,
+    #[prost(string, tag = "2")]
+    message: String,
+    #[prost(message, repeated, tag = "3")]
+    details: Vec<Any>,
+}
+
+/// `google.protobuf.Any`.
+#[derive(Clone, PartialEq, Message)]
+struct Any {
+    #[prost(string, tag = "1")]
+    type_url: String,
+    #[prost(bytes = "vec", tag = "2")]
+    value: Vec<u8>,
+}
+
+/// `google.rpc.ErrorInfo`, without metadata.
+#[derive(Clone, PartialEq, Message)]
+struct ErrorInfo {
+    #[prost(string, tag = "1")]
+    reason: String,
+    #[prost(string, tag = "2")]
+    domain: String,
+}
+
+/// The status that says `text` to people and `reason` to programs.
+pub fn refusal(reason: Reason, text: impl Into<String>) -> Status {
+    let (code, message) = (reason.code(), text.into());
+    let info = ErrorInfo { reason: reason.as_str().to_owned(), domain: DOMAIN.to_owned() };
+    let details = vec![Any { type_url: ERROR_INFO.to_owned(), value: info.encode_to_vec() }];
+    let status = RpcStatus { code: code.into(), message: message.clone(), details };
+    Status::with_details(code, message, status.encode_to_vec().into())
+}
+
+/// The reason in a status, if it carries one of ours.
+pub fn reason_of(status: &Status) -> Option<Reason> {
+    let status = RpcStatus::decode(status.details()).ok()?;
+    let detail = status.details.iter().find(|detail| detail.type_url == ERROR_INFO)?;
+    let info = ErrorInfo::decode(detail.value.as_slice()).ok().filter(|info| info.domain == DOMAIN)?;
+    Reason::ALL.into_iter().find(|reason| reason.as_str() == info.reason)
+}
+
+#[cfg(test)]
+mod tests {
+    //! Proves: reasons travel, and their words differ.
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn a_reason_comes_back_out_of_its_status() {
+        for reason in Reason::ALL {
+            let status = refusal(reason, "why");
+            assert_eq!((status.code(), status.message(), reason_of(&status)), (reason.code(), "why", Some(reason)));
+        }
+        let words: BTreeSet<_> = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
+        assert_eq!(words.len(), Reason::ALL.len());
+    }
+
+    #[test]
+    fn a_status_of_others_has_none() {
+        assert_eq!(reason_of(&Status::not_found("x")), None);
+        assert_eq!(reason_of(&Status::with_details(Code::Internal, "x", vec![0xff; 9].into())), None);
+    }
+}

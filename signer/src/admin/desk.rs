@@ -1,0 +1,245 @@
+//! What the services of the admin API work on: a running signer, or a database that a command opened itself.
+//!
+//! Why it exists: a command asks the same services either way, so that it does and prints the same. What differs is here:
+//! in a running signer a key that comes in signs at once, and one that goes takes its secret out of memory.
+
+use std::sync::{Arc, OnceLock};
+
+use holdfast_approvals::Act;
+use holdfast_domain::{GenesisValidatorsRoot, PublicKey};
+use holdfast_enclave::DataKey;
+use holdfast_enclave::kdf::KdfBudget;
+use holdfast_slashing_db::journal::InstanceId;
+use holdfast_slashing_db::{AdminError, CallerId, Guard, KeyState, Then, Tombstone, Withdraw, Withdrawn};
+use holdfast_wire::admin::{Reason, refusal};
+use tokio::runtime::Handle;
+use tokio::sync::Mutex;
+use tonic::Status;
+
+use super::gate::{Gate, admin_reason};
+use crate::approval::{self, Blocked, Cleared};
+use crate::config::Config;
+use crate::custody::{self, Custody, CustodyError};
+use crate::keymanager::{Incoming, Intake, Stored};
+use crate::loader::KeyLoader;
+use crate::outcome::chain;
+
+/// Where services work.
+pub(crate) struct Desk {
+    /// The door before all of it.
+    pub(super) gate: Gate,
+    /// The record.
+    pub(super) guard: Guard,
+    /// The configuration of the process.
+    pub(super) config: Config,
+    /// Name of the network.
+    pub(super) network: String,
+    /// Its genesis validators root.
+    pub(super) root: GenesisValidatorsRoot,
+    /// Whose journal is written.
+    pub(super) instance: InstanceId,
+    /// Whether acts need people's approval; `None` if what is configured about that does not fit together.
+    approvals: Option<approval::Gate>,
+    /// What people approved of what is done here. Only a command that has the database itself can bring it.
+    cleared: OnceLock<Cleared>,
+    house: House,
+}
+
+/// Who else works with the same keys.
+enum House {
+    /// A signer, in this process.
+    Running(Arc<KeyLoader>, Arc<Intake>),
+    /// Nobody: a command has the database.
+    Alone(Arc<Mutex<Custody>>, Arc<KdfBudget>),
+}
+
+impl Desk {
+    /// In a running signer. `custody` is what its loader is made from.
+    pub(crate) fn running(
+        custody: &Custody,
+        config: &Config,
+    ) -> impl FnOnce(Gate, Arc<KeyLoader>, Arc<Intake>) -> Self + use<> {
+        let (guard, network) = (custody.guard.clone(), custody.network.name.clone());
+        let approvals = approval::Gate::of(custody, config).ok();
+        let (root, instance, config) = (custody.genesis_validators_root, custody.instance, config.clone());
+        move |gate, loader, intake| Self {
+            gate,
+            guard,
+            config,
+            network,
+            root,
+            instance,
+            approvals,
+            cleared: OnceLock::new(),
+            house: House::Running(loader, intake),
+        }
+    }
+
+    /// On a database that this process opened for it alone.
+    pub(crate) fn alone(gate: Gate, custody: Custody, config: &Config) -> Self {
+        Self {
+            gate,
+            guard: custody.guard.clone(),
+            config: config.clone(),
+            network: custody.network.name.clone(),
+            root: custody.genesis_validators_root,
+            instance: custody.instance,
+            approvals: approval::Gate::of(&custody, config).ok(),
+            cleared: OnceLock::new(),
+            house: House::Alone(Arc::new(Mutex::new(custody)), Arc::new(custody::kdf_budget(config))),
+        }
+    }
+
+    /// Whether people must approve; for a command that has the database itself and can ask them.
+    pub(crate) fn approvals(&self) -> Option<&approval::Gate> {
+        self.approvals.as_ref()
+    }
+
+    /// Takes leave for the one act of this command.
+    pub(crate) fn bring(&self, cleared: Cleared) {
+        // A command asks once.
+        drop(self.cleared.set(cleared));
+    }
+
+    /// Refuses acts that need people's approval, unless it was brought. Nobody can bring one to a running server.
+    ///
+    /// # Errors
+    /// [`Status`] with [`Reason::ApprovalRequired`], or why it is not known whether approvals are needed.
+    pub(super) async fn may(&self, acts: &[Act], by: &CallerId) -> Result<(), Status> {
+        if acts.is_empty() || self.cleared.get().is_some() {
+            return Ok(());
+        }
+        let Some(gate) = &self.approvals else {
+            let text = "the section [approvals] of the configuration does not fit together; `holdfast config validate`";
+            return Err(refusal(Reason::Configuration, text));
+        };
+        let policy = gate.in_force(by).await.map_err(|blocked| blocked_status(&blocked))?;
+        match policy.and_then(|policy| acts.iter().copied().find(|act| policy.needs(*act))) {
+            None => Ok(()),
+            Some(act) => Err(refusal(
+                Reason::ApprovalRequired,
+                format!(
+                    "this needs approvals ({act}), which cannot be brought to a running server, so nothing was done: stop \
+                     the server and give the same command, which then works on the database and asks for them"
+                ),
+            )),
+        }
+    }
+
+    /// Memory for key derivation.
+    pub(super) fn budget(&self) -> Arc<KdfBudget> {
+        match &self.house {
+            House::Running(_, intake) => Arc::clone(&intake.budget),
+            House::Alone(_, budget) => Arc::clone(budget),
+        }
+    }
+
+    /// The loader of a running signer.
+    pub(super) fn loader(&self) -> Option<&Arc<KeyLoader>> {
+        match &self.house {
+            House::Running(loader, _) => Some(loader),
+            House::Alone(..) => None,
+        }
+    }
+
+    /// Does something with what is in custody on a thread that may wait.
+    pub(super) async fn with_custody<R: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Custody) -> R + Send + 'static,
+    ) -> R {
+        match &self.house {
+            House::Running(loader, _) => loader.with_custody(move |_, custody| work(custody)).await,
+            House::Alone(custody, _) => {
+                let custody = Arc::clone(custody);
+                let done = tokio::task::spawn_blocking(move || {
+                    let done = work(&mut custody.blocking_lock());
+                    holdfast_enclave::stack::scrub();
+                    done
+                });
+                // A panic there is one here.
+                done.await.unwrap_or_else(|failure| std::panic::resume_unwind(failure.into_panic()))
+            }
+        }
+    }
+
+    /// The data key, made if there is none yet.
+    pub(crate) async fn data_key(&self) -> Result<Arc<DataKey>, CustodyError> {
+        match &self.house {
+            House::Running(loader, _) => loader.data_key().await,
+            House::Alone(..) => {
+                let config = self.config.clone();
+                self.with_custody(move |custody| Handle::current().block_on(custody.ensure_data_key(&config))).await
+            }
+        }
+    }
+
+    /// Brings keys in; the answer is in their order. Each key comes once.
+    pub(super) async fn store(
+        &self,
+        data_key: Arc<DataKey>,
+        keys: Vec<Incoming>,
+        tombstone: Tombstone,
+        by: &CallerId,
+    ) -> Vec<Stored> {
+        match &self.house {
+            House::Running(_, intake) => intake.store(data_key, keys, tombstone, by).await,
+            House::Alone(..) => {
+                let news: Vec<_> = keys.iter().map(|key| key.as_new(by)).collect();
+                match self.guard.register_many(news, tombstone).await {
+                    Ok(results) => results.into_iter().map(as_stored).collect(),
+                    Err(error) => keys.iter().map(|_| Stored::Failed(chain(&error))).collect(),
+                }
+            }
+        }
+    }
+
+    /// Deletes keys and reads out what they have signed, in one transaction.
+    pub(super) async fn delete(&self, keys: Vec<PublicKey>, by: &CallerId) -> Result<Vec<Withdrawn>, AdminError> {
+        match &self.house {
+            House::Running(_, intake) => intake.delete(keys, by).await,
+            House::Alone(..) => self.guard.export(Some(keys), Then::Stop(Withdraw::Tombstone), by).await,
+        }
+    }
+
+    /// Deletes a key, also while the database is under suspicion. Returns its state before.
+    pub(super) async fn erase(&self, key: &PublicKey, by: &CallerId) -> Result<KeyState, AdminError> {
+        match &self.house {
+            House::Running(_, intake) => intake.erase(key, by).await,
+            House::Alone(..) => self.guard.tombstone(key, by).await,
+        }
+    }
+
+    /// Who wraps the data key, as recorded.
+    pub(super) async fn provider(&self) -> Result<Option<String>, AdminError> {
+        let records = self.guard.data_keys().await?;
+        Ok(records.into_iter().max_by_key(|record| record.id).map(|record| record.provider))
+    }
+}
+
+fn as_stored(result: Result<holdfast_slashing_db::Registered, holdfast_slashing_db::RegisterError>) -> Stored {
+    use holdfast_slashing_db::Registered;
+    match result {
+        Ok(Registered::New(_)) => Stored::Imported,
+        Ok(Registered::SwitchedOff(_)) => Stored::SwitchedOff,
+        Ok(Registered::Duplicate) => Stored::Duplicate,
+        Err(error) => Stored::Refused(error),
+    }
+}
+
+/// The status of what keeps an act from happening.
+fn blocked_status(blocked: &Blocked) -> Status {
+    let reason = match blocked {
+        Blocked::Needed { .. } => Reason::ApprovalRequired,
+        Blocked::Database(error) => admin_reason(error),
+        Blocked::Journal(_) => Reason::NotJournaled,
+        Blocked::Suspect => Reason::Suspect,
+        Blocked::Random(_) => Reason::Internal,
+        Blocked::Refused(_)
+        | Blocked::Used(_)
+        | Blocked::Changed { .. }
+        | Blocked::Moved
+        | Blocked::Unreadable(_)
+        | Blocked::Tampered => Reason::Refused,
+    };
+    refusal(reason, chain(blocked))
+}
