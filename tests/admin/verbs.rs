@@ -216,6 +216,34 @@ fn what_cannot_be_journaled_is_not_done() {
 }
 
 #[test]
+fn policy_judges_each_verb_and_locks_out_no_administrator_by_rules_for_others() {
+    let world = World::new(1);
+    let key = world.keys[0].public.clone();
+    let config = world.path().join("holdfast.toml");
+    let others = "[[policy]]\neffect = \"allow\"\ncallers = [\"http\"]\noperations = [\"duties\"]\n";
+    let uid = rustix::process::geteuid().as_raw();
+    let me =
+        format!("\n[[policy]]\neffect = \"allow\"\ncallers = [\"uid/{uid}\"]\noperations = [\"admin.keys.read\"]\n");
+    let denied =
+        "\n[[policy]]\neffect = \"deny\"\nmeans = [\"unix\"]\noperations = [\"admin.keys.write\"]\n".to_owned();
+    for (more, may) in [(String::new(), true), (me, false), (denied, false)] {
+        std::fs::write(&config, format!("{others}{more}")).unwrap();
+        let server = world.server().global("--config").global(&config.display().to_string()).start();
+        server.wait_ready();
+        let admin = Admin::connect(&world.data_dir());
+        let show = ShowKeyRequest { pubkey: key.clone() };
+        assert!(admin.runtime.block_on(admin.keys().show(show)).is_ok(), "{more}");
+        let disabled = admin.runtime.block_on(admin.keys().disable(switch(&[&key])));
+        if may {
+            assert_eq!(disabled.unwrap().into_inner().keys[0].result, "done");
+        } else {
+            assert_eq!(reason(disabled), Reason::Denied, "{more}");
+        }
+        server.stop();
+    }
+}
+
+#[test]
 fn wrong_input_gets_a_typed_reason() {
     let world = World::new(1);
     let (server, admin) = start(&world);

@@ -140,11 +140,15 @@ fn an_export_is_recorded_before_it_is_written() {
     assert!(lines[0].contains(&format!("batches/1-{head} jsonl, everything by cli:uid=")), "{tail}");
     assert!(lines[1].contains("refused") && lines[1].contains(&world.keys[0].public), "{tail}");
     assert!(lines[2].contains("csv, everything"), "{tail}");
-    // A running server has the database; the export goes on and says so.
+    // A running server records it itself.
     let server = world.server().start();
     server.wait_ready();
-    run(&world.with(&["audit", "export", "--to", &file(&world, "four.jsonl")])).expect(0, &["is not recorded"]);
+    let through = run(&world.with(&["--json", "audit", "export", "--to", &file(&world, "four.jsonl")])).expect(0, &[]);
+    assert_eq!(through.lines()[0]["recorded"], true);
     assert!(server.stop().0.success());
+    let tail = run(&world.with(&["audit", "tail", "--operation", "audit.exported"])).expect(0, &[]).stdout;
+    let last = tail.lines().rfind(|line| line.contains("audit.exported")).unwrap_or_default();
+    assert!(last.contains("jsonl, everything") && last.contains("(unix)"), "{tail}");
     let four = file(&world, "four.jsonl");
     run(&["audit", "verify", &four, "--checkpoint-key", &public_key(&world)]).expect(0, &["verified"]);
     run(&["audit", "consistency", &one, &four]).expect(0, &["consistent"]);

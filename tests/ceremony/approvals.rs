@@ -334,7 +334,25 @@ fn deleted_keys_come_back_and_protection_is_lowered_only_by_several() {
     let answer = once(server.http_addr(), "POST", "/eth/v1/keystores", &headers, body.to_string().as_bytes());
     let answer = answer.expect("the server answers");
     assert!(answer.status == 200 && answer.text().contains("imported"), "{}", answer.text());
+    // Nor does a command that works through the server bring anything past the people.
+    let fresh = holdfast_tests::keys::TestKey::interop(40);
+    let folder = desk.world.path().join("fresh");
+    std::fs::create_dir(&folder).expect("a folder");
+    fresh.write_keystore(&folder, "correct horse");
+    let from = folder.display().to_string();
+    let never = ["keys", "import", "--from", &from, "--password-file", &password, "--watermark", "never-signed"];
+    import(&["--replace-tombstone"]).expect(1, &["needs approvals (replace_tombstone)", "stop the server"]);
+    desk.run(&never).expect(1, &["needs approvals (lower_protection)", "stop the server"]);
+    let mut damaged = history.clone();
+    damaged["data"][0]["signed_blocks"] = serde_json::json!([{ "slot": "-1" }]);
+    let part = desk.at("part.json");
+    std::fs::write(&part, damaged.to_string()).expect("a file");
+    let partial = ["slashing", "import", "--from", &part, "--allow-partial"];
+    desk.run(&partial).expect(1, &["needs approvals (lower_protection)", "stop the server"]);
     server.stop();
+    let asked = desk.at("partial.txt");
+    desk.run(&[&partial[..], &["--request-to", &asked]].concat()).expect(1, &["2 of alice, bob, carol"]);
+    desk.run(&[&partial[..], &["--approval", &desk.approve(&asked)]].concat()).expect(1, &["left out"]);
     let shown = desk.run(&["--json", "keys", "show", &brought.public]).expect(0, &[]).lines()[0].clone();
     assert!(shown["target_epoch"].as_u64().is_some_and(|epoch| epoch > 1_000_000), "{shown}");
     // Approved for the default watermark, and not for another one.
@@ -346,13 +364,7 @@ fn deleted_keys_come_back_and_protection_is_lowered_only_by_several() {
     assert_eq!(shown["state"], "enabled");
 
     // A key that is said to have signed nothing.
-    let fresh = holdfast_tests::keys::TestKey::interop(40);
-    let folder = desk.world.path().join("fresh");
-    std::fs::create_dir(&folder).expect("a folder");
-    fresh.write_keystore(&folder, "correct horse");
-    let from = folder.display().to_string();
-    let fixed = ["keys", "import", "--from", &from, "--password-file", &password, "--watermark", "never-signed"];
     let place = desk.at("never.txt");
-    desk.run(&[&fixed[..], &["--request-to", &place]].concat()).expect(1, &["2 of alice, bob, carol"]);
-    desk.run(&[&fixed[..], &["--approval", &desk.approve(&place)]].concat()).expect(0, &["1 imported"]);
+    desk.run(&[&never[..], &["--request-to", &place]].concat()).expect(1, &["2 of alice, bob, carol"]);
+    desk.run(&[&never[..], &["--approval", &desk.approve(&place)]].concat()).expect(0, &["1 imported"]);
 }
