@@ -228,7 +228,7 @@ fn policy_judges_each_verb_and_locks_out_no_administrator_by_rules_for_others() 
         "\n[[policy]]\neffect = \"deny\"\nmeans = [\"unix\"]\noperations = [\"admin.keys.write\"]\n".to_owned();
     for (more, may) in [(String::new(), true), (me, false), (denied, false)] {
         std::fs::write(&config, format!("{others}{more}")).unwrap();
-        let server = world.server().global("--config").global(&config.display().to_string()).start();
+        let server = world.server().global("--config").global(config.display().to_string()).start();
         server.wait_ready();
         let admin = Admin::connect(&world.data_dir());
         let show = ShowKeyRequest { pubkey: key.clone() };

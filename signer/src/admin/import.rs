@@ -73,7 +73,7 @@ pub(super) async fn run(
     let Ok(watermark) = Watermark::try_from(options.watermark) else {
         return Err(refusal(Reason::InvalidArgument, format!("there is no watermark {}", options.watermark)));
     };
-    desk.may(&dangers(&options, watermark), who.id()).await?;
+    desk.may(&dangers(options.replace_tombstone, watermark), who.id()).await?;
     let known = desk.guard.list().await.map_err(record_status)?;
     let (mut held, mut deleted) = (BTreeSet::new(), BTreeSet::new());
     for info in known {
@@ -115,8 +115,8 @@ pub(super) async fn run(
 }
 
 /// What about an import may need approvals: all but the default.
-fn dangers(options: &ImportKeysOptions, watermark: Watermark) -> Vec<Danger> {
-    let back = options.replace_tombstone.then_some(Danger::ReplaceTombstone);
+fn dangers(replace_tombstone: bool, watermark: Watermark) -> Vec<Danger> {
+    let back = replace_tombstone.then_some(Danger::ReplaceTombstone);
     let lower = match watermark {
         Watermark::Now => None,
         Watermark::NeverSigned | Watermark::Interchange => Some(Danger::LowerProtection),
