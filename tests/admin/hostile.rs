@@ -25,7 +25,7 @@ fn sign(server: &Server, world: &World, slot: u64) {
 
 /// Reads until the other end closes; says how much came.
 fn closed(mut stream: UnixStream) -> usize {
-    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    stream.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
     let (mut all, mut buffer) = (0, [0; 4096]);
     loop {
         match stream.read(&mut buffer) {
