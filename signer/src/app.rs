@@ -184,7 +184,8 @@ fn probes(
     config: &Config,
     sockets: &Sockets,
     (signer, loader, metrics): (&Arc<Signer>, &Arc<KeyLoader>, &Arc<Metrics>),
-    (running, (slot_clock, clock)): (Option<&Arc<Running>>, (SlotClock, Arc<dyn Clock>)),
+    running: Option<&Arc<Running>>,
+    (slot_clock, clock): (SlotClock, Arc<dyn Clock>),
     tasks: &Tasks,
     hosts: HostPolicy,
 ) -> Probes {
@@ -339,7 +340,7 @@ impl App {
         let hosts = HostPolicy::new(config.http.allowed_hosts.iter().map(String::as_str));
         let parts = (&signer, &loader, &metrics);
         let (api, api_of_unix) = apis(config, &sockets, parts, &hosts, keymanager.as_ref());
-        let probes = probes(config, &sockets, parts, (running.as_ref(), times), &tasks, hosts);
+        let probes = probes(config, &sockets, parts, running.as_ref(), times, &tasks, hosts);
 
         let serving = (Arc::clone(&api), api_of_unix, metrics.connections.clone(), &tasks);
         listen(config, sockets, serving, (Arc::new(probes), &probe_tasks));

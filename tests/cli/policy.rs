@@ -35,7 +35,8 @@ fn check_says_what_is_hardly_meant() {
         .expect(1, &["holdfast.toml:6: warning: rule \"desk\": it never applies: `rule 3` denies all"]);
     let value = policy(&path, &["check", "--json"]).expect(1, &[]).lines().remove(0);
     assert_eq!((&value["ok"], &value["rules"], &value["warnings"]), (&false.into(), &3.into(), &1.into()));
-    assert_eq!((&value["findings"][0]["line"], &value["findings"][0]["rule"]), (&6.into(), &"desk".into()));
+    let findings = value["findings"].as_array().expect("a list");
+    assert!(findings.iter().any(|one| one["line"] == 6 && one["rule"] == "desk"), "{value}");
     let nobody = RULES.replace("name = \"desk\"\ncert", "name = \"desk-1\"\ncert");
     policy(&config(folder.path(), &nobody), &["check"])
         .expect(1, &["warning: rule \"desk\": no caller has the name `desk`"]);

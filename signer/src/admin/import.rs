@@ -73,7 +73,7 @@ pub(super) async fn run(
     let Ok(watermark) = Watermark::try_from(options.watermark) else {
         return Err(refusal(Reason::InvalidArgument, format!("there is no watermark {}", options.watermark)));
     };
-    desk.may(&dangers(&options, watermark), who.id()).await?;
+    desk.may(&dangers(options, watermark), who.id()).await?;
     let known = desk.guard.list().await.map_err(record_status)?;
     let (mut held, mut deleted) = (BTreeSet::new(), BTreeSet::new());
     for info in known {
@@ -115,7 +115,7 @@ pub(super) async fn run(
 }
 
 /// What about an import may need approvals: all but the default.
-fn dangers(options: &ImportKeysOptions, watermark: Watermark) -> Vec<Danger> {
+fn dangers(options: ImportKeysOptions, watermark: Watermark) -> Vec<Danger> {
     let back = options.replace_tombstone.then_some(Danger::ReplaceTombstone);
     let lower = match watermark {
         Watermark::Now => None,
