@@ -23,6 +23,7 @@ const OWN: [&str; 18] = [
     "server",
     "file",
     "keystore",
+    "opened_by",
     "protected_by",
     "key",
 ];

@@ -202,11 +202,15 @@ fn what_cannot_be_journaled_is_not_done() {
     database.busy_timeout(std::time::Duration::from_secs(10)).unwrap();
     let trigger = "CREATE TRIGGER broken BEFORE INSERT ON journal BEGIN SELECT raise(ABORT, 'broken by a test'); END";
     database.execute_batch(trigger).unwrap();
-    let mut keys = admin.keys();
-    assert_eq!(reason(admin.runtime.block_on(keys.disable(switch(&[&key])))), Reason::NotJournaled);
+    // At once: a signer whose commits fail freezes, and its process ends.
+    let (mut one, mut two, mut three) = (admin.keys(), admin.keys(), admin.keys());
     let request = DeleteKeysRequest { pubkeys: vec![key.clone()] };
-    assert_eq!(reason(admin.runtime.block_on(keys.delete(request))), Reason::NotJournaled);
-    let generated = admin.runtime.block_on(keys.generate(GenerateKeysRequest { count: 1 }));
+    let (disabled, deleted, generated) = admin.runtime.block_on(async {
+        let generate = three.generate(GenerateKeysRequest { count: 1 });
+        tokio::join!(one.disable(switch(&[&key])), two.delete(request), generate)
+    });
+    assert_eq!(reason(disabled), Reason::NotJournaled);
+    assert_eq!(reason(deleted), Reason::NotJournaled);
     assert_eq!(reason(generated), Reason::NotJournaled);
     let states = |name: &str| -> u32 {
         database.query_row(&format!("SELECT count(*) FROM validators WHERE {name}"), [], |row| row.get(0)).unwrap()

@@ -50,7 +50,7 @@ fn a_running_server_is_shown_where_it_really_listens() {
     assert_eq!(seen["instances"][0]["id"], seen["instance"]);
     assert_eq!(seen["instances"][0]["presence"], "connected");
     assert!(seen["instances"][0]["last_batch"].is_string(), "{seen}");
-    run(&world.with(&["status"])).expect(0, &["ready; process", "signing API", "3 enabled", "batch 1 "]);
+    run(&world.with(&["status"])).expect(0, &["ready; process", "signing API", "3 enabled", "connected, batch "]);
 
     let process = rustix::process::Pid::from_raw(server.pid().cast_signed()).expect("a process id");
     rustix::process::kill_process(process, rustix::process::Signal::STOP).expect("SIGSTOP is delivered");

@@ -126,7 +126,7 @@ fn dispatch(cli: &Cli, output: Output) -> Result<Exit, Failure> {
         Command::Slashing(args::SlashingCommand::Export(args)) => block_on(interchange::export(args, &context)),
         Command::Exits(command) => block_on(exits::run(command, &context)),
         Command::Approvals(command) => block_on(approvals::run(command, &context)),
-        Command::Audit(command) => block_on(audit::run(command, &context)),
+        Command::Audit(command) => audit::run(command, &context),
         Command::Kek(command) => block_on(kek::run(command, &context)),
         Command::Backup(command) => block_on(backup::run(command, &context)),
         #[cfg(feature = "backend-enclave")]

@@ -17,6 +17,7 @@ use std::path::Path;
 use holdfast_audit::checkpoint::SignedCheckpoint;
 use holdfast_audit::verify::{consistent, verify_export, verify_journal};
 use holdfast_domain::Clock as _;
+use holdfast_slashing_db::journal::InstanceId;
 use holdfast_wire::admin::v1::{
     AuditCheckpointRequest, AuditFilter, AuditFormat, ExportAuditRequest, ExportedAudit, ProveAuditRequest,
     TailAuditRequest,
@@ -29,7 +30,7 @@ use super::args::{
 };
 use super::output::print;
 use super::reach::{Need, failure, reach};
-use super::{Context, Exit, Failure, Output};
+use super::{Context, Exit, Failure, Output, block_on};
 use crate::admin::Place;
 use crate::clock::SystemClock;
 use read::Subject;
@@ -39,18 +40,15 @@ use take::{Left, Taken};
 const STANDARD: &str = "-";
 
 /// Runs one of the commands.
-pub(super) async fn run(command: &AuditCommand, context: &Context) -> Result<Exit, Failure> {
+pub(super) fn run(command: &AuditCommand, context: &Context) -> Result<Exit, Failure> {
     match command {
-        AuditCommand::Export(args) => export_command(args, context).await,
+        AuditCommand::Export(args) => block_on(export_command(args, context)),
         AuditCommand::Verify(args) => verify_command(args, context),
         AuditCommand::Consistency(args) => consistency_command(args, context),
-        AuditCommand::Prove(args) => prove_command(args, context).await,
-        AuditCommand::Tail(args) => tail_command(args, context).await,
+        AuditCommand::Prove(args) => block_on(prove_command(args, context)),
+        AuditCommand::Tail(args) => block_on(tail_command(args, context)),
         AuditCommand::Checkpoint(args) => {
-            let reached = reach(context, Need::Journal).await?;
-            let request = AuditCheckpointRequest { instance: args.instance.map(|id| id.to_string()) };
-            let answer = reached.admin.audit().checkpoint(request).await.map_err(failure)?;
-            let note = answer.into_inner().note;
+            let note = block_on(last_checkpoint(args.instance, context))?;
             print(&note)?;
             if let Ok(signed) = SignedCheckpoint::from_note(&note) {
                 show::kept(&crate::anchors::state(&context.config), signed.checkpoint.head.seq, context);
@@ -70,6 +68,12 @@ pub(super) async fn run(command: &AuditCommand, context: &Context) -> Result<Exi
             Ok(Exit::Done)
         }
     }
+}
+
+async fn last_checkpoint(instance: Option<InstanceId>, context: &Context) -> Result<String, Failure> {
+    let reached = reach(context, Need::Journal).await?;
+    let request = AuditCheckpointRequest { instance: instance.map(|id| id.to_string()) };
+    Ok(reached.admin.audit().checkpoint(request).await.map_err(failure)?.into_inner().note)
 }
 
 /// The filter that a selection means now.
