@@ -209,7 +209,7 @@ impl SigningKey {
 
     /// The file of this key in OpenSSH's format, without a passphrase; `None` for one that was not made from its seed.
     /// `check` is a random number, by which OpenSSH tells a wrong passphrase.
-    pub fn to_openssh(&self, check: u32) -> Option<Zeroizing<String>> {
+    pub fn to_openssh(&self, check: u32) -> Option<Zeroizing<Vec<u8>>> {
         let seed = self.seed.as_ref()?;
         let public = self.public();
         let mut private = Zeroizing::new(Vec::with_capacity(256));
@@ -240,7 +240,7 @@ impl SigningKey {
             text.push(character);
         }
         text.push_str("\n-----END OPENSSH PRIVATE KEY-----\n");
-        Some(text)
+        Some(Zeroizing::new(text.as_bytes().to_vec()))
     }
 
     /// The public half.

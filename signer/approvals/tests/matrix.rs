@@ -210,7 +210,7 @@ fn nothing_hides_in_what_is_shown() {
 fn keys_are_read_in_the_formats_there_are() {
     let secret = key(5);
     let file = secret.to_openssh(0x0102_0304).unwrap();
-    assert_eq!(SigningKey::from_file(&file).unwrap().public(), secret.public());
+    assert_eq!(SigningKey::from_file(std::str::from_utf8(&file).unwrap()).unwrap().public(), secret.public());
     // PKCS#8 version 1, as `openssl genpkey -algorithm ed25519` writes it.
     let pkcs8 = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIAUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUF\n-----END PRIVATE KEY-----\n";
     assert_eq!(SigningKey::from_file(pkcs8).unwrap().public(), secret.public());

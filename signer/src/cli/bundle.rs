@@ -10,6 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use holdfast_domain::{Clock as _, UnixMillis};
 use holdfast_enclave::durable::{self, Existing, write_private_file};
+use holdfast_secret::SecretText;
 use p12_keystore::{Certificate, KeyStore, KeyStoreEntry, PrivateKey, PrivateKeyChain};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
@@ -48,7 +49,7 @@ impl Bundle {
 }
 
 /// Gives a caller a further token for its URL; makes the caller if it is none yet.
-pub(super) fn token(name: &str, context: &Context) -> Result<Zeroizing<String>, Failure> {
+pub(super) fn token(name: &str, context: &Context) -> Result<SecretText, Failure> {
     let mut file = read(context)?;
     let caller = entry(&mut file.callers, name, context)?;
     let made = extend(caller, &ProofArgs { basic: true, ..ProofArgs::default() })?;
@@ -76,16 +77,16 @@ pub(super) fn make(name: &str, dir: &Path, context: &Context) -> Result<Bundle, 
     let certificate = params.signed_by(&key, &issuer).map_err(unmade)?;
     let private = Zeroizing::new(key.serialize_der());
     let password = password()?;
-    let pkcs12 = pkcs12(name, &private, certificate.der(), &password)?;
+    let pkcs12 = pkcs12(name, &private, certificate.der(), password.expose())?;
 
     durable::create_private_dir(dir).map_err(|error| Failure::new(Exit::Usage, error))?;
     let put = |file: PathBuf, content: &[u8]| {
         write_private_file(&file, content, Existing::Refuse).map_err(|error| Failure::new(Exit::Refused, error))
     };
-    put(bundle.dir.join("client.key"), pem("PRIVATE KEY", &private).as_bytes())?;
-    let chain = format!("{}{authority}", pem("CERTIFICATE", certificate.der()).as_str());
+    put(bundle.dir.join("client.key"), pem("PRIVATE KEY", &private).expose().as_bytes())?;
+    let chain = format!("{}{authority}", pem("CERTIFICATE", certificate.der()).expose());
     put(bundle.dir.join("client.pem"), chain.as_bytes())?;
-    put(bundle.password(), password.as_bytes())?;
+    put(bundle.password(), password.expose().as_bytes())?;
     put(bundle.pkcs12(), &pkcs12)?;
     caller.certificate_fingerprints.push(Fingerprint::of(certificate.der()));
     write(&file, context)?;
@@ -136,10 +137,10 @@ fn authority(context: &Context) -> Result<(Issuer<'static, KeyPair>, String), Fa
         write_private_file(file, content, Existing::Refuse).map_err(|error| Failure::new(Exit::Refused, error))
     };
     // The key last: while it is missing, the whole is made again.
-    write_private_file(&file, certificate.as_bytes(), Existing::Replace)
+    write_private_file(&file, certificate.expose().as_bytes(), Existing::Replace)
         .map_err(|error| Failure::new(Exit::Refused, error))?;
-    put(&key_file, pem("PRIVATE KEY", key.serialized_der()).as_bytes())?;
-    Ok((Issuer::new(params, key), certificate.to_string()))
+    put(&key_file, pem("PRIVATE KEY", key.serialized_der()).expose().as_bytes())?;
+    Ok((Issuer::new(params, key), certificate.expose().to_owned()))
 }
 
 /// Valid from yesterday, as clocks differ, for whole years.
@@ -155,11 +156,11 @@ fn lasting(params: &mut CertificateParams, years: i32) {
     params.not_after = date(year.saturating_add(years));
 }
 
-fn password() -> Result<Zeroizing<String>, Failure> {
+fn password() -> Result<SecretText, Failure> {
     let mut bytes = Zeroizing::new([0; 24]);
     getrandom::fill(bytes.as_mut_slice())
         .map_err(|error| Failure::message(Exit::Unreachable, format!("the system gave no random bytes: {error}")))?;
-    Ok(Zeroizing::new(URL_SAFE_NO_PAD.encode(bytes.as_slice())))
+    Ok(SecretText::new(URL_SAFE_NO_PAD.encode(bytes.as_slice())))
 }
 
 fn pkcs12(name: &str, private: &[u8], certificate: &[u8], password: &str) -> Result<Vec<u8>, Failure> {
@@ -174,7 +175,7 @@ fn pkcs12(name: &str, private: &[u8], certificate: &[u8], password: &str) -> Res
 }
 
 /// A PEM section (RFC 7468).
-fn pem(label: &str, der: &[u8]) -> Zeroizing<String> {
+fn pem(label: &str, der: &[u8]) -> SecretText {
     let digits = Zeroizing::new(STANDARD.encode(der));
     let mut text = Zeroizing::new(format!("-----BEGIN {label}-----\n"));
     for (index, digit) in digits.chars().enumerate() {
@@ -184,7 +185,7 @@ fn pem(label: &str, der: &[u8]) -> Zeroizing<String> {
         text.push(digit);
     }
     text.extend(["\n-----END ", label, "-----\n"]);
-    text
+    SecretText::new(text.as_str())
 }
 
 fn unmade(error: rcgen::Error) -> Failure {

@@ -10,6 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use holdfast_domain::UnixMillis;
 use holdfast_enclave::durable;
+use holdfast_secret::SecretText;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use serde_json::{Value, json};
@@ -37,9 +38,9 @@ pub(super) fn run(command: &CallersCommand, context: &Context) -> Result<Exit, F
 #[derive(Default)]
 pub(super) struct Made {
     /// For HTTP Basic authentication.
-    pub(super) basic: Option<Zeroizing<String>>,
+    pub(super) basic: Option<SecretText>,
     /// Bearer.
-    pub(super) bearer: Option<Zeroizing<String>>,
+    pub(super) bearer: Option<SecretText>,
 }
 
 fn add(args: &CallersAddArgs, context: &Context) -> Result<Exit, Failure> {
@@ -159,12 +160,12 @@ pub(super) fn extend(caller: &mut CallerEntry, proof: &ProofArgs) -> Result<Made
     let mut made = Made::default();
     if *basic || nothing {
         let token = token()?;
-        caller.basic_token_sha256.push(TokenHash::of(token.as_bytes()));
+        caller.basic_token_sha256.push(TokenHash::of(token.expose().as_bytes()));
         made.basic = Some(token);
     }
     if *bearer {
         let token = token()?;
-        caller.bearer_token_sha256.push(TokenHash::of(token.as_bytes()));
+        caller.bearer_token_sha256.push(TokenHash::of(token.expose().as_bytes()));
         made.bearer = Some(token);
     }
     for path in certificate {
@@ -175,11 +176,11 @@ pub(super) fn extend(caller: &mut CallerEntry, proof: &ProofArgs) -> Result<Made
     Ok(made)
 }
 
-fn token() -> Result<Zeroizing<String>, Failure> {
+fn token() -> Result<SecretText, Failure> {
     let mut bytes = Zeroizing::new([0; TOKEN_BYTES]);
     getrandom::fill(bytes.as_mut_slice())
         .map_err(|error| Failure::message(Exit::Unreachable, format!("the system gave no random bytes: {error}")))?;
-    Ok(Zeroizing::new(URL_SAFE_NO_PAD.encode(bytes.as_slice())))
+    Ok(SecretText::new(URL_SAFE_NO_PAD.encode(bytes.as_slice())))
 }
 
 /// The fingerprint of the first certificate of a PEM file.
@@ -225,15 +226,15 @@ fn show(name: &str, status: &str, made: &Made, context: &Context) -> Result<Exit
         _ => format!("{name} has a further proof of its name; those of before stay valid."),
     }];
     if let Some(token) = &made.basic {
-        lines.push(format!("Its address of this signer: http://{}:{}@HOST:PORT", user_of_url(name), token.as_str()));
+        lines.push(format!("Its address of this signer: http://{}:{}@HOST:PORT", user_of_url(name), token.expose()));
     }
     if let Some(token) = &made.bearer {
-        lines.push(format!("Its bearer token: {}", token.as_str()));
+        lines.push(format!("Its bearer token: {}", token.expose()));
     }
     if made.basic.is_some() || made.bearer.is_some() {
         lines.push("This is shown once: only the hash is kept.".to_owned());
     }
-    let token = |token: &Option<Zeroizing<String>>| token.as_ref().map(|token| token.as_str().to_owned());
+    let token = |token: &Option<SecretText>| token.as_ref().map(|token| token.expose().to_owned());
     context.output.result(
         lines.join("\n"),
         &json!({

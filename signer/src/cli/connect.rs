@@ -78,7 +78,7 @@ fn prove(args: &ConnectArgs, name: &str, url: &str, context: &Context) -> Result
             }
             let token = bundle::token(name, context)?;
             let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
-            Ok((format!("{scheme}://{}:{}@{rest}", user_of_url(name), token.as_str()), None))
+            Ok((format!("{scheme}://{}:{}@{rest}", user_of_url(name), token.expose()), None))
         }
     }
 }

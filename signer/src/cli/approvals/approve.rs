@@ -74,8 +74,7 @@ pub(in crate::cli) fn keygen(args: &KeygenArgs, output: Output) -> Result<Exit, 
     getrandom::fill(&mut check).map_err(random)?;
     let key = SigningKey::from_seed(seed).map_err(|error| Failure::new(Exit::Bug, error))?;
     let file = key.to_openssh(u32::from_be_bytes(check)).ok_or_else(|| Failure::new(Exit::Bug, KeyError::Private))?;
-    write_private_file(&args.to, file.as_bytes(), Existing::Refuse)
-        .map_err(|error| Failure::new(Exit::Refused, error))?;
+    write_private_file(&args.to, &file, Existing::Refuse).map_err(|error| Failure::new(Exit::Refused, error))?;
     let public = key.public();
     output.result(
         &public,
