@@ -6,7 +6,7 @@ use holdfast_tests::world::World;
 use serde_json::Value;
 
 /// What differs between two databases, or depends on when and by whom something was done.
-const OWN: [&str; 18] = [
+const OWN: [&str; 19] = [
     "through",
     "instance",
     "instances",
@@ -135,7 +135,7 @@ fn audit(world: &World, through: &str) {
     let recorded = tail.lines().filter(|line| line.contains("audit.exported")).count();
     assert!(first[0]["recorded"] == true && recorded >= 2, "{tail}");
     run(&world.with(&["audit", "verify", &file])).expect(0, &["verified"]);
-    run(&world.with(&["audit", "tail", "-n", "3"])).expect(0, &["admin."]);
+    run(&world.with(&["audit", "tail", "-n", "12"])).expect(0, &["admin."]);
     let proof = world.path().join("proof.jsonl").display().to_string();
     run(&world.with(&["audit", "prove", "--batch", "1", "--index", "0", "--to", &proof])).expect(0, &[]);
     run(&world.with(&["audit", "verify", &proof])).expect(0, &["verified"]);
