@@ -6,7 +6,6 @@
 use core::fmt;
 use core::time::Duration;
 
-#[cfg(feature = "backend-local")]
 use holdfast_domain::{PublicKey, SigningRoot};
 
 #[cfg(feature = "backend-local")]

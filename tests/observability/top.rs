@@ -43,7 +43,7 @@ fn at_a_terminal(stage: &Stage) {
     let child = script.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
     let mut child = child.expect("`script` starts: install bsdutils");
     let (mut typing, mut output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-    let mut seen = String::new();
+    let (mut seen, mut typed) = (String::new(), false);
     let mut piece = [0; 4096];
     loop {
         let read = output.read(&mut piece).unwrap();
@@ -51,8 +51,9 @@ fn at_a_terminal(stage: &Stage) {
             break;
         }
         seen.push_str(&String::from_utf8_lossy(&piece[..read]));
-        // After the second look.
-        if seen.matches("Protection").count() == 2 {
+        // After the second look, once: what is typed comes back as output.
+        if !typed && seen.matches("Protection").count() >= 2 {
+            typed = true;
             typing.write_all(b"\x03").and_then(|()| typing.flush()).expect("typed");
         }
     }

@@ -112,18 +112,20 @@ fn bad_files_are_refused_by_name() {
     let twice = format!("{}{}", stage.server.private(), other.private());
     let swapped = format!("{}{}", stage.authority.certificate(), stage.server.certificate());
     let cut: String = stage.server.certificate().lines().take(1).collect();
-    let certificate = |content: &str| TlsConfig { certificate: Some(stage.file("c2", content)), ..good.clone() };
+    // Each in a file of its own: all are written before the first is read.
+    let certificate =
+        |name: &str, content: &str| TlsConfig { certificate: Some(stage.file(name, content)), ..good.clone() };
     let table = [
         (with_key("k1", &other.private()), "does not belong to the first certificate"),
         (with_key("k2", &stage.server.certificate()), "has no private key"),
         (with_key("k3", &twice), "several private keys"),
         (with_key("k4", &encrypted), "is encrypted"),
         (with_key("k5", &pem("PRIVATE KEY", b"nonsense")), "cannot be used"),
-        (certificate(&stage.server.private()), "has no certificate"),
-        (certificate(&swapped), "comes first"),
-        (certificate(&pem("CERTIFICATE", b"nonsense")), "certificate 1"),
-        (certificate(&cut), "PEM"),
-        (certificate("-----BEGIN CERTIFICATE-----\n!!!\n-----END CERTIFICATE-----\n"), "PEM"),
+        (certificate("c1", &stage.server.private()), "has no certificate"),
+        (certificate("c2", &swapped), "comes first"),
+        (certificate("c3", &pem("CERTIFICATE", b"nonsense")), "certificate 1"),
+        (certificate("c4", &cut), "PEM"),
+        (certificate("c5", "-----BEGIN CERTIFICATE-----\n!!!\n-----END CERTIFICATE-----\n"), "PEM"),
         (TlsConfig { key: Some(PathBuf::from("/nonexistent/key")), ..good.clone() }, "/nonexistent/key"),
     ];
     for (config, part) in table {

@@ -17,7 +17,7 @@ use holdfast_domain::{GenesisValidatorsRoot, Network, PublicKey, SigningRoot};
 use holdfast_slashing_db::SealedKey;
 use holdfast_vault_proto::limits::{MAX_ITEMS, MAX_KEYS};
 use holdfast_vault_proto::{
-    Answer, Bound, DataKeyBytes, KeyOutcome, Protections, Reason, Refusal, Request, SealedKeyBytes, SignItem, VERSION,
+    Answer, DataKeyBytes, KeyOutcome, Protections, Reason, Refusal, Request, SealedKeyBytes, SignItem,
 };
 use holdfast_witness::Pins;
 use prometheus_client::registry::Registry;
@@ -353,45 +353,6 @@ impl KeyBackend for Pool {
 
     fn submit(&self, job: SignJob) -> Result<PendingSignature, SignError> {
         self.shared.submit(&job)
-    }
-}
-
-impl AttestedVault for Pool {
-    fn attest(&self, nonce: &[u8]) -> Result<Vec<u8>, SignError> {
-        match self.shared.link()?.ask(&Request::Attest { nonce: nonce.to_vec() })? {
-            Answer::Attested(document) => Ok(document),
-            Answer::Failed(failure) => Err(SignError::VaultFailed { reason: failure.as_str() }),
-            _ => Err(SignError::VaultDown),
-        }
-    }
-
-    fn user_data(&self, network: GenesisValidatorsRoot) -> Vec<u8> {
-        Bound { version: VERSION, chain: Some(network) }.encode()
-    }
-
-    fn open_attested(
-        &self,
-        cms: &[u8],
-        network: GenesisValidatorsRoot,
-        keys: &[(PublicKey, &SealedKey)],
-    ) -> Result<Vec<Result<Held, OpenError>>, SignError> {
-        let link = self.shared.link()?;
-        let mut results = Vec::with_capacity(keys.len());
-        for some in keys.chunks(MAX_KEYS) {
-            let sealed = |(public_key, sealed): &(PublicKey, &SealedKey)| SealedKeyBytes {
-                public_key: *public_key,
-                sealed: sealed.as_bytes().to_vec(),
-            };
-            let keys = some.iter().map(sealed).collect();
-            let outcomes = match link.ask(&Request::ProvisionAttested { cms: cms.to_vec(), keys })? {
-                Answer::ProvisionedAttested(outcomes) if outcomes.len() == some.len() => outcomes,
-                Answer::Failed(failure) => return Err(SignError::VaultFailed { reason: failure.as_str() }),
-                _ => return Err(SignError::VaultDown),
-            };
-            results
-                .extend(some.iter().zip(outcomes).map(|((key, sealed), outcome)| held(*key, sealed, network, outcome)));
-        }
-        Ok(results)
     }
 }
 
