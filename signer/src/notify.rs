@@ -239,6 +239,27 @@ mod tests {
         assert_eq!(watchdog(None, None, 7), None);
     }
 
+    #[tokio::test]
+    async fn a_sign_of_life_needs_an_answer() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notify");
+        let heard = UnixDatagram::bind(&path).unwrap();
+        heard.set_nonblocking(true).unwrap();
+        // It takes connections, as the kernel does for a process that hangs, and answers none.
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let manager = Arc::new(ServiceManager {
+            channel: Some(Channel::open(path.as_os_str()).unwrap()),
+            watchdog: Some(Duration::from_millis(200)),
+            ready: AtomicBool::new(true),
+        });
+        let pulse = tokio::spawn(Arc::clone(&manager).pulse(silent.local_addr().unwrap()));
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        assert!(heard.recv(&mut [0; 64]).is_err(), "a sign of life without an answer");
+        pulse.abort();
+        manager.alive();
+        assert!(heard.recv(&mut [0; 64]).is_ok(), "the socket works");
+    }
+
     #[test]
     fn a_listener_on_every_address_is_asked_on_loopback() {
         let asked = |address: &str| reachable(address.parse().expect("an address")).to_string();
