@@ -33,7 +33,8 @@ fn the_terminal_shows_what_the_page_shows() {
 /// At a terminal, which `script` makes, it takes another screen and gives everything back at Ctrl-C.
 fn at_a_terminal(stage: &Stage) {
     let quoted: Vec<String> = stage.world.with(&["top"]).iter().map(|argument| format!("'{argument}'")).collect();
-    let command = format!("{} {}", binary().display(), quoted.join(" "));
+    // Ctrl-C reaches every process of the terminal: a shell that waited would end by it and be what is reported.
+    let command = format!("exec {} {}", binary().display(), quoted.join(" "));
     // A terminal that never says what is waited for must not hold up the test.
     let mut script = Command::new("timeout");
     script.args(["--foreground", "60", "script", "--quiet", "--return", "--flush", "--command", &command, "/dev/null"]);
