@@ -97,9 +97,10 @@ impl Doors {
         Ok(())
     }
 
-    /// What the signing API asks.
+    /// What the signing API asks. Where it may not be open to everybody, it never becomes so.
     pub(crate) fn of_http(config: &Config) -> Door {
-        Door { name: "http", listener: Principal::builtin(Builtin::Http), guarded: config.http.tls.trusts_clients() }
+        let guarded = config.http.tls.trusts_clients() || config.check_signing_api(false).is_err();
+        Door { name: "http", listener: Principal::builtin(Builtin::Http), guarded }
     }
 
     /// What the signing API's Unix socket asks.
