@@ -10,6 +10,7 @@
 mod attested;
 mod every;
 mod hostile;
+mod imported;
 mod leased;
 mod support;
 
@@ -25,8 +26,8 @@ const STOCK: [Test; 8] = [
     ("every backend: in a machine", every::in_a_machine),
     ("nothing slashable over vsock, and keys only for this boot", hostile::nothing_slashable),
     ("garbage ends a conversation and not the vault", hostile::garbage),
-    ("an import is sealed inside", hostile::import),
     ("a killed machine and replayed state gain nothing", hostile::rollback),
+    ("an administrator's keys are sealed inside, outlive a boot and sign", imported::sealed_inside),
     ("an image with witnesses signs nothing without their grants", leased::nothing_without_a_grant),
 ];
 
