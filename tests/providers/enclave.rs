@@ -132,6 +132,11 @@ fn keys_are_encrypted_for_no_vault_that_proves_nothing() {
     stage.run(&wrong).expect(2, &["--data-key", "enclave wrap"]);
     stage.set("HOLDFAST_SIGNING_BACKEND", "in-process");
     stage.run(&arguments).expect(2, &["signing.backend"]);
+    let server = stage.serves(1);
+    stage.set("HOLDFAST_SIGNING_BACKEND", "enclave");
+    stage.run(&arguments).expect(1, &["a signer is running", "stop it"]);
+    stage.set("HOLDFAST_SIGNING_BACKEND", "in-process");
+    drop(server);
     let listed = stage.run(&["--json", "keys", "list"]).expect(0, &[]);
     assert!(!listed.text().contains(&TestKey::interop(77).public[2..]), "{}", listed.text());
 }
