@@ -13,6 +13,8 @@ mod audit;
 mod client;
 pub(crate) mod convert;
 mod desk;
+#[cfg(any(test, feature = "backend-enclave"))]
+mod elsewhere;
 mod gate;
 mod health;
 mod import;
@@ -43,6 +45,8 @@ use crate::switcher::Running;
 pub(crate) use audit::selection as audit_selection;
 pub(crate) use client::{Admin, Channel, ClientError, Place};
 pub(crate) use desk::Desk;
+#[cfg(feature = "backend-enclave")]
+pub(crate) use elsewhere::Elsewhere;
 pub(crate) use gate::Gate;
 pub(crate) use kek::names as provider_names;
 pub(crate) use routes::Routes;

@@ -12,11 +12,17 @@ use tonic::{Code, Status};
 use super::args::StatusArgs;
 use super::keys::{open_direct, open_record};
 use super::{Context, Exit, Failure, Output};
+#[cfg(feature = "backend-enclave")]
+use crate::admin::Elsewhere;
 use crate::admin::{Admin, ClientError, Desk, Gate, Place, Routes, socket_path};
 use crate::callers::Principal;
 use crate::clock::SystemClock;
+#[cfg(feature = "backend-enclave")]
+use crate::custody::CustodyError;
 use crate::drain::Tasks;
 use crate::glance;
+#[cfg(feature = "backend-enclave")]
+use crate::vault::Backend;
 
 /// What is opened if no server answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,6 +96,41 @@ pub(super) async fn reach(context: &Context, need: Need) -> Result<Reached, Fail
         }
     };
     Ok(Reached { admin: Admin::here(routes, Principal::operator(), database), output, own })
+}
+
+/// Services on the database, whose new keys the vault in the configured enclave seals, under the data key that is named. The
+/// vault proved itself to be an expected enclave.
+#[cfg(feature = "backend-enclave")]
+pub(super) async fn into_enclave(
+    context: &Context,
+    data_key: holdfast_enclave::DataKeyCommitment,
+) -> Result<Reached, Failure> {
+    if server(context).await?.is_some() {
+        let text = "a signer is running, and it alone talks with the vault: stop it, import, and start it again. The vault \
+                    keeps its keys and marks meanwhile";
+        return Err(Failure::message(Exit::Refused, text));
+    }
+    let custody = open_record(context).await?;
+    let made = async {
+        let backend = Backend::start(&context.config, &custody.network).map_err(CustodyError::Backend)?;
+        let vault = backend.process().ok_or(CustodyError::EnclaveNotConfigured)?.clone();
+        let sealing = custody.enclave_seal(vault, &context.config, data_key).await?;
+        Elsewhere::new(move |secret| sealing.seal(secret))
+    };
+    let elsewhere = match made.await {
+        Ok(elsewhere) => elsewhere,
+        Err(error) => {
+            custody.guard.shutdown().await;
+            return Err(error.into());
+        }
+    };
+    let (database, guard) = (context.config.database()?.to_string(), custody.guard.clone());
+    let gate = Gate::new(Some(guard.clone()), Arc::new(SystemClock), Tasks::new());
+    context.config.approvals.policy()?;
+    let desk = Arc::new(Desk::alone(gate, custody, &context.config).sealing_elsewhere(elsewhere));
+    let output = Output { through: Some("database"), ..context.output };
+    let admin = Admin::here(Routes::of_desk(&desk), Principal::operator(), database);
+    Ok(Reached { admin, output, own: Some((desk, guard)) })
 }
 
 /// How a command ends because of a reason.

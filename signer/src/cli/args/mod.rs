@@ -37,9 +37,9 @@ pub(crate) use backup::{
 pub(crate) use callers::{CallersAddArgs, CallersCommand, CallersRemoveArgs, CallersRotateArgs, ProofArgs};
 #[cfg(feature = "backend-process")]
 pub(crate) use enclave::MeasuredWitnessArgs;
-#[cfg(feature = "backend-enclave")]
-pub(crate) use enclave::WrapArgs;
 pub(crate) use enclave::{BuildArgs, DescribeArgs, EnclaveCommand, ImageArgs, KmsPolicyArgs, RunArgs, VerifyArgs};
+#[cfg(feature = "backend-enclave")]
+pub(crate) use enclave::{EnclaveImportArgs, WrapArgs};
 pub(crate) use exits::{ExitsCommand, ExitsSignArgs, ExitsVerifyArgs};
 pub(crate) use kek::{KekCommand, KekInitArgs, KekRotateArgs, KekUnsealArgs, ProviderArgs};
 pub(crate) use keys::{
