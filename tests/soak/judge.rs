@@ -252,7 +252,8 @@ impl Judge {
         let signed = stage.balancer().passed().iter().filter(|one| one.by_validator && one.status == 200).count();
         let refused = self.asked.refused.load(Ordering::Relaxed);
         if refused == 0 || signed == 0 || expected == 0 {
-            self.findings.push(format!("too little happened: {signed} signatures, {refused} refusals, {expected} duties"));
+            self.findings
+                .push(format!("too little happened: {signed} signatures, {refused} refusals, {expected} duties"));
         }
         println!(
             "soak: slots {} to {}, {} faults, finalized epoch {}\n  {signed} signatures for the client, {} of its duties expected, \

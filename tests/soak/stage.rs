@@ -60,7 +60,8 @@ impl Stage {
         let network = Network::start_sized(folder.join("network"), nodes, keys);
         let data = [folder.join("first"), folder.join("second")];
         let options = |data: &Path| {
-            let mut options = vec!["--data-dir".to_owned(), text(data).to_owned(), "--database".to_owned(), url.clone()];
+            let mut options =
+                vec!["--data-dir".to_owned(), text(data).to_owned(), "--database".to_owned(), url.clone()];
             options.extend(network.holdfast_options());
             options
         };
@@ -81,14 +82,24 @@ impl Stage {
             (0..upstreams).map(|index| Proxy::start(address(&network.beacons()[index % nodes]))).collect();
         let builder = network.holdfast_options().iter().fold(Server::builder(), Builder::global);
         let builder = builder.data_dir(&folder.join("switcher"));
-        let builder = proxies.iter().fold(builder, |builder, proxy| {
-            builder.global("--beacon").global(format!("http://{}", proxy.addr()))
-        });
+        let builder = proxies
+            .iter()
+            .fold(builder, |builder, proxy| builder.global("--beacon").global(format!("http://{}", proxy.addr())));
         let switcher = builder.arg("--no-signer").arg("--switcher-listen").arg("127.0.0.1:0").start();
         let beacon = format!("http://{}", switcher.switcher_addr());
         let client_log = network.start_validators_on("vc", balancer.address(), &beacon);
         network.wait_finalized(FINALIZED_BEFORE, FINALITY_SECONDS);
-        Self { signers, switcher, client_log, upstreams: proxies, database_proxy, cluster, balancer, network, down: None }
+        Self {
+            signers,
+            switcher,
+            client_log,
+            upstreams: proxies,
+            database_proxy,
+            cluster,
+            balancer,
+            network,
+            down: None,
+        }
     }
 
     /// Real nodes.
