@@ -18,7 +18,7 @@ use holdfast_tests::postgres::free_port;
 use tempfile::TempDir;
 
 /// What stands in the documentation for something of the reader's own, and what this test puts there.
-const PUT_IN_PLACE: [(&str, &str); 7] = [
+const PUT_IN_PLACE: [(&str, &str); 8] = [
     // The list of the exits names index and key of everybody, so no node is asked.
     ("--beacon http://127.0.0.1:5052 ", ""),
     ("--batch N --index I --to FILE", "--batch 1 --index 0 --to proof.jsonl"),
@@ -28,6 +28,8 @@ const PUT_IN_PLACE: [(&str, &str); 7] = [
     // A tool's answer to the question for a password, as `keys export` takes it without a terminal.
     ("--to out --i-", "--to out --password-file password.txt --i-"),
     (" --password-file pw", ""),
+    // A yes on the terminal.
+    ("keys delete PUBKEY", "keys delete --yes PUBKEY"),
 ];
 
 /// Limit for a server to be ready.
@@ -164,6 +166,7 @@ fn an_operator_gets_from_import_to_uninstall_with_what_is_printed() {
         assert!(documented.contains(client), "the README does not name {client}");
         let line = line.replace("lighthouse", client);
         let signer = address(&shell_output(&mut machine.command(&line)));
+        let signer = signer.trim_end_matches('/');
         let served = shell_output(&mut machine.command(&format!("curl --fail -s {signer}/api/v1/eth2/publicKeys")));
         assert!(keys.iter().all(|key| served.contains(&key.public)), "{client}: {signer} serves {served}");
     }
@@ -197,6 +200,8 @@ fn an_operator_gets_from_import_to_uninstall_with_what_is_printed() {
     machine.types("docs/runbooks/uninstall.md", "holdfast audit export --format jsonl");
     let consistency = printed("docs/audit.md", "audit consistency");
     shell_output(&mut machine.command(&format!("holdfast {consistency}")));
+    let last = shell_output(&mut machine.command("holdfast audit verify last.jsonl --checkpoint-key checkpoint-key"));
+    assert!(last.contains("3 signed"), "the exits are not in the evidence: {last}");
     assert!(machine.at("backup/manifest.json").is_file() && machine.at("holdfast-data/holdfast.db").is_file());
 }
 
@@ -213,7 +218,7 @@ fn moves_a_key(old: &Machine, key: &TestKey) {
     let listed = shell_output(&mut old.command("holdfast --json keys list"));
     let listed: serde_json::Value = serde_json::from_str(&listed).expect("JSON");
     assert!(listed.to_string().contains(&key.public), "{listed}");
-    let delete = printed(RUNBOOK, "holdfast keys delete PUBKEY").replace("PUBKEY", &key.public);
+    let delete = printed(RUNBOOK, "holdfast keys delete").replace("PUBKEY", &key.public);
     shell_output(&mut old.command(&delete));
     // Here it is a tombstone now, and does not come back by itself.
     let again =
