@@ -153,8 +153,8 @@ fn an_operator_gets_from_import_to_uninstall_with_what_is_printed() {
     let keys: Vec<TestKey> = (0..3).map(TestKey::interop).collect();
     let mut machine = Machine::new();
     keystores(machine.folder.path(), &keys);
-    let list: String = keys.iter().zip(700_000..).map(|(key, index)| format!("{index},{}\n", key.public)).collect();
-    std::fs::write(machine.at("validators.txt"), list).expect("a list");
+    let list: Vec<String> = keys.iter().zip(700_000..).map(|(key, index)| format!("{index},{}", key.public)).collect();
+    std::fs::write(machine.at("validators.txt"), list.join("\n")).expect("a list");
 
     // Import, start, connect.
     machine.types("README.md", "holdfast --network hoodi keys import");
