@@ -1,6 +1,6 @@
 //! What must hold, watched all the time, and the verdict.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -33,7 +33,9 @@ struct Asked {
     refused: AtomicU64,
     /// 502, 503, 504: nobody could be asked.
     unavailable: AtomicU64,
-    /// Answers that must not be: a signature, or another error.
+    /// Signatures, by validator index and target epoch: slashable if the client got one for that epoch, too.
+    signed: Mutex<BTreeSet<(usize, u64)>>,
+    /// Answers that must not be.
     wrong: Mutex<Vec<String>>,
 }
 
@@ -71,12 +73,13 @@ pub(crate) struct Judge {
 fn contradict(signer: SocketAddr, keys: &[String], facts: &Facts, asked: &Asked, stop: &AtomicBool) {
     let headers = [("Accept", "application/json"), ("Content-Type", "application/json"), ("User-Agent", LOAD_AGENT)];
     let mut client = None;
-    for key in keys.iter().cycle() {
+    for (index, key) in keys.iter().enumerate().cycle() {
         if stop.load(Ordering::Relaxed) {
             return;
         }
         std::thread::sleep(PAUSE);
-        let body = facts.contradiction().to_string();
+        let target = facts.target();
+        let body = facts.contradiction(target).to_string();
         if client.is_none() {
             client = Client::connect(signer).ok();
         }
@@ -91,6 +94,7 @@ fn contradict(signer: SocketAddr, keys: &[String], facts: &Facts, asked: &Asked,
                     client = None;
                 }
                 match answer.status {
+                    200 => drop(asked.signed.lock().expect("the set").insert((index, target))),
                     412 => drop(asked.refused.fetch_add(1, Ordering::Relaxed)),
                     502..=504 => drop(asked.unavailable.fetch_add(1, Ordering::Relaxed)),
                     other => asked.wrong.lock().expect("the list").push(format!("{other} for {key}: {body}")),
@@ -108,12 +112,15 @@ struct Facts {
 }
 
 impl Facts {
-    /// A vote for the epoch before the present one with a root that no block has. Every key has voted there or later, and
-    /// a vote there for something else is a double vote.
-    fn contradiction(&self) -> Value {
+    /// The epoch before the present one: by now every key has voted there that could.
+    fn target(&self) -> u64 {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a clock").as_secs();
-        let epoch = (now - self.genesis) / (SLOT_SECONDS * SLOTS_PER_EPOCH);
-        let (source, target) = (epoch.saturating_sub(2), epoch - 1);
+        (now - self.genesis) / (SLOT_SECONDS * SLOTS_PER_EPOCH) - 1
+    }
+
+    /// A vote for this epoch with roots that no block has: a double vote of every key that has voted there.
+    fn contradiction(&self, target: u64) -> Value {
+        let source = target.saturating_sub(1);
         let root = |byte: &str| format!("0x{}", byte.repeat(32));
         json!({
             "type": "ATTESTATION",
@@ -217,6 +224,36 @@ impl Judge {
         (expected, missing, within)
     }
 
+    /// Signatures on contradictions: a finding where the client's log has a vote of the same validator for the same epoch.
+    /// A key that could not vote there, as the database was away, may sign one: it contradicts nothing. Gives how many did.
+    fn judge_contradictions(&mut self, stage: &Stage) -> usize {
+        let signed = self.asked.signed.lock().expect("the set").clone();
+        let log = std::fs::read_to_string(stage.client_log()).expect("the client has a log");
+        let number = |line: &str, name: &str| {
+            let (_, rest) = line.split_once(name)?;
+            // Colours stand between the name and its value.
+            let rest = rest.trim_start_matches(|c: char| c != '=').trim_start_matches('=');
+            let rest =
+                rest.split_once('m').filter(|(code, _)| code.starts_with('\u{1b}')).map_or(rest, |(_, rest)| rest);
+            rest.split(|letter: char| !letter.is_ascii_digit()).next()?.parse::<u64>().ok()
+        };
+        let votes: BTreeSet<(usize, u64)> = log
+            .lines()
+            .filter(|line| line.contains("Signed attestation "))
+            .filter_map(|line| {
+                let index = usize::try_from(number(line, "validatorIndex")?).ok()?;
+                Some((index, number(line, "slot")? / SLOTS_PER_EPOCH))
+            })
+            .collect();
+        if votes.is_empty() {
+            self.findings.push("the client's log shows no vote: contradictions cannot be judged".to_owned());
+        }
+        for (index, epoch) in signed.intersection(&votes) {
+            self.findings.push(format!("validator {index} got two different votes for epoch {epoch} signed"));
+        }
+        signed.len()
+    }
+
     fn judge_memory(&mut self) {
         for ((name, pid), kib) in &self.memory {
             let most = kib.iter().max().copied().unwrap_or_default();
@@ -240,6 +277,7 @@ impl Judge {
     pub(crate) fn verdict(mut self, stage: &Stage) -> bool {
         drop(std::mem::replace(&mut self.asker, Asker { stop: Arc::default(), thread: None }));
         self.judge_memory();
+        let harmless = self.judge_contradictions(stage);
         let status = stage.network().status();
         if status.double_votes + status.slashed_validators + status.proposer_slashings + status.attester_slashings > 0 {
             self.findings.push(format!("something slashable is on the chain: {status:?}"));
@@ -257,8 +295,8 @@ impl Judge {
         }
         println!(
             "soak: slots {} to {}, {} faults, finalized epoch {}\n  {signed} signatures for the client, {} of its duties expected, \
-             {missing} missing, {within} more while the database restarted\n  {refused} contradictions refused, {} times nobody \
-             could be asked, 0 slashable things on the chain: {}\n  errors in the client's log: {}",
+             {missing} missing, {within} more while the database restarted\n  {refused} contradictions refused, {harmless} votes signed where the key had asked, {} times \
+             nobody could be asked, nothing slashable on the chain: {}\n  errors in the client's log: {}",
             self.first_slot,
             self.last_slot,
             self.faults,

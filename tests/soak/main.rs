@@ -8,7 +8,7 @@
 //! slashable from the specification alone), nothing slashable is on the chain, no duty is missed outside of the faults
 //! that no signer can bridge, memory stays, and the metrics go on.
 //!
-//!     cargo run --release -p holdfast-tests --bin soak -- --minutes 60 --upstreams 24 --keys 240 --seed 1
+//!     cargo run --release -p holdfast-tests --bin soak -- --minutes 60 --upstreams 6 --keys 32 --seed 1
 //!
 //! Ends with 0 only if the verdict is "held". The same seed gives the same faults in the same order.
 #![allow(clippy::cast_precision_loss, reason = "counts far below 2^52")]
@@ -45,7 +45,7 @@ struct Options {
 
 impl Options {
     fn parse(mut arguments: impl Iterator<Item = String>) -> Self {
-        let mut options = Self { minutes: 15, nodes: 3, upstreams: 24, keys: 64, seed: 1 };
+        let mut options = Self { minutes: 15, nodes: 3, upstreams: 6, keys: 32, seed: 1 };
         while let Some(name) = arguments.next() {
             let text = arguments.next().unwrap_or_else(|| panic!("{name} needs a number\n{USAGE}"));
             let number: u64 = text.parse().unwrap_or_else(|_| panic!("{name}: {text} is no number\n{USAGE}"));
