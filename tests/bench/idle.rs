@@ -9,13 +9,11 @@ use holdfast_tests::world::World;
 use crate::measure::memory_now;
 use crate::start::first_signature;
 
-/// Time for what a start leaves behind to be given back.
-const SETTLED: Duration = Duration::from_secs(3);
 /// Starts of which the median counts.
 const STARTS: usize = 5;
 
-/// Measures with few and with many keys.
-pub(crate) fn measure(few: u64, many: u64) {
+/// Measures with few and with many keys. After each start the signer rests, so that what the start left behind is given back.
+pub(crate) fn measure(few: u64, many: u64, rest: Duration) {
     size();
     for (keys, target) in [(few, 60), (many, 400)] {
         let world = World::new(0);
@@ -25,7 +23,7 @@ pub(crate) fn measure(few: u64, many: u64) {
             let (server, taken, list) = first_signature(&world.server());
             assert_eq!(list.len() as u64, keys, "every key is served");
             seconds.push(taken);
-            std::thread::sleep(SETTLED);
+            std::thread::sleep(rest);
             memory = memory_now(server.pid()).expect("the server runs") as f64 / 1024.0;
             server.kill9();
         }

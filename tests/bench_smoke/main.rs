@@ -19,7 +19,7 @@ fn slots() {
 
 #[test]
 fn idle() {
-    let text = bench(&["idle", "--few", "2", "--many", "3"]);
+    let text = bench(&["idle", "--few", "2", "--many", "3", "--rest", "0"]);
     for line in ["program as packaged", "idle with 2 sealed keys", "idle with 3 sealed keys"] {
         assert!(text.contains(line), "{text}");
     }
