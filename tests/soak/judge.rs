@@ -248,6 +248,13 @@ impl Judge {
         if votes.is_empty() {
             self.findings.push("the client's log shows no vote: contradictions cannot be judged".to_owned());
         }
+        for (index, epoch) in &signed {
+            let near: Vec<u64> =
+                (epoch.saturating_sub(1)..=epoch + 1).filter(|one| votes.contains(&(*index, *one))).collect();
+            println!(
+                "  validator {index}: a vote for epoch {epoch} was signed for the soak; the client got votes for {near:?}"
+            );
+        }
         for (index, epoch) in signed.intersection(&votes) {
             self.findings.push(format!("validator {index} got two different votes for epoch {epoch} signed"));
         }
