@@ -120,24 +120,35 @@ impl Doors {
         self.numbers.register(registry);
     }
 
-    fn all(&self) -> Vec<Arc<Tls>> {
-        [&self.http, &self.metrics, &self.switcher, &self.execution].into_iter().flatten().cloned().collect()
+    /// What is read from files.
+    pub(crate) fn files(&self) -> DoorFiles {
+        let all = [&self.http, &self.metrics, &self.switcher, &self.execution].into_iter().flatten().cloned().collect();
+        DoorFiles { callers: Arc::clone(&self.callers), all }
     }
 
     /// Takes over what changes in the files, until the tasks are stopped.
     pub(crate) fn watch(&self, tasks: &Tasks) {
-        tasks.spawn(tls::watch(self.all(), Arc::clone(&self.callers), tasks.stopping()));
+        let DoorFiles { callers, all } = self.files();
+        tasks.spawn(tls::watch(all, callers, tasks.stopping()));
     }
+}
 
-    /// Reads everything again now. What cannot be used stays as it was.
+/// What is read from files for the doors: the callers that `holdfast callers` keeps, certificates, keys, lists.
+#[derive(Clone)]
+pub(crate) struct DoorFiles {
+    callers: Arc<Callers>,
+    all: Vec<Arc<Tls>>,
+}
+
+impl DoorFiles {
+    /// Reads everything again now, without waiting until it is looked for. What cannot be used stays as it was. Blocks.
     ///
     /// # Errors
     /// What could not be used, in words.
-    #[expect(dead_code, reason = "for a reload by signal or by the admin API")]
     pub(crate) fn reload(&self) -> Result<(), Vec<String>> {
         let mut failures = Vec::new();
         failures.extend(self.callers.reload().err().map(|error| chain(&error)));
-        failures.extend(self.all().iter().filter_map(|tls| tls.reload().err()).map(|error| chain(&error)));
+        failures.extend(self.all.iter().filter_map(|tls| tls.reload().err()).map(|error| chain(&error)));
         if failures.is_empty() { Ok(()) } else { Err(failures) }
     }
 }

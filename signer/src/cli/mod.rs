@@ -22,6 +22,7 @@ pub(crate) mod output;
 mod policy;
 mod quickstart;
 mod reach;
+mod reloads;
 pub(crate) mod serve;
 mod slashing;
 mod switcher;

@@ -12,6 +12,7 @@ mod approvals;
 mod audit;
 mod callers;
 mod catalog;
+mod changes;
 mod enclave;
 mod error;
 mod example;
