@@ -14,7 +14,7 @@ use super::keys::{open_direct, open_record};
 use super::{Context, Exit, Failure, Output};
 #[cfg(feature = "backend-enclave")]
 use crate::admin::Elsewhere;
-use crate::admin::{Admin, ClientError, Desk, Gate, Place, Routes, socket_path};
+use crate::admin::{Admin, ClientError, Desk, Gate, Place, RemoteError, Routes, connect_remote, socket_path};
 use crate::callers::Principal;
 use crate::clock::SystemClock;
 #[cfg(feature = "backend-enclave")]
@@ -56,11 +56,19 @@ impl Reached {
 
 /// The running server, if one with a signer answers.
 async fn server(context: &Context) -> Result<Option<Reached>, Failure> {
-    let admin = match Admin::connect(&socket_path(&context.config)).await {
-        Ok(admin) => admin,
-        Err(ClientError::NotRunning { .. }) => return Ok(None),
-        Err(error) => return Err(Failure::new(Exit::Unreachable, error)),
+    let remote = remote(context).await?;
+    let elsewhere = remote.is_some();
+    let admin = match remote {
+        Some(admin) => admin,
+        None => match Admin::connect(&socket_path(&context.config)).await {
+            Ok(admin) => admin,
+            Err(ClientError::NotRunning { .. }) => return Ok(None),
+            Err(error) => return Err(Failure::new(Exit::Unreachable, error)),
+        },
     };
+    if elsewhere && !admin.has_signer().await.map_err(|error| Failure::new(Exit::Unreachable, error))? {
+        return Err(Failure::message(Exit::Unreachable, "the server of --admin-server runs a switcher and no signer"));
+    }
     if !admin.has_signer().await.map_err(|error| Failure::new(Exit::Unreachable, error))? {
         return Ok(None);
     }
@@ -69,6 +77,20 @@ async fn server(context: &Context) -> Result<Option<Reached>, Failure> {
     }
     let output = Output { through: Some("server"), ..context.output };
     Ok(Some(Reached { admin, output, own: None }))
+}
+
+/// The server on another machine that this command is for, if it is. It never works on this machine's data instead.
+pub(super) async fn remote(context: &Context) -> Result<Option<Admin>, Failure> {
+    connect_remote(&context.config.remote).await.map_err(|error| {
+        let exit = match &error {
+            RemoteError::Files { .. } | RemoteError::Identity { .. } | RemoteError::Setting { .. } => Exit::Usage,
+            RemoteError::NoAnswer { .. }
+            | RemoteError::Handshake { .. }
+            | RemoteError::Late { .. }
+            | RemoteError::Client(_) => Exit::Unreachable,
+        };
+        Failure::new(exit, error)
+    })
 }
 
 /// Finds services.
@@ -182,6 +204,11 @@ pub(super) fn say(report: &Report, output: Output) -> Result<Exit, Failure> {
 
 /// `holdfast status`: shown by the server, if it answers; else by looking. Nothing is opened, locked or changed for it.
 pub(super) async fn status(args: StatusArgs, context: &Context) -> Result<Exit, Failure> {
+    if context.config.remote.server.is_some() {
+        let Some(reached) = server(context).await? else { return Err(Failure::message(Exit::Bug, "no server")) };
+        let report = reached.admin.status().get(GetStatusRequest {}).await.map_err(failure)?;
+        return show(args, &report.into_inner(), reached.output);
+    }
     // A server that is in trouble must not keep anybody from seeing that.
     if let Ok(Some(reached)) = server(context).await
         && let Ok(report) = reached.admin.status().get(GetStatusRequest {}).await

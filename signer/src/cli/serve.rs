@@ -37,7 +37,7 @@ pub(super) fn run(context: &Context) -> Result<Exit, Failure> {
         let sockets = bind(context, PortTaken::GiveUp, &clock)?;
         let pools = PoolSockets::bind(&context.config, &sockets.doors).map_err(bind_failure)?;
         let custody = custody::open_sealed(&context.config, Arc::clone(&clock)).await?;
-        serve(context, custody, (sockets, pools), clock, |_| Ok(())).await
+        Box::pin(serve(context, custody, (sockets, pools), clock, |_| Ok(()))).await
     });
     // Nothing is left to do; a passphrase that is still being stretched need not be waited for.
     runtime.shutdown_background();

@@ -89,6 +89,18 @@ pub(crate) struct GlobalArgs {
     /// Database [default: sqlite:<data-dir>/holdfast.db]
     #[arg(long, global = true, value_name = "URL")]
     pub(crate) database: Option<String>,
+    /// Work through the admin API of a server on another machine (https://HOST:PORT), not on this machine's data directory
+    #[arg(long, global = true, value_name = "URL")]
+    pub(crate) admin_server: Option<String>,
+    /// Authorities that vouch for that server, PEM [default: the public ones]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) admin_ca: Option<PathBuf>,
+    /// Certificate that proves to that server who you are, PEM
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) admin_certificate: Option<PathBuf>,
+    /// Its private key, PEM [default: the file of the certificate]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) admin_key: Option<PathBuf>,
     /// Print results and errors as JSON
     #[arg(long, global = true)]
     pub(crate) json: bool,
@@ -201,6 +213,9 @@ pub(crate) struct ServeArgs {
     /// Address of the switcher, a Beacon API in front of the nodes given with --beacon; switches it on [default: 127.0.0.1:5052]
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) switcher_listen: Option<SocketAddr>,
+    /// Address of the admin API over TCP, which needs [admin.tls] and administrators [default: only the Unix socket in the data directory]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) admin_listen: Option<SocketAddr>,
     /// Run the switcher alone: no keys, no database, no data directory
     #[arg(long)]
     pub(crate) no_signer: bool,
@@ -350,6 +365,11 @@ impl GlobalArgs {
         let beacons = self.beacon.iter().map(|url| Value::String(url.clone())).collect::<Vec<_>>();
         flags.value("--beacon", "network", "beacon", (!beacons.is_empty()).then_some(Value::Array(beacons)));
         flags.text("--database", "database", "url", self.database.as_ref());
+        let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+        flags.text("--admin-server", "remote", "server", self.admin_server.as_ref());
+        flags.text("--admin-ca", "remote", "ca", path(&self.admin_ca));
+        flags.text("--admin-certificate", "remote", "certificate", path(&self.admin_certificate));
+        flags.text("--admin-key", "remote", "key", path(&self.admin_key));
         match (self.quiet, self.verbose) {
             (true, _) => flags.text("--quiet", "telemetry", "log", Some("warn")),
             (false, 0) => {}
@@ -362,6 +382,7 @@ impl GlobalArgs {
 impl ServeArgs {
     fn settings(&self, flags: &mut Flags) {
         self.listen.settings(flags);
+        flags.text("--admin-listen", "admin", "listen", self.admin_listen);
         let on = |given: bool| given.then_some(Value::Boolean(true));
         flags.text("--switcher-listen", "switcher", "listen", self.switcher_listen);
         flags.value("--switcher-listen", "switcher", "enabled", on(self.switcher_listen.is_some()));
