@@ -231,9 +231,8 @@ fn administration(
     let budget = Arc::new(custody::kdf_budget(config));
     let intake = Arc::new(Intake::new(Arc::clone(&signer), Arc::clone(&loader), genesis, budget));
     let gate = Gate::new(Some(signer.guard.clone()), clock, tasks.clone()).under(Arc::clone(&signer.policy));
-    let desk = desk(gate, Arc::clone(&loader), Arc::clone(&intake));
-    let keymanager =
-        token.map(|token| Arc::new(KeyManager::new(config, genesis, signer, loader, intake, tasks.clone(), token)));
+    let desk = desk(gate.clone(), Arc::clone(&loader), Arc::clone(&intake));
+    let keymanager = token.map(|token| Arc::new(KeyManager::new(config, genesis, signer, loader, intake, gate, token)));
     (keymanager, desk)
 }
 

@@ -49,7 +49,7 @@ pub(crate) use client::{Admin, Channel, ClientError, Place};
 pub(crate) use desk::Desk;
 #[cfg(feature = "backend-enclave")]
 pub(crate) use elsewhere::Elsewhere;
-pub(crate) use gate::Gate;
+pub(crate) use gate::{Act, Gate};
 pub(crate) use kek::names as provider_names;
 pub(crate) use remote::{RemoteError, connect as connect_remote};
 pub(crate) use routes::Routes;
