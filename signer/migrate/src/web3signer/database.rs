@@ -3,6 +3,8 @@
 //! Guarantees: the password never stands in the address; a parameter that is not understood is refused rather than
 //! dropped, because some of them decide whether the server is verified.
 
+use std::fmt::Write as _;
+
 use holdfast_secret::SecretText;
 
 /// An address that `slashing import --from-web3signer` takes.
@@ -99,7 +101,8 @@ fn encoded(text: &str) -> String {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
             out.push(char::from(byte));
         } else {
-            out.push_str(&format!("%{byte:02X}"));
+            // Writing to a text cannot fail.
+            let _ = write!(out, "%{byte:02X}");
         }
     }
     out

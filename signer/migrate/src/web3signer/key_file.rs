@@ -178,8 +178,7 @@ impl Key<'_> {
 
 fn elsewhere(kind: Service, command: &str) -> KeySource {
     let advice = format!(
-        "Holdfast takes no keys from there. Fetch it on this machine (`{command}`), put it as privateKey into a key \
-         file with `type: file-raw` in a directory of mode 0700, migrate that, and erase it afterwards"
+        "no keys are taken from there; fetch it (`{command}`), make an EIP-2335 keystore of it and import that"
     );
     KeySource::Elsewhere { kind, advice }
 }

@@ -199,7 +199,8 @@ fn takes(name: &str, next: &str) -> bool {
         return next.eq_ignore_ascii_case("true") || next.eq_ignore_ascii_case("false");
     }
     // A value may begin with a dash, such as a password; an option's name may not be one.
-    !next.strip_prefix("--").is_some_and(|option| known(option.split('=').next().unwrap_or(option)).is_some())
+    let option = next.strip_prefix("--").map(|option| option.split_once('=').map_or(option, |(name, _)| name));
+    option.and_then(known).is_none()
 }
 
 /// Whether an option stands for true when it has no value.
