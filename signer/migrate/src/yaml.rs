@@ -224,8 +224,8 @@ mod tests {
 
         #[test]
         fn texts_survive(texts in prop::collection::vec("[ -~]{1,20}", 1..6)) {
-            let yaml: String =
-                texts.iter().enumerate().map(|(at, text)| format!("k{at}: '{}'\n", text.replace('\'', "''"))).collect();
+            let lines = texts.iter().enumerate().map(|(at, text)| format!("k{at}: '{}'", text.replace('\'', "''")));
+            let yaml = lines.collect::<Vec<_>>().join("\n");
             let read = flat(&yaml);
             prop_assert_eq!(read[0].iter().map(|(_, texts)| texts[0].clone()).collect::<Vec<_>>(), texts);
         }
