@@ -49,6 +49,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "holdfast-beacon",
             "holdfast-domain",
             "holdfast-enclave",
+            "holdfast-migrate",
             "holdfast-nitro",
             "holdfast-providers",
             "holdfast-secret",
