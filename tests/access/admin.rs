@@ -1,6 +1,8 @@
 //! The admin API over TCP: certificates on both sides, named administrators, and the same answers as over the socket.
 
+use std::io::Write as _;
 use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Command, Stdio};
 
 use holdfast_tests::finished::{Finished, run};
 use holdfast_tests::harness::{Builder, Server};
@@ -40,6 +42,31 @@ fn from_elsewhere(stage: &Stage, at: SocketAddr, who: &str, rest: &[&str]) -> Fi
     run(&[&own[..], &["--admin-key", &key], rest].concat())
 }
 
+/// A connection with a certificate that stays and says no more than a greeting.
+struct Held(Child);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn hold(stage: &Stage, at: SocketAddr, who: &str) -> Held {
+    let mut child = Command::new("openssl")
+        .args(["s_client", "-quiet", "-alpn", "h2", "-connect", &at.to_string()])
+        .args(["-cert", &stage.file(&format!("{who}.pem")), "-key", &stage.file(&format!("{who}.key"))])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("openssl starts");
+    let greeting = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    // Refused ones may have gone already.
+    let _ = child.stdin.as_mut().expect("a pipe").write_all(greeting);
+    Held(child)
+}
+
 #[test]
 fn administrators_work_from_another_machine_and_nobody_else_does() {
     let stage = Stage::new(2);
@@ -64,7 +91,7 @@ fn administrators_work_from_another_machine_and_nobody_else_does() {
     from_elsewhere(&stage, at, "vc-1", &["keys", "enable", &key]).expect(1, &["vc-1", "no administrator"]);
     from_elsewhere(&stage, at, "vc-1", &["status"]).expect(1, &["no administrator"]);
     stage.shell("openssl req -x509 -newkey rsa:2048 -noenc -days 30 -subj /CN=alice -keyout false.key -out false.pem");
-    from_elsewhere(&stage, at, "false", &["keys", "list"]).expect(3, &[]);
+    from_elsewhere(&stage, at, "false", &["keys", "list"]).expect(3, &["admin.tls.client_ca", "--admin-certificate"]);
     let url = format!("https://localhost:{}", at.port());
     run(&["--admin-server", &url, "keys", "list"]).expect(2, &["--admin-certificate"]);
     run(&stage.world.with(&["keys", "show", &key])).expect(0, &["disabled"]);
@@ -87,6 +114,24 @@ fn administrators_work_from_another_machine_and_nobody_else_does() {
     let silent: Vec<_> = (0..400).map(|_| TcpStream::connect(at).expect("a connection")).collect();
     from_elsewhere(&stage, at, "alice", &["keys", "enable", &key]).expect(0, &[]);
     drop(silent);
+
+    // What works on a data directory is not mistaken for work on the server's, and makes nothing here.
+    for local in [
+        &["keys", "generate", "--count", "1"][..],
+        &["callers", "add", "x"],
+        &["kek", "rotate"],
+        &["serve"],
+        &["policy", "check"],
+    ] {
+        from_elsewhere(&stage, at, "alice", local).expect(2, &["--admin-server"]);
+    }
+    assert!(!stage.files.join("elsewhere").exists(), "nothing was made on this machine");
+
+    // Others with a certificate of the same authority hold no places of administrators.
+    let held: Vec<_> = (0..100).map(|_| hold(&stage, at, "vc-1")).collect();
+    wait_for("refusals", || server.log().contains("all the connections it takes"));
+    from_elsewhere(&stage, at, "alice", &["keys", "list"]).expect(0, &[&key]);
+    drop(held);
 
     // Revoked while the server runs.
     stage.shell(

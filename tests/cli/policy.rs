@@ -5,6 +5,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use holdfast_tests::finished::{Finished, run};
+use holdfast_tests::harness::Server;
 use holdfast_tests::world::{CHAIN, World};
 
 fn config(folder: &Path, text: &str) -> PathBuf {
@@ -23,6 +24,17 @@ fn policy(path: &Path, arguments: &[&str]) -> Finished {
 const RULES: &str = "[[policy]]\nname = \"duties\"\neffect = \"allow\"\ncallers = [\"vc-*\"]\noperations = [\"duties\", \"list\"]\n\
     [[policy]]\nname = \"desk\"\neffect = \"allow\"\ncallers = [\"desk\"]\nmeans = [\"certificate\"]\noperations = [\"exit\"]\n\
     [[callers]]\nname = \"vc-1\"\nunix_uids = [1001]\n[[callers]]\nname = \"desk\"\ncertificate_subjects = [\"desk\"]\n";
+
+/// SIGHUP, until a line has been logged so many times.
+fn hang_up(server: &Server, line: &str, times: usize) {
+    let pid = server.pid().to_string();
+    assert!(Command::new("kill").args(["-HUP", &pid]).status().expect("kill").success());
+    let end = Instant::now() + Duration::from_secs(20);
+    while server.log().matches(line).count() < times {
+        assert!(Instant::now() < end, "no {line:?} in\n{}", server.log());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
 
 #[test]
 fn check_says_what_is_hardly_meant() {
@@ -81,15 +93,7 @@ fn rules_change_while_the_server_runs_and_a_mistake_changes_nothing() {
     let key = world.keys[0].public.clone();
     let ask = || server.sign(&key, &CHAIN.randao(4).0);
     assert_eq!(ask().status, 200, "without rules everything is allowed");
-    let hang_up = |line: &str, times: usize| {
-        let pid = server.pid().to_string();
-        assert!(Command::new("kill").args(["-HUP", &pid]).status().expect("kill").success());
-        let end = Instant::now() + Duration::from_secs(20);
-        while server.log().matches(line).count() < times {
-            assert!(Instant::now() < end, "no {line:?} in\n{}", server.log());
-            std::thread::sleep(Duration::from_millis(10));
-        }
-    };
+    let hang_up = |line: &str, times: usize| hang_up(&server, line, times);
     config(world.path(), "[[policy]]\neffect = \"allow\"\ncallers = [\"http\"]\noperations = [\"attesting\"]\n");
     hang_up(IN_FORCE, 1);
     let refused = ask();
@@ -114,15 +118,7 @@ fn levels_change_while_the_server_runs_and_what_needs_a_restart_is_named() {
     let path = config(world.path(), "[telemetry]\nlog = \"info\"\n");
     let server = world.server().global("--config").global(&path).start();
     server.wait_ready();
-    let hang_up = |line: &str, times: usize| {
-        let pid = server.pid().to_string();
-        assert!(Command::new("kill").args(["-HUP", &pid]).status().expect("kill").success());
-        let end = Instant::now() + Duration::from_secs(20);
-        while server.log().matches(line).count() < times {
-            assert!(Instant::now() < end, "no {line:?} in\n{}", server.log());
-            std::thread::sleep(Duration::from_millis(10));
-        }
-    };
+    let hang_up = |line: &str, times: usize| hang_up(&server, line, times);
     let files_read = "callers and certificates were read again";
     let level = "\"level\":\"DEBUG\"";
     assert!(!server.log().contains(level), "{}", server.log());

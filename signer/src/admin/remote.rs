@@ -62,6 +62,15 @@ pub(crate) enum RemoteError {
         #[source]
         source: io::Error,
     },
+    /// The server ended what had begun.
+    #[error(
+        "{server} ended the connection before it answered: its admin.tls.client_ca does not vouch for --admin-certificate, \
+         or that has ended or was revoked; or all its places for administrators are taken"
+    )]
+    Refused {
+        /// Where.
+        server: String,
+    },
     /// It took too long.
     #[error("{server} did not answer within {} s", CONNECT.as_secs())]
     Late {
@@ -96,11 +105,9 @@ pub(crate) async fn connect(config: &RemoteConfig) -> Result<Option<Admin>, Remo
     let stream = tokio::time::timeout(CONNECT, connector.connect(name, stream)).await.map_err(|_| late())?;
     let refused = |source| RemoteError::Handshake { server: server.clone(), source };
     let stream = stream.map_err(refused)?;
-    // With TLS 1.3 this side is refused only after its own handshake: what is read first says so.
-    match Admin::over(stream, server.clone()).await {
-        Ok(admin) => Ok(Some(admin)),
-        Err(error) => Err(error.into()),
-    }
+    let admin = Admin::over(stream, server.clone()).await?;
+    // With TLS 1.3 this side is refused only after its own handshake, so the first answer tells.
+    if admin.is_silent().await? { Err(RemoteError::Refused { server }) } else { Ok(Some(admin)) }
 }
 
 fn client(config: &RemoteConfig, own: &Path, server: &str) -> Result<ClientConfig, RemoteError> {

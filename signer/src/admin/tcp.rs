@@ -26,6 +26,9 @@ use crate::tls::{Queue, Tls};
 
 /// Connections of administrators at the same time.
 const CONNECTIONS: usize = 64;
+/// Connections of others with an accepted certificate, who are told that they are no administrators: they take no place
+/// from those who are.
+const OTHERS: usize = 8;
 /// Connections that have proved nothing yet, at most; the oldest makes way.
 const NEWCOMERS: usize = 256;
 
@@ -76,7 +79,7 @@ fn refused(text: &str) -> tonic::Status {
 }
 
 async fn accept(door: Arc<AdminDoor>, routes: Arc<Routes>, tasks: Tasks) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let (places, others) = (Arc::new(Semaphore::new(CONNECTIONS)), Arc::new(Semaphore::new(OTHERS)));
     let newcomers = Arc::new(Queue::new(NEWCOMERS));
     let mut stopping = tasks.stopping();
     loop {
@@ -93,8 +96,8 @@ async fn accept(door: Arc<AdminDoor>, routes: Arc<Routes>, tasks: Tasks) {
                 continue;
             }
         };
-        let (door, routes, places, newcomers) =
-            (Arc::clone(&door), Arc::clone(&routes), Arc::clone(&places), Arc::clone(&newcomers));
+        let (door, routes, newcomers) = (Arc::clone(&door), Arc::clone(&routes), Arc::clone(&newcomers));
+        let (places, others) = (Arc::clone(&places), Arc::clone(&others));
         let mut stopping = tasks.stopping();
         tasks.spawn(async move {
             let newcomer = newcomers.enter();
@@ -107,11 +110,15 @@ async fn accept(door: Arc<AdminDoor>, routes: Arc<Routes>, tasks: Tasks) {
             let Ok((stream, Some(certificate))) = handshake else { return };
             newcomer.settle();
             let peer = Peer { address: from.ip(), proof: Proof::Certificate(certificate) };
-            if let Err(refusal) = door.who(&peer) {
-                tracing::warn!(peer = %from, "the admin API refuses: {}", refusal.message());
-            }
+            let places = match door.who(&peer) {
+                Ok(_) => places,
+                Err(refusal) => {
+                    tracing::warn!(peer = %from, "the admin API refuses: {}", refusal.message());
+                    others
+                }
+            };
             let Ok(place) = places.try_acquire_owned() else {
-                tracing::warn!(peer = %from, "the admin API has {CONNECTIONS} connections already");
+                tracing::warn!(peer = %from, "the admin API has all the connections it takes");
                 return;
             };
             server::connection(stream, routes, move || door.who(&peer), stopping).await;

@@ -113,6 +113,11 @@ fn dispatch(cli: &Cli, output: Output) -> Result<Exit, Failure> {
     }
     let layers = cli.layers(Environment::of_process());
     let config = load(&layers)?;
+    if config.remote.server.is_some() && !cli.command.may_be_for_a_server_elsewhere() {
+        let text = "this works on this machine's data directory and configuration, not through the admin API: give it on the \
+                    machine of the server, without --admin-server (remote.server)";
+        return Err(Failure::message(Exit::Usage, text));
+    }
     let context = Context { config, layers, output };
     match &cli.command {
         Command::Quickstart(_) => quickstart::run(&context),

@@ -56,9 +56,8 @@ impl Reached {
 
 /// The running server, if one with a signer answers.
 async fn server(context: &Context) -> Result<Option<Reached>, Failure> {
-    let remote = remote(context).await?;
-    let elsewhere = remote.is_some();
-    let admin = match remote {
+    let elsewhere = context.config.remote.server.is_some();
+    let admin = match remote(context).await? {
         Some(admin) => admin,
         None => match Admin::connect(&socket_path(&context.config)).await {
             Ok(admin) => admin,
@@ -66,11 +65,10 @@ async fn server(context: &Context) -> Result<Option<Reached>, Failure> {
             Err(error) => return Err(Failure::new(Exit::Unreachable, error)),
         },
     };
-    if elsewhere && !admin.has_signer().await.map_err(|error| Failure::new(Exit::Unreachable, error))? {
-        return Err(Failure::message(Exit::Unreachable, "the server of --admin-server runs a switcher and no signer"));
-    }
     if !admin.has_signer().await.map_err(|error| Failure::new(Exit::Unreachable, error))? {
-        return Ok(None);
+        // What is here is not what was meant.
+        let none = || Failure::message(Exit::Unreachable, "the server of --admin-server runs a switcher and no signer");
+        return if elsewhere { Err(none()) } else { Ok(None) };
     }
     if let Place::Server(address) = &admin.place {
         context.output.note(format!("Working through the running server at {address}."));
@@ -86,6 +84,7 @@ pub(super) async fn remote(context: &Context) -> Result<Option<Admin>, Failure> 
             RemoteError::Files { .. } | RemoteError::Identity { .. } | RemoteError::Setting { .. } => Exit::Usage,
             RemoteError::NoAnswer { .. }
             | RemoteError::Handshake { .. }
+            | RemoteError::Refused { .. }
             | RemoteError::Late { .. }
             | RemoteError::Client(_) => Exit::Unreachable,
         };

@@ -351,6 +351,38 @@ impl Cli {
     }
 }
 
+impl Command {
+    /// Whether a command may be given for a server on another machine: it does all its work through the admin API, or needs
+    /// nothing but its files. What opens this machine's data must not be mistaken for the other's. `kek rotate` goes to
+    /// the server, but takes the providers and paths of this machine's configuration with it.
+    pub(crate) const fn may_be_for_a_server_elsewhere(&self) -> bool {
+        match self {
+            Self::Keys(command) => !matches!(command, KeysCommand::Generate(_) | KeysCommand::Export(_)),
+            Self::Slashing(command) => !matches!(command, SlashingCommand::Migrate(_)),
+            Self::Kek(command) => matches!(command, KekCommand::Status(_)),
+            Self::Audit(command) => !matches!(command, AuditCommand::Key),
+            Self::Exits(command) => matches!(command, ExitsCommand::Verify(_)),
+            Self::Switcher(_) | Self::Status(_) | Self::Config(_) => true,
+            Self::Quickstart(_)
+            | Self::Serve(_)
+            | Self::Callers(_)
+            | Self::Backup(_)
+            | Self::Approve(_)
+            | Self::Approvals(_)
+            | Self::Witness(_)
+            | Self::Policy(_)
+            | Self::Top(_)
+            | Self::Doctor
+            | Self::Connect(_)
+            | Self::Completions(_)
+            | Self::Enclave(_)
+            | Self::UnwrapHelper
+            | Self::Version
+            | Self::Vault(_) => false,
+        }
+    }
+}
+
 impl GlobalArgs {
     fn settings(&self, flags: &mut Flags) {
         flags.text("--data-dir", "data", "dir", self.data_dir.as_ref().map(|dir| dir.display()));
