@@ -83,7 +83,9 @@ fn dispatch(cli: &Cli, output: Output) -> Result<Exit, Failure> {
         Command::Completions(args) => return completions::run(args),
         Command::Version => return version::run(output),
         #[cfg(feature = "backend-enclave")]
-        Command::Enclave(args::EnclaveCommand::Wrap(_) | args::EnclaveCommand::Import(_)) => {}
+        Command::Enclave(
+            args::EnclaveCommand::Wrap(_) | args::EnclaveCommand::Import(_) | args::EnclaveCommand::Generate(_),
+        ) => {}
         Command::Enclave(command) => return enclave::run(command, output),
         Command::UnwrapHelper => return unwrap::run(),
         Command::Approve(args) => return approvals::approve(args, output),
@@ -139,6 +141,8 @@ fn dispatch(cli: &Cli, output: Output) -> Result<Exit, Failure> {
         Command::Enclave(args::EnclaveCommand::Wrap(args)) => block_on(enclave::wrap::run(args, &context)),
         #[cfg(feature = "backend-enclave")]
         Command::Enclave(args::EnclaveCommand::Import(args)) => block_on(keys::import_into_enclave(args, &context)),
+        #[cfg(feature = "backend-enclave")]
+        Command::Enclave(args::EnclaveCommand::Generate(args)) => block_on(keys::generate_in_enclave(args, &context)),
         Command::Switcher(command) => block_on(switcher::run(command, &context)),
         Command::Witness(command) => block_on(crate::witness::run(command, &context)),
         Command::Policy(args::PolicyCommand::Check) => policy::check(&context),

@@ -39,7 +39,7 @@ pub(crate) use callers::{CallersAddArgs, CallersCommand, CallersRemoveArgs, Call
 pub(crate) use enclave::MeasuredWitnessArgs;
 pub(crate) use enclave::{BuildArgs, DescribeArgs, EnclaveCommand, ImageArgs, KmsPolicyArgs, RunArgs, VerifyArgs};
 #[cfg(feature = "backend-enclave")]
-pub(crate) use enclave::{EnclaveImportArgs, WrapArgs};
+pub(crate) use enclave::{EnclaveGenerateArgs, EnclaveImportArgs, WrapArgs};
 pub(crate) use exits::{ExitsCommand, ExitsSignArgs, ExitsVerifyArgs};
 pub(crate) use kek::{KekCommand, KekInitArgs, KekRotateArgs, KekUnsealArgs, ProviderArgs};
 pub(crate) use keys::{
