@@ -198,13 +198,12 @@ impl Desk {
     /// Has random keys made where signatures are computed, sealed under the data key: by the vault, if there is one. A command
     /// that has the database itself starts one for it.
     pub(super) async fn generate(&self, data_key: Arc<DataKey>, count: u32) -> Result<Vec<Generated>, CustodyError> {
-        let place = match self.loader() {
-            Some(loader) => loader.backend(),
-            None => {
-                let config = self.config.clone();
-                let started = self.with_custody(move |custody| Backend::for_a_command(&config, &custody.network)).await;
-                started.map_err(CustodyError::Generate)?.place()
-            }
+        let place = if let Some(loader) = self.loader() {
+            loader.backend()
+        } else {
+            let config = self.config.clone();
+            let started = self.with_custody(move |custody| Backend::for_a_command(&config, &custody.network)).await;
+            started.map_err(CustodyError::Generate)?.place()
         };
         let network = self.root;
         let made = tokio::task::spawn_blocking(move || {
