@@ -94,7 +94,7 @@ pub fn curl(folder: &Path, arguments: &[&str]) -> Curled {
 }
 
 /// Waits until something holds.
-pub fn wait_for(what: &str, holds: impl Fn() -> bool) {
+pub fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
     let end = Instant::now() + TAKEN_OVER;
     while !holds() {
         assert!(Instant::now() < end, "{what} did not happen within {TAKEN_OVER:?}");
