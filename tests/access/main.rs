@@ -14,5 +14,6 @@ mod client;
 mod files;
 mod hostile;
 mod matrix;
+mod revoked;
 mod rotation;
 mod stage;

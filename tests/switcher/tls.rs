@@ -1,6 +1,7 @@
 //! TLS of the listeners beside the signing API: the switcher, the execution pool and metrics. Who is let in, streams of
 //! events, and certificates that are exchanged under load.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -186,6 +187,22 @@ fn the_pools_let_in_clients_with_a_certificate_alone() {
         assert_eq!(caller.request("GET", path, "", "").unwrap().0, 200, "{path}");
     }
     assert!(metrics.once(&pools.config(Some("false"))).is_err(), "a certificate that is shown has to be good");
+
+    // A certificate is revoked: its connections end, a stream of events as well, and those of others do not.
+    pools.stage.client("vc-2");
+    let other = pools.config(Some("vc-2"));
+    let mut events = pools.events(&known);
+    let mut stays = TlsClient::connect(execution.address, &other).unwrap();
+    assert_eq!(execution.ask(&mut stays).unwrap().0, 200);
+    pools.stage.documented("revoke");
+    let error = events.until("nothing").expect_err("the stream ends");
+    assert!(!matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "the client gave up: {error}");
+    for (listener, connection) in [(execution, &mut named), (metrics, &mut caller)] {
+        wait_for("the end of a connection", || listener.ask(connection).is_err());
+        let ended = format!("holdfast_tls_connections_ended_total{{listener=\"{}\"}}", listener.name);
+        assert!(pools.metric(&other, &ended) >= 1.0, "{}", listener.name);
+    }
+    assert_eq!(execution.ask(&mut stays).unwrap().0, 200, "another's connection");
     let (ended, log) = pools.server.stop();
     assert!(ended.success(), "{log}");
 }
