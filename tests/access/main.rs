@@ -11,6 +11,7 @@
 mod admin;
 mod callers;
 mod client;
+mod commands;
 mod files;
 mod hostile;
 mod matrix;

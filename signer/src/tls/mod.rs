@@ -43,7 +43,7 @@ pub(crate) use certificate::{ClientCertificate, Voucher};
 pub(crate) use error::TlsError;
 pub(crate) use newcomers::{Newcomer, Newcomers as Queue};
 pub(crate) use open::Guarded;
-pub(crate) use pem::{client_identity, trusted};
+pub(crate) use pem::{client_identity, own_certificate, trusted};
 pub(crate) use watch::{Stamps, watch};
 
 /// Longest time for a handshake: two round trips and a signature.
