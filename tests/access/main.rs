@@ -11,8 +11,10 @@
 mod admin;
 mod callers;
 mod client;
+mod commands;
 mod files;
 mod hostile;
 mod matrix;
+mod revoked;
 mod rotation;
 mod stage;

@@ -109,7 +109,7 @@ fn dispatch(cli: &Cli, output: Output) -> Result<Exit, Failure> {
         | Command::Policy(_)
         | Command::Status(_)
         | Command::Top(_)
-        | Command::Doctor
+        | Command::Doctor(_)
         | Command::Exits(_)
         | Command::Connect(_) => {}
     }
@@ -147,9 +147,9 @@ fn dispatch(cli: &Cli, output: Output) -> Result<Exit, Failure> {
         Command::Witness(command) => block_on(crate::witness::run(command, &context)),
         Command::Policy(args::PolicyCommand::Check) => policy::check(&context),
         Command::Policy(args::PolicyCommand::Explain(args)) => block_on(policy::explain(args, &context)),
-        Command::Status(args) => block_on(reach::status(*args, &context)),
+        Command::Status(args) => block_on(reach::status(args, &context)),
         Command::Top(args) => block_on(top::run(args, &context)),
-        Command::Doctor => block_on(doctor::run(&context)),
+        Command::Doctor(_) => block_on(doctor::run(&context)),
         Command::Connect(args) => block_on(connect::run(args, &context)),
         Command::Config(_) => block_on(config_cmd::validate(&context)),
         Command::Approve(_)

@@ -108,6 +108,7 @@ async fn through_server(
     let Chain { network, genesis_validators_root, slot_clock } = custody::chain(&context.config).await?;
     let now = present(&slot_clock, SystemClock.now())?;
     let chain = ExitChain { network: &network, genesis_validators_root, now };
+    let server = &server::target(server, &context.config)?;
     let held = server::keys(server).await?;
     let Plan { missing, mut exit } = Plan::new(args, named, held, password, &chain, context).await?;
     let policy = context.config.approvals.policy()?.filter(|policy| policy.needs(Act::BulkExit));
