@@ -9,7 +9,7 @@ use holdfast_tests::harness::{Builder, Server};
 
 use crate::stage::{Stage, wait_for};
 
-fn server(stage: &Stage) -> Builder {
+pub fn server(stage: &Stage) -> Builder {
     let settings = [
         ("LISTEN", "127.0.0.1:0".to_owned()),
         ("ADMINISTRATORS", "alice".to_owned()),
@@ -24,7 +24,7 @@ fn server(stage: &Stage) -> Builder {
 }
 
 /// The address that was really taken, from the log.
-fn address(server: &Server) -> SocketAddr {
+pub fn address(server: &Server) -> SocketAddr {
     wait_for("the admin API over TCP", || server.log().contains("admin API over TCP"));
     let log = server.log();
     let line = log.lines().find(|line| line.contains("admin API over TCP")).expect("the line");
@@ -33,7 +33,7 @@ fn address(server: &Server) -> SocketAddr {
 }
 
 /// A command on a machine without the data directory, as whoever has this certificate.
-fn from_elsewhere(stage: &Stage, at: SocketAddr, who: &str, rest: &[&str]) -> Finished {
+pub fn from_elsewhere(stage: &Stage, at: SocketAddr, who: &str, rest: &[&str]) -> Finished {
     let folder = stage.files.join("elsewhere").display().to_string();
     let url = format!("https://localhost:{}", at.port());
     let (ca, certificate, key) =
