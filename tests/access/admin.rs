@@ -9,7 +9,7 @@ use holdfast_tests::harness::{Builder, Server, command};
 
 use crate::stage::{Stage, wait_for};
 
-fn server(stage: &Stage) -> Builder {
+pub fn server(stage: &Stage) -> Builder {
     let settings = [
         ("LISTEN", "127.0.0.1:0".to_owned()),
         ("ADMINISTRATORS", "alice".to_owned()),
@@ -24,7 +24,7 @@ fn server(stage: &Stage) -> Builder {
 }
 
 /// The address that was really taken, from the log.
-fn address(server: &Server) -> SocketAddr {
+pub fn address(server: &Server) -> SocketAddr {
     wait_for("the admin API over TCP", || server.log().contains("admin API over TCP"));
     let log = server.log();
     let line = log.lines().find(|line| line.contains("admin API over TCP")).expect("the line");
@@ -43,7 +43,7 @@ fn elsewhere(stage: &Stage, at: SocketAddr, who: &str, rest: &[&str]) -> Vec<Str
 }
 
 /// Such a command, run to its end.
-fn from_elsewhere(stage: &Stage, at: SocketAddr, who: &str, rest: &[&str]) -> Finished {
+pub fn from_elsewhere(stage: &Stage, at: SocketAddr, who: &str, rest: &[&str]) -> Finished {
     run(&elsewhere(stage, at, who, rest))
 }
 

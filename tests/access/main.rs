@@ -9,6 +9,7 @@
 )]
 
 mod admin;
+mod approvals;
 mod callers;
 mod client;
 mod commands;

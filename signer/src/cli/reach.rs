@@ -41,14 +41,14 @@ pub(super) struct Reached {
     pub(super) admin: Admin,
     /// Where to print; results say who did it.
     pub(super) output: Output,
-    /// What the services work on, where the database is open here; to be closed at the end.
-    pub(super) own: Option<(Arc<Desk>, Guard)>,
+    /// The database, where it is open here; to be closed at the end.
+    own: Option<Guard>,
 }
 
 impl Reached {
     /// Closes the database if it is open here.
     pub(super) async fn close(self) {
-        if let Some((_, guard)) = &self.own {
+        if let Some(guard) = &self.own {
             guard.shutdown().await;
         }
     }
@@ -113,7 +113,7 @@ pub(super) async fn reach(context: &Context, need: Need) -> Result<Reached, Fail
             // What is wrong with the configured approvers is said before anything is asked of them.
             context.config.approvals.policy()?;
             let desk = Arc::new(Desk::alone(gate, custody, &context.config));
-            (Routes::of_desk(&desk), Some((desk, guard)))
+            (Routes::of_desk(&desk), Some(guard))
         }
     };
     Ok(Reached { admin: Admin::here(routes, Principal::operator(), database), output, own })
@@ -151,7 +151,7 @@ pub(super) async fn into_enclave(
     let desk = Arc::new(Desk::alone(gate, custody, &context.config).sealing_elsewhere(elsewhere));
     let output = Output { through: Some("database"), ..context.output };
     let admin = Admin::here(Routes::of_desk(&desk), Principal::operator(), database);
-    Ok(Reached { admin, output, own: Some((desk, guard)) })
+    Ok(Reached { admin, output, own: Some(guard) })
 }
 
 /// How a command ends because of a reason.

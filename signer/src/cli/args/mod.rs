@@ -27,7 +27,10 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use toml::Value;
 
 use crate::config::{Environment, FlagValue, GenesisRoot, KeyProvider, Layers};
-pub(crate) use approvals::{AdoptArgs, ApprovalArgs, ApprovalsCommand, ApprovalsVerifyArgs, ApproveArgs, KeygenArgs};
+pub(crate) use approvals::{
+    AdoptArgs, ApprovalArgs, ApprovalsCommand, ApprovalsListArgs, ApprovalsShowArgs, ApprovalsVerifyArgs, ApproveArgs,
+    KeygenArgs,
+};
 pub(crate) use ask::AskArgs;
 pub(crate) use audit::{
     AuditCommand, AuditConsistencyArgs, AuditExportArgs, AuditFormat, AuditProveArgs, AuditSelection, AuditTailArgs,
@@ -388,13 +391,15 @@ impl Command {
             Self::Kek(command) => matches!(command, KekCommand::Status(_)),
             Self::Audit(command) => !matches!(command, AuditCommand::Key),
             Self::Exits(command) => matches!(command, ExitsCommand::Verify(_)),
+            Self::Approvals(command) => {
+                matches!(command, ApprovalsCommand::Status | ApprovalsCommand::List(_) | ApprovalsCommand::Show(_))
+            }
             Self::Switcher(_) | Self::Status(_) | Self::Config(_) => true,
             Self::Quickstart(_)
             | Self::Serve(_)
             | Self::Callers(_)
             | Self::Backup(_)
             | Self::Approve(_)
-            | Self::Approvals(_)
             | Self::Witness(_)
             | Self::Policy(_)
             | Self::Top(_)

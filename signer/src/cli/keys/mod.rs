@@ -6,12 +6,9 @@ mod export;
 mod generate;
 mod import;
 mod keystores;
-mod lowered;
 mod passwords;
 mod report;
 mod yaml;
-
-pub(super) use lowered::said;
 
 use std::sync::Arc;
 
