@@ -74,7 +74,7 @@ pub(crate) fn made_inside_and_vouched_for() {
     let origin = Origin::Tree { tree: &tree, first: AccountIndex::new(7) };
     let wrap = |plain: &[u8]| {
         let mut out = vec![0; to.ciphertext_size()];
-        to.encrypt(&OAEP_SHA256_MGF1SHA256, plain, &mut out, None).map(<[u8]>::to_vec)
+        to.encrypt(&OAEP_SHA256_MGF1SHA256, plain, &mut out, None).map(|sealed| sealed.to_vec())
     };
     let seed = encrypt_seed(origin, ours.named(), GENESIS, wrap).unwrap();
     let (grown, document) = made(&mut line, &order(ours.named(), 2, seed.clone()));
