@@ -8,7 +8,6 @@ mod error;
 mod listener;
 mod tls;
 
-use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
@@ -74,16 +73,15 @@ impl Target {
         Self { address, host: None, tls: None, authorization: None }
     }
 
-    fn head(&self, method: &str, path: &str) -> Zeroizing<String> {
+    /// A request, in one piece of memory from the start: a growing one would leave copies of a token behind.
+    fn request(&self, method: &str, path: &str, rest: &str) -> Zeroizing<Vec<u8>> {
         let name = self.host.clone().unwrap_or_else(|| self.address().ip().to_string());
         let head = format!("{method} {path} HTTP/1.0\r\nHost: {name}\r\nAccept: application/json\r\n");
-        let mut head = Zeroizing::new(head);
-        if let Some(authorization) = &self.authorization {
-            head.push_str("Authorization: ");
-            head.push_str(authorization.expose());
-            head.push_str("\r\n");
-        }
-        head
+        let authorization = self.authorization.as_ref().map(|text| ["Authorization: ", text.expose(), "\r\n"]);
+        let parts = || [head.as_str()].into_iter().chain(authorization.into_iter().flatten()).chain([rest]);
+        let mut request = Zeroizing::new(Vec::with_capacity(parts().map(str::len).sum()));
+        parts().for_each(|part| request.extend_from_slice(part.as_bytes()));
+        request
     }
 }
 
@@ -92,9 +90,7 @@ impl Target {
 /// # Errors
 /// [`AskError`]: nobody answers, one side does not accept the other, or what answers is not an HTTP server.
 pub(crate) async fn get(target: &Target, path: &str) -> Result<Answer, AskError> {
-    let mut request = target.head("GET", path);
-    request.push_str("\r\n");
-    exchange(target, &request).await
+    exchange(target, &target.request("GET", path, "\r\n")).await
 }
 
 /// `POST` of JSON over HTTP/1.0, in the same way.
@@ -102,13 +98,11 @@ pub(crate) async fn get(target: &Target, path: &str) -> Result<Answer, AskError>
 /// # Errors
 /// As [`get`].
 pub(crate) async fn post(target: &Target, path: &str, body: &str) -> Result<Answer, AskError> {
-    let mut request = target.head("POST", path);
-    // Writing into a text does not fail.
-    let _ = write!(request, "Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len());
-    exchange(target, &request).await
+    let rest = format!("Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    exchange(target, &target.request("POST", path, &rest)).await
 }
 
-async fn exchange(target: &Target, request: &str) -> Result<Answer, AskError> {
+async fn exchange(target: &Target, request: &[u8]) -> Result<Answer, AskError> {
     let address = target.address();
     let exchange = async {
         let stream = TcpStream::connect(address).await.map_err(|source| AskError::NoAnswer { address, source })?;
@@ -125,8 +119,8 @@ async fn exchange(target: &Target, request: &str) -> Result<Answer, AskError> {
     parse(answer).ok_or(AskError::NotHttp { address })
 }
 
-async fn talk(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &str) -> std::io::Result<Vec<u8>> {
-    let sent = async { stream.write_all(request.as_bytes()).await.and(stream.flush().await) }.await;
+async fn talk(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &[u8]) -> std::io::Result<Vec<u8>> {
+    let sent = async { stream.write_all(request).await.and(stream.flush().await) }.await;
     let mut answer = Vec::new();
     let read = stream.take(MAX_ANSWER_BYTES).read_to_end(&mut answer).await;
     match (sent, read) {
