@@ -17,3 +17,4 @@ mod alone;
 mod doppelganger;
 mod execution;
 mod journal;
+mod reload;

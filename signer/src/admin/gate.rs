@@ -111,6 +111,15 @@ impl Gate {
         self.judge(who, Operation::AdminRead(area), None)
     }
 
+    /// Refuses unless the caller may change things in an area. An act of several areas asks this for each, and is then
+    /// [recorded](Self::record).
+    ///
+    /// # Errors
+    /// [`Status`] with [`Reason::Denied`].
+    pub(crate) fn may_write(&self, who: &Principal, area: AdminArea) -> Result<(), Status> {
+        self.judge(who, Operation::AdminWrite(area), None)
+    }
+
     /// Whether a caller may do something with a key, or at all.
     fn judge(&self, who: &Principal, operation: Operation, key: Option<&PublicKey>) -> Result<(), Status> {
         if who.caller().means() == Means::Listener {

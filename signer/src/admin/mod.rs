@@ -6,11 +6,12 @@
 //! services in its own process.
 //!
 //! Request to answer: [`server`] (connection, bounds, caller) → [`routes`] (which service) → a service ([`keys`],
-//! [`slashing`], [`kek`], [`audit`], [`status`], [`switcher`]) → [`gate`] (may, approved, journaled) → [`desk`] (done in a
+//! [`slashing`], [`kek`], [`audit`], [`status`], [`configuration`], [`switcher`]) → [`gate`] (may, approved, journaled) → [`desk`] (done in a
 //! running signer, or in a database that is open here alone).
 
 mod audit;
 mod client;
+mod configuration;
 pub(crate) mod convert;
 mod desk;
 #[cfg(any(test, feature = "backend-enclave"))]
@@ -42,6 +43,7 @@ use crate::config::Config;
 use crate::drain::Tasks;
 use crate::loader::KeyLoader;
 use crate::outcome::chain;
+use crate::reload::Reloads;
 use crate::switcher::Running;
 
 pub(crate) use audit::selection as audit_selection;
@@ -61,11 +63,12 @@ pub(crate) fn serve(
     config: &Config,
     desk: Desk,
     (running, loader, callers): (Option<&Arc<Running>>, &Arc<KeyLoader>, &Arc<Callers>),
+    reloads: &Arc<Reloads>,
     door: Option<AdminDoor>,
     tasks: &Tasks,
 ) {
     let (guard, gate) = (desk.guard.clone(), desk.gate.clone());
-    let mut routes = Routes::of_desk(&Arc::new(desk));
+    let mut routes = Routes::of_desk(&Arc::new(desk)).with_reloads(Arc::clone(reloads));
     if let Some(running) = running {
         routes = routes.with_switcher(Arc::clone(running), gate);
     }
@@ -75,9 +78,16 @@ pub(crate) fn serve(
 }
 
 /// Serves the admin API of a switcher that runs alone: it has no journal.
-pub(crate) fn live_control(config: &Config, running: &Arc<Running>, door: Option<AdminDoor>, tasks: &Tasks) {
+pub(crate) fn live_control(
+    config: &Config,
+    running: &Arc<Running>,
+    reloads: &Arc<Reloads>,
+    door: Option<AdminDoor>,
+    tasks: &Tasks,
+) {
     let gate = Gate::new(None, Arc::new(SystemClock), tasks.clone());
-    let (routes, _health) = Routes::default().with_switcher(Arc::clone(running), gate).with_standard();
+    let (routes, _health) =
+        Routes::default().with_switcher(Arc::clone(running), gate).with_reloads(Arc::clone(reloads)).with_standard();
     listen(config, routes, (None, door), tasks);
 }
 

@@ -22,7 +22,7 @@ pub(crate) mod output;
 mod policy;
 mod quickstart;
 mod reach;
-mod reloads;
+mod reload;
 pub(crate) mod serve;
 mod slashing;
 mod switcher;
@@ -106,6 +106,7 @@ fn dispatch(cli: &Cli, output: Output) -> Result<Exit, Failure> {
         | Command::Witness(_)
         | Command::Policy(_)
         | Command::Status(_)
+        | Command::Reload(_)
         | Command::Top(_)
         | Command::Doctor
         | Command::Exits(_)
@@ -144,6 +145,7 @@ fn dispatch(cli: &Cli, output: Output) -> Result<Exit, Failure> {
         Command::Policy(args::PolicyCommand::Check) => policy::check(&context),
         Command::Policy(args::PolicyCommand::Explain(args)) => block_on(policy::explain(args, &context)),
         Command::Status(args) => block_on(reach::status(*args, &context)),
+        Command::Reload(args) => block_on(reload::run(*args, &context)),
         Command::Top(args) => block_on(top::run(args, &context)),
         Command::Doctor => block_on(doctor::run(&context)),
         Command::Connect(args) => block_on(connect::run(args, &context)),

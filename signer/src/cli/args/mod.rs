@@ -159,6 +159,8 @@ pub(crate) enum Command {
     Policy(PolicyCommand),
     /// Show the server, the database, its keys and every signer that shares it, at a glance
     Status(StatusArgs),
+    /// Have the running server read its configuration again, and print what changes and what needs a restart
+    Reload(ReloadArgs),
     /// Watch a running server in the terminal: signatures, latencies, refusals, nodes, keys
     Top(TopArgs),
     /// Check this installation and say how to mend what is wrong
@@ -299,6 +301,14 @@ pub(crate) struct StatusArgs {
     pub(crate) ready: bool,
 }
 
+/// `holdfast reload`
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct ReloadArgs {
+    /// Print what would change, and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
 /// `holdfast completions`
 #[derive(Debug, Clone, Args)]
 pub(crate) struct CompletionsArgs {
@@ -336,6 +346,7 @@ impl Cli {
             | Command::Witness(_)
             | Command::Policy(_)
             | Command::Status(_)
+            | Command::Reload(_)
             | Command::Top(_)
             | Command::Doctor
             | Command::Exits(_)
@@ -362,7 +373,7 @@ impl Command {
             Self::Kek(command) => matches!(command, KekCommand::Status(_)),
             Self::Audit(command) => !matches!(command, AuditCommand::Key),
             Self::Exits(command) => matches!(command, ExitsCommand::Verify(_)),
-            Self::Switcher(_) | Self::Status(_) | Self::Config(_) => true,
+            Self::Switcher(_) | Self::Status(_) | Self::Reload(_) | Self::Config(_) => true,
             Self::Quickstart(_)
             | Self::Serve(_)
             | Self::Callers(_)
