@@ -13,7 +13,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use holdfast_domain::{Clock, GenesisValidatorsRoot, SlotClock};
 use holdfast_enclave::{Keyring, SignError};
-use holdfast_slashing_db::{CallerId, FreezeReason, Guard, Refusal};
+use holdfast_slashing_db::{FreezeReason, Guard};
 use prometheus_client::metrics::gauge::Gauge;
 use tracing::{info, warn};
 
@@ -21,7 +21,7 @@ use crate::admin::{self, AdminDoor, Desk, Gate};
 use crate::anchors::Anchors;
 use crate::callers::{Callers, Door};
 use crate::checkpoints::{CheckpointMetrics, Checkpoints};
-use crate::config::{Config, WrittenPolicy};
+use crate::config::{Config, Layers, WrittenPolicy};
 use crate::custody::{self, Custody, CustodyError, ProviderMetrics};
 use crate::doors::Doors;
 use crate::drain::{Tasks, Unfinished};
@@ -34,7 +34,8 @@ use crate::lease::Lease;
 use crate::loader::KeyLoader;
 use crate::metrics::Metrics;
 use crate::pipeline::{KeysReady, Signer};
-use crate::policy::{PolicyStore, Replaced};
+use crate::policy::PolicyStore;
+use crate::reload::{Reach, Reloads};
 use crate::status::{Board, SignerParts, Sources};
 use crate::switcher::{CrossChecker, Doppelganger, Running};
 use crate::vault::Backend;
@@ -240,7 +241,7 @@ fn administration(
 pub(crate) struct App {
     api: Arc<Api>,
     loader: Arc<KeyLoader>,
-    policy: Arc<PolicyStore>,
+    reloads: Arc<Reloads>,
     guard: Guard,
     backend: Backend,
     checkpoints: Arc<Checkpoints>,
@@ -278,7 +279,7 @@ impl App {
         clock: Arc<dyn Clock>,
         keymanager_token: Option<Token>,
         running: Option<Arc<Running>>,
-        (policy, anchors): (WrittenPolicy, Anchors),
+        (policy, anchors, layers): (WrittenPolicy, Anchors, &Layers),
     ) -> Result<Self, SignError> {
         let backend = Backend::start(config, &custody.network)?;
         #[cfg(feature = "backend-process")]
@@ -294,6 +295,9 @@ impl App {
             Doppelganger::new(config, &guard, &running.pool, custody.slot_clock, Arc::clone(&clock))
         });
         let policy = Arc::new(PolicyStore::new(policy, Arc::clone(&clock)));
+        let signer = Some((Arc::clone(&policy), guard.clone()));
+        let reach = Reach { signer, files: sockets.doors.files(), running: running.clone() };
+        let reloads = Reloads::new(layers.clone(), config, reach, Arc::clone(&clock), tasks.clone());
         let metrics = Arc::new(Metrics::new(|registry| {
             if let Some(running) = &running {
                 running.register(registry);
@@ -304,6 +308,7 @@ impl App {
             let registry = registry.sub_registry_with_prefix("holdfast");
             guard.metrics().register(registry);
             policy.register(registry);
+            reloads.register(registry);
             backend.register(registry);
             #[cfg(feature = "backend-process")]
             if let Some(lease) = &lease {
@@ -362,11 +367,11 @@ impl App {
         if let Some(lease) = &lease {
             tasks.spawn(Arc::clone(lease).watch(Arc::clone(&loader), tasks.stopping()));
         }
-        admin::serve(config, desk, (running.as_ref(), &loader, &callers), door, &tasks);
+        admin::serve(config, desk, (running.as_ref(), &loader, &callers), &reloads, door, &tasks);
         Ok(Self {
             api,
             loader,
-            policy,
+            reloads,
             guard,
             backend,
             checkpoints,
@@ -388,12 +393,9 @@ impl App {
         self.loader.load_first().await
     }
 
-    /// Puts another policy in force, after it is in the journal.
-    ///
-    /// # Errors
-    /// [`Refusal`]: the old one stays in force.
-    pub(crate) async fn replace_policy(&self, written: WrittenPolicy, by: &CallerId) -> Result<Replaced, Refusal> {
-        self.policy.replace(written, &self.guard, by).await
+    /// What takes changed configurations over.
+    pub(crate) fn reloads(&self) -> &Reloads {
+        &self.reloads
     }
 
     /// Waits until protection freezes, which in good times is never.

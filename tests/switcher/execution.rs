@@ -67,7 +67,7 @@ fn answer(mut stream: TcpStream, name: &str) -> Option<()> {
 }
 
 /// The node a read is answered by.
-fn reader(address: SocketAddr) -> String {
+pub(crate) fn reader(address: SocketAddr) -> String {
     let call = json!({ "jsonrpc": "2.0", "id": 1, "method": "eth_call", "params": [] }).to_string();
     let answer = once(address, "POST", "/", &[("Content-Type", "application/json")], call.as_bytes()).unwrap();
     answer.json()["result"].as_str().unwrap_or_else(|| panic!("{}", answer.text())).to_owned()

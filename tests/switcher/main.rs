@@ -24,4 +24,5 @@ mod alone;
 mod doppelganger;
 mod execution;
 mod journal;
+mod reload;
 mod tls;

@@ -22,7 +22,7 @@ pub(crate) mod output;
 mod policy;
 mod quickstart;
 mod reach;
-mod reloads;
+mod reload;
 pub(crate) mod serve;
 mod slashing;
 mod switcher;
@@ -108,6 +108,7 @@ fn dispatch(cli: &Cli, output: Output) -> Result<Exit, Failure> {
         | Command::Witness(_)
         | Command::Policy(_)
         | Command::Status(_)
+        | Command::Reload(_)
         | Command::Top(_)
         | Command::Doctor(_)
         | Command::Exits(_)
@@ -148,6 +149,7 @@ fn dispatch(cli: &Cli, output: Output) -> Result<Exit, Failure> {
         Command::Policy(args::PolicyCommand::Check) => policy::check(&context),
         Command::Policy(args::PolicyCommand::Explain(args)) => block_on(policy::explain(args, &context)),
         Command::Status(args) => block_on(reach::status(args, &context)),
+        Command::Reload(args) => block_on(reload::run(*args, &context)),
         Command::Top(args) => block_on(top::run(args, &context)),
         Command::Doctor(_) => block_on(doctor::run(&context)),
         Command::Connect(args) => block_on(connect::run(args, &context)),

@@ -44,6 +44,7 @@ use audit::AuditConfig;
 pub(crate) use callers::{CallerEntry, Fingerprint, TokenHash, check_callers};
 #[cfg(test)]
 pub(crate) use catalog::Catalog;
+pub(crate) use changes::Change;
 pub(crate) use enclave::EnclaveConfig;
 pub(crate) use error::ConfigError;
 pub(crate) use example::{example_toml, schema_json};

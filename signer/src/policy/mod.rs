@@ -193,6 +193,11 @@ impl PolicyStore {
         self.current.load().policy.is_empty()
     }
 
+    /// SHA-256 of the policy in force.
+    pub(crate) fn digest(&self) -> [u8; 32] {
+        self.current.load().digest
+    }
+
     /// Puts another policy in force, after the durable record of it. The same policy again changes and records nothing.
     ///
     /// # Errors

@@ -348,6 +348,21 @@ impl Tls {
         }
     }
 
+    /// Whether [`Self::reload`] would take something over. Reads the files as it does, and changes nothing.
+    ///
+    /// # Errors
+    /// [`TlsError`]: it would not.
+    pub(crate) fn look(&self) -> Result<Reloaded, TlsError> {
+        let changed = self.has_changed() || self.metrics.stale.get_or_create(&Listener(self.listener)).get() != 0;
+        Loaded::read(&self.config, self.protocol, &self.pins, now(self.clock.as_ref()))?;
+        Ok(if changed { Reloaded::Changed } else { Reloaded::Unchanged })
+    }
+
+    /// The name of the listener.
+    pub(crate) fn listener(&self) -> &'static str {
+        self.listener
+    }
+
     /// Whether a file is another than when they were last read.
     fn has_changed(&self) -> bool {
         let now = Stamps::of(&files(&self.config));

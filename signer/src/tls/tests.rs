@@ -179,6 +179,8 @@ fn changes_are_taken_over_whole_or_not_at_all() {
     let before = Arc::as_ptr(&tls.loaded.load().server);
     stage.file("c", &stage.authority.signed("next").certificate());
     assert!(tls.has_changed());
+    assert!(tls.look().is_err());
+    assert!(tls.has_changed(), "a look changes nothing");
     assert!(tls.reload().is_err(), "the key is still the old one's");
     assert!(!tls.has_changed(), "it is told once");
     assert_eq!(Arc::as_ptr(&tls.loaded.load().server), before);
@@ -190,7 +192,10 @@ fn changes_are_taken_over_whole_or_not_at_all() {
     let der = next.signed_by(&key, &issuer).unwrap().der().clone();
     stage.file("c", &pem("CERTIFICATE", &der));
     stage.file("k", &pem("PRIVATE KEY", key.serialized_der()));
+    assert_eq!(tls.look().unwrap(), Reloaded::Changed);
+    assert_eq!(Arc::as_ptr(&tls.loaded.load().server), before);
     assert_eq!(tls.reload().unwrap(), Reloaded::Changed);
+    assert_eq!(tls.look().unwrap(), Reloaded::Unchanged);
     assert_eq!(ends(), 32_472_144_000, "2999-01-01");
     assert_eq!(tls.metrics.stale.get_or_create(&Listener("http")).get(), 0);
     assert_eq!(tls.reload().unwrap(), Reloaded::Unchanged);

@@ -164,6 +164,8 @@ pub(crate) enum Command {
     Policy(PolicyCommand),
     /// Show the server, the database, its keys and every signer that shares it, at a glance
     Status(StatusArgs),
+    /// Have the running server read its configuration again, and print what changes and what needs a restart
+    Reload(ReloadArgs),
     /// Watch a running server in the terminal: signatures, latencies, refusals, nodes, keys
     Top(TopArgs),
     /// Check this installation and say how to mend what is wrong
@@ -324,6 +326,14 @@ pub(crate) struct StatusArgs {
     pub(crate) ask: AskArgs,
 }
 
+/// `holdfast reload`
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct ReloadArgs {
+    /// Print what would change, and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
 /// `holdfast completions`
 #[derive(Debug, Clone, Args)]
 pub(crate) struct CompletionsArgs {
@@ -368,6 +378,7 @@ impl Cli {
             | Command::Switcher(_)
             | Command::Witness(_)
             | Command::Policy(_)
+            | Command::Reload(_)
             | Command::Exits(_)
             | Command::Config(_)
             | Command::Completions(_)
@@ -394,7 +405,7 @@ impl Command {
             Self::Approvals(command) => {
                 matches!(command, ApprovalsCommand::Status | ApprovalsCommand::List(_) | ApprovalsCommand::Show(_))
             }
-            Self::Switcher(_) | Self::Status(_) | Self::Config(_) => true,
+            Self::Switcher(_) | Self::Status(_) | Self::Reload(_) | Self::Config(_) => true,
             Self::Quickstart(_)
             | Self::Serve(_)
             | Self::Callers(_)
