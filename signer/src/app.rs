@@ -305,6 +305,7 @@ impl App {
             if let Some(doppelganger) = &doppelganger {
                 doppelganger.register(registry);
             }
+            crate::upkeep::register(registry, config.data_dir());
             let registry = registry.sub_registry_with_prefix("holdfast");
             guard.metrics().register(registry);
             policy.register(registry);

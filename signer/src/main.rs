@@ -41,6 +41,7 @@ mod switcher;
 mod telemetry;
 mod tls;
 mod unseal;
+mod upkeep;
 mod vault;
 mod witness;
 

@@ -20,6 +20,8 @@ use super::verify;
 use crate::clock::{Stopwatch, SystemClock, rfc3339};
 use crate::config::Database;
 use crate::custody::{self, CustodyError};
+use crate::outcome;
+use crate::upkeep;
 
 /// The files of a data directory that go along if they are there, next to the database and `kek/`. The anchor is a
 /// witness of where the journal ended, and is never put back.
@@ -41,6 +43,10 @@ pub(super) async fn run(args: &BackupCreateArgs, context: &Context) -> Result<Ex
     let watch = Stopwatch::start();
     let (digest, manifest) = fill(partial.path(), args, manifest, &database, context)?;
     partial.publish(&args.to)?;
+    if let Err(error) = upkeep::backed_up(context.config.data_dir(), SystemClock.now(), &digest) {
+        let problem = outcome::chain(&error);
+        context.output.note(format!("The backup is complete, but no metric and no alert will know of it: {problem}"));
+    }
     say(args, context, &manifest, &digest, watch.seconds())?;
     Ok(Exit::Done)
 }
