@@ -26,17 +26,17 @@ use crate::custody::{self, Chain};
 const PAGE: usize = 1_000;
 
 /// What a source said.
-pub(super) struct Taken {
+pub(in crate::cli) struct Taken {
     /// The histories.
-    pub(super) interchange: Interchange,
+    pub(in crate::cli) interchange: Interchange,
     /// What could not be read.
-    pub(super) left_out: Vec<LeftOut>,
+    pub(in crate::cli) left_out: Vec<LeftOut>,
     /// More about the source, for programs.
-    pub(super) source: Option<Value>,
+    pub(in crate::cli) source: Option<Value>,
 }
 
 /// A part of a source that could not be read.
-pub(super) struct LeftOut {
+pub(in crate::cli) struct LeftOut {
     /// For people.
     pub(super) text: String,
     /// For programs.
@@ -69,9 +69,7 @@ pub(in crate::cli) async fn import(args: &SlashingImportArgs, context: &Context)
             reached.close().await;
             (changes?, output)
         };
-    for change in &changes {
-        output.result(line(change), &value(change))?;
-    }
+    say_changes(output, &changes)?;
     for LeftOut { text, value } in &left_out {
         output.result(text, value)?;
     }
@@ -99,6 +97,29 @@ fn payload(args: &SlashingImportArgs, interchange: &Interchange, left_out: &[Lef
     lines.extend(left_out.iter().map(|one| format!("left out {}", one.text)));
     lines.extend(interchange.iter().map(|(key, history)| format!("key {key} {}", said(&history.floor.into()))));
     Payload::new(lines)
+}
+
+/// Takes histories in of which nothing is missing, in the name of `from`, and says what that changes.
+///
+/// # Errors
+/// [`Failure`]; then nothing was taken in.
+pub(in crate::cli) async fn take_in(
+    interchange: &Interchange,
+    source: Option<&Value>,
+    from: &str,
+    context: &Context,
+) -> Result<(), Failure> {
+    let reached = reach(context, Need::Make).await?;
+    let changes = send(&reached.admin, interchange, (ImportMode::Commit, false), Some(from.to_owned())).await;
+    let output = reached.output;
+    reached.close().await;
+    let changes = changes?;
+    say_changes(output, &changes)?;
+    say_totals(output, ImportMode::Commit, &changes, 0, source)
+}
+
+fn say_changes(output: Output, changes: &[HistoryChange]) -> Result<(), Failure> {
+    changes.iter().try_for_each(|change| output.result(line(change), &value(change)))
 }
 
 /// Has the services take histories in, and hears what that changes.
@@ -137,7 +158,19 @@ async fn take(args: &SlashingImportArgs, chain: &Chain, context: &Context) -> Re
     let root = chain.genesis_validators_root;
     match (&args.from, &args.from_web3signer) {
         #[cfg(feature = "store-postgres")]
-        (_, Some(url)) => Ok((super::web3signer::take(url, args, root, context).await?, Some("web3signer".to_owned()))),
+        (_, Some(url)) => {
+            use super::web3signer::{Reading, options, take};
+            let options = options(url, args, context)?;
+            let reading = Reading {
+                option: "--from-web3signer",
+                otherwise: "if it is something else that signs nothing, give --ignore-connections",
+                ignore_connections: args.ignore_connections,
+                dry_run: args.dry_run,
+                partial: args.allow_partial,
+            };
+            let (taken, _) = take(&options, reading, root, context).await?;
+            Ok((taken, Some("web3signer".to_owned())))
+        }
         #[cfg(not(feature = "store-postgres"))]
         (_, Some(_)) => {
             let text = "--from-web3signer needs PostgreSQL, which this build does not have; export a file from \
@@ -175,7 +208,7 @@ fn say_totals(
     let (off_now, off_already, noted) = (off("switched_off"), off("off_already"), off("noted"));
     let off_there = if off_now.saturating_add(off_already).saturating_add(noted) > 0 {
         format!(
-            "; of the keys that are off there, {off_now} were switched off here, {off_already} could not sign here \
+            "; of the keys that are to be off, {off_now} were switched off here, {off_already} could not sign here \
              before, {noted} are not held here and will enter switched off"
         )
     } else {
