@@ -52,6 +52,8 @@ mod guard;
 mod identity;
 pub mod interchange;
 pub mod journal;
+#[cfg(feature = "sqlite")]
+pub mod lighthouse;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod locks;
 mod metrics;

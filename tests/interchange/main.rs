@@ -11,6 +11,8 @@
 mod bad_input;
 mod handover;
 mod keymanager;
+mod migrate;
+mod migrate_clients;
 mod on_postgres;
 mod support;
 mod vectors;

@@ -23,7 +23,7 @@ pub(crate) fn import(world: &World, url: &str, rest: &[&str]) -> finished::Finis
 
 /// Histories with gaps, entries without roots, low watermarks below and above the rows, and every combination of
 /// nothing with something.
-fn histories() -> Vec<Signed> {
+pub(crate) fn histories() -> Vec<Signed> {
     let blocks = |slots: &[u64]| slots.iter().map(|slot| (*slot, (slot % 2 == 0).then_some(7))).collect();
     let votes = |votes: &[(u64, u64)]| votes.iter().map(|(s, t)| (*t, (*s, (t % 2 == 0).then_some(7)))).collect();
     let (none, no_votes) = (BTreeMap::new(), BTreeMap::new());
@@ -39,7 +39,7 @@ fn histories() -> Vec<Signed> {
     ]
 }
 
-fn served(world: &World) -> Server {
+pub(crate) fn served(world: &World) -> Server {
     let server = world.server().start();
     server.wait_ready();
     server
@@ -47,13 +47,13 @@ fn served(world: &World) -> Server {
 
 /// Counts what was tried: refused by both, and signed.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Tried {
-    refused: u64,
-    signed: u64,
+pub(crate) struct Tried {
+    pub(crate) refused: u64,
+    pub(crate) signed: u64,
 }
 
 /// Tries every block and vote below [`END`] that Web3Signer would refuse, then what is above everything.
-fn judge(server: &Server, key: &str, signed: &Signed, high: High, tried: &mut Tried) {
+pub(crate) fn judge(server: &Server, key: &str, signed: &Signed, high: High, tried: &mut Tried) {
     let mut expect = |body: &Value, status: u16, what: &str| {
         let answer = server.sign(key, body);
         assert_eq!(answer.status, status, "{key} {what}: {}", answer.text());

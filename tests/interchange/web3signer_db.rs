@@ -108,6 +108,14 @@ impl Database {
         self.cluster.url_for(self.cluster.addr(), &self.name)
     }
 
+    /// Its address in Web3Signer's form, its role and that role's password.
+    pub(crate) fn jdbc(&self) -> (String, String, String) {
+        let url = self.url();
+        let (role, place) = url.trim_start_matches("postgres://").split_once('@').expect("a role");
+        let (role, password) = role.split_once(':').expect("a password");
+        (format!("jdbc:postgresql://{place}"), role.to_owned(), password.to_owned())
+    }
+
     /// Its address for another role.
     pub(crate) fn url_as(&self, role: &str, password: &str) -> String {
         format!("postgres://{role}:{password}@{}/{}?sslmode=disable", self.cluster.addr(), self.name)

@@ -23,6 +23,7 @@ mod policy;
 mod quickstart;
 mod reach;
 mod reload;
+mod schema;
 pub(crate) mod serve;
 mod slashing;
 mod switcher;
@@ -100,6 +101,7 @@ fn dispatch(cli: &Cli, output: Output) -> Result<Exit, Failure> {
         | Command::Keys(_)
         | Command::Callers(_)
         | Command::Slashing(_)
+        | Command::Migrate(_)
         | Command::Kek(_)
         | Command::Backup(_)
         | Command::Approvals(_)
@@ -130,9 +132,10 @@ fn dispatch(cli: &Cli, output: Output) -> Result<Exit, Failure> {
         Command::Callers(command) => callers::run(command, &context),
         Command::Slashing(args::SlashingCommand::Status(args)) => block_on(slashing::status(args, &context)),
         Command::Slashing(args::SlashingCommand::Fence(args)) => block_on(slashing::fence(args, &context)),
-        Command::Slashing(args::SlashingCommand::Migrate(args)) => block_on(migrate::migrate(args, &context)),
+        Command::Slashing(args::SlashingCommand::Migrate(args)) => block_on(schema::migrate(args, &context)),
         Command::Slashing(args::SlashingCommand::Import(args)) => block_on(interchange::import(args, &context)),
         Command::Slashing(args::SlashingCommand::Export(args)) => block_on(interchange::export(args, &context)),
+        Command::Migrate(command) => block_on(migrate::run(command, cli.old_config(), &context)),
         Command::Exits(command) => block_on(exits::run(command, &context)),
         Command::Approvals(command) => block_on(approvals::run(command, &context)),
         Command::Audit(command) => audit::run(command, &context),

@@ -178,7 +178,8 @@ impl Key<'_> {
 
 fn elsewhere(kind: Service, command: &str) -> KeySource {
     let advice = format!(
-        "no keys are taken from there; fetch it (`{command}`), make an EIP-2335 keystore of it and import that"
+        "no keys are taken from there; fetch it (`{command}`) into a key file (type: file-raw) in a directory that only you \
+         may read, and use that"
     );
     KeySource::Elsewhere { kind, advice }
 }

@@ -22,8 +22,8 @@ const PRUNING: Meaning = Nothing("protection is a watermark per key here, which 
 const LOADING: Meaning = Nothing("keys are decrypted once, when they are imported, not at each start");
 const PUSH: Meaning = NoEquivalent("metrics are not pushed; let Prometheus scrape metrics.listen");
 const VAULT: Meaning = NoEquivalent(
-    "keys are not loaded from a secret manager at each start; fetch them once, make EIP-2335 keystores of them and \
-     import those",
+    "keys are not loaded from a secret manager at each start; fetch them once, into key files (type: file-raw), and move \
+     those",
 );
 const PROXY: Meaning = NoEquivalent("the Commit-Boost API is not served; keep a Web3Signer for proxy keys alone");
 const FORK: Meaning = NoEquivalent("set --network to the path of the network's config.yaml, which has its forks");

@@ -14,6 +14,7 @@ mod enclave;
 mod exits;
 mod kek;
 mod keys;
+mod migrate;
 mod policy;
 mod slashing;
 mod switcher;
@@ -21,7 +22,7 @@ mod witness;
 
 use std::net::SocketAddr;
 use std::num::{NonZeroU16, NonZeroUsize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use toml::Value;
@@ -50,6 +51,9 @@ pub(crate) use kek::{KekCommand, KekInitArgs, KekRotateArgs, KekUnsealArgs, Prov
 pub(crate) use keys::{
     DeleteArgs, DepositArgs, ExportArgs, GenerateArgs, GeneratedWatermarkArg, ImportArgs, KdfArg, KeysCommand,
     ListArgs, ShowArgs, SourceArgs, SwitchArgs, WatermarkArg,
+};
+pub(crate) use migrate::{
+    ClientArgs, Confirmed, LighthouseArgs, MigrateCommand, MoveArgs, MoveWatermarkArg, Web3SignerArgs,
 };
 pub(crate) use policy::{ExplainArgs, PolicyCommand};
 pub(crate) use slashing::{
@@ -133,6 +137,9 @@ pub(crate) enum Command {
     /// Look at slashing protection
     #[command(subcommand)]
     Slashing(SlashingCommand),
+    /// Move keys here from another signer, together with what they have signed
+    #[command(subcommand)]
+    Migrate(MigrateCommand),
     /// The key-encryption key that protects all stored keys
     #[command(subcommand)]
     Kek(KekCommand),
@@ -374,6 +381,7 @@ impl Cli {
             | Command::Callers(_)
             | Command::Audit(_)
             | Command::Slashing(_)
+            | Command::Migrate(_)
             | Command::Backup(_)
             | Command::Switcher(_)
             | Command::Witness(_)
@@ -387,7 +395,16 @@ impl Cli {
             | Command::Version
             | Command::Vault(_) => {}
         }
-        Layers { file: self.global.config.clone(), environment, flags: flags.0 }
+        let file = if self.old_config().is_some() { None } else { self.global.config.clone() };
+        Layers { file, environment, flags: flags.0 }
+    }
+
+    /// A file given with `--config` that is another signer's, which `migrate web3signer` reads.
+    pub(crate) fn old_config(&self) -> Option<&Path> {
+        let Command::Migrate(MigrateCommand::Web3signer(_)) = &self.command else { return None };
+        let is_yaml =
+            |path: &&Path| path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
+        self.global.config.as_deref().filter(is_yaml)
     }
 }
 
@@ -405,7 +422,7 @@ impl Command {
             Self::Approvals(command) => {
                 matches!(command, ApprovalsCommand::Status | ApprovalsCommand::List(_) | ApprovalsCommand::Show(_))
             }
-            Self::Switcher(_) | Self::Status(_) | Self::Reload(_) | Self::Config(_) => true,
+            Self::Migrate(_) | Self::Switcher(_) | Self::Status(_) | Self::Reload(_) | Self::Config(_) => true,
             Self::Quickstart(_)
             | Self::Serve(_)
             | Self::Callers(_)

@@ -80,3 +80,31 @@ fn global_options_may_stand_anywhere() {
 fn a_password_cannot_be_an_argument() {
     assert!(Cli::try_parse_from(["holdfast", "keys", "import", "--from", "x", "--password", "p"]).is_err());
 }
+
+#[test]
+fn a_yaml_given_to_migrate_web3signer_is_the_old_signers_and_a_toml_is_ours() {
+    let parsed = |line: &[&str]| Cli::try_parse_from(line).unwrap();
+    let old = parsed(&["holdfast", "migrate", "web3signer", "--config", "w.yaml", "--plan"]);
+    assert_eq!(old.old_config(), Some(Path::new("w.yaml")));
+    assert_eq!(old.layers(Environment::default()).file, None);
+    let own = parsed(&["holdfast", "migrate", "web3signer", "--config", "h.toml", "--config-file", "w.yaml"]);
+    assert_eq!((own.old_config(), own.layers(Environment::default()).file), (None, Some("h.toml".into())));
+    // Everywhere else --config is ours, whatever its name.
+    let other = parsed(&["holdfast", "doctor", "--config", "w.yaml"]);
+    assert_eq!(other.layers(Environment::default()).file, Some("w.yaml".into()));
+    // What stands behind -- is Web3Signer's, even where the names are the same.
+    let line = parsed(&[
+        "holdfast",
+        "migrate",
+        "web3signer",
+        "--",
+        "web3signer",
+        "--config-file=x",
+        "eth2",
+        "--network=hoodi",
+    ]);
+    assert_eq!(line.global.network, None);
+    let Command::Migrate(MigrateCommand::Web3signer(args)) = line.command else { panic!("another command") };
+    assert_eq!(args.arguments.len(), 4);
+    assert!(Cli::try_parse_from(["holdfast", "migrate", "web3signer", "--plan", "--move", "3"]).is_err());
+}

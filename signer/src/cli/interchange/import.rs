@@ -14,7 +14,7 @@ use holdfast_wire::admin::v1::{
 use serde_json::{Value, json};
 
 use super::super::approvals;
-use super::super::args::SlashingImportArgs;
+use super::super::args::{ApprovalArgs, SlashingImportArgs};
 use super::super::reach::{Need, reach};
 use super::super::{Context, Exit, Failure, Output};
 use super::file;
@@ -26,17 +26,17 @@ use crate::custody::{self, Chain};
 const PAGE: usize = 1_000;
 
 /// What a source said.
-pub(super) struct Taken {
+pub(in crate::cli) struct Taken {
     /// The histories.
-    pub(super) interchange: Interchange,
+    pub(in crate::cli) interchange: Interchange,
     /// What could not be read.
-    pub(super) left_out: Vec<LeftOut>,
+    pub(in crate::cli) left_out: Vec<LeftOut>,
     /// More about the source, for programs.
-    pub(super) source: Option<Value>,
+    pub(in crate::cli) source: Option<Value>,
 }
 
 /// A part of a source that could not be read.
-pub(super) struct LeftOut {
+pub(in crate::cli) struct LeftOut {
     /// For people.
     pub(super) text: String,
     /// For programs.
@@ -56,14 +56,14 @@ pub(in crate::cli) async fn import(args: &SlashingImportArgs, context: &Context)
             (interchange.into_nothing().validators.iter().map(convert::change).collect(), context.output)
         } else {
             let reached = reach(context, Need::Make).await?;
-            let changes = send(&reached.admin, &interchange, (mode, from), (args, &left_out), context).await;
+            let changes =
+                send(&reached.admin, &interchange, (mode, from), (remarks(args, &left_out), &args.approval), context)
+                    .await;
             let output = reached.output;
             reached.close().await;
             (changes?, output)
         };
-    for change in &changes {
-        output.result(line(change), &value(change))?;
-    }
+    say_changes(output, &changes)?;
     for LeftOut { text, value } in &left_out {
         output.result(text, value)?;
     }
@@ -83,18 +83,45 @@ fn remarks(args: &SlashingImportArgs, left_out: &[LeftOut]) -> Vec<String> {
     connected.into_iter().chain(left_out.iter().map(|one| one.text.clone())).collect()
 }
 
+/// Takes histories in of which nothing is missing, in the name of `from`, and says what that changes.
+///
+/// # Errors
+/// [`Failure`]; then nothing was taken in.
+pub(in crate::cli) async fn take_in(
+    interchange: &Interchange,
+    source: Option<&Value>,
+    from: &str,
+    context: &Context,
+) -> Result<(), Failure> {
+    let reached = reach(context, Need::Make).await?;
+    // Nothing is missing, so nobody has to approve.
+    let none = ApprovalArgs::default();
+    let changes =
+        send(&reached.admin, interchange, (ImportMode::Commit, Some(from.to_owned())), (Vec::new(), &none), context)
+            .await;
+    let output = reached.output;
+    reached.close().await;
+    let changes = changes?;
+    say_changes(output, &changes)?;
+    say_totals(output, ImportMode::Commit, &changes, 0, source)
+}
+
+fn say_changes(output: Output, changes: &[HistoryChange]) -> Result<(), Failure> {
+    changes.iter().try_for_each(|change| output.result(line(change), &value(change)))
+}
+
 /// Has the services take histories in, and hears what that changes.
 async fn send(
     admin: &Admin,
     interchange: &Interchange,
     (mode, source): (ImportMode, Option<String>),
-    (args, left_out): (&SlashingImportArgs, &[LeftOut]),
+    (remarks, approval): (Vec<String>, &ApprovalArgs),
     context: &Context,
 ) -> Result<Vec<HistoryChange>, Failure> {
     let part = |part| ImportHistoriesRequest { part: Some(part) };
     let root = interchange.genesis_validators_root().to_string();
     let dry_run = mode == ImportMode::DryRun;
-    let lines = if dry_run { Vec::new() } else { remarks(args, left_out) };
+    let lines = if dry_run { Vec::new() } else { remarks };
     let incomplete = !lines.is_empty();
     let options = ImportHistoriesOptions { dry_run, genesis_validators_root: Some(root), source, incomplete };
     let histories: Vec<_> = interchange
@@ -104,7 +131,7 @@ async fn send(
     let mut parts = vec![part(Part::Options(options))];
     parts.extend(histories.chunks(PAGE).map(|page| part(Part::Histories(Histories { histories: page.to_vec() }))));
     parts.extend(lines.chunks(PAGE).map(|page| part(Part::Remarks(Remarks { lines: page.to_vec() }))));
-    let carried = if incomplete { approvals::carried(&args.approval)? } else { None };
+    let carried = if incomplete { approvals::carried(approval)? } else { None };
     parts.extend(carried.iter().flat_map(|text| approvals::pieces(text)).map(|piece| part(Part::Approval(piece))));
     let asked = async {
         let mut answers = admin.slashing().import(tokio_stream::iter(parts)).await?.into_inner();
@@ -116,7 +143,7 @@ async fn send(
     };
     match asked.await {
         Ok(changes) => Ok(changes),
-        Err(status) => Err(approvals::refused(status, admin, &args.approval, context).await),
+        Err(status) => Err(approvals::refused(status, admin, approval, context).await),
     }
 }
 
@@ -129,7 +156,19 @@ async fn take(args: &SlashingImportArgs, chain: &Chain, context: &Context) -> Re
     let root = chain.genesis_validators_root;
     match (&args.from, &args.from_web3signer) {
         #[cfg(feature = "store-postgres")]
-        (_, Some(url)) => Ok((super::web3signer::take(url, args, root, context).await?, Some("web3signer".to_owned()))),
+        (_, Some(url)) => {
+            use super::web3signer::{Reading, options, take};
+            let options = options(url, args, context)?;
+            let reading = Reading {
+                option: "--from-web3signer",
+                otherwise: "if it is something else that signs nothing, give --ignore-connections",
+                ignore_connections: args.ignore_connections,
+                dry_run: args.dry_run,
+                partial: args.allow_partial,
+            };
+            let (taken, _) = take(&options, reading, root, context).await?;
+            Ok((taken, Some("web3signer".to_owned())))
+        }
         #[cfg(not(feature = "store-postgres"))]
         (_, Some(_)) => {
             let text = "--from-web3signer needs PostgreSQL, which this build does not have; export a file from \
@@ -167,7 +206,7 @@ fn say_totals(
     let (off_now, off_already, noted) = (off("switched_off"), off("off_already"), off("noted"));
     let off_there = if off_now.saturating_add(off_already).saturating_add(noted) > 0 {
         format!(
-            "; of the keys that are off there, {off_now} were switched off here, {off_already} could not sign here \
+            "; of the keys that are to be off, {off_now} were switched off here, {off_already} could not sign here \
              before, {noted} are not held here and will enter switched off"
         )
     } else {

@@ -4,11 +4,11 @@ mod export;
 mod file;
 mod import;
 #[cfg(feature = "store-postgres")]
-mod web3signer;
+pub(super) mod web3signer;
 
 pub(super) use export::export;
 pub(super) use file::read_file;
-pub(super) use import::import;
+pub(super) use import::{import, take_in};
 
 /// The name that stands for standard input or output.
 const STANDARD: &str = "-";

@@ -21,20 +21,38 @@ use crate::outcome::chain;
 const STOP_FIRST: &str = "Web3Signer must be stopped before this, wherever it uses that database, and must not be \
      started again with these keys: what it signs from now on is not known here.";
 
-/// Reads the database at `url`.
-pub(super) async fn take(
-    url: &str,
-    args: &SlashingImportArgs,
+/// How a database is read.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::cli) struct Reading {
+    /// The option that named it, for messages.
+    pub(in crate::cli) option: &'static str,
+    /// What to do if something else than Web3Signer is connected in its way.
+    pub(in crate::cli) otherwise: &'static str,
+    /// Go on although Web3Signer seems to be connected.
+    pub(in crate::cli) ignore_connections: bool,
+    /// Nothing is taken in.
+    pub(in crate::cli) dry_run: bool,
+    /// Leave out validators that cannot be read.
+    pub(in crate::cli) partial: bool,
+}
+
+/// Reads a database, and its high watermark.
+///
+/// # Errors
+/// [`Failure`] that names the option.
+pub(in crate::cli) async fn take(
+    options: &PostgresOptions,
+    reading: Reading,
     network: GenesisValidatorsRoot,
     context: &Context,
-) -> Result<Taken, Failure> {
-    let options = options(url, args, context)?;
+) -> Result<(Taken, Option<HighWatermark>), Failure> {
+    let failure = |error: ReadError| failure(&error, reading);
     context.output.note(STOP_FIRST);
-    let mut source = Source::connect(&options).await.map_err(|error| failure(&error))?;
-    let connections = source.connections().await.map_err(|error| failure(&error))?;
-    examine(&connections, args, context)?;
-    let demand = if args.allow_partial { Demand::Readable } else { Demand::All };
-    let contents = source.read(network, demand).await.map_err(|error| failure(&error))?;
+    let mut source = Source::connect(options).await.map_err(failure)?;
+    let connections = source.connections().await.map_err(failure)?;
+    examine(&connections, reading, context)?;
+    let demand = if reading.partial { Demand::Readable } else { Demand::All };
+    let contents = source.read(network, demand).await.map_err(failure)?;
     let Contents { interchange, switched_off, left_out, high_watermark } = contents;
     if let Some(high) = high_watermark {
         context.output.note(high_note(high));
@@ -48,10 +66,14 @@ pub(super) async fn take(
         "connections": connections.iter().map(connection_json).collect::<Vec<_>>(),
     });
     let left_out = left_out.iter().map(left_out_line).collect();
-    Ok(Taken { interchange, left_out, source: Some(source) })
+    Ok((Taken { interchange, left_out, source: Some(source) }, high_watermark))
 }
 
-fn options(url: &str, args: &SlashingImportArgs, context: &Context) -> Result<PostgresOptions, Failure> {
+/// Address and password of `slashing import`.
+///
+/// # Errors
+/// [`Failure`] (usage), which does not repeat the address.
+pub(super) fn options(url: &str, args: &SlashingImportArgs, context: &Context) -> Result<PostgresOptions, Failure> {
     // The address may hold a password, so it is never repeated.
     if !(url.starts_with("postgres://") || url.starts_with("postgresql://")) {
         let hint = if url.starts_with("jdbc:") {
@@ -70,17 +92,17 @@ fn options(url: &str, args: &SlashingImportArgs, context: &Context) -> Result<Po
     Ok(options)
 }
 
-fn failure(error: &ReadError) -> Failure {
+fn failure(error: &ReadError, reading: Reading) -> Failure {
     let exit = match error {
         ReadError::Address { .. } => Exit::Usage,
         ReadError::Unreachable { .. } => Exit::Unreachable,
         _ => Exit::Refused,
     };
-    Failure::message(exit, format!("--from-web3signer: {}; nothing was imported", chain(error)))
+    Failure::message(exit, format!("{}: {}; nothing was imported", reading.option, chain(error)))
 }
 
 /// Refuses while Web3Signer seems to run, and names everybody else.
-fn examine(connections: &[Connections], args: &SlashingImportArgs, context: &Context) -> Result<(), Failure> {
+fn examine(connections: &[Connections], reading: Reading, context: &Context) -> Result<(), Failure> {
     let list = |wanted: bool| {
         let some = connections.iter().filter(|one| one.look_like_web3signer() == wanted).map(words);
         some.collect::<Vec<_>>().join("; ")
@@ -88,10 +110,12 @@ fn examine(connections: &[Connections], args: &SlashingImportArgs, context: &Con
     let (signers, others) = (list(true), list(false));
     if !signers.is_empty() {
         let text = format!("Web3Signer seems to be connected to its database ({signers})");
-        if !args.ignore_connections && !args.dry_run {
-            let what = "stop it first, wherever it runs, then import again; if it is something else that signs \
-                 nothing, give --ignore-connections; nothing was imported";
-            return Err(Failure::message(Exit::Refused, format!("--from-web3signer: {text}: {what}")));
+        if !reading.ignore_connections && !reading.dry_run {
+            let what = format!(
+                "stop it first, wherever it runs, then start again; {}; nothing was imported",
+                reading.otherwise
+            );
+            return Err(Failure::message(Exit::Refused, format!("{}: {text}: {what}", reading.option)));
         }
         context.output.note(format!("{text}. What it signs from now on is not known here."));
     }

@@ -10,18 +10,20 @@
 //! | Lodestar | `keystores/0x…/voting-keystore.json` | `secrets/0x…` |
 //! | Nimbus | `validators/0x…/keystore.json` | `secrets/0x…` |
 //! | Teku | `keys/*.json` | `passwords/*.txt`, same stem |
-//! | Web3Signer | `*.yaml` naming both, or `*.json` | named, or same stem, `.txt` or `.password` |
+//! | Web3Signer | `*.yaml` naming both or holding the key, or `*.json` | named, or same stem, `.txt` or `.password` |
 //! | Prysm | its wallet holds all keys in one file: skipped, with the command that exports them | |
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use holdfast_domain::PublicKey;
+use holdfast_enclave::Passphrase;
 use holdfast_migrate::web3signer::{KeyFileError, KeySource, key_file};
 use holdfast_secret::SecretText;
 use serde_json::Value;
 
-use super::yaml;
+use super::{raw, yaml};
 
 /// How deep directories are searched.
 const MAX_DEPTH: usize = 8;
@@ -30,41 +32,47 @@ const MAX_DEPTH: usize = 8;
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
 
 /// Where a keystore's password is.
-pub(super) enum PasswordAt {
+pub(in crate::cli) enum PasswordAt {
     /// In a file of its own.
     File(PathBuf),
     /// In the client's own list of validators, in clear.
     Inline(SecretText),
     /// Nowhere near the keystore: given with an option, or asked for.
     Elsewhere,
+    /// The keystore was made here, with a password of its own.
+    Made(Arc<Passphrase>),
 }
 
-/// A keystore file.
-pub(super) struct Candidate {
+/// A keystore file, or a keystore made here of what another file holds.
+pub(in crate::cli) struct Candidate {
     /// The file.
-    pub(super) path: PathBuf,
+    pub(in crate::cli) path: PathBuf,
     /// The public key it claims, if it can be read. Nothing is decided by it but the order of work.
-    pub(super) claimed: Option<PublicKey>,
+    pub(in crate::cli) claimed: Option<PublicKey>,
     /// Its password.
-    pub(super) password: PasswordAt,
+    pub(in crate::cli) password: PasswordAt,
+    /// The keystore, if it was made here.
+    pub(in crate::cli) made: Option<String>,
 }
 
 /// A file that will not be imported, and why.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Skipped {
+pub(in crate::cli) struct Skipped {
     /// The file.
-    pub(super) path: PathBuf,
+    pub(in crate::cli) path: PathBuf,
     /// Why, and what to do.
-    pub(super) reason: String,
+    pub(in crate::cli) reason: String,
 }
 
 /// Everything found.
 #[derive(Default)]
-pub(super) struct Discovery {
+pub(in crate::cli) struct Discovery {
     /// Keystores, each file once, in order of path.
-    pub(super) candidates: Vec<Candidate>,
+    pub(in crate::cli) candidates: Vec<Candidate>,
     /// What was found but cannot be imported.
-    pub(super) skipped: Vec<Skipped>,
+    pub(in crate::cli) skipped: Vec<Skipped>,
+    /// Keys that the client's own list switches off.
+    pub(in crate::cli) off: Vec<PublicKey>,
     seen: BTreeSet<PathBuf>,
     /// Lighthouse's entries with a password of their own place, by keystore.
     definitions: Vec<(PathBuf, PasswordAt)>,
@@ -72,7 +80,7 @@ pub(super) struct Discovery {
 
 /// Searches `from`: files are taken as keystores (or Web3Signer key files) whatever their name,
 /// directories are searched by the layouts above.
-pub(super) fn discover(from: &[PathBuf], passwords_dir: Option<&Path>) -> Discovery {
+pub(in crate::cli) fn discover(from: &[PathBuf], passwords_dir: Option<&Path>) -> Discovery {
     let mut found = Discovery::default();
     for path in from {
         // Absolute, so that "the directory above" exists for a relative path, too.
@@ -82,9 +90,50 @@ pub(super) fn discover(from: &[PathBuf], passwords_dir: Option<&Path>) -> Discov
             Err(error) => found.skip(path, format!("cannot be opened: {error}; check the path")),
         }
     }
-    found.candidates.sort_by(|a, b| a.path.cmp(&b.path));
-    found.skipped.sort_by(|a, b| a.path.cmp(&b.path));
-    found
+    found.sorted()
+}
+
+/// Where Web3Signer's passwords of a directory of keystores are.
+#[derive(Debug, Clone)]
+pub(in crate::cli) enum BulkPasswords {
+    /// One file for each: the same name, with .txt.
+    Directory(PathBuf),
+    /// One file for all.
+    File(PathBuf),
+}
+
+/// What Web3Signer itself would load: key files and keystores of these directories, and not of those below them.
+///
+/// # Errors
+/// The directory that cannot be read, and why.
+pub(in crate::cli) fn web3signer(
+    key_files: Option<&Path>,
+    bulk: Option<(&Path, &BulkPasswords)>,
+) -> Result<Discovery, (PathBuf, std::io::Error)> {
+    let mut found = Discovery::default();
+    let list = |dir: &Path| listed(dir).map_err(|error| (dir.to_owned(), error));
+    for path in key_files.map(list).transpose()?.unwrap_or_default() {
+        if is_yaml(&path) && path.is_file() {
+            found.web3signer(&path, Wanted::Searched);
+        }
+    }
+    if let Some((dir, passwords)) = bulk {
+        for path in list(dir)? {
+            if path.extension().is_some_and(|extension| extension == "json") && path.is_file() {
+                found.bulk(&path, passwords);
+            }
+        }
+    }
+    Ok(found.sorted())
+}
+
+/// The files of a directory, sorted, with absolute names.
+fn listed(dir: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let dir = std::fs::canonicalize(dir)?;
+    let entries = std::fs::read_dir(dir)?.collect::<Result<Vec<_>, _>>()?;
+    let mut paths: Vec<PathBuf> = entries.iter().map(std::fs::DirEntry::path).collect();
+    paths.sort();
+    Ok(paths)
 }
 
 /// Why a file is looked at.
@@ -97,6 +146,34 @@ enum Wanted {
 }
 
 impl Discovery {
+    /// Nothing but these keystores.
+    pub(in crate::cli) fn of(candidates: Vec<Candidate>) -> Self {
+        Self { candidates, ..Self::default() }
+    }
+
+    fn sorted(mut self) -> Self {
+        self.candidates.sort_by(|a, b| a.path.cmp(&b.path));
+        self.skipped.sort_by(|a, b| a.path.cmp(&b.path));
+        self
+    }
+
+    /// A keystore of Web3Signer's directory of keystores.
+    fn bulk(&mut self, path: &Path, passwords: &BulkPasswords) {
+        let claimed = match sniff(path) {
+            Sniffed::Keystore { claimed } => claimed,
+            Sniffed::NoKeystore(reason) => return self.skip(path, reason),
+        };
+        let password = match passwords {
+            BulkPasswords::File(file) => file.clone(),
+            BulkPasswords::Directory(dir) => with_suffix(&dir.join(path.file_stem().unwrap_or_default()), ".txt"),
+        };
+        if password.is_file() {
+            self.add(path, claimed, PasswordAt::File(password));
+        } else {
+            self.skip(path, format!("has no password file: {} is not there; put it there", password.display()));
+        }
+    }
+
     fn skip(&mut self, path: &Path, reason: impl Into<String>) {
         self.skipped.push(Skipped { path: path.to_owned(), reason: reason.into() });
     }
@@ -105,12 +182,10 @@ impl Discovery {
         if depth > MAX_DEPTH {
             return self.skip(dir, format!("lies more than {MAX_DEPTH} directories deep; give it with --from itself"));
         }
-        let entries = match std::fs::read_dir(dir).and_then(Iterator::collect::<Result<Vec<_>, _>>) {
-            Ok(entries) => entries,
+        let paths = match listed(dir) {
+            Ok(paths) => paths,
             Err(error) => return self.skip(dir, format!("cannot be read: {error}; check its permissions")),
         };
-        let mut paths: Vec<PathBuf> = entries.iter().map(std::fs::DirEntry::path).collect();
-        paths.sort();
         let definitions = dir.join("validator_definitions.yml");
         if definitions.is_file() {
             self.lighthouse_definitions(&definitions);
@@ -161,7 +236,7 @@ impl Discovery {
 
     fn add(&mut self, path: &Path, claimed: Option<PublicKey>, password: PasswordAt) {
         if self.seen.insert(path.to_owned()) {
-            self.candidates.push(Candidate { path: path.to_owned(), claimed, password });
+            self.candidates.push(Candidate { path: path.to_owned(), claimed, password, made: None });
         }
     }
 
@@ -198,11 +273,14 @@ impl Discovery {
         let Ok(text) = read_bounded(path) else {
             return self.skip(path, "cannot be read; check its permissions");
         };
-        let maps = match yaml::parse(&text) {
+        let maps = match yaml::parse(text.expose()) {
             Ok(maps) => maps,
             Err(error) => return self.skip(path, format!("{error}; passwords named in it are not used")),
         };
         for map in maps {
+            if map.get("enabled") == Some("false") {
+                self.off.extend(map.get("voting_public_key").and_then(|key| key.parse::<PublicKey>().ok()));
+            }
             let Some(keystore) = map.get("voting_keystore_path") else { continue };
             let base = path.parent().unwrap_or(Path::new("/"));
             let Ok(keystore) = std::fs::canonicalize(base.join(keystore)) else { continue };
@@ -215,11 +293,14 @@ impl Discovery {
     }
 
     /// A Web3Signer key file: `type: file-keystore` names a keystore and its password file, both
-    /// relative to the key file.
+    /// relative to the key file; `type: file-raw` holds the key.
     fn web3signer(&mut self, path: &Path, wanted: Wanted) {
+        if !self.seen.insert(path.to_owned()) {
+            return;
+        }
         let keys = match read_bounded(path)
             .map_err(|error| error.to_string())
-            .and_then(|text| key_file(&text).map_err(|error| error.to_string()))
+            .and_then(|text| key_file(text.expose()).map_err(|error| error.to_string()))
         {
             Ok(keys) => keys,
             Err(_) if wanted == Wanted::Searched && !is_key_file_by_text(path) => return,
@@ -228,10 +309,15 @@ impl Discovery {
         for key in keys {
             match key {
                 Ok(KeySource::Keystore { keystore, password }) => self.named_keystore(path, &keystore, &password),
-                Ok(KeySource::Raw(_)) => self.skip(
-                    path,
-                    "holds a private key in clear (type: file-raw); make an EIP-2335 keystore of it and import that",
-                ),
+                Ok(KeySource::Raw(digits)) => match raw::keystore(&digits) {
+                    Ok(raw::Made { key, json, password }) => self.candidates.push(Candidate {
+                        path: path.to_owned(),
+                        claimed: Some(key),
+                        password: PasswordAt::Made(password),
+                        made: Some(json),
+                    }),
+                    Err(reason) => self.skip(path, format!("holds no usable private key (type: file-raw): {reason}")),
+                },
                 Ok(KeySource::Elsewhere { advice, .. }) => self.skip(path, format!("names a secret manager: {advice}")),
                 Ok(KeySource::NotBls) => {
                     self.skip(path, "names a key of an Ethereum account (secp256k1), which is no validator's");
@@ -270,7 +356,7 @@ fn sniff(path: &Path) -> Sniffed {
         Ok(text) => text,
         Err(error) => return Sniffed::NoKeystore(format!("cannot be read: {error}")),
     };
-    match serde_json::from_str::<Value>(&text) {
+    match serde_json::from_str::<Value>(text.expose()) {
         Ok(Value::Object(members)) if members.contains_key("crypto") => Sniffed::Keystore {
             claimed: members.get("pubkey").and_then(Value::as_str).and_then(|text| text.parse().ok()),
         },
@@ -286,20 +372,14 @@ fn sniff(path: &Path) -> Sniffed {
     }
 }
 
-fn read_bounded(path: &Path) -> std::io::Result<String> {
-    use std::io::Read as _;
-    let mut text = String::new();
-    let file = std::fs::File::open(path)?;
-    if file.metadata()?.len() > MAX_FILE_BYTES {
-        return Err(std::io::Error::other("too long for a keystore"));
-    }
-    file.take(MAX_FILE_BYTES).read_to_string(&mut text)?;
-    Ok(text)
+/// The text of a file, which may hold keys or passwords in clear.
+fn read_bounded(path: &Path) -> std::io::Result<SecretText> {
+    raw::text(path, MAX_FILE_BYTES)
 }
 
 /// Whether a YAML file that does not parse still means to be a key file.
 fn is_key_file_by_text(path: &Path) -> bool {
-    read_bounded(path).is_ok_and(|text| text.contains("keystoreFile") || text.contains("keyType"))
+    read_bounded(path).is_ok_and(|text| ["keystoreFile", "keyType"].iter().any(|name| text.expose().contains(name)))
 }
 
 /// JSON files that lie beside keystores and are none.

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use eth2_keystore::{Keystore, MAX_FILE_BYTES};
 use holdfast_domain::PublicKey;
 use holdfast_enclave::Passphrase;
+use holdfast_slashing_db::interchange::Interchange;
 use holdfast_wire::admin::v1::import_keys_request::Part;
 use holdfast_wire::admin::v1::{
     Histories, ImportKeysOptions, ImportKeysRequest, ImportKeysResponse, ImportStatus, KeyState, KeysToImport,
@@ -25,7 +26,7 @@ use super::super::args::{ApprovalArgs, ImportArgs, WatermarkArg};
 use super::super::reach::into_enclave;
 use super::super::reach::{Need, Reached, reach};
 use super::super::{Context, Exit, Failure};
-use super::discover::{Candidate, discover};
+use super::discover::{Candidate, Discovery, discover};
 use super::entry;
 use super::listed;
 use super::passwords::Passwords;
@@ -83,10 +84,23 @@ pub(super) async fn run(args: &ImportArgs, context: &Context, sealing: Sealing) 
             format!("no keystores in {}; name keystore files, or the directory that holds them", places.join(", ")),
         ));
     }
-    let mut passwords = Passwords::new(args, context.output)?;
-    let reached = sealing.reach(context).await?;
     let root = custody::chain(&context.config).await?.genesis_validators_root;
     let taken = entry::histories(args, root)?;
+    bring(found, taken, args, context, sealing).await
+}
+
+/// Imports what was found, with what the keys have signed elsewhere. Of the arguments, those that say where to look and
+/// where histories are do not count.
+pub(super) async fn bring(
+    found: Discovery,
+    taken: Option<Interchange>,
+    args: &ImportArgs,
+    context: &Context,
+    sealing: Sealing,
+) -> Result<Exit, Failure> {
+    let total = found.candidates.len().saturating_add(found.skipped.len());
+    let mut passwords = Passwords::new(args, context.output)?;
+    let reached = sealing.reach(context).await?;
     let report = Report::new(reached.output, total);
     let options = ImportKeysOptions {
         watermark: match args.watermark {
@@ -340,14 +354,17 @@ impl Importer<'_> {
     }
 }
 
-const OFF: &str = "it is switched off, because it was switched off in the signer whose history was taken in before; \
-     once it signs nowhere else, `holdfast keys enable` lets it sign here";
+const OFF: &str = "it is switched off, as the history taken in before says; once it signs nowhere else, \
+     `holdfast keys enable` lets it sign here";
 const ALREADY_HERE: &str = "this key is held already; nothing was changed";
 const SEEN: &str = "this key was here before, so --watermark never-signed is refused; use --watermark now";
 const DELETED: &str = "this key was deleted here; make sure that it signs nowhere else, then give --replace-tombstone";
 
 fn read_keystore(candidate: &Candidate) -> Result<(Keystore, String), String> {
     use std::io::Read as _;
+    if let Some(json) = &candidate.made {
+        return Ok((Keystore::from_json(json.as_bytes()).map_err(|error| chain(&error))?, json.clone()));
+    }
     let mut bytes = Vec::new();
     // One byte more than allowed, so that the parser sees an excess.
     let limit = u64::try_from(MAX_FILE_BYTES).unwrap_or(u64::MAX).saturating_add(1);

@@ -7,19 +7,26 @@ mod generate;
 mod import;
 mod keystores;
 mod passwords;
+mod raw;
 mod report;
 mod yaml;
 
+pub(super) use discover::{BulkPasswords, Candidate, Discovery, Skipped, discover, web3signer};
+pub(super) use raw::text as secret_text;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use holdfast_domain::PublicKey;
+use holdfast_slashing_db::interchange::Interchange;
 use holdfast_slashing_db::{CallerId, Switch};
 use holdfast_wire::admin::v1::{
-    DeleteKeysRequest, KeyResult, ListKeysRequest, ListKeysResponse, ShowKeyRequest, ShowKeyResponse, SwitchKeysRequest,
+    DeleteKeysRequest, KeyResult, KeyState, ListKeysRequest, ListKeysResponse, ShowKeyRequest, ShowKeyResponse,
+    SwitchKeysRequest,
 };
 use serde_json::{Value, json};
 
-use super::args::{DeleteArgs, KeysCommand, ListArgs, ShowArgs, SwitchArgs};
+use super::args::{DeleteArgs, ImportArgs, KeysCommand, ListArgs, ShowArgs, SwitchArgs};
 #[cfg(feature = "backend-enclave")]
 use super::args::{EnclaveGenerateArgs, EnclaveImportArgs};
 use super::reach::{Need, exit_of_word, failure, reach};
@@ -44,6 +51,55 @@ pub(super) async fn run(command: &KeysCommand, context: &Context) -> Result<Exit
         KeysCommand::Disable(args) => switch(args, Switch::Disable, context).await,
         KeysCommand::Delete(args) => delete(args, context).await,
     }
+}
+
+/// What is known here of a key whose secret is, or was, here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Here {
+    /// It may sign.
+    On,
+    /// It is switched off.
+    Off,
+    /// It was deleted.
+    Deleted,
+}
+
+/// The keys that are, or were, here. Makes no database.
+pub(super) async fn here(context: &Context) -> Result<BTreeMap<PublicKey, Here>, Failure> {
+    if context.config.remote.server.is_none() && !custody::is_there(&context.config)? {
+        return Ok(BTreeMap::new());
+    }
+    let reached = reach(context, Need::Existing).await?;
+    let listed = listed(&reached.admin, true).await;
+    reached.close().await;
+    let mut here = BTreeMap::new();
+    for key in listed?.keys {
+        let Ok(public_key) = key.pubkey.parse() else { continue };
+        let state = match key.state() {
+            KeyState::Tombstoned => Here::Deleted,
+            // A key without an origin is known by its history alone.
+            _ if key.origin == 0 => continue,
+            KeyState::Enabled => Here::On,
+            KeyState::Disabled | KeyState::Unspecified => Here::Off,
+        };
+        here.insert(public_key, state);
+    }
+    Ok(here)
+}
+
+/// Lets keys sign.
+pub(super) async fn enable(keys: Vec<PublicKey>, context: &Context) -> Result<Exit, Failure> {
+    switch(&SwitchArgs { keys }, Switch::Enable, context).await
+}
+
+/// Imports what was found elsewhere than with `--from`, for `holdfast migrate`.
+pub(super) async fn bring(
+    found: Discovery,
+    histories: Interchange,
+    args: &ImportArgs,
+    context: &Context,
+) -> Result<Exit, Failure> {
+    import::bring(found, Some(histories), args, context, import::Sealing::Here).await
 }
 
 /// `holdfast enclave import`: the same as `keys import`, but that the vault in the enclave seals.

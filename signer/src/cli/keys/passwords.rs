@@ -45,10 +45,14 @@ impl<'a> Passwords<'a> {
 
     /// The password of one keystore, or why there is none.
     pub(super) fn of(&mut self, candidate: &Candidate) -> Result<Arc<Passphrase>, String> {
+        if let PasswordAt::Made(password) = &candidate.password {
+            return Ok(Arc::clone(password));
+        }
         if let Some(path) = &self.args.password_file {
             return self.file(path);
         }
         match &candidate.password {
+            PasswordAt::Made(password) => Ok(Arc::clone(password)),
             PasswordAt::File(path) => self.file(path),
             PasswordAt::Inline(text) => {
                 Passphrase::new(text.expose().to_owned()).map(Arc::new).map_err(|error| chain(&error))

@@ -51,6 +51,7 @@ impl Tree {
                         PasswordAt::File(path) => relative(path),
                         PasswordAt::Inline(text) => format!("inline {}", text.expose()),
                         PasswordAt::Elsewhere => "elsewhere".to_owned(),
+                        PasswordAt::Made(_) => "made".to_owned(),
                     };
                     (relative(&candidate.path), password)
                 })
@@ -161,13 +162,45 @@ fn web3signer_key_files_and_its_own_import() {
         .put("bad/gone.yaml", "type: file-keystore\nkeystoreFile: gone.json\nkeystorePasswordFile: p\n")
         .put("bad/half.yml", "type: file-keystore\nkeystoreFile: gone.json\n")
         .put("bad/other.yaml", "a: {b: c}\n");
-    let found = tree.find("bad");
-    assert_eq!(found.keystores, []);
+    let found = tree.put("bad/zero.yaml", &format!("type: file-raw\nprivateKey: '{}'\n", "ff".repeat(32))).find("bad");
+    assert_eq!(found.keystores, [("bad/raw.yaml".to_owned(), "made".to_owned())]);
     let reasons: Vec<_> = found.skipped.iter().map(|(path, _)| path.as_str()).collect();
-    assert_eq!(reasons, ["bad/gone.json", "bad/half.yml", "bad/raw.yaml", "bad/vault.yaml"]);
-    assert!(found.skipped[2].1.contains("in clear") && !found.skipped[2].1.contains("2525"));
-    let vault = &found.skipped[3].1;
+    assert_eq!(reasons, ["bad/gone.json", "bad/half.yml", "bad/vault.yaml", "bad/zero.yaml"]);
+    assert!(found.skipped[3].1.contains("no usable private key") && !found.skipped[3].1.contains("ffff"));
+    let vault = &found.skipped[2].1;
     assert!(vault.contains("vault kv get -field=value secret/k") && !vault.contains("hunter2"), "{vault}");
+}
+
+#[test]
+fn what_web3signer_would_load_and_nothing_below_it() {
+    let tree = Tree::new();
+    tree.put(
+        "keys/raw.yaml",
+        &format!(
+            "type: file-raw\nprivateKey: '0x{}'\n---\ntype: file-raw\nprivateKey: '{}'\n",
+            "25".repeat(32),
+            "26".repeat(32)
+        ),
+    )
+    .put("keys/old/raw.yaml", &format!("type: file-raw\nprivateKey: '0x{}'\n", "27".repeat(32)))
+    .keystore("keys/not-a-bulk.json", KEY_A)
+    .keystore("bulk/one.two.json", KEY_A)
+    .put("pw/one.two.txt", "pw")
+    .keystore("bulk/three.json", KEY_B)
+    .keystore("bulk/below/four.json", KEY_B);
+    let (keys, bulk) = (tree.root().join("keys"), tree.root().join("bulk"));
+    let passwords = BulkPasswords::Directory(tree.root().join("pw"));
+    let found = web3signer(Some(&keys), Some((&bulk, &passwords))).unwrap();
+    let names = |path: &Path| path.strip_prefix(tree.root()).unwrap().display().to_string();
+    let candidates: Vec<_> = found.candidates.iter().map(|one| names(&one.path)).collect();
+    assert_eq!(candidates, ["bulk/one.two.json", "keys/raw.yaml", "keys/raw.yaml"]);
+    assert!(found.candidates[1].claimed.is_some() && found.candidates[1].claimed != found.candidates[2].claimed);
+    assert!(found.candidates.iter().filter_map(|one| one.made.as_ref()).all(|json| !json.contains("2525")));
+    assert_eq!(found.skipped.len(), 1);
+    assert!(found.skipped[0].reason.contains("three.txt is not there"), "{}", found.skipped[0].reason);
+    let one = BulkPasswords::File(tree.root().join("pw/one.two.txt"));
+    assert_eq!(web3signer(None, Some((&bulk, &one))).unwrap().candidates.len(), 2);
+    assert!(web3signer(Some(&tree.root().join("gone")), None).is_err());
 }
 
 #[test]
