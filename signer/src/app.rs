@@ -381,7 +381,10 @@ impl App {
     /// # Errors
     /// [`CustodyError`] if the data key cannot be had or the record cannot be read.
     pub(crate) async fn load_keys(&self) -> Result<usize, CustodyError> {
-        self.loader.load_first().await
+        let keys = self.loader.load_first().await?;
+        // From here on changes by others are followed; those since the start are taken over now.
+        self.policy.relabel(&self.guard).await?;
+        Ok(keys)
     }
 
     /// Puts another policy in force, after it is in the journal.

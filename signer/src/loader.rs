@@ -335,6 +335,8 @@ impl KeyLoader {
         if self.seen() == Some(changes) {
             return Ok(Followed::Unchanged);
         }
+        // First, so that a key of another signer is never judged without its labels.
+        self.signer.policy.relabel(&self.signer.guard).await?;
         let _changing = self.changing.lock().await;
         let Difference { added, gone, failed, disabled } = self.with_custody(Self::unseal_new).await?;
         let keyring = self.signer.keyring.load_full();

@@ -179,6 +179,13 @@ impl Policy {
         Ok(Self::from_checked(rules, directory))
     }
 
+    /// The same rules where keys have these labels.
+    #[must_use]
+    pub fn with_labels(&self, labels: BTreeMap<String, BTreeSet<PublicKey>>) -> Self {
+        let groups = self.directory.groups.clone();
+        Self::from_checked(self.rules.clone(), Directory { groups, labels })
+    }
+
     fn from_checked(rules: Vec<Rule>, directory: Directory) -> Self {
         let words = rules.len().div_ceil(BITS);
         let row = |fits: &dyn Fn(&Rule) -> bool| row(words, rules.iter().map(fits));

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use holdfast_access::{AdminArea, Means, Operation};
 use holdfast_domain::{Clock, PublicKey};
-use holdfast_slashing_db::Guard;
+use holdfast_slashing_db::{Guard, Labels};
 use holdfast_slashing_db::journal::{Event, EventKind};
 use holdfast_wire::admin::{Reason, refusal};
 use tokio::sync::oneshot;
@@ -109,6 +109,27 @@ impl Gate {
     /// [`Status`] with [`Reason::Denied`].
     pub(crate) fn may_read(&self, who: &Principal, area: AdminArea) -> Result<(), Status> {
         self.judge(who, Operation::AdminRead(area), None)
+    }
+
+    /// Lets the rules of a running server see which labels keys have now.
+    ///
+    /// # Errors
+    /// [`Status`]: they go on with the labels of before.
+    pub(super) async fn relabel(&self, guard: &Guard) -> Result<(), Status> {
+        let Some(policy) = &self.policy else { return Ok(()) };
+        policy.relabel(guard).await.map_err(|error| {
+            let text = "the labels are stored, and rules do not see them yet, as they cannot be read; give the command again";
+            refusal(admin_reason(&error), format!("{text}: {}", chain(&error)))
+        })
+    }
+
+    /// Lets the rules of a running server see the labels of keys that are about to come in.
+    pub(super) async fn expect(&self, keys: &[PublicKey], labels: &Labels) {
+        if let Some(policy) = &self.policy
+            && !labels.is_empty()
+        {
+            policy.expect(keys, labels).await;
+        }
     }
 
     /// Whether a caller may do something with a key, or at all.

@@ -15,7 +15,7 @@ use holdfast_domain::PublicKey;
 use holdfast_enclave::import::{Finished, KeystoreInput, SealFor, decrypt};
 use holdfast_enclave::{ImportError, Passphrase};
 use holdfast_slashing_db::interchange::History;
-use holdfast_slashing_db::{EntryWatermark, KeyOrigin, KeyState, RegisterError, Tombstone};
+use holdfast_slashing_db::{EntryWatermark, KeyOrigin, KeyState, LabelChange, Labels, RegisterError, Tombstone};
 use holdfast_wire::admin::v1::import_keys_request::Part;
 use holdfast_wire::admin::v1::{
     ImportKeysOptions, ImportKeysRequest, ImportKeysResponse, ImportStatus, KeystoreToImport, Watermark,
@@ -24,7 +24,7 @@ use holdfast_wire::admin::{Reason, refusal};
 use tokio::sync::mpsc;
 use tonic::{Status, Streaming};
 
-use super::convert::Collected;
+use super::convert::{self, Collected};
 use super::desk::Desk;
 use super::gate::{Act, custody_status, record_status};
 use crate::callers::Principal;
@@ -55,6 +55,8 @@ struct Import<'a> {
     answers: &'a Answers,
     options: ImportKeysOptions,
     histories: BTreeMap<PublicKey, History>,
+    /// Labels that keys get.
+    labels: Labels,
     held: BTreeSet<PublicKey>,
     deleted: BTreeSet<PublicKey>,
 }
@@ -87,7 +89,7 @@ pub(super) async fn run(
             (KeyState::Enabled | KeyState::Disabled, None) => {}
         }
     }
-    let mut import = Import { desk, who, answers, options, histories: BTreeMap::new(), held, deleted };
+    let mut import = Import { desk, who, answers, labels: convert::labels(&options.labels)?, options, histories: BTreeMap::new(), held, deleted };
     let (mut collected, mut batch) = (Collected::default(), Vec::new());
     while let Some(message) = next(&mut parts).await? {
         match message.part {
@@ -200,7 +202,7 @@ impl Import<'_> {
                     None => self.answer(index, ImportStatus::NoHistory, Some(&key.public_key), None).await?,
                     Some(entry) => {
                         let public_key = key.public_key;
-                        incoming.insert(public_key, (index, Incoming { key, entry, origin: KeyOrigin::Imported }));
+                        incoming.insert(public_key, (index, Incoming { key, entry, origin: KeyOrigin::Imported, labels: self.labels.clone() }));
                     }
                 },
             }
@@ -236,10 +238,15 @@ impl Import<'_> {
         if keys.is_empty() {
             return Ok(());
         }
-        let act = Act::new(AdminArea::Keys, "admin.key.imported").of_keys(&keys);
+        let labels = LabelChange { add: self.labels.clone(), ..LabelChange::default() };
+        let act = Act::new(AdminArea::Keys, "admin.key.imported").of_keys(&keys).detail(labels.to_string());
         self.desk.gate.admit(self.who, &act).await?;
+        self.desk.gate.expect(&keys, &self.labels).await;
         let (indexes, news): (Vec<u64>, Vec<Incoming>) = incoming.into_values().unzip();
         let stored = self.desk.store(data_key, news, self.tombstone(), self.who.id()).await;
+        if !self.labels.is_empty() {
+            self.desk.gate.relabel(&self.desk.guard).await?;
+        }
         for ((key, index), stored) in keys.iter().zip(indexes).zip(stored) {
             let (status, reason) = match stored {
                 Stored::Imported => (ImportStatus::Imported, None),

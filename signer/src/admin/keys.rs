@@ -6,11 +6,11 @@ use holdfast_access::AdminArea;
 use holdfast_domain::PublicKey;
 use holdfast_enclave::import::Imported;
 use holdfast_enclave::{generate, seal};
-use holdfast_slashing_db::{CallerId, EntryWatermark, KeyOrigin, KeyState, Switch, Tombstone, Withdrawn};
+use holdfast_slashing_db::{CallerId, EntryWatermark, KeyOrigin, KeyState, Label, LabelChange, Labelled, Labels, Switch, Tombstone, Withdrawn};
 use holdfast_wire::admin::v1::keys_server::Keys;
 use holdfast_wire::admin::v1::{
     DeleteKeysRequest, DeleteKeysResponse, GenerateKeysRequest, GenerateKeysResponse, ImportKeysRequest,
-    ImportKeysResponse, KeyResult, ListKeysRequest, ListKeysResponse, ShowKeyRequest, ShowKeyResponse,
+    ImportKeysResponse, KeyResult, LabelKeysRequest, LabelKeysResponse, LabelledKey, ListKeysRequest, ListKeysResponse, ShowKeyRequest, ShowKeyResponse,
     SwitchKeysRequest, SwitchKeysResponse,
 };
 use holdfast_wire::admin::{Reason, refusal};
@@ -80,6 +80,60 @@ async fn switch_one(desk: &Desk, key: &PublicKey, to: Switch, by: &CallerId) -> 
     }
     let switched = desk.guard.switch(key, to, by).await;
     Ok(result(key, switched.map(|()| "done").map_err(|error| (admin_reason(&error), chain(&error)))))
+}
+
+/// Refuses a change of labels that changes nothing, or contradicts itself.
+fn check_change(change: &LabelChange) -> Result<(), Status> {
+    if change.add.is_empty() && change.remove.is_empty() {
+        return Err(refusal(Reason::InvalidArgument, "name a label to add or to remove"));
+    }
+    match change.add.intersection(&change.remove).next() {
+        None => Ok(()),
+        Some(both) => {
+            let text = format!("the label {both} is to be added and removed; say which");
+            Err(refusal(Reason::InvalidArgument, text))
+        }
+    }
+}
+
+/// What a change of labels would do.
+async fn try_labels(desk: &Desk, keys: &[PublicKey], change: &LabelChange) -> Result<Vec<Labelled>, Status> {
+    let mut tried = Vec::with_capacity(keys.len());
+    for key in keys {
+        tried.push(match desk.guard.key_info(key).await.map_err(record_status)? {
+            None => Labelled::Unknown,
+            Some(info) if info.state == KeyState::Tombstoned => Labelled::Deleted,
+            Some(info) => match change.of(&info.labels) {
+                None => Labelled::TooMany,
+                Some(after) => Labelled::Done { before: info.labels, after },
+            },
+        });
+    }
+    Ok(tried)
+}
+
+fn labelled_key(key: &PublicKey, labelled: &Labelled) -> LabelledKey {
+    let pubkey = key.to_string();
+    let not_done = |word: Reason, reason: String| LabelledKey {
+        pubkey: key.to_string(),
+        result: word.as_str().to_owned(),
+        reason: Some(reason),
+        ..LabelledKey::default()
+    };
+    match labelled {
+        Labelled::Done { before, after } => LabelledKey {
+            pubkey,
+            result: if before == after { "unchanged" } else { "done" }.to_owned(),
+            reason: None,
+            before: convert::label_texts(before),
+            labels: convert::label_texts(after),
+        },
+        Labelled::Unknown => not_done(Reason::UnknownKey, "the key is not held here and never was".to_owned()),
+        Labelled::Deleted => not_done(Reason::KeyDeleted, "the key was deleted; what is deleted has no labels".to_owned()),
+        Labelled::TooMany => {
+            not_done(Reason::Refused, format!("a key has at most {} labels; remove some as well", Label::MAX_OF_KEY))
+        }
+    }
 }
 
 /// Deletes keys one after the other, where what they signed must not be handed on.
@@ -195,6 +249,31 @@ impl Keys for KeysService {
         self.switch(request, Switch::Disable).await
     }
 
+    async fn label(&self, request: Request<LabelKeysRequest>) -> Result<Response<LabelKeysResponse>, Status> {
+        let who = Gate::caller(&request)?;
+        let LabelKeysRequest { pubkeys, add, remove, dry_run } = request.into_inner();
+        let keys = convert::some_keys(&pubkeys)?;
+        let change = LabelChange { add: convert::labels(&add)?, remove: convert::labels(&remove)? };
+        check_change(&change)?;
+        let desk = Arc::clone(&self.0);
+        let labelled = if dry_run {
+            self.0.gate.may_read(&who, AdminArea::Keys)?;
+            try_labels(&desk, &keys, &change).await?
+        } else {
+            let act =
+                Act::new(AdminArea::Keys, "admin.key.labelled").of_keys(&keys).detail(change.to_string());
+            let (keys, by) = (keys.clone(), who.id().clone());
+            let work = async move {
+                let labelled = desk.guard.label(keys, change, &by).await.map_err(record_status)?;
+                desk.gate.relabel(&desk.guard).await?;
+                Ok(labelled)
+            };
+            self.0.gate.act(&who, act, work).await?
+        };
+        let keys = keys.iter().zip(&labelled).map(|(key, one)| labelled_key(key, one)).collect();
+        Ok(Response::new(LabelKeysResponse { keys }))
+    }
+
     async fn delete(&self, request: Request<DeleteKeysRequest>) -> Result<Response<DeleteKeysResponse>, Status> {
         let who = Gate::caller(&request)?;
         let keys = convert::some_keys(&request.into_inner().pubkeys)?;
@@ -230,7 +309,7 @@ async fn make(desk: &Desk, count: u32, by: &CallerId) -> Result<Vec<String>, Sta
         let sealed =
             seal::seal(&data_key, desk.root, &secret).map_err(|error| custody_status(&CustodyError::from(error)))?;
         let key = Imported { public_key: *secret.public_key(), sealed };
-        incoming.push(Incoming { key, entry: EntryWatermark::NeverSigned, origin: KeyOrigin::Generated });
+        incoming.push(Incoming { key, entry: EntryWatermark::NeverSigned, origin: KeyOrigin::Generated, labels: Labels::new() });
     }
     let keys: Vec<PublicKey> = incoming.iter().map(|one| one.key.public_key).collect();
     let stored = desk.store(data_key, incoming, Tombstone::Refuse, by).await;

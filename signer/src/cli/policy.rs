@@ -1,6 +1,6 @@
 //! `holdfast policy`: a check of the rules, and which of them decides about a request, made up or recorded.
 //!
-//! Guarantees: opens no database and no key; reads the configuration, and the files of groups, as a server would.
+//! Guarantees: opens no key, and a database only to ask which keys have labels that rules name; reads the configuration, and the files of groups, as a server would.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -15,6 +15,7 @@ use holdfast_wire::web3signer::SignRequest;
 use serde_json::{Value, json};
 
 use super::args::ExplainArgs;
+use super::keys::labels_of_rules;
 use super::{Context, Exit, Failure};
 use crate::callers::CallersFile;
 use crate::config::{Config, DEFAULT_CONFIG_FILE, compile_policy, file, operations, resolve_network};
@@ -50,8 +51,8 @@ pub(super) fn known_callers(config: &Config) -> Option<Vec<Caller>> {
 }
 
 /// Prints what is hardly meant.
-pub(super) fn check(context: &Context) -> Result<Exit, Failure> {
-    let written = compile_policy(&context.config, BTreeMap::new())?;
+pub(super) async fn check(context: &Context) -> Result<Exit, Failure> {
+    let written = compile_policy(&context.config, labels_of_rules(context).await?)?;
     let rules = written.policy.rules();
     let path = file(&context.layers).unwrap_or_else(|| DEFAULT_CONFIG_FILE.into());
     let callers = known_callers(&context.config);
@@ -98,7 +99,7 @@ struct Asked {
 
 /// Prints the decision about each request and the rules that made it.
 pub(super) async fn explain(args: &ExplainArgs, context: &Context) -> Result<Exit, Failure> {
-    let policy = compile_policy(&context.config, BTreeMap::new())?.policy;
+    let policy = compile_policy(&context.config, labels_of_rules(context).await?)?.policy;
     let usage = |message: String| Failure::message(Exit::Usage, message);
     let caller = args.caller.as_deref().map(|name| CallerName::new(name).map_err(|error| usage(error.to_string())));
     let caller = caller.transpose()?;

@@ -13,7 +13,7 @@ use holdfast_enclave::import::Imported;
 use holdfast_enclave::kdf::KdfBudget;
 use holdfast_enclave::{ActiveKey, DataKey};
 use holdfast_slashing_db::{
-    AdminError, CallerId, EntryWatermark, KeyOrigin, NewKey, RegisterError, Registered, Then, Tombstone, Withdraw,
+    AdminError, CallerId, EntryWatermark, KeyOrigin, Labels, NewKey, RegisterError, Registered, Then, Tombstone, Withdraw,
     Withdrawn,
 };
 use tracing::{info, warn};
@@ -33,6 +33,8 @@ pub(crate) struct Incoming {
     pub(crate) entry: EntryWatermark,
     /// Where it came from.
     pub(crate) origin: KeyOrigin,
+    /// The labels it enters with.
+    pub(crate) labels: Labels,
 }
 
 impl Incoming {
@@ -40,7 +42,7 @@ impl Incoming {
     pub(crate) fn as_new(&self, by: &CallerId) -> (NewKey, EntryWatermark) {
         let Imported { public_key, sealed } = &self.key;
         let (key, sealed, registered_by) = (*public_key, sealed.clone(), by.clone());
-        (NewKey { key, sealed, origin: self.origin, label: None, registered_by }, self.entry)
+        (NewKey { key, sealed, origin: self.origin, label: None, labels: self.labels.clone(), registered_by }, self.entry)
     }
 }
 

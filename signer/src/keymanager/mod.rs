@@ -18,7 +18,7 @@ use holdfast_domain::{GenesisValidatorsRoot, PublicKey};
 use holdfast_enclave::import::{Imported, KeystoreInput, SealFor, decrypt};
 use holdfast_enclave::{DataKey, Passphrase};
 use holdfast_slashing_db::interchange::Interchange;
-use holdfast_slashing_db::{AdminError, CallerId, EntryWatermark, KeyInfo, KeyOrigin, KeyState, Tombstone, Withdrawn};
+use holdfast_slashing_db::{AdminError, CallerId, EntryWatermark, KeyInfo, KeyOrigin, Labels, KeyState, Tombstone, Withdrawn};
 use tokio::sync::{mpsc, oneshot};
 use tracing::warn;
 
@@ -256,7 +256,7 @@ impl KeyManager {
             .into_iter()
             .map(|(place, key)| {
                 let entry = terms.entry(histories, &key.public_key);
-                (place, Incoming { key, entry, origin: KeyOrigin::Imported })
+                (place, Incoming { key, entry, origin: KeyOrigin::Imported, labels: Labels::new() })
             })
             .unzip();
         let stored = self.intake.store(data_key, keys, terms.tombstone, by).await;

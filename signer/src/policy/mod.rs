@@ -7,6 +7,7 @@
 mod denials;
 mod refusal;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -14,7 +15,7 @@ use arc_swap::ArcSwap;
 use holdfast_access::{Decision, Ground, Operation, Policy, Rates, RuleName};
 use holdfast_domain::{Clock, PublicKey};
 use holdfast_slashing_db::journal::{Event, EventKind};
-use holdfast_slashing_db::{CallerId, Guard, Refusal};
+use holdfast_slashing_db::{AdminError, CallerId, Guard, Labels, Refusal};
 use prometheus_client::encoding::{EncodeLabelSet, LabelSetEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -30,17 +31,33 @@ use crate::config::WrittenPolicy;
 use crate::drain::{Stopping, Tasks};
 use denials::Denials;
 
+/// The keys that have each label.
+pub(crate) type KeysOfLabels = BTreeMap<String, BTreeSet<PublicKey>>;
+
+/// The keys that have each label, as the database says.
+///
+/// # Errors
+/// [`AdminError`].
+pub(crate) async fn keys_of_labels(guard: &Guard) -> Result<KeysOfLabels, AdminError> {
+    Ok(guard.labels().await?.into_iter().map(|(label, keys)| (label.to_string(), keys)).collect())
+}
+
 /// What is in force.
 struct Current {
     policy: Policy,
     digest: [u8; 32],
     /// A new policy begins with full rates.
-    rates: Rates,
+    rates: Arc<Rates>,
 }
 
 impl Current {
     fn new(written: WrittenPolicy) -> Self {
-        Self { policy: written.policy, digest: written.digest, rates: Rates::default() }
+        Self { policy: written.policy, digest: written.digest, rates: Arc::default() }
+    }
+
+    /// The same rules, and the same rates as far as they are used up, where keys have other labels.
+    fn with_labels(&self, labels: KeysOfLabels) -> Self {
+        Self { policy: self.policy.with_labels(labels), digest: self.digest, rates: Arc::clone(&self.rates) }
     }
 
     fn said(&self) -> String {
@@ -204,7 +221,9 @@ impl PolicyStore {
         by: &CallerId,
     ) -> Result<Replaced, Refusal> {
         let _turn = self.replacing.lock().await;
-        let (before, after) = (self.current.load_full(), Current::new(written));
+        let before = self.current.load_full();
+        // Which labels keys have is no matter of the configuration, and known here.
+        let after = Current::new(written).with_labels(before.policy.directory().labels.clone());
         if before.digest == after.digest && before.policy.directory() == after.policy.directory() {
             return Ok(Replaced::Same);
         }
@@ -215,6 +234,33 @@ impl PolicyStore {
         self.show();
         info!(%by, rules, "another policy is in force: {detail}");
         Ok(Replaced::By { rules })
+    }
+
+    /// Reads the labels of keys from the database, as others may have changed them; the next request is judged by these.
+    ///
+    /// # Errors
+    /// [`AdminError`]: the labels known before stay in use.
+    pub(crate) async fn relabel(&self, guard: &Guard) -> Result<(), AdminError> {
+        let _turn = self.replacing.lock().await;
+        // Read in turn, so that what was read later is in use later.
+        let labels = keys_of_labels(guard).await?;
+        let before = self.current.load_full();
+        if before.policy.directory().labels != labels {
+            info!(labels = labels.len(), "the labels of keys are other ones");
+            self.current.store(Arc::new(before.with_labels(labels)));
+        }
+        Ok(())
+    }
+
+    /// Lets rules know the labels of keys that are about to come in, so that none is ever judged without.
+    pub(crate) async fn expect(&self, keys: &[PublicKey], labels: &Labels) {
+        let _turn = self.replacing.lock().await;
+        let before = self.current.load_full();
+        let mut known = before.policy.directory().labels.clone();
+        for label in labels {
+            known.entry(label.to_string()).or_default().extend(keys);
+        }
+        self.current.store(Arc::new(before.with_labels(known)));
     }
 
     /// Records which policy is in force, if one is, and from then on what it refuses.

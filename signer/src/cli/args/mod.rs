@@ -44,7 +44,7 @@ pub(crate) use exits::{ExitsCommand, ExitsSignArgs, ExitsVerifyArgs};
 pub(crate) use kek::{KekCommand, KekInitArgs, KekRotateArgs, KekUnsealArgs, ProviderArgs};
 pub(crate) use keys::{
     DeleteArgs, DepositArgs, ExportArgs, GenerateArgs, GeneratedWatermarkArg, ImportArgs, KdfArg, KeysCommand,
-    ListArgs, ShowArgs, SourceArgs, SwitchArgs, WatermarkArg,
+    LabelArgs, ListArgs, ShowArgs, SourceArgs, SwitchArgs, WatermarkArg,
 };
 pub(crate) use policy::{ExplainArgs, PolicyCommand};
 pub(crate) use slashing::{

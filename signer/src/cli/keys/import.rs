@@ -75,6 +75,7 @@ pub(super) async fn run(args: &ImportArgs, context: &Context) -> Result<Exit, Fa
         }
         .into(),
         replace_tombstone: args.replace_tombstone,
+        labels: args.labels.clone(),
     };
     let histories = taken.iter().flat_map(|histories| {
         histories.iter().map(|(key, history)| history_message(key, history, histories.is_switched_off(key)))

@@ -6,11 +6,13 @@ mod export;
 mod generate;
 mod import;
 mod keystores;
+mod label;
 mod lowered;
 mod passwords;
 mod report;
 mod yaml;
 
+pub(super) use label::of_rules as labels_of_rules;
 pub(super) use lowered::said;
 
 use std::sync::Arc;
@@ -41,6 +43,7 @@ pub(super) async fn run(command: &KeysCommand, context: &Context) -> Result<Exit
         KeysCommand::Show(args) => show(args, context).await,
         KeysCommand::Enable(args) => switch(args, Switch::Enable, context).await,
         KeysCommand::Disable(args) => switch(args, Switch::Disable, context).await,
+        KeysCommand::Label(args) => label::run(args, context).await,
         KeysCommand::Delete(args) => delete(args, context).await,
     }
 }
@@ -79,7 +82,7 @@ pub(super) async fn listed(admin: &Admin, deleted: bool) -> Result<ListKeysRespo
 async fn list(args: &ListArgs, context: &Context) -> Result<Exit, Failure> {
     let reached = reach(context, Need::Existing).await?;
     let ListKeysResponse { keys, provider, deleted } = listed(&reached.admin, args.all).await?;
-    let heading = format!("{} {:<20} BY", key_heading(), "CHANGED");
+    let heading = format!("{} {:<20} {:<14} LABELS", key_heading(), "CHANGED", "BY");
     let lines: Vec<String> = std::iter::once(heading).chain(keys.iter().map(show::listed)).collect();
     let json: Vec<Value> = keys.iter().map(|key| key_json(key, provider.as_deref())).collect();
     let text = if keys.is_empty() {

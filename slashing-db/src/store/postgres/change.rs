@@ -8,9 +8,10 @@ use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, Row as _, raw_sql};
 
 use super::server::{MARK, Mark};
-use super::values::{self, MARKS};
+use super::values::{self, LABELS, MARKS};
 use super::watch::Findings;
 use crate::identity::CallerId;
+use crate::labels::{Label, Labels};
 use crate::registry::{DataKeyId, KeyState, NewKey};
 use crate::rules::Watermarks;
 use crate::store::{KeyRow, RowId};
@@ -44,6 +45,8 @@ pub(super) struct Rows {
     pub(super) mark: Mark,
     pub(super) order: Vec<PublicKey>,
     pub(super) by_key: HashMap<PublicKey, Held>,
+    /// Labels of those that have any.
+    pub(super) labels: HashMap<PublicKey, Labels>,
 }
 
 /// What to write.
@@ -59,6 +62,8 @@ pub(super) struct Changes<'a> {
     touched: Vec<i64>,
     without_secret: Vec<i64>,
     recorded: Vec<i64>,
+    labelled: Vec<(i64, Label)>,
+    unlabelled: Vec<(i64, Label)>,
     enrolled: Vec<(i64, &'a NewKey)>,
     findings: Findings,
 }
@@ -90,6 +95,18 @@ impl<'a> Changes<'a> {
         self.without_secret.push(id.0.cast_signed());
     }
 
+    /// Gives a key labels, and takes others from it.
+    pub(super) fn label<'l>(
+        &mut self,
+        id: RowId,
+        add: impl Iterator<Item = &'l Label>,
+        remove: impl Iterator<Item = &'l Label>,
+    ) {
+        let id = id.0.cast_signed();
+        self.labelled.extend(add.map(|label| (id, label.clone())));
+        self.unlabelled.extend(remove.map(|label| (id, label.clone())));
+    }
+
     /// Notes what was found out about newly enabled keys.
     pub(super) fn note(&mut self, findings: Findings) {
         self.findings = findings;
@@ -103,6 +120,7 @@ impl<'a> Changes<'a> {
 
     /// Stores a secret and its record.
     pub(super) fn enroll(&mut self, id: RowId, key: &'a NewKey) {
+        self.label(id, key.labels.iter(), std::iter::empty());
         self.enrolled.push((id.0.cast_signed(), key));
     }
 }
@@ -135,7 +153,7 @@ pub(super) async fn hold(db: &mut PgConnection, whose: &Whose, millis: u128, at:
     };
     let select = format!(
         "SELECT v.id, v.pubkey, v.state, {MARKS}, EXISTS (SELECT 1 FROM holdfast.sealed_keys s WHERE s.id = v.id), \
-         EXISTS (SELECT 1 FROM holdfast.key_records r WHERE r.id = v.id) FROM holdfast.validators v"
+         EXISTS (SELECT 1 FROM holdfast.key_records r WHERE r.id = v.id), {LABELS} FROM holdfast.validators v"
     );
     let found: Vec<PgRow> = match whose {
         Whose::All => {
@@ -147,12 +165,21 @@ pub(super) async fn hold(db: &mut PgConnection, whose: &Whose, millis: u128, at:
             sqlx::query(AssertSqlSafe(sql)).bind(raw_keys(keys)).fetch_all(db).await?
         }
     };
-    let mut rows = Rows { mark, order: Vec::with_capacity(found.len()), by_key: HashMap::with_capacity(found.len()) };
+    let mut rows = Rows {
+        mark,
+        order: Vec::with_capacity(found.len()),
+        by_key: HashMap::with_capacity(found.len()),
+        labels: HashMap::new(),
+    };
     for row in &found {
         let key = values::key(row, 1)?;
         let (state, marks) = (values::state(row, 2)?, values::watermarks(row, 3)?);
         let key_row = KeyRow { state, marks, has_secret: row.try_get(8)?, recorded: row.try_get(9)? };
         rows.order.push(key);
+        let labels = values::labels(row, 10)?;
+        if !labels.is_empty() {
+            rows.labels.insert(key, labels);
+        }
         rows.by_key.insert(key, Held { id: RowId(values::natural(row, 0)?), row: key_row, new: false });
     }
     for key in &made {
@@ -196,6 +223,7 @@ pub(super) async fn write(
     if !changes.enrolled.is_empty() {
         enroll(db, &changes.enrolled, at).await?;
     }
+    label(&mut *db, &changes.labelled, &changes.unlabelled).await?;
     if let Some(by) = by
         && !changes.recorded.is_empty()
     {
@@ -227,5 +255,24 @@ async fn enroll(db: &mut PgConnection, enrolled: &[(i64, &NewKey)], at: UnixMill
          changed_ms = EXCLUDED.changed_ms, changed_by = EXCLUDED.changed_by";
     let query = sqlx::query(sql).bind(ids).bind(origins).bind(labels).bind(names).bind(at.0.cast_signed());
     query.execute(db).await?;
+    Ok(())
+}
+
+async fn label(db: &mut PgConnection, add: &[(i64, Label)], remove: &[(i64, Label)]) -> sqlx::Result<()> {
+    let texts = |all: &[(i64, Label)]| -> (Vec<i64>, Vec<String>) {
+        all.iter().map(|(id, label)| (*id, label.to_string())).unzip()
+    };
+    if !remove.is_empty() {
+        let (ids, labels) = texts(remove);
+        let sql = "DELETE FROM holdfast.key_labels l USING unnest($1::bigint[], $2::text[]) AS u (id, label) \
+             WHERE l.id = u.id AND l.label = u.label";
+        sqlx::query(sql).bind(ids).bind(labels).execute(&mut *db).await?;
+    }
+    if !add.is_empty() {
+        let (ids, labels) = texts(add);
+        let sql = "INSERT INTO holdfast.key_labels (id, label) SELECT * FROM unnest($1::bigint[], $2::text[]) \
+             ON CONFLICT DO NOTHING";
+        sqlx::query(sql).bind(ids).bind(labels).execute(db).await?;
+    }
     Ok(())
 }

@@ -39,6 +39,7 @@ use crate::error::{FreezeReason, RegisterError, StoreError};
 use crate::guard::{DataKeyReplaced, Replaced, Resealed};
 use crate::identity::CallerId;
 use crate::journal::{Hash, Head, InstanceId};
+use crate::labels::{LabelChange, Labelled};
 use crate::registry::{
     DataKeyId, DataKeyRecord, Entry, KeyState, NewKey, Registered, Registration, Switch, Withdraw, Withdrawn,
 };
@@ -254,6 +255,33 @@ impl Store for PostgresStore {
             changes.set(held);
             changes.touch(held.id);
             (changes, Some(before))
+        })
+    }
+
+    fn label(
+        &mut self,
+        keys: &[PublicKey],
+        change: &LabelChange,
+        by: &CallerId,
+        at: UnixMillis,
+    ) -> Result<Vec<Labelled>, StoreError> {
+        self.change("label keys", &Whose::Of(keys.to_vec()), Some(by), at, |rows| {
+            let mut changes = Changes::default();
+            let mut one = |key: &PublicKey| {
+                let Some(held) = rows.by_key.get(key) else { return Labelled::Unknown };
+                if held.row.state == KeyState::Tombstoned {
+                    return Labelled::Deleted;
+                }
+                let before = rows.labels.get(key).cloned().unwrap_or_default();
+                let Some(after) = change.of(&before) else { return Labelled::TooMany };
+                changes.label(held.id, after.difference(&before), before.difference(&after));
+                if before != after {
+                    changes.touch(held.id);
+                }
+                Labelled::Done { before, after }
+            };
+            let done = keys.iter().map(&mut one).collect();
+            (changes, done)
         })
     }
 

@@ -12,7 +12,7 @@ use holdfast_domain::PublicKey;
 use holdfast_enclave::ceremony::Outgoing;
 use holdfast_enclave::{DataKey, generate, seal};
 use holdfast_slashing_db::journal::{Event, EventKind};
-use holdfast_slashing_db::{EntryWatermark, KeyOrigin, NewKey, RegisterError, Registered, Tombstone};
+use holdfast_slashing_db::{EntryWatermark, KeyOrigin, Labels, NewKey, RegisterError, Registered, Tombstone};
 
 use super::super::args::{GenerateArgs, GeneratedWatermarkArg};
 use super::super::{Context, Exit, Failure};
@@ -108,7 +108,7 @@ async fn register(
             let label = path.as_ref().map(ToString::to_string);
             let key = *secret.public_key();
             outgoing.push(Made { outgoing: Outgoing { key, sealed: sealed.clone(), path }, account });
-            let new = NewKey { key, sealed, origin: KeyOrigin::Generated, label, registered_by: operator() };
+            let new = NewKey { key, sealed, origin: KeyOrigin::Generated, label, labels: Labels::new(), registered_by: operator() };
             keys.push((new, entry));
         }
         let results = custody.guard.register_many(keys, Tombstone::Refuse).await.map_err(CustodyError::from)?;
