@@ -56,6 +56,8 @@ pub use error::{
     SealError, SecretError, SignError, SignErrorClass,
 };
 pub use holdfast_enclave_sys::{LockFailure, LockStatus, harden_process, lock_status};
+#[cfg(feature = "backend-process")]
+pub use holdfast_vault_proto::{DataKeyCommitment, EncryptedKey};
 pub use keyring::{ActiveKey, Keyring};
 pub use secret::{DataKey, Passphrase, SecretKey};
 pub use signature::{SignTimes, Signature, Signed};

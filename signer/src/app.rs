@@ -17,7 +17,7 @@ use holdfast_slashing_db::{CallerId, FreezeReason, Guard, Refusal};
 use prometheus_client::metrics::gauge::Gauge;
 use tracing::{info, warn};
 
-use crate::admin::{self, Desk, Gate};
+use crate::admin::{self, AdminDoor, Desk, Gate};
 use crate::anchors::Anchors;
 use crate::callers::{Callers, Door};
 use crate::checkpoints::{CheckpointMetrics, Checkpoints};
@@ -63,6 +63,8 @@ pub(crate) struct Sockets {
     /// The signing API's Unix socket, if there is one.
     unix: Option<Bound>,
     metrics: Bound,
+    /// The admin API over TCP, if it is configured.
+    admin: Option<Bound>,
     /// Callers and TLS.
     pub(crate) doors: Doors,
 }
@@ -76,7 +78,8 @@ impl Sockets {
         let http = bind(config.http.listen, "--http-listen", taken)?;
         let metrics = bind(config.metrics.listen, "--metrics-listen", taken)?;
         let unix = config.http.listen_unix.as_deref().map(socket::bind_unix).transpose()?;
-        Ok(Self { http, unix, metrics, doors })
+        let admin = config.admin.listen.map(|address| server::bind(address, "--admin-listen")).transpose()?;
+        Ok(Self { http, unix, metrics, admin, doors })
     }
 
     /// Where they are, with the ports they really got.
@@ -101,14 +104,15 @@ fn bind(address: SocketAddr, flag: &'static str, taken: PortTaken) -> Result<Bou
     }
 }
 
-/// Starts serving on both sockets.
+/// Starts serving on the sockets; returns the admin API's, which is served when all else is there.
 fn listen(
     config: &Config,
     sockets: Sockets,
     (api, api_of_unix, connections, tasks): (Arc<Api>, Option<Arc<Api>>, Gauge, &Tasks),
     (probes, probe_tasks): (Arc<Probes>, &Tasks),
-) {
-    let Sockets { http, unix, metrics, doors } = sockets;
+) -> Option<AdminDoor> {
+    let Sockets { http, unix, metrics, admin, doors } = sockets;
+    let admin = doors.of_admin(config, admin);
     doors.watch(tasks);
     let head_timeout = Duration::from_secs(config.http.header_timeout_seconds.get());
     let bounds =
@@ -119,6 +123,7 @@ fn listen(
     server::start(Listening { bound: http, tls: doors.http }, api, bounds, connections, tasks);
     let bounds = ServerBounds { max_connections: METRICS_CONNECTIONS, head_timeout, last_word: Duration::ZERO };
     server::start(Listening { bound: metrics, tls: doors.metrics }, probes, bounds, Gauge::default(), probe_tasks);
+    admin
 }
 
 /// Asks the consensus clients about votes, where the switcher runs in this process.
@@ -226,9 +231,8 @@ fn administration(
     let budget = Arc::new(custody::kdf_budget(config));
     let intake = Arc::new(Intake::new(Arc::clone(&signer), Arc::clone(&loader), genesis, budget));
     let gate = Gate::new(Some(signer.guard.clone()), clock, tasks.clone()).under(Arc::clone(&signer.policy));
-    let desk = desk(gate, Arc::clone(&loader), Arc::clone(&intake));
-    let keymanager =
-        token.map(|token| Arc::new(KeyManager::new(config, genesis, signer, loader, intake, tasks.clone(), token)));
+    let desk = desk(gate.clone(), Arc::clone(&loader), Arc::clone(&intake));
+    let keymanager = token.map(|token| Arc::new(KeyManager::new(config, genesis, signer, loader, intake, gate, token)));
     (keymanager, desk)
 }
 
@@ -343,7 +347,7 @@ impl App {
         let probes = probes(config, &sockets, parts, shown, &tasks, hosts);
 
         let serving = (Arc::clone(&api), api_of_unix, metrics.connections.clone(), &tasks);
-        listen(config, sockets, serving, (Arc::new(probes), &probe_tasks));
+        let door = listen(config, sockets, serving, (Arc::new(probes), &probe_tasks));
 
         policy.watch(&guard, &tasks);
         tasks.spawn(Arc::clone(&checkpoints).watch(tasks.stopping()));
@@ -358,7 +362,7 @@ impl App {
         if let Some(lease) = &lease {
             tasks.spawn(Arc::clone(lease).watch(Arc::clone(&loader), tasks.stopping()));
         }
-        admin::serve(config, desk, (running.as_ref(), &loader, &callers), &tasks);
+        admin::serve(config, desk, (running.as_ref(), &loader, &callers), door, &tasks);
         Ok(Self {
             api,
             loader,

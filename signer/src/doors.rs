@@ -9,9 +9,11 @@ use holdfast_access::Builtin;
 use holdfast_domain::Clock;
 use prometheus_client::registry::Registry;
 
+use crate::admin::AdminDoor;
 use crate::callers::{Callers, Door, FileError, Principal};
 use crate::config::{Config, ConfigError, TlsConfig};
 use crate::drain::Tasks;
+use crate::http::socket::Bound;
 use crate::outcome::chain;
 use crate::tls::{self, NoPins, Pins, Protocol, Tls, TlsError, TlsMetrics};
 
@@ -44,6 +46,8 @@ pub(crate) struct Doors {
     pub(crate) switcher: Option<Arc<Tls>>,
     /// TLS of the execution pool.
     pub(crate) execution: Option<Arc<Tls>>,
+    /// TLS of the admin API over TCP.
+    pub(crate) admin: Option<Arc<Tls>>,
     numbers: TlsMetrics,
 }
 
@@ -56,16 +60,19 @@ impl Doors {
         let callers = Arc::new(Callers::open(config, Arc::clone(clock))?);
         let numbers = TlsMetrics::default();
         let pins: Arc<dyn Pins> = Arc::clone(&callers) as _;
-        let open = |listener, config: &TlsConfig, pins| {
-            Tls::open(listener, config, Protocol::Http1, pins, &numbers, Arc::clone(clock))
+        let open_as = |listener, config: &TlsConfig, protocol, pins| {
+            Tls::open(listener, config, protocol, pins, &numbers, Arc::clone(clock))
                 .map_err(|source| DoorError::Tls { listener, source })
         };
+        let open = |listener, config: &TlsConfig, pins| open_as(listener, config, Protocol::Http1, pins);
         Ok(Self {
             http: open("http", &config.http.tls, Arc::clone(&pins))?,
             metrics: open("metrics", &config.metrics.tls, pins)?,
             // Whoever is let in there may do everything, so the callers of the signer are not meant.
             switcher: open("switcher", &config.switcher.tls, Arc::new(NoPins))?,
             execution: open("execution", &config.execution.tls, Arc::new(NoPins))?,
+            // A certificate that a client of the signing API is known by opens nothing here.
+            admin: open_as("admin", &config.admin.tls, Protocol::Http2, Arc::new(NoPins))?,
             callers,
             numbers,
         })
@@ -97,9 +104,10 @@ impl Doors {
         Ok(())
     }
 
-    /// What the signing API asks.
+    /// What the signing API asks. Where it may not be open to everybody, it never becomes so.
     pub(crate) fn of_http(config: &Config) -> Door {
-        Door { name: "http", listener: Principal::builtin(Builtin::Http), guarded: config.http.tls.trusts_clients() }
+        let guarded = config.http.tls.trusts_clients() || config.check_signing_api(false).is_err();
+        Door { name: "http", listener: Principal::builtin(Builtin::Http), guarded }
     }
 
     /// What the signing API's Unix socket asks.
@@ -113,30 +121,52 @@ impl Doors {
         asks.then(|| Door { name: "metrics", listener: Principal::builtin(Builtin::Metrics), guarded: true })
     }
 
+    /// The admin API's way in over TCP, on the socket that was taken for it.
+    pub(crate) fn of_admin(&self, config: &Config, bound: Option<Bound>) -> Option<AdminDoor> {
+        let (bound, tls) = (bound?, Arc::clone(self.admin.as_ref()?));
+        let address = bound.address;
+        Some(AdminDoor::new((bound.into_listener()?, address), tls, Arc::clone(&self.callers), config))
+    }
+
     /// Adds the numbers to a registry.
     pub(crate) fn register(&self, registry: &mut Registry) {
         self.callers.register(registry);
         self.numbers.register(registry);
     }
 
-    fn all(&self) -> Vec<Arc<Tls>> {
-        [&self.http, &self.metrics, &self.switcher, &self.execution].into_iter().flatten().cloned().collect()
+    /// What is read from files.
+    pub(crate) fn files(&self) -> DoorFiles {
+        let all = [&self.http, &self.metrics, &self.switcher, &self.execution, &self.admin]
+            .into_iter()
+            .flatten()
+            .cloned()
+            .collect();
+        DoorFiles { callers: Arc::clone(&self.callers), all }
     }
 
     /// Takes over what changes in the files, until the tasks are stopped.
     pub(crate) fn watch(&self, tasks: &Tasks) {
-        tasks.spawn(tls::watch(self.all(), Arc::clone(&self.callers), tasks.stopping()));
+        let DoorFiles { callers, all } = self.files();
+        tasks.spawn(tls::watch(all, callers, tasks.stopping()));
     }
+}
 
-    /// Reads everything again now. What cannot be used stays as it was.
+/// What is read from files for the doors: the callers that `holdfast callers` keeps, certificates, keys, lists.
+#[derive(Clone)]
+pub(crate) struct DoorFiles {
+    callers: Arc<Callers>,
+    all: Vec<Arc<Tls>>,
+}
+
+impl DoorFiles {
+    /// Reads everything again now, without waiting until it is looked for. What cannot be used stays as it was. Blocks.
     ///
     /// # Errors
     /// What could not be used, in words.
-    #[expect(dead_code, reason = "for a reload by signal or by the admin API")]
     pub(crate) fn reload(&self) -> Result<(), Vec<String>> {
         let mut failures = Vec::new();
         failures.extend(self.callers.reload().err().map(|error| chain(&error)));
-        failures.extend(self.all().iter().filter_map(|tls| tls.reload().err()).map(|error| chain(&error)));
+        failures.extend(self.all.iter().filter_map(|tls| tls.reload().err()).map(|error| chain(&error)));
         if failures.is_empty() { Ok(()) } else { Err(failures) }
     }
 }

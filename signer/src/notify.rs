@@ -82,6 +82,16 @@ impl ServiceManager {
         self.say(&format!("READY=1\nSTATUS={}", one_line(status)));
     }
 
+    /// The configuration is read again; [`Self::reloaded`] follows.
+    pub(crate) fn reloading(&self) {
+        self.say("RELOADING=1");
+    }
+
+    /// It has been.
+    pub(crate) fn reloaded(&self) {
+        self.say("READY=1");
+    }
+
     /// The process stops, which may take as long as its configuration allows.
     pub(crate) fn stopping(&self, within: Duration) {
         self.say(&format!(

@@ -4,11 +4,12 @@
 mod ecs;
 
 use std::io::IsTerminal;
+use std::sync::OnceLock;
 
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::JsonFields;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
+use tracing_subscriber::{EnvFilter, Registry, reload};
 
 use crate::config::{LogFormat, TelemetryConfig};
 
@@ -23,6 +24,37 @@ pub(crate) enum TelemetryError {
     /// Somebody set up logging before.
     #[error("logging is already set up in this process")]
     AlreadySet(#[source] TryInitError),
+    /// There is nothing whose levels could be changed.
+    #[error("logging is not set up in this process")]
+    NotSet,
+    /// The levels cannot be changed any more.
+    #[error("the levels of logging cannot be changed")]
+    Stuck(#[source] reload::Error),
+}
+
+/// The levels in force; one for the process, as logging is.
+static LEVELS: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
+
+/// Levels that were read and can be put in force.
+#[derive(Debug)]
+pub(crate) struct Levels(EnvFilter);
+
+impl Levels {
+    /// Reads levels or directives.
+    ///
+    /// # Errors
+    /// [`TelemetryError::Filter`].
+    pub(crate) fn parse(text: &str) -> Result<Self, TelemetryError> {
+        EnvFilter::try_new(text).map(Self).map_err(TelemetryError::Filter)
+    }
+
+    /// Puts them in force, for every line from now on.
+    ///
+    /// # Errors
+    /// [`TelemetryError`] if logging was not set up, or not here.
+    pub(crate) fn apply(self) -> Result<(), TelemetryError> {
+        LEVELS.get().ok_or(TelemetryError::NotSet)?.reload(self.0).map_err(TelemetryError::Stuck)
+    }
 }
 
 /// Sends events to standard error from now on.
@@ -30,7 +62,7 @@ pub(crate) enum TelemetryError {
 /// # Errors
 /// [`TelemetryError`] if the directives do not parse or logging was set up before.
 pub(crate) fn init(config: &TelemetryConfig) -> Result<(), TelemetryError> {
-    let filter = EnvFilter::try_new(&config.log).map_err(TelemetryError::Filter)?;
+    let (filter, levels) = reload::Layer::new(Levels::parse(&config.log)?.0);
     let terminal = std::io::stderr().is_terminal();
     let registry = tracing_subscriber::registry().with(filter);
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(terminal);
@@ -43,5 +75,8 @@ pub(crate) fn init(config: &TelemetryConfig) -> Result<(), TelemetryError> {
         LogFormat::Json => registry.with(lines.json()).try_init(),
         LogFormat::Auto | LogFormat::Text => registry.with(lines).try_init(),
     };
-    set.map_err(TelemetryError::AlreadySet)
+    set.map_err(TelemetryError::AlreadySet)?;
+    // Set up once, as the line before has seen to.
+    drop(LEVELS.set(levels));
+    Ok(())
 }

@@ -8,6 +8,7 @@
     reason = "a test: a broken assumption must stop it with a message"
 )]
 
+mod admin;
 mod callers;
 mod client;
 mod files;

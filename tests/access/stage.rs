@@ -36,6 +36,11 @@ impl Stage {
         documented::run("docs/tls.md", name, &self.files);
     }
 
+    /// The same of another file of the documentation.
+    pub fn documented_in(&self, file: &str, name: &str) {
+        documented::run(file, name, &self.files);
+    }
+
     /// Runs shell lines in the folder of the files.
     pub fn shell(&self, lines: &str) -> String {
         documented::shell(lines, &self.files)

@@ -3,5 +3,6 @@
 
 mod client;
 mod hostile;
+mod keymanager;
 mod same;
 mod verbs;

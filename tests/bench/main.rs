@@ -10,6 +10,7 @@ mod access;
 mod audit;
 mod burst;
 mod epochs;
+mod idle;
 mod instances;
 mod measure;
 mod providers;
@@ -22,6 +23,7 @@ mod vault;
 const USAGE: &str = "bench [slots] [--keys N] [--bursts N] [--start-keys N]   slot bursts on SQLite, and a start\n\
     bench instances [--keys N] [--bursts N] [--seconds N] [--instances N]     signers on one PostgreSQL, at 0, 1 and 5 ms\n\
     bench scale [--keys N]                              100,000 keys in one database, SQLite and PostgreSQL\n\
+    bench idle [--few N] [--many N] [--rest SECONDS]              memory at rest with 100 and 100,000 keys, starts, size of the program\n\
     bench access [--keys N] [--bursts N]                CPU of policy (1,000 rules, 10,000 keys) and journal, against a signature
 \
     bench epochs [--keys N] [--epochs N]                size of the database, with journal retention, on both\n\
@@ -94,6 +96,11 @@ fn main() {
             access::measure(options.get("keys", 1_000), options.get("bursts", 20));
         }
         "scale" => scale::measure(Options::parse(arguments, &["keys"]).get("keys", 100_000)),
+        "idle" => {
+            let options = Options::parse(arguments, &["few", "many", "rest"]);
+            let rest = std::time::Duration::from_secs(options.get("rest", 3));
+            idle::measure(options.get("few", 100), options.get("many", 100_000), rest);
+        }
         "epochs" => {
             let options = Options::parse(arguments, &["keys", "epochs"]);
             epochs::measure(options.get("keys", 64), options.get("epochs", 10_000));

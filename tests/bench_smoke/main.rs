@@ -18,6 +18,14 @@ fn slots() {
 }
 
 #[test]
+fn idle() {
+    let text = bench(&["idle", "--few", "2", "--many", "3", "--rest", "0"]);
+    for line in ["program as packaged", "idle with 2 sealed keys", "idle with 3 sealed keys"] {
+        assert!(text.contains(line), "{text}");
+    }
+}
+
+#[test]
 fn instances() {
     let text = bench(&["instances", "--keys", "10", "--bursts", "1", "--seconds", "1", "--instances", "2"]);
     for line in ["1 on PostgreSQL, +0 ms", "2 on PostgreSQL, +5 ms"] {

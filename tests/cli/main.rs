@@ -7,6 +7,7 @@ mod disk;
 mod docs;
 mod drain;
 mod enclave;
+mod journeys;
 mod keys;
 mod notify;
 mod policy;

@@ -5,6 +5,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use holdfast_tests::finished::{Finished, run};
+use holdfast_tests::harness::Server;
 use holdfast_tests::world::{CHAIN, World};
 
 fn config(folder: &Path, text: &str) -> PathBuf {
@@ -23,6 +24,17 @@ fn policy(path: &Path, arguments: &[&str]) -> Finished {
 const RULES: &str = "[[policy]]\nname = \"duties\"\neffect = \"allow\"\ncallers = [\"vc-*\"]\noperations = [\"duties\", \"list\"]\n\
     [[policy]]\nname = \"desk\"\neffect = \"allow\"\ncallers = [\"desk\"]\nmeans = [\"certificate\"]\noperations = [\"exit\"]\n\
     [[callers]]\nname = \"vc-1\"\nunix_uids = [1001]\n[[callers]]\nname = \"desk\"\ncertificate_subjects = [\"desk\"]\n";
+
+/// SIGHUP, until a line has been logged so many times.
+fn hang_up(server: &Server, line: &str, times: usize) {
+    let pid = server.pid().to_string();
+    assert!(Command::new("kill").args(["-HUP", &pid]).status().expect("kill").success());
+    let end = Instant::now() + Duration::from_secs(20);
+    while server.log().matches(line).count() < times {
+        assert!(Instant::now() < end, "no {line:?} in\n{}", server.log());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
 
 #[test]
 fn check_says_what_is_hardly_meant() {
@@ -81,22 +93,15 @@ fn rules_change_while_the_server_runs_and_a_mistake_changes_nothing() {
     let key = world.keys[0].public.clone();
     let ask = || server.sign(&key, &CHAIN.randao(4).0);
     assert_eq!(ask().status, 200, "without rules everything is allowed");
-    let hang_up = |line: &str, times: usize| {
-        let pid = server.pid().to_string();
-        assert!(Command::new("kill").args(["-HUP", &pid]).status().expect("kill").success());
-        let end = Instant::now() + Duration::from_secs(20);
-        while server.log().matches(line).count() < times {
-            assert!(Instant::now() < end, "no {line:?} in\n{}", server.log());
-            std::thread::sleep(Duration::from_millis(10));
-        }
-    };
+    let hang_up = |line: &str, times: usize| hang_up(&server, line, times);
     config(world.path(), "[[policy]]\neffect = \"allow\"\ncallers = [\"http\"]\noperations = [\"attesting\"]\n");
     hang_up(IN_FORCE, 1);
     let refused = ask();
     assert_eq!((refused.status, refused.reason().as_str()), (403, "policy_denied"), "{}", refused.text());
     assert!(refused.text().contains("randao for the caller http: no rule allows it"), "{}", refused.text());
     config(world.path(), "[[policy]]\neffect = \"allow\"\noperations = [\"everything\"]\n");
-    hang_up("the policy stays as it is", 1);
+    hang_up("SIGHUP: nothing changes", 1);
+    assert!(server.log().contains("holdfast.toml:"), "the place of the mistake is named: {}", server.log());
     assert_eq!(ask().status, 403);
     let rated = "[[policy]]\neffect = \"allow\"\noperations = [\"randao\"]\nper_second = 1\nburst = 2\n";
     config(world.path(), rated);
@@ -104,5 +109,36 @@ fn rules_change_while_the_server_runs_and_a_mistake_changes_nothing() {
     let mut answers: Vec<u16> = (0..20).map(|_| ask().status).collect();
     answers.sort_unstable();
     assert_eq!((answers[0], answers[19]), (200, 429), "{answers:?}");
+    assert!(server.stop().0.success());
+}
+
+#[test]
+fn levels_change_while_the_server_runs_and_what_needs_a_restart_is_named() {
+    let world = World::new(1);
+    let path = config(world.path(), "[telemetry]\nlog = \"info\"\n");
+    let server = world.server().global("--config").global(&path).start();
+    server.wait_ready();
+    let hang_up = |line: &str, times: usize| hang_up(&server, line, times);
+    let files_read = "callers and certificates were read again";
+    let level = "\"level\":\"DEBUG\"";
+    assert!(!server.log().contains(level), "{}", server.log());
+    // A level that is none, beside a setting that would be taken over: neither is.
+    config(world.path(), "[telemetry]\nlog = \"holdfast=loud\"\n[[policy]]\neffect = \"deny\"\n");
+    hang_up("SIGHUP: nothing changes", 1);
+    assert_eq!(server.sign(&world.keys[0].public, &CHAIN.randao(4).0).status, 200);
+    let secret = "[network]\nbeacon = [\"http://u:hunter2@node:5052\"]\n";
+    config(world.path(), &format!("[telemetry]\nlog = \"debug\"\n[http]\nmax_requests = 77\n{secret}"));
+    hang_up(files_read, 1);
+    // Signing logs a line of that level.
+    assert_eq!(server.sign(&world.keys[0].public, &CHAIN.randao(4).0).status, 200);
+    for part in ["telemetry.log is in force", level, "this setting needs a restart", "http.max_requests", "16384", "77"]
+    {
+        assert!(server.log().contains(part), "no {part:?} in\n{}", server.log());
+    }
+    assert!(server.log().contains("node:5052") && !server.log().contains("hunter2"), "{}", server.log());
+    // What waits is named each time, what is in force is not.
+    hang_up(files_read, 2);
+    assert_eq!(server.log().matches("telemetry.log is in force").count(), 1);
+    assert!(server.log().matches("http.max_requests").count() >= 2);
     assert!(server.stop().0.success());
 }

@@ -2,9 +2,7 @@
 //! service is played by the test, which encrypts to the boot key that the vault names.
 
 use holdfast_domain::PublicKey;
-use holdfast_vault_proto::{
-    Answer, DataKeyBytes, Failure, KeyOutcome, Operation, Protections, Reason, Request, SealedKeyBytes,
-};
+use holdfast_vault_proto::{Answer, DataKeyBytes, Failure, KeyOutcome, Operation, Protections, Reason, Request};
 
 use crate::support::chain::{block, item, network, vote, wound_back};
 use crate::support::keys::{KnownDataKey, secret};
@@ -155,31 +153,6 @@ pub(crate) fn garbage() {
     let reasons = line.reasons(key, &[block(number, 1), block(number, 2), vote(number - 1, number, 2)]);
     assert_eq!(reasons, [None, Some(Reason::DoubleBlock), Some(Reason::DoubleVote)]);
     assert!(machine.runs());
-}
-
-pub(crate) fn import() {
-    let mut machine = Machine::stock();
-    let (mut line, greeting) = Line::pinned(&mut machine);
-    let (data_key, hosts) = (KnownDataKey::new(4), KnownDataKey::new(5));
-    let [held, imported, other] = [(); 3].map(|()| secret());
-    let key = data_key.import(&greeting.boot_key, &imported);
-    let ask = |line: &mut Line, key| line.ask(&Request::ImportAttested(Box::new(key)));
-    assert_eq!(ask(&mut line, key.clone()), Answer::Failed(Failure::OtherDataKey));
-
-    // A host that brings a data key of its own gets nothing sealed under it.
-    let opened = line.provision(hosts.envelope(&greeting.boot_key), vec![hosts.seal(&other)]);
-    assert_eq!(opened, Ok(vec![KeyOutcome::Opened]));
-    assert_eq!(ask(&mut line, key.clone()), Answer::Failed(Failure::OtherDataKey));
-
-    let envelope = data_key.envelope(&greeting.boot_key);
-    assert_eq!(line.provision(envelope.clone(), vec![data_key.seal(&held)]), Ok(vec![KeyOutcome::Opened]));
-    let Answer::Imported(sealed) = ask(&mut line, key.clone()) else { panic!("not imported") };
-    let stored = SealedKeyBytes { public_key: key.public_key, sealed };
-    assert_eq!(line.provision(envelope, vec![stored]), Ok(vec![KeyOutcome::Opened]));
-    let mut changed = key;
-    changed.public_key = *other.public_key();
-    assert_eq!(ask(&mut line, changed), Answer::Failed(Failure::NotForThisBoot));
-    conflicts(&mut line, *imported.public_key());
 }
 
 pub(crate) fn rollback() {

@@ -10,6 +10,7 @@
 mod attested;
 mod every;
 mod hostile;
+mod imported;
 mod leased;
 mod support;
 
@@ -19,15 +20,16 @@ use std::time::Instant;
 /// A test by its name.
 type Test = (&'static str, fn());
 
-const STOCK: [Test; 8] = [
+const STOCK: [Test; 9] = [
     ("every backend: in this process", every::in_this_process),
     ("every backend: in a vault process", every::in_a_process),
     ("every backend: in a machine", every::in_a_machine),
     ("nothing slashable over vsock, and keys only for this boot", hostile::nothing_slashable),
     ("garbage ends a conversation and not the vault", hostile::garbage),
-    ("an import is sealed inside", hostile::import),
     ("a killed machine and replayed state gain nothing", hostile::rollback),
+    ("an administrator's keys are sealed inside, outlive a boot and sign", imported::sealed_inside),
     ("an image with witnesses signs nothing without their grants", leased::nothing_without_a_grant),
+    ("of two clones that race for the lease one signs", leased::race),
 ];
 
 const NITRO: [Test; 7] = [

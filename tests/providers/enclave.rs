@@ -9,6 +9,7 @@ use std::time::Instant;
 use holdfast_tests::elsewhere::kms::Kms;
 use holdfast_tests::elsewhere::recipient::RecipientPolicy;
 use holdfast_tests::finished::Finished;
+use holdfast_tests::keys::TestKey;
 use holdfast_vault_proto::frame::FrameReader;
 use holdfast_vault_proto::{Answer, Failure, Operation, Protections, Request, VERSION};
 
@@ -25,7 +26,7 @@ fn stage(kms: &Kms) -> Stage {
     stage.make_keys(1);
     stage.set("HOLDFAST_ENCLAVE_KEY", ALIAS);
     let file = stage.world.path().join("enclave.key").display().to_string();
-    stage.run(&["--json", "enclave", "wrap", "--to", &file]).expect(0, &["wrapped"]);
+    stage.run(&["--json", "enclave", "wrap", "--to", &file]).expect(0, &["wrapped", "data_key"]);
     stage.set("HOLDFAST_ENCLAVE_DATA_KEY_FILE", &file);
     stage.set("HOLDFAST_ENCLAVE_PCR0", &"ab".repeat(48));
     stage.set("HOLDFAST_SIGNING_BACKEND", "enclave");
@@ -105,6 +106,39 @@ fn a_vault_that_proves_nothing_gets_no_data_key() {
     std::thread::spawn(move || impostor(&listener));
     ends(&stage).expect(3, &["does not prove to be an expected enclave", "not signed with ES384"]);
     assert_eq!(kms.count("Decrypt"), 0, "AWS KMS was not asked for it");
+}
+
+#[test]
+fn keys_are_encrypted_for_no_vault_that_proves_nothing() {
+    let kms = Kms::start(&[ALIAS]);
+    let mut stage = stage(&kms);
+    let folder = stage.world.path().join("more");
+    std::fs::create_dir(&folder).expect("a folder");
+    TestKey::interop(77).write_keystore(&folder, "secret");
+    let password = stage.world.path().join("password-of-more");
+    std::fs::write(&password, "secret").expect("a file");
+    let (folder, password, named) = (folder.display().to_string(), password.display().to_string(), "5a".repeat(32));
+    let arguments = ["enclave", "import", "--data-key", &named, "--from", &folder, "--password-file", &password];
+    let socket = stage.world.path().join("vault.vsock");
+    stage.set("HOLDFAST_ENCLAVE_ADDRESS", &format!("unix:{}:9002", socket.display()));
+    stage.run(&arguments).expect(3, &["cannot reach the vault at unix:"]);
+
+    let listener = UnixListener::bind(&socket).expect("a socket");
+    std::thread::spawn(move || impostor(&listener));
+    stage.run(&arguments).expect(3, &["does not prove to be an expected enclave", "not signed with ES384"]);
+    assert_eq!(kms.count("Decrypt"), 0, "AWS KMS was not asked for it");
+    let mut wrong = arguments;
+    wrong[3] = "12";
+    stage.run(&wrong).expect(2, &["--data-key", "enclave wrap"]);
+    stage.set("HOLDFAST_SIGNING_BACKEND", "in-process");
+    stage.run(&arguments).expect(2, &["signing.backend"]);
+    let server = stage.serves(1);
+    stage.set("HOLDFAST_SIGNING_BACKEND", "enclave");
+    stage.run(&arguments).expect(1, &["a signer is running", "stop it"]);
+    stage.set("HOLDFAST_SIGNING_BACKEND", "in-process");
+    drop(server);
+    let listed = stage.run(&["--json", "keys", "list"]).expect(0, &[]);
+    assert!(!listed.text().contains(&TestKey::interop(77).public[2..]), "{}", listed.text());
 }
 
 #[test]

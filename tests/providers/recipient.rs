@@ -14,11 +14,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use ciborium::Value;
 use holdfast_domain::GenesisValidatorsRoot;
 use holdfast_enclave::provider::{DataKeyId, GuardKey, KeyService, ServiceFailure, WrapContext};
+use holdfast_enclave::{DataKeyCommitment, generate};
 use holdfast_nitro::Pcr;
 use holdfast_nitro::attestation::{AttestationError, PcrIndex, PcrPolicy, Timestamp, Verifier};
 use holdfast_nitro::cms::RecipientKey;
 use holdfast_providers::aws::{AwsKms, AwsOptions};
-use holdfast_providers::nitro::{EnclaveKey, Expected, ReleaseError};
+use holdfast_providers::nitro::{EnclaveKey, Expected, Proven, ReleaseError};
 use holdfast_tests::elsewhere::kms::{KeyState, Kms};
 use holdfast_tests::elsewhere::moto::Moto;
 use holdfast_tests::elsewhere::recipient::{Document, RecipientPolicy};
@@ -152,7 +153,8 @@ fn a_data_key_goes_to_a_vault_that_proves_to_be_an_expected_enclave() {
         let draft = authority.draft().with("public_key", Value::Bytes(boot.public_key_der().to_vec()));
         draft.with("user_data", Value::Bytes(b"this chain".to_vec()))
     };
-    let expected = |nonce| Expected { nonce, user_data: b"this chain", now: Timestamp::from_millis(now()) };
+    let expected =
+        |nonce: &'static [u8]| Expected { nonce, user_data: b"this chain", now: Timestamp::from_millis(now()) };
     let ask = |key: &EnclaveKey, document: &[u8], nonce: &'static [u8]| {
         key.release(&wrapped, &context(), document, &expected(nonce))
     };
@@ -175,6 +177,31 @@ fn a_data_key_goes_to_a_vault_that_proves_to_be_an_expected_enclave() {
     let error = ask(&aws, &good, authority::NONCE).expect_err("another root");
     assert!(matches!(error, ReleaseError::Attestation(AttestationError::OtherRoot)) && !error.may_pass());
     assert_eq!(fake.count("Decrypt"), calls, "nothing was asked for any of them");
+
+    // An administrator's key is encrypted for the same vault only, and opens in that boot of it.
+    let images = PcrPolicy::any().allow(PcrIndex::IMAGE, pcr(1));
+    let prove = |document: &[u8], nonce| Proven::new(&verifier, &images, document, &expected(nonce));
+    let (secret, named) = (generate::secret_key().expect("a key"), DataKeyCommitment([3; 32]));
+    let proven = prove(&good, authority::NONCE).expect("an expected enclave");
+    let sent = proven.encrypt(&secret, &context(), named).expect("encrypted");
+    assert_eq!((sent.public_key, sent.data_key), (*secret.public_key(), named));
+    assert_eq!(boot.unwrap(&sent.wrapped_key).expect("the wrapping key").len(), 32);
+    assert!(RecipientKey::generate().expect("a key").unwrap(&sent.wrapped_key).is_err(), "another boot");
+    let plain = secret.expose_be_bytes(|bytes| *bytes);
+    assert!(!sent.ciphertext.windows(8).any(|window| window == &plain[..8]));
+    for (document, nonce) in [
+        (&good, b"another".as_slice()),
+        (&other, authority::NONCE),
+        (&keyless, authority::NONCE),
+        (&image, authority::NONCE),
+        (&authority.sign(&draft().with_pcr(0, Some(vec![0; 48]))), authority::NONCE),
+        (&unsigned, b"nonce"),
+    ] {
+        assert!(Proven::new(&verifier, &images, document, &expected(nonce)).is_err());
+    }
+    let late = Expected { now: Timestamp::from_millis(now() + 3_600_000), ..expected(authority::NONCE) };
+    assert!(Proven::new(&verifier, &images, &good, &late).is_err(), "an hour old");
+    assert!(Proven::new(&Verifier::aws(), &images, &good, &expected(authority::NONCE)).is_err(), "another root");
 
     // What the signer accepts, the key's policy may still refuse.
     fake.only_for(RecipientPolicy::default().allow(0, pcr(9)));

@@ -106,6 +106,11 @@ impl Network {
         Self::up(dir, &["--nodes", &nodes.to_string()])
     }
 
+    /// As [`Self::start_nodes`], with so many validators (8 to 256).
+    pub fn start_sized(dir: PathBuf, nodes: usize, validators: u64) -> Self {
+        Self::up(dir, &["--nodes", &nodes.to_string(), "--validators", &validators.to_string()])
+    }
+
     fn up(dir: PathBuf, options: &[&str]) -> Self {
         devnet::<serde_json::Value>(&["install"]);
         let owner = std::process::id().to_string();

@@ -18,8 +18,14 @@ pub fn run(document: &str, name: &str, folder: &Path) {
 
 /// Runs shell lines in a folder and returns what they print; panics with it if they fail.
 pub fn shell(lines: &str, folder: &Path) -> String {
-    let output = Command::new("bash").args(["-euc", lines]).current_dir(folder).output().expect("bash starts");
+    shell_output(Command::new("bash").args(["-euc", lines]).current_dir(folder))
+}
+
+/// Runs a shell that is ready to start and returns what it prints; panics with it if it fails.
+#[track_caller]
+pub fn shell_output(command: &mut Command) -> String {
+    let output = command.output().expect("bash starts");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    assert!(output.status.success(), "{lines}\n{}{}", text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success(), "{command:?}\n{}{}", text(&output.stdout), text(&output.stderr));
     text(&output.stdout)
 }

@@ -37,6 +37,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("holdfast-access", &["holdfast-domain"]),
     ("holdfast-approvals", &["holdfast-domain"]),
     ("holdfast-anchors", &["holdfast-domain", "holdfast-secret"]),
+    ("holdfast-migrate", &["holdfast-secret"]),
     (
         "holdfast",
         &[
@@ -48,6 +49,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "holdfast-beacon",
             "holdfast-domain",
             "holdfast-enclave",
+            "holdfast-migrate",
             "holdfast-nitro",
             "holdfast-providers",
             "holdfast-secret",

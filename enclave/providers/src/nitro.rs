@@ -8,7 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use holdfast_enclave::provider::{ProviderKind, ServiceError, ServiceFailure, WrapContext};
+use holdfast_enclave::vault::enclave::{ImportKeyError, encrypt_for_import};
+use holdfast_enclave::{DataKeyCommitment, EncryptedKey, SecretKey};
 use holdfast_nitro::attestation::{AttestationError, PcrPolicy, Timestamp, Verifier};
+use holdfast_nitro::cms::wrap::wrap;
 
 use crate::aws::{AwsKms, AwsOptions};
 
@@ -61,6 +64,47 @@ pub struct Expected<'a> {
     pub now: Timestamp,
 }
 
+/// An enclave whose document says what was expected, and the key of its boot.
+#[derive(Debug)]
+pub struct Proven {
+    boot_key: Vec<u8>,
+}
+
+impl Proven {
+    /// Checks a document.
+    ///
+    /// # Errors
+    /// [`ReleaseError::Attestation`], [`ReleaseError::OtherVault`] or [`ReleaseError::NoPublicKey`].
+    pub fn new(
+        verifier: &Verifier,
+        images: &PcrPolicy,
+        document: &[u8],
+        expected: &Expected<'_>,
+    ) -> Result<Self, ReleaseError> {
+        let attested =
+            verifier.verify(document, expected.nonce, images, expected.now).map_err(ReleaseError::Attestation)?;
+        if attested.user_data() != Some(expected.user_data) {
+            return Err(ReleaseError::OtherVault);
+        }
+        let boot_key = attested.public_key().ok_or(ReleaseError::NoPublicKey)?.to_vec();
+        Ok(Self { boot_key })
+    }
+
+    /// Encrypts a private key of the chain of `context` for this boot of the enclave, to be sealed under the data key with
+    /// this commitment.
+    ///
+    /// # Errors
+    /// [`ImportKeyError`].
+    pub fn encrypt(
+        &self,
+        secret: &SecretKey,
+        context: &WrapContext,
+        data_key: DataKeyCommitment,
+    ) -> Result<EncryptedKey, ImportKeyError> {
+        encrypt_for_import(secret, context.network, data_key, |wrapping| wrap(&self.boot_key, wrapping))
+    }
+}
+
 /// A key of AWS KMS that encrypts for enclaves.
 pub struct EnclaveKey {
     verifier: Verifier,
@@ -94,16 +138,7 @@ impl EnclaveKey {
         document: &[u8],
         expected: &Expected<'_>,
     ) -> Result<Vec<u8>, ReleaseError> {
-        let attested = self
-            .verifier
-            .verify(document, expected.nonce, &self.images, expected.now)
-            .map_err(ReleaseError::Attestation)?;
-        if attested.user_data() != Some(expected.user_data) {
-            return Err(ReleaseError::OtherVault);
-        }
-        if attested.public_key().is_none() {
-            return Err(ReleaseError::NoPublicKey);
-        }
+        Proven::new(&self.verifier, &self.images, document, expected)?;
         let (kms, context) = (Arc::clone(&self.kms), *context);
         let (wrapped, document) = (wrapped.to_vec(), document.to_vec());
         // The library must find no runtime around it.

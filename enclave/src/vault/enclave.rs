@@ -159,6 +159,38 @@ pub fn import_associated_data(
     [b"holdfast import 1".as_slice(), public_key.as_bytes(), &genesis.0, &data_key.0].concat()
 }
 
+/// A private key could not be encrypted for an enclave.
+#[derive(Debug, thiserror::Error)]
+pub enum ImportKeyError {
+    /// The system gives no randomness or no locked memory.
+    #[error("the system gives no randomness or no locked memory")]
+    System,
+    /// The enclave's key.
+    #[error("the wrapping key cannot be encrypted to the enclave's key")]
+    Wrap(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// A private key as an administrator sends it to an enclave: under a key that is used once, which `wrap` encrypts to the
+/// enclave's. The enclave seals it under the data key that is named here, and under no other.
+///
+/// # Errors
+/// [`ImportKeyError`].
+pub fn encrypt_for_import<E: std::error::Error + Send + Sync + 'static>(
+    secret: &SecretKey,
+    genesis: GenesisValidatorsRoot,
+    data_key: DataKeyCommitment,
+    wrap: impl FnOnce(&[u8]) -> Result<Vec<u8>, E>,
+) -> Result<EncryptedKey, ImportKeyError> {
+    let mut wrapping = Zeroizing::new([0; KEY_LEN]);
+    getrandom::fill(wrapping.as_mut_slice()).map_err(|_| ImportKeyError::System)?;
+    let wrapped_key = wrap(wrapping.as_slice()).map_err(|error| ImportKeyError::Wrap(error.into()))?;
+    let wrapping = LockedBytes::take(wrapping.as_mut_slice()).map_err(|_| ImportKeyError::System)?;
+    let aad = import_associated_data(secret.public_key(), genesis, data_key);
+    let sealed = secret.expose_be_bytes(|bytes| aead::encrypt(&wrapping, &aad, bytes));
+    let ciphertext = sealed.map_err(|_| ImportKeyError::System)?;
+    Ok(EncryptedKey { public_key: *secret.public_key(), data_key, wrapped_key, ciphertext })
+}
+
 /// The file of an image that names the witnesses without whose grants the vault in it signs no block and no attestation: the
 /// body of a `Witnesses` request.
 pub fn measured_witnesses(pins: &Pins) -> Vec<u8> {
@@ -214,7 +246,8 @@ impl Vault {
         self.inside()?.enclave.attest(nonce, &bound.encode())
     }
 
-    /// Opens sealed keys with a data key that was encrypted to the boot key.
+    /// Opens sealed keys with a data key that was encrypted to the boot key. A data key that comes with no keys is held for
+    /// imports.
     pub(super) fn provision_attested(
         &mut self,
         cms: &[u8],
@@ -225,9 +258,11 @@ impl Vault {
         inside.enclave.set_clock()?;
         let mut candidate = inside.decrypt(|enclave| enclave.open(cms))?;
         let data_key = DataKey::take(&mut candidate).map_err(|_| Failure::Internal)?;
+        let for_imports = keys.is_empty();
         let outcomes = self.open_all(&data_key, keys)?;
-        if outcomes.contains(&KeyOutcome::Opened) {
-            // It opened what was sealed under it. That says that whoever brought it knows it, not who that is.
+        if for_imports || outcomes.contains(&KeyOutcome::Opened) {
+            // Neither says whose it is, not even that it opened something: whoever brought it may have sealed that. An import
+            // names its data key.
             self.inside_mut()?.data_key = Some(data_key);
         }
         Ok(outcomes)

@@ -90,65 +90,53 @@ fn coefficients(claims: &[Claim]) -> Vec<u8> {
     claims.iter().flat_map(|claim| claim.coefficient.get().to_le_bytes()).collect()
 }
 
-/// The sum of the signatures, each times its coefficient. `None` without any, and where the sum is infinity.
-fn signatures(claims: &[Claim]) -> Option<blst_p2_affine> {
-    let points: Vec<blst_p2_affine> = claims.iter().map(|claim| claim.signature.0).collect();
-    let scalars = coefficients(claims);
-    let first = points.first()?;
-    // A null pointer after the first says that the rest follows in one piece.
-    let (points_at, scalars_at) = ([ptr::from_ref(first), ptr::null()], [scalars.as_ptr(), ptr::null()]);
-    // SAFETY: a number of bytes for a number of points.
-    let scratch = unsafe { blst_p2s_mult_pippenger_scratch_sizeof(points.len()) };
-    let mut scratch = vec![0_u64; scratch.div_ceil(8)];
-    let mut sum = blst_p2::default();
-    // SAFETY: `points` has so many live points in one piece and `scalars` eight bytes for each; `scratch` is as long as the
-    // routine says it must be, in words of its own size.
-    unsafe {
-        blst_p2s_mult_pippenger(
-            &raw mut sum,
-            points_at.as_ptr(),
-            points.len(),
-            scalars_at.as_ptr(),
-            COEFFICIENT_BITS,
-            scratch.as_mut_ptr(),
-        );
-    }
-    let mut affine = blst_p2_affine::default();
-    // SAFETY: both pointers are to live local values.
-    unsafe { blst_p2_to_affine(&raw mut affine, &raw const sum) };
-    // SAFETY: as above, and the routine only reads.
-    let infinite = unsafe { blst_p2_affine_is_inf(&raw const affine) };
-    (!infinite).then_some(affine)
+/// A function that sums points of all claims, each times its coefficient, in one of the two groups: the library has the same
+/// routines for both under other names. `None` without any claim, and where the sum is infinity.
+macro_rules! weighted_sum {
+    ($(#[$doc:meta])* $name:ident, $of:ident: $affine:ty, $point:ty, $scratch:path, $multiply:path, $to_affine:path, $is_infinity:path) => {
+        $(#[$doc])*
+        fn $name(claims: &[Claim]) -> Option<$affine> {
+            let points: Vec<$affine> = claims.iter().map(|claim| claim.$of.0).collect();
+            let scalars = coefficients(claims);
+            let first = points.first()?;
+            // A null pointer after the first says that the rest follows in one piece.
+            let (points_at, scalars_at) = ([ptr::from_ref(first), ptr::null()], [scalars.as_ptr(), ptr::null()]);
+            // SAFETY: a number of bytes for a number of points.
+            let scratch = unsafe { $scratch(points.len()) };
+            let mut scratch = vec![0_u64; scratch.div_ceil(8)];
+            let mut sum = <$point>::default();
+            // SAFETY: `points` has so many live points in one piece and `scalars` eight bytes for each; `scratch` is as long
+            // as the routine says it must be, in words of its own size.
+            unsafe {
+                $multiply(
+                    &raw mut sum,
+                    points_at.as_ptr(),
+                    points.len(),
+                    scalars_at.as_ptr(),
+                    COEFFICIENT_BITS,
+                    scratch.as_mut_ptr(),
+                );
+            }
+            let mut affine = <$affine>::default();
+            // SAFETY: both pointers are to live local values.
+            unsafe { $to_affine(&raw mut affine, &raw const sum) };
+            // SAFETY: as above, and the routine only reads.
+            let infinite = unsafe { $is_infinity(&raw const affine) };
+            (!infinite).then_some(affine)
+        }
+    };
 }
 
-/// The same for public keys.
-fn public_keys(claims: &[Claim]) -> Option<blst_p1_affine> {
-    let points: Vec<blst_p1_affine> = claims.iter().map(|claim| claim.key.0).collect();
-    let scalars = coefficients(claims);
-    let first = points.first()?;
-    let (points_at, scalars_at) = ([ptr::from_ref(first), ptr::null()], [scalars.as_ptr(), ptr::null()]);
-    // SAFETY: a number of bytes for a number of points.
-    let scratch = unsafe { blst_p1s_mult_pippenger_scratch_sizeof(points.len()) };
-    let mut scratch = vec![0_u64; scratch.div_ceil(8)];
-    let mut sum = blst_p1::default();
-    // SAFETY: as for signatures.
-    unsafe {
-        blst_p1s_mult_pippenger(
-            &raw mut sum,
-            points_at.as_ptr(),
-            points.len(),
-            scalars_at.as_ptr(),
-            COEFFICIENT_BITS,
-            scratch.as_mut_ptr(),
-        );
-    }
-    let mut affine = blst_p1_affine::default();
-    // SAFETY: both pointers are to live local values.
-    unsafe { blst_p1_to_affine(&raw mut affine, &raw const sum) };
-    // SAFETY: as above, and the routine only reads.
-    let infinite = unsafe { blst_p1_affine_is_inf(&raw const affine) };
-    (!infinite).then_some(affine)
-}
+weighted_sum!(
+    /// The sum of the signatures.
+    signatures, signature: blst_p2_affine, blst_p2, blst_p2s_mult_pippenger_scratch_sizeof, blst_p2s_mult_pippenger,
+    blst_p2_to_affine, blst_p2_affine_is_inf
+);
+weighted_sum!(
+    /// The sum of the public keys.
+    public_keys, key: blst_p1_affine, blst_p1, blst_p1s_mult_pippenger_scratch_sizeof, blst_p1s_mult_pippenger,
+    blst_p1_to_affine, blst_p1_affine_is_inf
+);
 
 #[cfg(test)]
 mod tests;

@@ -46,7 +46,7 @@ pub enum Request {
         /// Whoever asks finds it in the document.
         nonce: Vec<u8>,
     },
-    /// Sealed keys, and the data key that opens them, encrypted to the boot key.
+    /// Sealed keys, and the data key that opens them, encrypted to the boot key. Without keys it is held for imports.
     ProvisionAttested {
         /// The data key in CMS EnvelopedData, as a key service answers it.
         cms: Vec<u8>,

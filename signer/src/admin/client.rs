@@ -159,6 +159,18 @@ impl Admin {
         Ok(!answer.is_err_and(|status| matches!(status.code(), Code::NotFound | Code::Unimplemented)))
     }
 
+    /// Whether the other end ends the connection instead of answering.
+    ///
+    /// # Errors
+    /// [`ClientError::Late`].
+    pub(crate) async fn is_silent(&self) -> Result<bool, ClientError> {
+        let mut health = HealthClient::with_origin(self.channel.clone(), origin());
+        let asked = health.check(HealthCheckRequest::default());
+        let answer = tokio::time::timeout(FIRST_WORD, asked).await.map_err(|_| ClientError::Late)?;
+        // A status from there has no error of this side's connection below it.
+        Ok(answer.is_err_and(|status| std::error::Error::source(&status).is_some()))
+    }
+
     /// Keys.
     pub(crate) fn keys(&self) -> KeysClient<Channel> {
         KeysClient::with_origin(self.channel.clone(), origin()).max_decoding_message_size(MAX_MESSAGE_BYTES)

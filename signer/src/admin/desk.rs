@@ -16,6 +16,8 @@ use tokio::runtime::Handle;
 use tokio::sync::Mutex;
 use tonic::Status;
 
+#[cfg(any(test, feature = "backend-enclave"))]
+use super::elsewhere::Elsewhere;
 use super::gate::{Gate, admin_reason};
 use crate::approval::{self, Blocked, Cleared};
 use crate::config::Config;
@@ -43,6 +45,9 @@ pub(crate) struct Desk {
     /// What people approved of what is done here. Only a command that has the database itself can bring it.
     cleared: OnceLock<Cleared>,
     house: House,
+    /// Who seals the keys that come in, if it is not this process.
+    #[cfg(any(test, feature = "backend-enclave"))]
+    elsewhere: Option<Arc<Elsewhere>>,
 }
 
 /// Who else works with the same keys.
@@ -72,6 +77,8 @@ impl Desk {
             approvals,
             cleared: OnceLock::new(),
             house: House::Running(loader, intake),
+            #[cfg(any(test, feature = "backend-enclave"))]
+            elsewhere: None,
         }
     }
 
@@ -87,7 +94,15 @@ impl Desk {
             approvals: approval::Gate::of(&custody, config).ok(),
             cleared: OnceLock::new(),
             house: House::Alone(Arc::new(Mutex::new(custody)), Arc::new(custody::kdf_budget(config))),
+            #[cfg(any(test, feature = "backend-enclave"))]
+            elsewhere: None,
         }
+    }
+
+    /// The same, but that keys that come in are sealed by another place.
+    #[cfg(feature = "backend-enclave")]
+    pub(crate) fn sealing_elsewhere(self, elsewhere: Elsewhere) -> Self {
+        Self { elsewhere: Some(Arc::new(elsewhere)), ..self }
     }
 
     /// Whether people must approve; for a command that has the database itself and can ask them.
@@ -164,6 +179,10 @@ impl Desk {
 
     /// The data key, made if there is none yet.
     pub(crate) async fn data_key(&self) -> Result<Arc<DataKey>, CustodyError> {
+        #[cfg(any(test, feature = "backend-enclave"))]
+        if let Some(elsewhere) = &self.elsewhere {
+            return Ok(elsewhere.meanwhile());
+        }
         match &self.house {
             House::Running(loader, _) => loader.data_key().await,
             House::Alone(..) => {
@@ -184,13 +203,42 @@ impl Desk {
         match &self.house {
             House::Running(_, intake) => intake.store(data_key, keys, tombstone, by).await,
             House::Alone(..) => {
-                let news: Vec<_> = keys.iter().map(|key| key.as_new(by)).collect();
-                match self.guard.register_many(news, tombstone).await {
+                let keys = self.sealed(keys).await;
+                let news: Vec<_> = keys.iter().flatten().map(|key| key.as_new(by)).collect();
+                let of = news.len();
+                let mut stored = match self.guard.register_many(news, tombstone).await {
                     Ok(results) => results.into_iter().map(as_stored).collect(),
-                    Err(error) => keys.iter().map(|_| Stored::Failed(chain(&error))).collect(),
+                    Err(error) => std::iter::repeat_with(|| Stored::Failed(chain(&error))).take(of).collect::<Vec<_>>(),
                 }
+                .into_iter();
+                let lost = || Stored::Failed("not registered; import it again".to_owned());
+                let answer = |key: Result<Incoming, String>| match key {
+                    Ok(_) => stored.next().unwrap_or_else(lost),
+                    Err(reason) => Stored::Failed(reason),
+                };
+                keys.into_iter().map(answer).collect()
             }
         }
+    }
+
+    /// Keys as they are stored, in their order; or why one cannot be.
+    #[cfg_attr(
+        not(any(test, feature = "backend-enclave")),
+        expect(clippy::unused_async, reason = "only an enclave is waited for")
+    )]
+    async fn sealed(&self, keys: Vec<Incoming>) -> Vec<Result<Incoming, String>> {
+        #[cfg(any(test, feature = "backend-enclave"))]
+        if let Some(elsewhere) = self.elsewhere.clone() {
+            let root = self.root;
+            let done = tokio::task::spawn_blocking(move || {
+                let done = elsewhere.seal_all(keys, root);
+                holdfast_enclave::stack::scrub();
+                done
+            });
+            // A panic there is one here.
+            return done.await.unwrap_or_else(|failure| std::panic::resume_unwind(failure.into_panic()));
+        }
+        keys.into_iter().map(Ok).collect()
     }
 
     /// Deletes keys and reads out what they have signed, in one transaction.

@@ -153,6 +153,14 @@ impl Gate {
         for key in &act.keys {
             self.judge(who, operation, Some(key))?;
         }
+        self.record(who, act).await
+    }
+
+    /// Journals an act that something else has judged already, as the Keymanager API does. Without an error it may begin.
+    ///
+    /// # Errors
+    /// [`Status`] with [`Reason::NotJournaled`].
+    pub(crate) async fn record(&self, who: &Principal, act: &Act) -> Result<(), Status> {
         self.journal(who, act.kind, act, &act.detail).await
     }
 

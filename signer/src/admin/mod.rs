@@ -13,6 +13,8 @@ mod audit;
 mod client;
 pub(crate) mod convert;
 mod desk;
+#[cfg(any(test, feature = "backend-enclave"))]
+mod elsewhere;
 mod gate;
 mod health;
 mod import;
@@ -20,12 +22,14 @@ mod kek;
 mod keys;
 mod lines;
 pub(crate) mod pipe;
+mod remote;
 mod routes;
 mod server;
 pub(crate) mod show;
 mod slashing;
 mod status;
 mod switcher;
+mod tcp;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -43,16 +47,21 @@ use crate::switcher::Running;
 pub(crate) use audit::selection as audit_selection;
 pub(crate) use client::{Admin, Channel, ClientError, Place};
 pub(crate) use desk::Desk;
-pub(crate) use gate::Gate;
+#[cfg(feature = "backend-enclave")]
+pub(crate) use elsewhere::Elsewhere;
+pub(crate) use gate::{Act, Gate};
 pub(crate) use kek::names as provider_names;
+pub(crate) use remote::{RemoteError, connect as connect_remote};
 pub(crate) use routes::Routes;
 pub(crate) use server::{AdminSocket, SocketError, bind_socket};
+pub(crate) use tcp::AdminDoor;
 
 /// Serves the admin API of a signer.
 pub(crate) fn serve(
     config: &Config,
     desk: Desk,
     (running, loader, callers): (Option<&Arc<Running>>, &Arc<KeyLoader>, &Arc<Callers>),
+    door: Option<AdminDoor>,
     tasks: &Tasks,
 ) {
     let (guard, gate) = (desk.guard.clone(), desk.gate.clone());
@@ -62,18 +71,23 @@ pub(crate) fn serve(
     }
     let (routes, reporter) = routes.with_standard();
     tasks.spawn(health::watch(reporter, guard, Arc::clone(loader), tasks.clone()));
-    listen(config, routes, Some(Arc::clone(callers)), tasks);
+    listen(config, routes, (Some(Arc::clone(callers)), door), tasks);
 }
 
 /// Serves the admin API of a switcher that runs alone: it has no journal.
-pub(crate) fn live_control(config: &Config, running: &Arc<Running>, tasks: &Tasks) {
+pub(crate) fn live_control(config: &Config, running: &Arc<Running>, door: Option<AdminDoor>, tasks: &Tasks) {
     let gate = Gate::new(None, Arc::new(SystemClock), tasks.clone());
     let (routes, _health) = Routes::default().with_switcher(Arc::clone(running), gate).with_standard();
-    listen(config, routes, None, tasks);
+    listen(config, routes, (None, door), tasks);
 }
 
-/// Opens the socket and serves it. A machine that is read-only has no place for it, and all else works without.
-fn listen(config: &Config, routes: Routes, callers: Option<Arc<Callers>>, tasks: &Tasks) {
+/// Opens the socket and serves it, and the address if there is one. A machine that is read-only has no place for the
+/// socket, and all else works without.
+fn listen(config: &Config, routes: Routes, (callers, door): (Option<Arc<Callers>>, Option<AdminDoor>), tasks: &Tasks) {
+    let routes = Arc::new(routes);
+    if let Some(door) = door {
+        door.serve(Arc::clone(&routes), tasks);
+    }
     if let Err(error) = holdfast_enclave::durable::create_private_dir(config.data_dir()) {
         warn!("no admin API: {}", chain(&error));
         return;

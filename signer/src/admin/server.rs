@@ -125,8 +125,8 @@ pub(crate) fn bind_socket(path: &Path) -> Result<UnixListener, SocketError> {
 }
 
 /// Serves the admin API until the group of tasks is stopped.
-pub(crate) fn serve(socket: AdminSocket, routes: Routes, callers: Option<Arc<Callers>>, tasks: &Tasks) {
-    let accepting = accept(socket, Arc::new(routes), callers, tasks.clone());
+pub(crate) fn serve(socket: AdminSocket, routes: Arc<Routes>, callers: Option<Arc<Callers>>, tasks: &Tasks) {
+    let accepting = accept(socket, routes, callers, tasks.clone());
     tasks.spawn(accepting);
 }
 
@@ -151,7 +151,8 @@ async fn accept(socket: AdminSocket, routes: Arc<Routes>, callers: Option<Arc<Ca
                     continue;
                 };
                 let who = callers.as_ref().map_or_else(|| Principal::user(uid), |callers| callers.of_user(uid));
-                let connection = connection(stream, Arc::clone(&routes), who, tasks.stopping());
+                let connection =
+                    connection(stream, Arc::clone(&routes), move || Ok(Arc::clone(&who)), tasks.stopping());
                 tasks.spawn(async move {
                     connection.await;
                     drop(place);
@@ -171,11 +172,14 @@ fn ours(stream: &UnixStream) -> Option<u32> {
     stream.peer_cred().ok().map(|peer| peer.uid()).filter(|uid| *uid == own || *uid == 0)
 }
 
-/// Serves one connection of a caller who is known.
+/// Who makes a call, or why it is refused.
+pub(super) type Who = Result<Arc<Principal>, tonic::Status>;
+
+/// Serves one connection. `who` is asked for each call.
 pub(super) async fn connection<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
     stream: S,
     routes: Arc<Routes>,
-    who: Arc<Principal>,
+    who: impl Fn() -> Who + Send + 'static,
     mut stopping: Stopping,
 ) {
     let greeted = tokio::select! {
@@ -183,12 +187,23 @@ pub(super) async fn connection<S: AsyncRead + AsyncWrite + Send + Unpin + 'stati
         () = stopping.begun() => return,
     };
     let Ok(Ok(stream)) = greeted else {
-        tracing::debug!(by = %who, "a connection to the admin API did not begin as HTTP/2");
+        tracing::debug!("a connection to the admin API did not begin as HTTP/2");
         return;
     };
     let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
-        request.extensions_mut().insert(Arc::clone(&who));
-        routes.call(request.map(Body::new))
+        let answer = match who() {
+            Ok(who) => {
+                request.extensions_mut().insert(who);
+                Ok(routes.call(request.map(Body::new)))
+            }
+            Err(refused) => Err(refused.into_http::<Body>()),
+        };
+        async move {
+            match answer {
+                Ok(answer) => answer.await,
+                Err(refused) => Ok(refused),
+            }
+        }
     });
     let mut http = http2::Builder::new(TokioExecutor::new());
     http.timer(TokioTimer::new())

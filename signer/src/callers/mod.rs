@@ -3,7 +3,7 @@
 //! Why it exists: every door (the signing API, the Keymanager API, reload, the admin API) must take callers in the
 //! same way. What it guarantees: a [`Principal`] is made in this module only, so a handler that has one has a caller
 //! whose name was proved, or that of the listener where nothing is configured. As soon as one caller is configured,
-//! nobody is let in without proof.
+//! nobody is let in without proof, until the process ends: a file of callers that is deleted or emptied opens nothing.
 
 mod credentials;
 mod directory;
@@ -12,6 +12,7 @@ mod file;
 mod principal;
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -109,6 +110,8 @@ pub(crate) struct Callers {
     configured: Vec<CallerEntry>,
     file: PathBuf,
     directory: ArcSwap<Directory>,
+    /// Whether there has been a caller since the process began. Never taken back.
+    asks: AtomicBool,
     /// The file as it was when it was last read, with or without success.
     stamps: Mutex<Stamps>,
     failures: Failures,
@@ -127,6 +130,7 @@ impl Callers {
             configured: config.callers.clone(),
             file: config.callers_file(),
             directory: ArcSwap::default(),
+            asks: AtomicBool::new(false),
             stamps: Mutex::new(Stamps::of(&[])),
             failures: Failures::default(),
             denials: Family::default(),
@@ -150,6 +154,10 @@ impl Callers {
         check_callers(all()).map_err(entry)?;
         let directory = Directory::new(all()).map_err(entry)?;
         let count = directory.len();
+        // Before the callers go: nothing between may find neither.
+        if self.asks.fetch_or(count > 0, Ordering::SeqCst) && count == 0 {
+            tracing::warn!("no caller is left; until a restart everybody without proof is refused");
+        }
         self.known.set(i64::try_from(count).unwrap_or(i64::MAX));
         self.directory.store(Arc::new(directory));
         Ok(count)
@@ -185,7 +193,7 @@ impl Callers {
     /// [`Denial`].
     pub(crate) fn resolve(&self, door: &Door, peer: &Peer, headers: &HeaderMap) -> Result<Arc<Principal>, Denial> {
         let directory = self.directory.load();
-        let guarded = door.guarded || !directory.is_empty();
+        let guarded = door.guarded || self.asks.load(Ordering::SeqCst);
         if guarded {
             let now = self.clock.now();
             match Credentials::of(headers) {

@@ -101,5 +101,8 @@ fn the_file_is_read_again_and_a_bad_one_changes_nothing() {
     assert_eq!(resolve(), Err(Denial::Missing), "the door did not open");
     CallersFile::default().write(&path).unwrap();
     assert_eq!(callers.reload().unwrap(), 0);
-    assert!(resolve().is_ok());
+    assert_eq!(resolve(), Err(Denial::Missing), "nor when the last caller went");
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(callers.reload().unwrap(), 0);
+    assert_eq!(resolve(), Err(Denial::Missing), "nor when the file went");
 }

@@ -46,6 +46,8 @@ async fn serve(context: &Context) -> Result<Exit, Failure> {
     let doors = Doors::open(config, &clock).map_err(|error| Failure::new(Exit::Usage, error))?;
     let sockets = PoolSockets::bind(config, &doors).map_err(bind_failure)?;
     let metrics_socket = server::bind(config.metrics.listen, "--metrics-listen").map_err(bind_failure)?;
+    let admin_socket = config.admin.listen.map(|address| server::bind(address, "--admin-listen"));
+    let admin_socket = admin_socket.transpose().map_err(bind_failure)?;
     let (addresses, metrics_address) = (sockets.addresses(), metrics_socket.address);
     let mut registry = Registry::default();
     registry.register("holdfast_build", "Version of this program", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
@@ -59,7 +61,7 @@ async fn serve(context: &Context) -> Result<Exit, Failure> {
     running.register(&mut registry);
 
     let (tasks, probe_tasks) = (Tasks::new(), Tasks::new());
-    admin::live_control(config, &running, &tasks);
+    admin::live_control(config, &running, doors.of_admin(config, admin_socket), &tasks);
     let hosts = if metrics_address.ip().is_loopback() {
         HostPolicy::new(config.http.allowed_hosts.iter().map(String::as_str))
     } else {

@@ -103,8 +103,9 @@ fn remove(args: &CallersRemoveArgs, context: &Context) -> Result<Exit, Failure> 
         &json!({ "caller": args.name, "status": "removed", "left": left }),
     )?;
     if left == 0 {
-        let note = "That was the last caller: whoever reaches the signing API is served now (on loopback), unless http.tls \
-                    asks for client certificates.";
+        let note = "That was the last caller. A running server refuses everybody without proof until it is started again; \
+                    then whoever reaches the signing API is served (on loopback only), unless http.tls asks for client \
+                    certificates.";
         context.output.note(note);
     }
     Ok(Exit::Done)

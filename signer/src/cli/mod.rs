@@ -22,6 +22,7 @@ pub(crate) mod output;
 mod policy;
 mod quickstart;
 mod reach;
+mod reloads;
 pub(crate) mod serve;
 mod slashing;
 mod switcher;
@@ -82,7 +83,7 @@ fn dispatch(cli: &Cli, output: Output) -> Result<Exit, Failure> {
         Command::Completions(args) => return completions::run(args),
         Command::Version => return version::run(output),
         #[cfg(feature = "backend-enclave")]
-        Command::Enclave(args::EnclaveCommand::Wrap(_)) => {}
+        Command::Enclave(args::EnclaveCommand::Wrap(_) | args::EnclaveCommand::Import(_)) => {}
         Command::Enclave(command) => return enclave::run(command, output),
         Command::UnwrapHelper => return unwrap::run(),
         Command::Approve(args) => return approvals::approve(args, output),
@@ -112,6 +113,11 @@ fn dispatch(cli: &Cli, output: Output) -> Result<Exit, Failure> {
     }
     let layers = cli.layers(Environment::of_process());
     let config = load(&layers)?;
+    if config.remote.server.is_some() && !cli.command.may_be_for_a_server_elsewhere() {
+        let text = "this works on this machine's data directory and configuration, not through the admin API: give it on the \
+                    machine of the server, without --admin-server (remote.server)";
+        return Err(Failure::message(Exit::Usage, text));
+    }
     let context = Context { config, layers, output };
     match &cli.command {
         Command::Quickstart(_) => quickstart::run(&context),
@@ -131,6 +137,8 @@ fn dispatch(cli: &Cli, output: Output) -> Result<Exit, Failure> {
         Command::Backup(command) => block_on(backup::run(command, &context)),
         #[cfg(feature = "backend-enclave")]
         Command::Enclave(args::EnclaveCommand::Wrap(args)) => block_on(enclave::wrap::run(args, &context)),
+        #[cfg(feature = "backend-enclave")]
+        Command::Enclave(args::EnclaveCommand::Import(args)) => block_on(keys::import_into_enclave(args, &context)),
         Command::Switcher(command) => block_on(switcher::run(command, &context)),
         Command::Witness(command) => block_on(crate::witness::run(command, &context)),
         Command::Policy(args::PolicyCommand::Check) => block_on(policy::check(&context)),

@@ -12,11 +12,17 @@ use tonic::{Code, Status};
 use super::args::StatusArgs;
 use super::keys::{open_direct, open_record};
 use super::{Context, Exit, Failure, Output};
-use crate::admin::{Admin, ClientError, Desk, Gate, Place, Routes, socket_path};
+#[cfg(feature = "backend-enclave")]
+use crate::admin::Elsewhere;
+use crate::admin::{Admin, ClientError, Desk, Gate, Place, RemoteError, Routes, connect_remote, socket_path};
 use crate::callers::Principal;
 use crate::clock::SystemClock;
+#[cfg(feature = "backend-enclave")]
+use crate::custody::CustodyError;
 use crate::drain::Tasks;
 use crate::glance;
+#[cfg(feature = "backend-enclave")]
+use crate::vault::Backend;
 
 /// What is opened if no server answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,19 +56,40 @@ impl Reached {
 
 /// The running server, if one with a signer answers.
 async fn server(context: &Context) -> Result<Option<Reached>, Failure> {
-    let admin = match Admin::connect(&socket_path(&context.config)).await {
-        Ok(admin) => admin,
-        Err(ClientError::NotRunning { .. }) => return Ok(None),
-        Err(error) => return Err(Failure::new(Exit::Unreachable, error)),
+    let elsewhere = context.config.remote.server.is_some();
+    let admin = match remote(context).await? {
+        Some(admin) => admin,
+        None => match Admin::connect(&socket_path(&context.config)).await {
+            Ok(admin) => admin,
+            Err(ClientError::NotRunning { .. }) => return Ok(None),
+            Err(error) => return Err(Failure::new(Exit::Unreachable, error)),
+        },
     };
     if !admin.has_signer().await.map_err(|error| Failure::new(Exit::Unreachable, error))? {
-        return Ok(None);
+        // What is here is not what was meant.
+        let none = || Failure::message(Exit::Unreachable, "the server of --admin-server runs a switcher and no signer");
+        return if elsewhere { Err(none()) } else { Ok(None) };
     }
     if let Place::Server(address) = &admin.place {
         context.output.note(format!("Working through the running server at {address}."));
     }
     let output = Output { through: Some("server"), ..context.output };
     Ok(Some(Reached { admin, output, own: None }))
+}
+
+/// The server on another machine that this command is for, if it is. It never works on this machine's data instead.
+pub(super) async fn remote(context: &Context) -> Result<Option<Admin>, Failure> {
+    connect_remote(&context.config.remote).await.map_err(|error| {
+        let exit = match &error {
+            RemoteError::Files { .. } | RemoteError::Identity { .. } | RemoteError::Setting { .. } => Exit::Usage,
+            RemoteError::NoAnswer { .. }
+            | RemoteError::Handshake { .. }
+            | RemoteError::Refused { .. }
+            | RemoteError::Late { .. }
+            | RemoteError::Client(_) => Exit::Unreachable,
+        };
+        Failure::new(exit, error)
+    })
 }
 
 /// Finds services.
@@ -90,6 +117,41 @@ pub(super) async fn reach(context: &Context, need: Need) -> Result<Reached, Fail
         }
     };
     Ok(Reached { admin: Admin::here(routes, Principal::operator(), database), output, own })
+}
+
+/// Services on the database, whose new keys the vault in the configured enclave seals, under the data key that is named. The
+/// vault proved itself to be an expected enclave.
+#[cfg(feature = "backend-enclave")]
+pub(super) async fn into_enclave(
+    context: &Context,
+    data_key: holdfast_enclave::DataKeyCommitment,
+) -> Result<Reached, Failure> {
+    if server(context).await?.is_some() {
+        let text = "a signer is running, and it alone talks with the vault: stop it, import, and start it again. The vault \
+                    keeps its keys and marks meanwhile";
+        return Err(Failure::message(Exit::Refused, text));
+    }
+    let custody = open_record(context).await?;
+    let made = async {
+        let backend = Backend::start(&context.config, &custody.network).map_err(CustodyError::Backend)?;
+        let vault = backend.process().ok_or(CustodyError::EnclaveNotConfigured)?.clone();
+        let sealing = custody.enclave_seal(vault, &context.config, data_key).await?;
+        Elsewhere::new(move |secret| sealing.seal(secret))
+    };
+    let elsewhere = match made.await {
+        Ok(elsewhere) => elsewhere,
+        Err(error) => {
+            custody.guard.shutdown().await;
+            return Err(error.into());
+        }
+    };
+    let (database, guard) = (context.config.database()?.to_string(), custody.guard.clone());
+    let gate = Gate::new(Some(guard.clone()), Arc::new(SystemClock), Tasks::new());
+    context.config.approvals.policy()?;
+    let desk = Arc::new(Desk::alone(gate, custody, &context.config).sealing_elsewhere(elsewhere));
+    let output = Output { through: Some("database"), ..context.output };
+    let admin = Admin::here(Routes::of_desk(&desk), Principal::operator(), database);
+    Ok(Reached { admin, output, own: Some((desk, guard)) })
 }
 
 /// How a command ends because of a reason.
@@ -141,6 +203,11 @@ pub(super) fn say(report: &Report, output: Output) -> Result<Exit, Failure> {
 
 /// `holdfast status`: shown by the server, if it answers; else by looking. Nothing is opened, locked or changed for it.
 pub(super) async fn status(args: StatusArgs, context: &Context) -> Result<Exit, Failure> {
+    if context.config.remote.server.is_some() {
+        let Some(reached) = server(context).await? else { return Err(Failure::message(Exit::Bug, "no server")) };
+        let report = reached.admin.status().get(GetStatusRequest {}).await.map_err(failure)?;
+        return show(args, &report.into_inner(), reached.output);
+    }
     // A server that is in trouble must not keep anybody from seeing that.
     if let Ok(Some(reached)) = server(context).await
         && let Ok(report) = reached.admin.status().get(GetStatusRequest {}).await

@@ -6,19 +6,20 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use holdfast_domain::Clock;
-use holdfast_slashing_db::{CallerId, FreezeReason};
+use holdfast_slashing_db::FreezeReason;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{debug, error, info, warn};
 
+use super::reloads::Reloads;
 use super::{Context, Exit, Failure};
 use crate::admin::SocketError;
 use crate::anchors::Anchors;
 use crate::app::{Addresses, App, PortTaken, Sockets, Stopped};
 use crate::clock::SystemClock;
-use crate::config::{DoppelgangerCheck, TlsConfig, compile_policy, load};
-use crate::custody::{self, Custody, CustodyError};
+use crate::config::{DoppelgangerCheck, TlsConfig, compile_policy};
+use crate::custody::{self, Custody};
 use crate::doors::Doors;
 use crate::drain::Tasks;
 use crate::http::server::BindError;
@@ -37,7 +38,7 @@ pub(super) fn run(context: &Context) -> Result<Exit, Failure> {
         let sockets = bind(context, PortTaken::GiveUp, &clock)?;
         let pools = PoolSockets::bind(&context.config, &sockets.doors).map_err(bind_failure)?;
         let custody = custody::open_sealed(&context.config, Arc::clone(&clock)).await?;
-        serve(context, custody, (sockets, pools), clock, |_| Ok(())).await
+        Box::pin(serve(context, custody, (sockets, pools), clock, |_| Ok(()))).await
     });
     // Nothing is left to do; a passphrase that is still being stretched need not be waited for.
     runtime.shutdown_background();
@@ -140,6 +141,7 @@ pub(super) async fn serve(
         info!("there are no [[policy]] rules: whoever may ask may do everything");
     }
     let (addresses, pool_addresses) = (sockets.addresses(), pools.addresses());
+    let mut reloads = Reloads { layers: &context.layers, config: context.config.clone(), files: sockets.doors.files() };
     let network = custody.network.name.clone();
     let expected = Some(switcher::expected_by_signer(&custody.network));
     let guard = Some(custody.guard.clone());
@@ -164,7 +166,7 @@ pub(super) async fn serve(
                     tokio::select! {
                         signal = signals.next() => break Ended::Told(signal),
                         reason = app.frozen() => break Ended::Frozen(reason),
-                        _ = hangups.recv() => reload_policy(context, &app).await,
+                        _ = hangups.recv() => reloads.reload(&app, &manager).await,
                     }
                 }
             }
@@ -190,28 +192,6 @@ pub(super) async fn serve(
             Err(Failure::message(exit_when_frozen(reason), format!("slashing protection froze signing: {reason}")))
         }
         Ended::NoKeys(failure) => Err(failure),
-    }
-}
-
-/// Puts the rules that the configuration has now in force. Whatever is wrong with it, the old ones stay.
-async fn reload_policy(context: &Context, app: &App) {
-    let layers = context.layers.clone();
-    let read = tokio::task::spawn_blocking(move || compile_policy(&load(&layers)?, BTreeMap::new())).await;
-    let written = match read {
-        Ok(Ok(written)) => written,
-        Ok(Err(error)) => {
-            error!("SIGHUP: the policy stays as it is: {}", crate::outcome::chain(&error));
-            return;
-        }
-        Err(_) => {
-            error!("SIGHUP: the policy stays as it is: this is a bug, please report it");
-            return;
-        }
-    };
-    match app.replace_policy(written, &CallerId::new("sighup")).await {
-        Ok(Replaced::By { rules }) => info!(rules, "SIGHUP: the policy of the configuration is in force"),
-        Ok(Replaced::Same) => info!("SIGHUP: the policy of the configuration is in force already"),
-        Err(refusal) => error!("SIGHUP: the policy stays as it is, because the change cannot be journaled: {refusal}"),
     }
 }
 

@@ -10,7 +10,7 @@ use holdfast_wire::admin::v1::{
 use serde_json::{Value, json};
 
 use super::args::{AddArgs, RoleArg, SwitcherCommand};
-use super::reach::failure;
+use super::reach::{failure, remote};
 use super::{Context, Failure};
 use crate::admin::{Admin, Channel, ClientError, socket_path};
 use crate::clock::rfc3339;
@@ -23,7 +23,11 @@ const SHOWN_DECISIONS: usize = 10;
 
 /// Runs one command.
 pub(super) async fn run(command: &SwitcherCommand, context: &Context) -> Result<Exit, Failure> {
-    let mut client = Admin::connect(&socket_path(&context.config)).await.map_err(unreachable)?.switcher();
+    let admin = match remote(context).await? {
+        Some(admin) => admin,
+        None => Admin::connect(&socket_path(&context.config)).await.map_err(unreachable)?,
+    };
+    let mut client = admin.switcher();
     let named = |name: &str| UpstreamRequest { name: name.to_owned() };
     let done = match command {
         SwitcherCommand::Status => return status(client, context).await,

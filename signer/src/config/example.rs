@@ -115,13 +115,21 @@ fn sample(entry: &Entry) -> &'static str {
         ("callers", "certificate_subjects", _) => "[\"vc-1.example\"]",
         ("callers", "unix_uids", _) => "[1001]",
         ("http", "listen_unix", _) => "\"/run/holdfast/http.sock\"",
+        ("admin", "listen", _) => "\"0.0.0.0:9002\"",
+        ("admin", "administrators", _) => "[\"alice\"]",
+        ("remote", "server", _) => "\"https://signer.example:9002\"",
+        ("remote", "ca", _) => "\"/etc/holdfast/server-ca.pem\"",
+        ("remote", "certificate", _) => "\"/etc/holdfast/alice.pem\"",
+        ("remote", "key", _) => "\"/etc/holdfast/alice.key\"",
         (_, "certificate", _) => "\"/etc/holdfast/tls.pem\"",
         (_, "client_ca", _) => "\"/etc/holdfast/clients-ca.pem\"",
         (_, "crl", _) => "\"/etc/holdfast/clients-crl.pem\"",
         (_, "known_clients", _) => "\"/etc/holdfast/known-clients.txt\"",
         (_, "pkcs12", _) => "\"/etc/holdfast/tls.p12\"",
         (_, "pkcs12_password_file", _) => "\"/run/secrets/holdfast-tls-password\"",
-        ("http.tls" | "metrics.tls" | "switcher.tls" | "execution.tls", "key", _) => "\"/etc/holdfast/tls.key\"",
+        ("admin.tls" | "http.tls" | "metrics.tls" | "switcher.tls" | "execution.tls", "key", _) => {
+            "\"/etc/holdfast/tls.key\""
+        }
         (_, _, Kind::Text) => "\"\"",
         (_, _, Kind::Number) => "1",
         (_, _, Kind::Flag) => "true",

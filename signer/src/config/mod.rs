@@ -8,10 +8,12 @@
 //! opened; an unknown key in any layer is an error that names the nearest known one; printing a
 //! `Config` never shows a password that is part of a URL.
 
+mod admin;
 mod approvals;
 mod audit;
 mod callers;
 mod catalog;
+mod changes;
 mod enclave;
 mod error;
 mod example;
@@ -34,6 +36,7 @@ use holdfast_slashing_db::{DEFAULT_FUTURE_TOLERANCE_SLOTS, DEFAULT_MAX_BATCH, DE
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use admin::{AdminConfig, RemoteConfig, place};
 pub(crate) use approvals::{ActWord, ApprovalsConfig, ApproverEntry};
 use audit::AuditConfig;
 pub(crate) use callers::{CallerEntry, Fingerprint, TokenHash, check_callers};
@@ -77,6 +80,8 @@ pub(crate) const DEFAULT_CONFIG_FILE: &str = "holdfast.toml";
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Config {
+    /// The admin API over TCP. The Unix socket in the data directory is always served.
+    pub(crate) admin: AdminConfig,
     /// People who approve dangerous acts before they happen.
     pub(crate) approvals: ApprovalsConfig,
     /// What makes the journal evidence for others.
@@ -118,6 +123,8 @@ pub(crate) struct Config {
     /// Rules: which callers may, or may not, do what with which keys. Without one every caller may do everything; as soon as there is one, only what a rule allows and none denies. See docs/policy.md.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) policy: Vec<PolicyEntry>,
+    /// How commands reach a server on another machine, through its admin API.
+    pub(crate) remote: RemoteConfig,
     /// Who holds the shares of the data key's guard: the "shares" provider.
     pub(crate) shares: SharesConfig,
     /// The threads that compute signatures.
@@ -459,6 +466,8 @@ impl Config {
             );
         }
         self.check_doors()?;
+        self.admin.check()?;
+        self.remote.check()?;
         if self.http.listen == self.metrics.listen && self.http.listen.port() != 0 {
             return setting(
                 "metrics.listen",
@@ -508,6 +517,15 @@ impl Config {
             ("execution.listen", self.execution.enabled, self.execution.listen),
         ];
         let mut taken = vec![("http.listen", self.http.listen), ("metrics.listen", self.metrics.listen)];
+        if let Some(address) = self.admin.listen {
+            if taken.iter().any(|(_, other)| *other == address && address.port() != 0) {
+                return setting(
+                    "admin.listen",
+                    "is the address of another listener; give it a port of its own".to_owned(),
+                );
+            }
+            taken.push(("admin.listen", address));
+        }
         for (key, _, address) in pools.into_iter().filter(|(_, enabled, _)| *enabled) {
             if let Some((other, _)) = taken.iter().find(|(_, other)| *other == address && address.port() != 0) {
                 return setting(key, format!("is the same address as {other}; give it a port of its own"));

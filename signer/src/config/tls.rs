@@ -1,4 +1,4 @@
-//! `[http.tls]`, `[metrics.tls]`, `[switcher.tls]` and `[execution.tls]`: TLS of a listener (ADR 0025).
+//! `[http.tls]`, `[metrics.tls]`, `[switcher.tls]`, `[execution.tls]` and `[admin.tls]`: TLS of a listener (ADR 0025).
 
 use std::path::PathBuf;
 

@@ -2,16 +2,19 @@
 //! signer carries the envelope.
 //!
 //! Guarantees: each opening asks the vault for a new document with a nonce of its own; nothing is asked of AWS KMS for a
-//! vault that does not prove to be an expected enclave for this chain.
+//! vault that does not prove to be an expected enclave for this chain, and no key of an administrator is encrypted for one.
+
+use std::sync::Arc;
 
 use holdfast_domain::PublicKey;
-use holdfast_enclave::AttestedVault;
-use holdfast_enclave::backend::{Held, OpenError};
-use holdfast_enclave::provider::ServiceError;
+use holdfast_enclave::backend::{Held, KeyBackend, OpenError};
+use holdfast_enclave::provider::{ServiceError, WrapContext};
+use holdfast_enclave::vault::enclave::commitment;
+use holdfast_enclave::{AttestedVault, DataKeyCommitment, ProcessBackend, SecretKey};
 use holdfast_nitro::Pcr;
-use holdfast_nitro::attestation::{PcrIndex, PcrPolicy, Timestamp};
+use holdfast_nitro::attestation::{PcrIndex, PcrPolicy, Timestamp, Verifier};
 use holdfast_providers::aws::{AwsKms, AwsOptions};
-use holdfast_providers::nitro::{EnclaveKey, Expected, ReleaseError};
+use holdfast_providers::nitro::{EnclaveKey, Expected, Proven, ReleaseError};
 use holdfast_slashing_db::SealedKey;
 
 use super::{Custody, CustodyError};
@@ -55,6 +58,17 @@ pub(super) async fn open(
     keys: &[(PublicKey, &SealedKey)],
 ) -> Result<Vec<Result<Held, OpenError>>, CustodyError> {
     let record = custody.record().await?.ok_or(CustodyError::DataKeyLost { keys: keys.len() })?;
+    let cms = envelope(vault, custody, config, &custody.wrap_context(record.id))?;
+    vault.open_attested(&cms, custody.genesis_validators_root, keys).map_err(CustodyError::Backend)
+}
+
+/// The data key, encrypted for this boot of an enclave that proves to be an expected one.
+fn envelope(
+    vault: &dyn AttestedVault,
+    custody: &Custody,
+    config: &Config,
+    context: &WrapContext,
+) -> Result<Vec<u8>, CustodyError> {
     let missing = || CustodyError::EnclaveNotConfigured;
     let path = config.enclave.data_key_file.as_ref().ok_or_else(missing)?;
     let wrapped = std::fs::read(path)
@@ -64,27 +78,97 @@ pub(super) async fn open(
         })
         .map_err(|source| CustodyError::EnclaveDataKey { path: path.clone(), source })?;
     let key = EnclaveKey::new(options(config).ok_or_else(missing)?, images(config));
-    let mut nonce = [0; 32];
-    getrandom::fill(&mut nonce).map_err(|error| CustodyError::Secret(holdfast_enclave::SecretError::Random(error)))?;
-    let document = vault.attest(&nonce).map_err(CustodyError::Backend)?;
-    let chain = custody.genesis_validators_root;
-    let user_data = vault.user_data(chain);
-    let now = Timestamp::from_millis(custody.clock.now().0);
-    let expected = Expected { nonce: &nonce, user_data: &user_data, now };
-    let cms = key.release(&wrapped, &custody.wrap_context(record.id), &document, &expected)?;
-    vault.open_attested(&cms, chain, keys).map_err(CustodyError::Backend)
+    let asked = Asked::new(vault, custody)?;
+    Ok(key.release(&wrapped, context, &asked.document, &asked.expected(custody))?)
+}
+
+/// A vault in an enclave that proved itself and holds its data key, ready for keys of an administrator.
+pub(crate) struct EnclaveSeal {
+    backend: ProcessBackend,
+    proven: Proven,
+    context: WrapContext,
+    data_key: DataKeyCommitment,
+    /// The data key for this boot.
+    envelope: Vec<u8>,
+}
+
+impl EnclaveSeal {
+    /// Has a key sealed inside, and what came back opened there. The key leaves this process encrypted for the enclave only.
+    /// Blocks.
+    ///
+    /// # Errors
+    /// [`CustodyError`].
+    pub(crate) fn seal(&self, secret: &SecretKey) -> Result<SealedKey, CustodyError> {
+        let place: Arc<dyn KeyBackend> = self.backend.clone().into();
+        let vault = place.attested().ok_or(CustodyError::EnclaveNotConfigured)?;
+        let encrypted = self.proven.encrypt(secret, &self.context, self.data_key)?;
+        let sealed = vault.import(encrypted).map_err(CustodyError::EnclaveSeal)?;
+        // What is stored can sign: a damage on the way back is noticed while the keystore is at hand.
+        let keys = [(*secret.public_key(), &sealed)];
+        let opened = vault.open_attested(&self.envelope, self.context.network, &keys).map_err(CustodyError::Backend)?;
+        opened.into_iter().try_for_each(|held| held.map(drop)).map_err(CustodyError::EnclaveReopen)?;
+        Ok(sealed)
+    }
+}
+
+/// A document of the vault with a nonce of its own, and what it has to say.
+struct Asked {
+    document: Vec<u8>,
+    nonce: [u8; 32],
+    user_data: Vec<u8>,
+}
+
+impl Asked {
+    fn new(vault: &dyn AttestedVault, custody: &Custody) -> Result<Self, CustodyError> {
+        let mut nonce = [0; 32];
+        getrandom::fill(&mut nonce)
+            .map_err(|error| CustodyError::Secret(holdfast_enclave::SecretError::Random(error)))?;
+        let document = vault.attest(&nonce).map_err(CustodyError::Backend)?;
+        Ok(Self { document, nonce, user_data: vault.user_data(custody.genesis_validators_root) })
+    }
+
+    fn expected(&self, custody: &Custody) -> Expected<'_> {
+        let now = Timestamp::from_millis(custody.clock.now().0);
+        Expected { nonce: &self.nonce, user_data: &self.user_data, now }
+    }
 }
 
 impl Custody {
-    /// The data key as AWS KMS encrypts it for enclaves. Opens it here, for once.
+    /// The vault in the enclave, with its data key, to seal keys under the one that is named.
+    ///
+    /// # Errors
+    /// [`CustodyError`]: the vault cannot be had, does not prove to be an expected enclave, or gets no data key.
+    pub(crate) async fn enclave_seal(
+        &self,
+        backend: ProcessBackend,
+        config: &Config,
+        data_key: DataKeyCommitment,
+    ) -> Result<EnclaveSeal, CustodyError> {
+        let record = self.record().await?.ok_or(CustodyError::NoDataKey)?;
+        let place: Arc<dyn KeyBackend> = backend.clone().into();
+        let vault = place.attested().ok_or(CustodyError::EnclaveNotConfigured)?;
+        let context = self.wrap_context(record.id);
+        let envelope = envelope(vault, self, config, &context)?;
+        vault.hold_data_key(&envelope).map_err(CustodyError::Backend)?;
+        // Another document than the one that AWS KMS saw: this one is for us.
+        let asked = Asked::new(vault, self)?;
+        let proven = Proven::new(&Verifier::aws(), &images(config), &asked.document, &asked.expected(self))?;
+        Ok(EnclaveSeal { backend, proven, context, data_key, envelope })
+    }
+
+    /// The data key as AWS KMS encrypts it for enclaves, and what an import names it by. Opens it here, for once.
     ///
     /// # Errors
     /// [`CustodyError`]; [`CustodyError::EnclaveNotConfigured`] without `enclave.key`.
-    pub(crate) async fn wrap_for_enclave(&mut self, config: &Config) -> Result<Option<Vec<u8>>, CustodyError> {
+    pub(crate) async fn wrap_for_enclave(
+        &mut self,
+        config: &Config,
+    ) -> Result<Option<(Vec<u8>, DataKeyCommitment)>, CustodyError> {
         let options = options(config).ok_or(CustodyError::EnclaveNotConfigured)?;
         let Some(record) = self.record().await? else { return Ok(None) };
         self.open_data_key(config).await?;
         let Some(data_key) = self.data_key.clone() else { return Ok(None) };
+        let named = commitment(&data_key);
         let (name, context) = (options.key.clone(), self.wrap_context(record.id));
         // On a thread of its own: the library must find no runtime around it.
         let made = std::thread::spawn(move || AwsKms::new(options).encrypt_data_key(&data_key, &context));
@@ -100,6 +184,6 @@ impl Custody {
             failure,
             source,
         })?;
-        Ok(Some(wrapped))
+        Ok(Some((wrapped, named)))
     }
 }

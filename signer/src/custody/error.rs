@@ -161,6 +161,29 @@ pub(crate) enum CustodyError {
     #[cfg(feature = "backend-enclave")]
     #[error("no key of AWS KMS is named for enclaves: set enclave.key (HOLDFAST_ENCLAVE_KEY)")]
     EnclaveNotConfigured,
+    /// A key cannot be encrypted for the enclave.
+    #[cfg(feature = "backend-enclave")]
+    #[error("the key cannot be encrypted for the enclave")]
+    EnclaveImport(#[from] holdfast_enclave::vault::enclave::ImportKeyError),
+    /// The vault in the enclave did not seal a key.
+    #[cfg(feature = "backend-enclave")]
+    #[error(
+        "the vault in the enclave did not seal the key; with other_data_key it holds another data key than --data-key names, \
+         which is the one that `holdfast enclave wrap` printed"
+    )]
+    EnclaveSeal(#[source] SignError),
+    /// The vault in the enclave does not open what it is said to have sealed.
+    #[cfg(feature = "backend-enclave")]
+    #[error(
+        "what came back from the vault in the enclave does not open there, so it is not stored; import the key again"
+    )]
+    EnclaveReopen(#[source] holdfast_enclave::backend::OpenError),
+    /// Nothing is sealed yet, so there is nothing to seal under.
+    #[cfg(feature = "backend-enclave")]
+    #[error(
+        "there is no data key yet: `holdfast kek init` makes one, and `holdfast enclave wrap` has it encrypted for enclaves"
+    )]
+    NoDataKey,
     /// The place where keys are held cannot be had.
     #[error("the stored keys cannot be opened now")]
     Backend(#[source] SignError),
@@ -239,7 +262,11 @@ impl CustodyError {
             #[cfg(feature = "backend-enclave")]
             Self::EnclaveDataKey { .. } | Self::EnclaveNotConfigured => Exit::Usage,
             #[cfg(feature = "backend-enclave")]
-            Self::Release(_) => Exit::Unreachable,
+            Self::NoDataKey => Exit::Refused,
+            #[cfg(feature = "backend-enclave")]
+            Self::Release(_) | Self::EnclaveImport(_) | Self::EnclaveSeal(_) | Self::EnclaveReopen(_) => {
+                Exit::Unreachable
+            }
             Self::Database(error) => admin_exit(error),
             Self::InUse { .. }
             | Self::DataDir { .. }

@@ -2,7 +2,8 @@
 //!
 //! Guarantees: a key is sealed before it is stored and registered with its history before it can sign; a
 //! key whose import failed is in no file and in no memory; deleting and reading out what was signed are
-//! one transaction; a client that leaves half-way finds either nothing done or all of it.
+//! one transaction; a client that leaves half-way finds either nothing done or all of it. Each import and deletion is in
+//! the journal before it begins, and does not begin if that fails.
 
 mod intake;
 mod token;
@@ -12,23 +13,25 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use eth2_keystore::Keystore;
-use holdfast_access::{Builtin, Operation};
+use holdfast_access::{AdminArea, Builtin, Operation};
 use holdfast_approvals::Act;
 use holdfast_domain::{GenesisValidatorsRoot, PublicKey};
 use holdfast_enclave::import::{Imported, KeystoreInput, SealFor, decrypt};
 use holdfast_enclave::{DataKey, Passphrase};
 use holdfast_slashing_db::interchange::Interchange;
-use holdfast_slashing_db::{AdminError, CallerId, EntryWatermark, KeyInfo, KeyOrigin, Labels, KeyState, Tombstone, Withdrawn};
+use holdfast_slashing_db::{AdminError, EntryWatermark, KeyInfo, KeyOrigin, KeyState, Labels, Tombstone, Withdrawn};
+use holdfast_wire::admin::{Reason, refusal};
 use tokio::sync::{mpsc, oneshot};
+use tonic::Status;
 use tracing::warn;
 
 pub(crate) use intake::{Incoming, Intake, Stored};
 pub(crate) use token::{Access, Token};
 
+use crate::admin::{self, Gate};
 use crate::approval;
 use crate::callers::Principal;
 use crate::config::{ApprovalsConfig, Config};
-use crate::drain::Tasks;
 use crate::loader::KeyLoader;
 use crate::outcome::chain;
 use crate::pipeline::Signer;
@@ -58,11 +61,23 @@ pub(crate) struct Deleted {
     pub(crate) known: BTreeMap<PublicKey, Withdrawn>,
 }
 
+/// Why nothing was deleted.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DeleteError {
+    /// The journal did not take it.
+    #[error("{}", .0.message())]
+    NotJournaled(Status),
+    /// The record failed.
+    #[error(transparent)]
+    Record(#[from] AdminError),
+}
+
 /// Manages keys. One per process.
 pub(crate) struct KeyManager {
     signer: Arc<Signer>,
     loader: Arc<KeyLoader>,
-    tasks: Tasks,
+    /// Writes acts into the journal. It judges nothing here: the policy was asked for `keymanager.write`.
+    gate: Gate,
     network: GenesisValidatorsRoot,
     intake: Arc<Intake>,
     token: Token,
@@ -81,12 +96,12 @@ impl KeyManager {
         signer: Arc<Signer>,
         loader: Arc<KeyLoader>,
         intake: Arc<Intake>,
-        tasks: Tasks,
+        gate: Gate,
         token: Token,
     ) -> Self {
         let principal = Principal::builtin(Builtin::Keymanager);
         let (approvals, importing) = (config.approvals.clone(), tokio::sync::Mutex::new(()));
-        Self { signer, loader, tasks, network, intake, token, principal, approvals, importing }
+        Self { signer, loader, gate, network, intake, token, principal, approvals, importing }
     }
 
     /// The token that opens all of this.
@@ -181,7 +196,7 @@ impl KeyManager {
         inputs: Vec<KeystoreInput>,
         histories: Option<Interchange>,
         terms: Terms,
-        principal: &Principal,
+        principal: &Arc<Principal>,
     ) -> Vec<ImportStatus> {
         let count = inputs.len();
         let all = |text: String| vec![ImportStatus::Error(text); count];
@@ -197,10 +212,10 @@ impl KeyManager {
             },
             Err(reason) => Err(reason),
         });
-        let (opened, by): (Vec<_>, _) = (judged.collect(), principal.id().clone());
+        let (opened, by): (Vec<_>, _) = (judged.collect(), Arc::clone(principal));
         let (reply, answer) = oneshot::channel();
         let manager = Arc::clone(self);
-        self.tasks.spawn(async move {
+        self.gate.tasks().spawn(async move {
             let statuses = manager.store(opened, data_key, histories.as_ref(), terms, &by).await;
             // Whoever asked may have gone; the keys are here all the same.
             drop(reply.send(statuses));
@@ -242,14 +257,14 @@ impl KeyManager {
         opened
     }
 
-    /// Registers what was opened in one transaction and lets it sign.
+    /// Registers what was opened in one transaction and lets it sign, after all of it is in the journal.
     async fn store(
         &self,
         opened: Vec<Result<Imported, String>>,
         data_key: Arc<DataKey>,
         histories: Option<&Interchange>,
         terms: Terms,
-        by: &CallerId,
+        by: &Principal,
     ) -> Vec<ImportStatus> {
         let (mut statuses, sealed) = sort_out(opened);
         let (places, keys): (Vec<usize>, Vec<Incoming>) = sealed
@@ -259,14 +274,32 @@ impl KeyManager {
                 (place, Incoming { key, entry, origin: KeyOrigin::Imported, labels: Labels::new() })
             })
             .unzip();
-        let stored = self.intake.store(data_key, keys, terms.tombstone, by).await;
-        for (place, stored) in places.into_iter().zip(stored) {
+        let wanted: Vec<PublicKey> = keys.iter().map(|one| one.key.public_key).collect();
+        if wanted.is_empty() {
+            return statuses;
+        }
+        let stored = match self.gate.record(by, &act(IMPORTED, by, &wanted)).await {
+            Ok(()) => self.intake.store(data_key, keys, terms.tombstone, by.id()).await,
+            Err(status) => {
+                for place in places {
+                    if let Some(slot) = statuses.get_mut(place) {
+                        *slot = ImportStatus::Error(status.message().to_owned());
+                    }
+                }
+                return statuses;
+            }
+        };
+        for ((place, key), stored) in places.into_iter().zip(wanted).zip(stored) {
             let status = match stored {
                 Stored::Imported | Stored::SwitchedOff => ImportStatus::Imported,
                 Stored::Duplicate => ImportStatus::Duplicate(HELD),
                 Stored::Refused(error) => ImportStatus::Error(format!("{}{}", chain(&error), terms.hint(&error))),
                 Stored::Failed(reason) => ImportStatus::Error(reason),
             };
+            if let ImportStatus::Error(reason) = &status {
+                let failure = refusal(Reason::Refused, reason.clone());
+                self.gate.failed(by, &act(IMPORTED, by, &[key]), &failure).await;
+            }
             if let Some(slot) = statuses.get_mut(place) {
                 *slot = status;
             }
@@ -275,21 +308,48 @@ impl KeyManager {
     }
 
     /// Deletes keys and reads out what they have signed, in one transaction, and returns when no signature
-    /// of theirs is under way any more.
+    /// of theirs is under way any more. All of it is in the journal before.
     ///
     /// # Errors
-    /// [`AdminError`]: nothing is deleted.
-    pub(crate) async fn delete(self: &Arc<Self>, keys: Vec<PublicKey>, by: CallerId) -> Result<Deleted, AdminError> {
+    /// [`DeleteError`]: nothing is deleted.
+    pub(crate) async fn delete(
+        self: &Arc<Self>,
+        keys: Vec<PublicKey>,
+        by: &Arc<Principal>,
+    ) -> Result<Deleted, DeleteError> {
         let (reply, answer) = oneshot::channel();
-        let manager = Arc::clone(self);
-        self.tasks.spawn(async move {
-            let deleted = manager.intake.delete(keys, &by).await;
-            let deleted = deleted.map(|gone| Deleted { known: gone.into_iter().map(|one| (one.key, one)).collect() });
+        let (manager, by) = (Arc::clone(self), Arc::clone(by));
+        self.gate.tasks().spawn(async move {
             // Whoever asked may have gone; asking again gives the history again.
-            drop(reply.send(deleted));
+            drop(reply.send(manager.delete_journaled(keys, &by).await));
         });
-        answer.await.unwrap_or(Err(AdminError::ShutDown))
+        answer.await.unwrap_or(Err(AdminError::ShutDown.into()))
     }
+
+    async fn delete_journaled(&self, keys: Vec<PublicKey>, by: &Principal) -> Result<Deleted, DeleteError> {
+        let once: Vec<PublicKey> = keys.iter().copied().collect::<BTreeSet<_>>().into_iter().collect();
+        if once.is_empty() {
+            return Ok(Deleted { known: BTreeMap::new() });
+        }
+        let act = act(DELETED, by, &once);
+        self.gate.record(by, &act).await.map_err(DeleteError::NotJournaled)?;
+        match self.intake.delete(keys, by.id()).await {
+            Ok(gone) => Ok(Deleted { known: gone.into_iter().map(|one| (one.key, one)).collect() }),
+            Err(error) => {
+                self.gate.failed(by, &act, &refusal(Reason::Refused, chain(&error))).await;
+                Err(error.into())
+            }
+        }
+    }
+}
+
+/// Events of the admin API, which these acts are as well (docs/admin.md).
+const IMPORTED: &str = "admin.key.imported";
+const DELETED: &str = "admin.key.deleted";
+
+/// An act as the journal has it.
+fn act(kind: &'static str, by: &Principal, keys: &[PublicKey]) -> admin::Act {
+    admin::Act::new(AdminArea::Keys, kind).of_keys(keys).detail(format!("through the Keymanager API by {by}"))
 }
 
 /// The answers so far, and the keys that are to be stored, each once, with their places in the answer.

@@ -41,6 +41,7 @@ use newcomers::Newcomers;
 pub(crate) use certificate::{ClientCertificate, Voucher};
 pub(crate) use error::TlsError;
 pub(crate) use newcomers::{Newcomer, Newcomers as Queue};
+pub(crate) use pem::{client_identity, trusted};
 pub(crate) use watch::{Stamps, watch};
 
 /// Longest time for a handshake: two round trips and a signature.
@@ -77,7 +78,6 @@ pub(crate) enum Protocol {
     /// HTTP/1.1.
     Http1,
     /// HTTP/2, as gRPC.
-    #[expect(dead_code, reason = "for the admin API over TCP")]
     Http2,
 }
 

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use p12_keystore::{KeyStore, Pkcs12ImportPolicy};
+use rustls::RootCertStore;
 use rustls::pki_types::pem::{PemObject as _, SectionKind};
 use rustls::pki_types::{
     CertificateDer, CertificateRevocationListDer, PrivateKeyDer, PrivatePkcs1KeyDer, PrivatePkcs8KeyDer,
@@ -111,6 +112,35 @@ pub(super) fn from_pem(certificate: &Path, key: Option<&Path>) -> Result<Identit
         None => sections.key(certificate)?,
     };
     Ok(Identity { chain, key })
+}
+
+/// What a client trusts: the authorities of a PEM file, or the public ones.
+///
+/// # Errors
+/// [`TlsError`].
+pub(crate) fn trusted(ca: Option<&Path>) -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    let Some(path) = ca else {
+        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+        return Ok(roots);
+    };
+    for (index, certificate) in certificates(path)?.into_iter().enumerate() {
+        let number = index.saturating_add(1);
+        roots.add(certificate).map_err(|source| TlsError::Authority { path: path.to_owned(), number, source })?;
+    }
+    Ok(roots)
+}
+
+/// Certificate and key by which a client proves who it is.
+///
+/// # Errors
+/// [`TlsError`].
+pub(crate) fn client_identity(
+    certificate: &Path,
+    key: Option<&Path>,
+) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TlsError> {
+    let Identity { chain, key } = from_pem(certificate, key)?;
+    Ok((chain, key))
 }
 
 /// Certificate and key of a PKCS#12 file.

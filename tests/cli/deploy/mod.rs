@@ -54,6 +54,7 @@ fn scripts_are_sound() {
         "deploy/debian/postinst",
         "deploy/debian/prerm",
         "deploy/debian/postrm",
+        "tests/bare_root/run",
     ];
     succeed(tool("shellcheck", "shellcheck").current_dir(workspace()).args(scripts));
 }

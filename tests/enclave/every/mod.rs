@@ -14,7 +14,7 @@ mod suite;
 #[path = "../../../enclave/tests/support/mod.rs"]
 mod support;
 
-pub(crate) use places::vault;
+pub(crate) use places::{backend_at, vault};
 
 use holdfast_enclave_sys::verify;
 

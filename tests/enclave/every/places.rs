@@ -1,7 +1,7 @@
 //! The places where a backend computes, and what is peculiar to each.
 
 use std::num::{NonZeroU64, NonZeroUsize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -58,6 +58,12 @@ fn options(vault: VaultPlace, network: &Network) -> ProcessOptions {
         verify: VerifyPolicy::BeforeRelease,
         unprotected: Unprotected::Warn,
     }
+}
+
+/// The product's backend before the vault of a machine whose socket this is.
+pub(crate) fn backend_at(socket: &Path, network: &Network) -> ProcessBackend {
+    let address = format!("unix:{}:9002", socket.display()).parse().unwrap();
+    ProcessBackend::start(options(VaultPlace::Enclave(address), network)).unwrap()
 }
 
 /// This process, which signs whatever is permitted.
@@ -181,19 +187,30 @@ pub(super) struct Enclosed {
     machine: Mutex<Option<Booted>>,
 }
 
+/// How far a vault's clock is ahead of this machine's, in milliseconds: at least and at most.
+type Ahead = (i64, i64);
+
+/// By QEMU's security module, which tells whole seconds. The vault's clock is set by it again whenever keys come in and
+/// every half minute, and is rather ahead by the time of that question than behind.
+const BY_WHOLE_SECONDS: Ahead = (-1_100, 200);
+
 /// One boot.
 struct Booted {
     // It ends with this.
     _machine: Machine,
     key: Vec<u8>,
-    /// How far its clock is ahead of this machine's.
-    ahead: i64,
+    ahead: Ahead,
 }
 
 impl Booted {
-    fn new(mut machine: Machine, relay: &Relay) -> Self {
+    fn new(mut machine: Machine, relay: &Relay, attested: bool) -> Self {
         let (mut line, greeting) = Line::greeted(&mut machine);
-        let ahead = line.health().clock_millis.checked_signed_diff(now()).unwrap();
+        let ahead = if attested {
+            BY_WHOLE_SECONDS
+        } else {
+            let ahead = line.health().clock_millis.checked_signed_diff(now()).unwrap();
+            (ahead, ahead)
+        };
         drop(line);
         relay.lead_to(Some(machine.vsock()));
         Self { _machine: machine, key: greeting.boot_key, ahead }
@@ -215,15 +232,23 @@ impl Enclosed {
             }
         };
         let relay = Relay::new();
-        let machine = Booted::new(boot(&image, service.is_some()), &relay);
-        let address = format!("unix:{}:9002", relay.path().display()).parse().unwrap();
-        let backend = ProcessBackend::start(options(VaultPlace::Enclave(address), network)).unwrap();
+        let attested = service.is_some();
+        let machine = Booted::new(boot(&image, attested), &relay, attested);
+        let backend = backend_at(relay.path(), network);
         Self { backend, relay, image, service, machine: Mutex::new(Some(machine)) }
     }
 
     /// Breaks the connection.
     pub(super) fn cut(&self) {
         self.relay.cut();
+    }
+
+    /// The present by the vault's clock: no earlier and no later than these.
+    fn presents(&self) -> (u64, u64) {
+        // While no machine runs any number will do: nothing is signed.
+        let (least, most) = self.machine.lock().unwrap().as_ref().map_or((0, 0), |booted| booted.ahead);
+        let at = |ahead| slot_at(now().checked_add_signed(ahead).unwrap());
+        (at(least), at(most))
     }
 
     fn booted<T>(&self, what: impl FnOnce(&Booted) -> T) -> T {
@@ -248,7 +273,8 @@ impl Place for Enclosed {
 
     fn next(&self) -> u64 {
         // In a machine the fence is a slot further, and so is the rounding of two clocks.
-        let behind = self.present() + 5;
+        let (_, latest) = self.presents();
+        let behind = latest + 5;
         wait_until("a slot behind the fence", || self.present() > behind);
         behind
     }
@@ -260,9 +286,7 @@ impl Mortal for Enclosed {
     }
 
     fn present(&self) -> u64 {
-        // While no machine runs any number will do: nothing is signed.
-        let ahead = self.machine.lock().unwrap().as_ref().map_or(0, |booted| booted.ahead);
-        slot_at(now().checked_add_signed(ahead).unwrap())
+        self.presents().0
     }
 
     fn kill(&self) {
@@ -271,8 +295,9 @@ impl Mortal for Enclosed {
     }
 
     fn revive(&self) {
-        let machine = boot(&self.image, self.service.is_some());
-        *self.machine.lock().unwrap() = Some(Booted::new(machine, &self.relay));
+        let attested = self.service.is_some();
+        let machine = boot(&self.image, attested);
+        *self.machine.lock().unwrap() = Some(Booted::new(machine, &self.relay, attested));
     }
 }
 

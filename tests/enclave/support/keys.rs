@@ -2,9 +2,11 @@
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::rsa::{OAEP_SHA256_MGF1SHA256, OaepPublicEncryptingKey, PublicEncryptingKey};
+use holdfast_domain::PublicKey;
 use holdfast_enclave::vault::enclave::{commitment, import_associated_data};
-use holdfast_enclave::{DataKey, SecretKey, generate, seal};
+use holdfast_enclave::{DataKey, DataKeyCommitment, SecretKey, generate, seal};
 use holdfast_nitro::cms::seal::{Form, seal as envelope};
+use holdfast_slashing_db::SealedKey;
 use holdfast_vault_proto::{EncryptedKey, SealedKeyBytes};
 
 use super::chain::GENESIS;
@@ -33,6 +35,16 @@ impl KnownDataKey {
     pub(crate) fn seal(&self, secret: &SecretKey) -> SealedKeyBytes {
         let sealed = seal::seal(&self.key, GENESIS, secret).unwrap().as_bytes().to_vec();
         SealedKeyBytes { public_key: *secret.public_key(), sealed }
+    }
+
+    /// What an import names it by.
+    pub(crate) fn named(&self) -> DataKeyCommitment {
+        commitment(&self.key)
+    }
+
+    /// The public key of what is sealed under it.
+    pub(crate) fn open(&self, public_key: &PublicKey, sealed: &SealedKey) -> PublicKey {
+        *seal::open(&self.key, public_key, GENESIS, sealed).unwrap().public_key()
     }
 
     /// A validator key on its way to be sealed under it, as an administrator's tool encrypts it.

@@ -12,6 +12,7 @@ mod ber;
 mod open;
 #[cfg(feature = "test-kms")]
 pub mod seal;
+pub mod wrap;
 
 use ber::Reader;
 pub use open::{OpenError, RecipientKey};

@@ -16,7 +16,7 @@ use holdfast_domain::{GenesisValidatorsRoot, PublicKey};
 use holdfast_enclave_sys::vsock::{VsockMachine, VsockPort, VsockStream};
 use holdfast_slashing_db::SealedKey;
 use holdfast_vault_proto::limits::MAX_KEYS;
-use holdfast_vault_proto::{Answer, Bound, Request, SealedKeyBytes, VERSION};
+use holdfast_vault_proto::{Answer, Bound, EncryptedKey, Request, SealedKeyBytes, VERSION};
 
 use super::{Pool, held};
 use crate::backend::{Held, OpenError};
@@ -134,6 +134,19 @@ pub trait AttestedVault: Send + Sync {
         network: GenesisValidatorsRoot,
         keys: &[(PublicKey, &SealedKey)],
     ) -> Result<Vec<Result<Held, OpenError>>, SignError>;
+
+    /// Gives it the data key for imports, as a key service encrypted it for the vault (CMS). Blocks.
+    ///
+    /// # Errors
+    /// [`SignError`] if the vault cannot be had, or the envelope is not for this boot of it.
+    fn hold_data_key(&self, cms: &[u8]) -> Result<(), SignError>;
+
+    /// Has a private key sealed that was encrypted for the vault, under the data key that it names. Blocks.
+    ///
+    /// # Errors
+    /// [`SignError`] if the vault cannot be had; [`SignError::VaultFailed`] if it holds another data key, or the key is not
+    /// for this boot of it.
+    fn import(&self, key: EncryptedKey) -> Result<SealedKey, SignError>;
 }
 
 impl AttestedVault for Pool {
@@ -172,6 +185,22 @@ impl AttestedVault for Pool {
                 .extend(some.iter().zip(outcomes).map(|((key, sealed), outcome)| held(*key, sealed, network, outcome)));
         }
         Ok(results)
+    }
+
+    fn hold_data_key(&self, cms: &[u8]) -> Result<(), SignError> {
+        match self.shared.link()?.ask(&Request::ProvisionAttested { cms: cms.to_vec(), keys: Vec::new() })? {
+            Answer::ProvisionedAttested(outcomes) if outcomes.is_empty() => Ok(()),
+            Answer::Failed(failure) => Err(SignError::VaultFailed { reason: failure.as_str() }),
+            _ => Err(SignError::VaultDown),
+        }
+    }
+
+    fn import(&self, key: EncryptedKey) -> Result<SealedKey, SignError> {
+        match self.shared.link()?.ask(&Request::ImportAttested(Box::new(key)))? {
+            Answer::Imported(sealed) => Ok(SealedKey::new(sealed)),
+            Answer::Failed(failure) => Err(SignError::VaultFailed { reason: failure.as_str() }),
+            _ => Err(SignError::VaultDown),
+        }
     }
 }
 

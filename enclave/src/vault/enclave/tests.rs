@@ -196,6 +196,28 @@ fn an_import_is_sealed_under_the_data_key_that_was_named_and_no_other() {
 }
 
 #[test]
+fn an_administrator_s_key_is_imported_also_where_no_key_is_yet() {
+    let (mut vault, _) = pinned();
+    let secret = generate::secret_key().unwrap();
+    let named = commitment(&DataKey::take(&mut PLAIN.clone()).unwrap());
+    let wrap = |wrapping: &[u8]| Ok::<_, std::io::Error>([b"rsa".as_slice(), wrapping].concat());
+    let key = encrypt_for_import(&secret, NETWORK, named, wrap).unwrap();
+    assert_eq!(vault.provision_attested(&cms(&[9; 32]), vec![]), Ok(vec![]));
+    assert_eq!(
+        vault.import(&key),
+        Err(Failure::OtherDataKey),
+        "the host's is the first, and not the one that is named"
+    );
+
+    // The right one takes its place: a host's data key does not keep an administrator out for good.
+    assert_eq!(vault.provision_attested(&cms(&PLAIN), vec![]), Ok(vec![]));
+    let sealed = SealedKeyBytes { public_key: key.public_key, sealed: vault.import(&key).unwrap() };
+    assert_eq!(vault.provision_attested(&cms(&PLAIN), vec![sealed]), Ok(vec![KeyOutcome::Opened]));
+    let failed = encrypt_for_import(&secret, NETWORK, named, |_| Err(std::io::Error::other("no key")));
+    assert!(matches!(failed, Err(ImportKeyError::Wrap(_))));
+}
+
+#[test]
 fn a_vault_that_is_no_enclave_says_so() {
     let mut vault = Vault::new(Arc::new(Dial(Arc::new(Mutex::new(0)))));
     assert_eq!(vault.attest(&[]), Err(Failure::NoEnclave));

@@ -20,6 +20,9 @@ pub(crate) enum EnclaveCommand {
     /// Have the data key encrypted for enclaves by the AWS KMS key enclave.key; for signing.backend = "enclave"
     #[cfg(feature = "backend-enclave")]
     Wrap(WrapArgs),
+    /// Import keystores into the vault of an enclave, which seals them: its document is checked, and each key is encrypted for that boot of it. The signer must not run
+    #[cfg(feature = "backend-enclave")]
+    Import(EnclaveImportArgs),
     /// Start an enclave on this instance, or under QEMU for testing, and wait for its end
     Run(RunArgs),
 }
@@ -137,6 +140,35 @@ pub(crate) struct WrapArgs {
     /// Where to write it: enclave.data_key_file of the signer. It holds no secret
     #[arg(long, value_name = "FILE")]
     pub(crate) to: PathBuf,
+}
+
+/// `holdfast enclave import`
+#[cfg(feature = "backend-enclave")]
+#[derive(Debug, Clone, Args)]
+pub(crate) struct EnclaveImportArgs {
+    /// Which data key the enclave has to seal them under: the 64 digits that `holdfast enclave wrap` printed. A host that brought another one gets nothing
+    #[arg(long, value_name = "HEX")]
+    pub(crate) data_key: NamedDataKey,
+    /// What is imported.
+    #[command(flatten)]
+    pub(crate) keys: super::ImportArgs,
+}
+
+/// A data key by its commitment.
+#[cfg(feature = "backend-enclave")]
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct NamedDataKey(pub(crate) holdfast_enclave::DataKeyCommitment);
+
+#[cfg(feature = "backend-enclave")]
+impl std::str::FromStr for NamedDataKey {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut bytes = [0; 32];
+        hex::decode_to_slice(text.strip_prefix("0x").unwrap_or(text), &mut bytes)
+            .map_err(|_| "not the 64 digits that `holdfast enclave wrap` printed")?;
+        Ok(Self(holdfast_enclave::DataKeyCommitment(bytes)))
+    }
 }
 
 /// `holdfast enclave run`

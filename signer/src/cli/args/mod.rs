@@ -37,9 +37,9 @@ pub(crate) use backup::{
 pub(crate) use callers::{CallersAddArgs, CallersCommand, CallersRemoveArgs, CallersRotateArgs, ProofArgs};
 #[cfg(feature = "backend-process")]
 pub(crate) use enclave::MeasuredWitnessArgs;
-#[cfg(feature = "backend-enclave")]
-pub(crate) use enclave::WrapArgs;
 pub(crate) use enclave::{BuildArgs, DescribeArgs, EnclaveCommand, ImageArgs, KmsPolicyArgs, RunArgs, VerifyArgs};
+#[cfg(feature = "backend-enclave")]
+pub(crate) use enclave::{EnclaveImportArgs, WrapArgs};
 pub(crate) use exits::{ExitsCommand, ExitsSignArgs, ExitsVerifyArgs};
 pub(crate) use kek::{KekCommand, KekInitArgs, KekRotateArgs, KekUnsealArgs, ProviderArgs};
 pub(crate) use keys::{
@@ -89,6 +89,18 @@ pub(crate) struct GlobalArgs {
     /// Database [default: sqlite:<data-dir>/holdfast.db]
     #[arg(long, global = true, value_name = "URL")]
     pub(crate) database: Option<String>,
+    /// Work through the admin API of a server on another machine (https://HOST:PORT), not on this machine's data directory
+    #[arg(long, global = true, value_name = "URL")]
+    pub(crate) admin_server: Option<String>,
+    /// Authorities that vouch for that server, PEM [default: the public ones]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) admin_ca: Option<PathBuf>,
+    /// Certificate that proves to that server who you are, PEM
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) admin_certificate: Option<PathBuf>,
+    /// Its private key, PEM [default: the file of the certificate]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) admin_key: Option<PathBuf>,
     /// Print results and errors as JSON
     #[arg(long, global = true)]
     pub(crate) json: bool,
@@ -201,6 +213,9 @@ pub(crate) struct ServeArgs {
     /// Address of the switcher, a Beacon API in front of the nodes given with --beacon; switches it on [default: 127.0.0.1:5052]
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) switcher_listen: Option<SocketAddr>,
+    /// Address of the admin API over TCP, which needs [admin.tls] and administrators [default: only the Unix socket in the data directory]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) admin_listen: Option<SocketAddr>,
     /// Run the switcher alone: no keys, no database, no data directory
     #[arg(long)]
     pub(crate) no_signer: bool,
@@ -336,6 +351,38 @@ impl Cli {
     }
 }
 
+impl Command {
+    /// Whether a command may be given for a server on another machine: it does all its work through the admin API, or needs
+    /// nothing but its files. What opens this machine's data must not be mistaken for the other's. `kek rotate` goes to
+    /// the server, but takes the providers and paths of this machine's configuration with it.
+    pub(crate) const fn may_be_for_a_server_elsewhere(&self) -> bool {
+        match self {
+            Self::Keys(command) => !matches!(command, KeysCommand::Generate(_) | KeysCommand::Export(_)),
+            Self::Slashing(command) => !matches!(command, SlashingCommand::Migrate(_)),
+            Self::Kek(command) => matches!(command, KekCommand::Status(_)),
+            Self::Audit(command) => !matches!(command, AuditCommand::Key),
+            Self::Exits(command) => matches!(command, ExitsCommand::Verify(_)),
+            Self::Switcher(_) | Self::Status(_) | Self::Config(_) => true,
+            Self::Quickstart(_)
+            | Self::Serve(_)
+            | Self::Callers(_)
+            | Self::Backup(_)
+            | Self::Approve(_)
+            | Self::Approvals(_)
+            | Self::Witness(_)
+            | Self::Policy(_)
+            | Self::Top(_)
+            | Self::Doctor
+            | Self::Connect(_)
+            | Self::Completions(_)
+            | Self::Enclave(_)
+            | Self::UnwrapHelper
+            | Self::Version
+            | Self::Vault(_) => false,
+        }
+    }
+}
+
 impl GlobalArgs {
     fn settings(&self, flags: &mut Flags) {
         flags.text("--data-dir", "data", "dir", self.data_dir.as_ref().map(|dir| dir.display()));
@@ -350,6 +397,11 @@ impl GlobalArgs {
         let beacons = self.beacon.iter().map(|url| Value::String(url.clone())).collect::<Vec<_>>();
         flags.value("--beacon", "network", "beacon", (!beacons.is_empty()).then_some(Value::Array(beacons)));
         flags.text("--database", "database", "url", self.database.as_ref());
+        let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+        flags.text("--admin-server", "remote", "server", self.admin_server.as_ref());
+        flags.text("--admin-ca", "remote", "ca", path(&self.admin_ca));
+        flags.text("--admin-certificate", "remote", "certificate", path(&self.admin_certificate));
+        flags.text("--admin-key", "remote", "key", path(&self.admin_key));
         match (self.quiet, self.verbose) {
             (true, _) => flags.text("--quiet", "telemetry", "log", Some("warn")),
             (false, 0) => {}
@@ -362,6 +414,7 @@ impl GlobalArgs {
 impl ServeArgs {
     fn settings(&self, flags: &mut Flags) {
         self.listen.settings(flags);
+        flags.text("--admin-listen", "admin", "listen", self.admin_listen);
         let on = |given: bool| given.then_some(Value::Boolean(true));
         flags.text("--switcher-listen", "switcher", "listen", self.switcher_listen);
         flags.value("--switcher-listen", "switcher", "enabled", on(self.switcher_listen.is_some()));

@@ -19,14 +19,23 @@ pub(in crate::cli) async fn run(args: &WrapArgs, context: &Context) -> Result<Ex
     let mut custody = custody::open_sealed(&context.config, Arc::new(SystemClock)).await?;
     let wrapped = custody.wrap_for_enclave(&context.config).await;
     custody.guard.shutdown().await;
-    let Some(wrapped) = wrapped? else {
+    let Some((wrapped, named)) = wrapped? else {
         return Err(Failure::message(Exit::Refused, "there is no data key yet: `holdfast kek init` makes one"));
     };
     write_private_file(&args.to, &wrapped, Existing::Replace).map_err(|error| Failure::new(Exit::Refused, error))?;
     let key = context.config.enclave.key.as_deref().unwrap_or_default();
     context.output.result(
-        format!("Wrote {}: the data key, encrypted by {key} for enclaves.", args.to.display()),
-        &json!({ "status": "wrapped", "file": args.to.display().to_string(), "key": key }),
+        format!(
+            "Wrote {}: the data key, encrypted by {key} for enclaves. `holdfast enclave import` names it by {}.",
+            args.to.display(),
+            hex::encode(named.0)
+        ),
+        &json!({
+            "status": "wrapped",
+            "file": args.to.display().to_string(),
+            "key": key,
+            "data_key": hex::encode(named.0),
+        }),
     )?;
     context.output.note(
         "The providers that `holdfast kek status` shows still open the data key too. Where only the enclave is to have it, take their keys off this machine and keep them where you keep the mnemonic.",

@@ -50,24 +50,25 @@ pub(in crate::cli) async fn import(args: &SlashingImportArgs, context: &Context)
     let Taken { interchange, left_out, source } = taken;
     let beyond = beyond(&interchange, &chain, context);
     let mode = if args.dry_run { ImportMode::DryRun } else { ImportMode::Commit };
-    let (changes, output) = if args.dry_run && !custody::is_there(&context.config)? {
-        context.output.note("There is no database yet, and a dry run makes none.");
-        (interchange.into_nothing().validators.iter().map(convert::change).collect(), context.output)
-    } else {
-        let reached = reach(context, Need::Make).await?;
-        let acts = if mode == ImportMode::Commit { lowers(args, &left_out) } else { &[] };
-        if let Some((desk, _)) = &reached.own
-            && let Some(gate) = desk.approvals().filter(|_| !acts.is_empty())
-        {
-            let payload = payload(args, &interchange, &left_out);
-            let pending = approvals::examine_at(gate.clone(), acts, &payload, &args.approval, context).await?;
-            desk.bring(pending.spend(&args.approval, context).await?);
-        }
-        let changes = send(&reached.admin, &interchange, (mode, !acts.is_empty()), from).await;
-        let output = reached.output;
-        reached.close().await;
-        (changes?, output)
-    };
+    let (changes, output) =
+        if args.dry_run && context.config.remote.server.is_none() && !custody::is_there(&context.config)? {
+            context.output.note("There is no database yet, and a dry run makes none.");
+            (interchange.into_nothing().validators.iter().map(convert::change).collect(), context.output)
+        } else {
+            let reached = reach(context, Need::Make).await?;
+            let acts = if mode == ImportMode::Commit { lowers(args, &left_out) } else { &[] };
+            if let Some((desk, _)) = &reached.own
+                && let Some(gate) = desk.approvals().filter(|_| !acts.is_empty())
+            {
+                let payload = payload(args, &interchange, &left_out);
+                let pending = approvals::examine_at(gate.clone(), acts, &payload, &args.approval, context).await?;
+                desk.bring(pending.spend(&args.approval, context).await?);
+            }
+            let changes = send(&reached.admin, &interchange, (mode, !acts.is_empty()), from).await;
+            let output = reached.output;
+            reached.close().await;
+            (changes?, output)
+        };
     for change in &changes {
         output.result(line(change), &value(change))?;
     }

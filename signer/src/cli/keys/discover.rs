@@ -17,6 +17,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use holdfast_domain::PublicKey;
+use holdfast_migrate::web3signer::{KeyFileError, KeySource, key_file};
 use holdfast_secret::SecretText;
 use serde_json::Value;
 
@@ -216,50 +217,44 @@ impl Discovery {
     /// A Web3Signer key file: `type: file-keystore` names a keystore and its password file, both
     /// relative to the key file.
     fn web3signer(&mut self, path: &Path, wanted: Wanted) {
-        let maps = match read_bounded(path)
+        let keys = match read_bounded(path)
             .map_err(|error| error.to_string())
-            .and_then(|text| yaml::parse(&text).map_err(|error| error.to_string()))
+            .and_then(|text| key_file(&text).map_err(|error| error.to_string()))
         {
-            Ok(maps) => maps,
+            Ok(keys) => keys,
             Err(_) if wanted == Wanted::Searched && !is_key_file_by_text(path) => return,
             Err(reason) => return self.skip(path, format!("is not a readable Web3Signer key file: {reason}")),
         };
-        for map in maps {
-            let base = path.parent().unwrap_or(Path::new("/"));
-            match (map.get("type"), map.get("keystoreFile"), map.get("keystorePasswordFile")) {
-                (Some("file-keystore"), Some(keystore), Some(password)) => {
-                    let named = base.join(keystore);
-                    match std::fs::canonicalize(&named) {
-                        Ok(keystore) => {
-                            let claimed = match sniff(&keystore) {
-                                Sniffed::Keystore { claimed } => claimed,
-                                Sniffed::NoKeystore(_) => None,
-                            };
-                            self.add(&keystore, claimed, PasswordAt::File(base.join(password)));
-                        }
-                        Err(error) => {
-                            self.skip(&named, format!("is named in {} but cannot be opened: {error}", path.display()));
-                        }
-                    }
-                }
-                (Some("file-keystore"), _, _) => {
-                    self.skip(path, "lacks keystoreFile or keystorePasswordFile; complete it");
-                }
-                (Some("file-raw"), _, _) => self.skip(
+        for key in keys {
+            match key {
+                Ok(KeySource::Keystore { keystore, password }) => self.named_keystore(path, &keystore, &password),
+                Ok(KeySource::Raw(_)) => self.skip(
                     path,
                     "holds a private key in clear (type: file-raw); make an EIP-2335 keystore of it and import that",
                 ),
-                (Some(other), _, _) => self.skip(
-                    path,
-                    format!(
-                        "takes its key from {other:?}, which cannot be imported from; export an EIP-2335 keystore there"
-                    ),
-                ),
-                (None, _, _) if wanted == Wanted::Named => {
-                    self.skip(path, "is not a Web3Signer key file: it has no type");
+                Ok(KeySource::Elsewhere { advice, .. }) => self.skip(path, format!("names a secret manager: {advice}")),
+                Ok(KeySource::NotBls) => {
+                    self.skip(path, "names a key of an Ethereum account (secp256k1), which is no validator's");
                 }
-                (None, _, _) => {}
+                Err(KeyFileError::NoType { .. }) if wanted == Wanted::Searched => {}
+                Err(error) => self.skip(path, format!("is not a complete Web3Signer key file: {error}")),
             }
+        }
+    }
+
+    /// A keystore and its password file, relative to the key file at `path`.
+    fn named_keystore(&mut self, path: &Path, keystore: &str, password: &str) {
+        let base = path.parent().unwrap_or(Path::new("/"));
+        let named = base.join(keystore);
+        match std::fs::canonicalize(&named) {
+            Ok(keystore) => {
+                let claimed = match sniff(&keystore) {
+                    Sniffed::Keystore { claimed } => claimed,
+                    Sniffed::NoKeystore(_) => None,
+                };
+                self.add(&keystore, claimed, PasswordAt::File(base.join(password)));
+            }
+            Err(error) => self.skip(&named, format!("is named in {} but cannot be opened: {error}", path.display())),
         }
     }
 }

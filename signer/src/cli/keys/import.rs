@@ -21,6 +21,8 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::super::approvals::Pending;
 use super::super::args::{ImportArgs, WatermarkArg};
+#[cfg(feature = "backend-enclave")]
+use super::super::reach::into_enclave;
 use super::super::reach::{Need, Reached, failure, reach};
 use super::super::{Context, Exit, Failure};
 use super::discover::{Candidate, discover};
@@ -46,8 +48,28 @@ struct Job {
     password: Arc<Passphrase>,
 }
 
+/// Who seals what is imported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sealing {
+    /// The running signer, or this process.
+    Here,
+    /// The vault in the configured enclave, under the data key with this commitment.
+    #[cfg(feature = "backend-enclave")]
+    Enclave(holdfast_enclave::DataKeyCommitment),
+}
+
+impl Sealing {
+    async fn reach(self, context: &Context) -> Result<Reached, Failure> {
+        match self {
+            Self::Here => reach(context, Need::Make).await,
+            #[cfg(feature = "backend-enclave")]
+            Self::Enclave(named) => into_enclave(context, named).await,
+        }
+    }
+}
+
 /// Imports what is found.
-pub(super) async fn run(args: &ImportArgs, context: &Context) -> Result<Exit, Failure> {
+pub(super) async fn run(args: &ImportArgs, context: &Context, sealing: Sealing) -> Result<Exit, Failure> {
     entry::check(args)?;
     if let Some(missing) = args.from.iter().find(|path| !path.exists()) {
         let message = format!("--from: there is no file or directory {}; check the path", missing.display());
@@ -63,7 +85,7 @@ pub(super) async fn run(args: &ImportArgs, context: &Context) -> Result<Exit, Fa
         ));
     }
     let mut passwords = Passwords::new(args, context.output)?;
-    let reached = reach(context, Need::Make).await?;
+    let reached = sealing.reach(context).await?;
     let root = custody::chain(&context.config).await?.genesis_validators_root;
     let taken = entry::histories(args, root)?;
     let report = Report::new(reached.output, total);

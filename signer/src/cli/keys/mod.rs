@@ -24,19 +24,23 @@ use holdfast_wire::admin::v1::{
 };
 use serde_json::{Value, json};
 
+#[cfg(feature = "backend-enclave")]
+use super::args::EnclaveImportArgs;
 use super::args::{DeleteArgs, KeysCommand, ListArgs, ShowArgs, SwitchArgs};
 use super::reach::{Need, exit_of_word, failure, reach};
 use super::{Context, Exit, Failure, Output, confirm};
 use crate::admin::Admin;
 use crate::admin::show::{self, key_heading, key_json};
 use crate::clock::SystemClock;
+#[cfg(feature = "backend-enclave")]
+use crate::config::SigningBackend;
 use crate::custody::{self, Custody};
 use crate::outcome::chain;
 
 /// Runs one of the commands.
 pub(super) async fn run(command: &KeysCommand, context: &Context) -> Result<Exit, Failure> {
     match command {
-        KeysCommand::Import(args) => import::run(args, context).await,
+        KeysCommand::Import(args) => import::run(args, context, import::Sealing::Here).await,
         KeysCommand::Generate(args) => generate::run(args, context).await,
         KeysCommand::Export(args) => export::run(args, context).await,
         KeysCommand::List(args) => list(args, context).await,
@@ -46,6 +50,18 @@ pub(super) async fn run(command: &KeysCommand, context: &Context) -> Result<Exit
         KeysCommand::Label(args) => label::run(args, context).await,
         KeysCommand::Delete(args) => delete(args, context).await,
     }
+}
+
+/// `holdfast enclave import`: the same as `keys import`, but that the vault in the enclave seals.
+#[cfg(feature = "backend-enclave")]
+pub(super) async fn import_into_enclave(args: &EnclaveImportArgs, context: &Context) -> Result<Exit, Failure> {
+    if context.config.signing.backend != SigningBackend::Enclave {
+        let message = "this is for a signer whose keys are in an enclave: set signing.backend = \"enclave\" and the section \
+                       [enclave], or use `holdfast keys import`";
+        return Err(Failure::message(Exit::Usage, message));
+    }
+    custody::require_existing(&context.config)?;
+    import::run(&args.keys, context, import::Sealing::Enclave(args.data_key.0)).await
 }
 
 /// Who does it, as recorded: the user of this machine.

@@ -41,7 +41,7 @@ pub(super) fn run(context: &Context) -> Result<Exit, Failure> {
         };
         let greeting_clock = Arc::clone(&clock);
         let greet = |addresses| guide.print(context, addresses, greeting_clock.as_ref());
-        serve(context, custody, (sockets, PoolSockets::none()), clock, greet).await
+        Box::pin(serve(context, custody, (sockets, PoolSockets::none()), clock, greet)).await
     });
     runtime.shutdown_background();
     ended

@@ -146,7 +146,7 @@ where
 async fn delete<B>(
     api: &Api,
     manager: &Arc<KeyManager>,
-    principal: &Principal,
+    principal: &Arc<Principal>,
     request: Request<B>,
 ) -> Result<Reply, ApiError>
 where
@@ -163,7 +163,7 @@ where
         }
     }
     let allowed: Vec<PublicKey> = keys.iter().filter(|key| !refused.contains_key(*key)).copied().collect();
-    let (data, histories) = match manager.delete(allowed, principal.id().clone()).await {
+    let (data, histories) = match manager.delete(allowed, principal).await {
         Ok(deleted) => {
             let histories = deleted.known.iter().map(|(key, one)| (*key, one.watermarks)).collect();
             (statuses(&keys, deleted, &refused), histories)

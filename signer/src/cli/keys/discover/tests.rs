@@ -156,8 +156,8 @@ fn web3signer_key_files_and_its_own_import() {
         &tree.find("w3s"),
         &[(&format!("w3s/{a}.json"), &format!("w3s/{a}.password")), ("w3s/ks/one.json", "w3s/pw/one-secret")],
     );
-    tree.put("bad/raw.yaml", "type: file-raw\nprivateKey: '0x25'\n")
-        .put("bad/vault.yaml", "type: hashicorp\ntoken: x\n")
+    tree.put("bad/raw.yaml", &format!("type: file-raw\nprivateKey: '0x{}'\n", "25".repeat(32)))
+        .put("bad/vault.yaml", "type: hashicorp\nkeyPath: /v1/secret/data/k\ntoken: hunter2\n")
         .put("bad/gone.yaml", "type: file-keystore\nkeystoreFile: gone.json\nkeystorePasswordFile: p\n")
         .put("bad/half.yml", "type: file-keystore\nkeystoreFile: gone.json\n")
         .put("bad/other.yaml", "a: {b: c}\n");
@@ -165,7 +165,9 @@ fn web3signer_key_files_and_its_own_import() {
     assert_eq!(found.keystores, []);
     let reasons: Vec<_> = found.skipped.iter().map(|(path, _)| path.as_str()).collect();
     assert_eq!(reasons, ["bad/gone.json", "bad/half.yml", "bad/raw.yaml", "bad/vault.yaml"]);
-    assert!(found.skipped[2].1.contains("in clear") && !found.skipped[2].1.contains("0x25"));
+    assert!(found.skipped[2].1.contains("in clear") && !found.skipped[2].1.contains("2525"));
+    let vault = &found.skipped[3].1;
+    assert!(vault.contains("vault kv get -field=value secret/k") && !vault.contains("hunter2"), "{vault}");
 }
 
 #[test]
