@@ -385,10 +385,7 @@ impl App {
     /// # Errors
     /// [`CustodyError`] if the data key cannot be had or the record cannot be read.
     pub(crate) async fn load_keys(&self) -> Result<usize, CustodyError> {
-        let keys = self.loader.load_first().await?;
-        // From here on changes by others are followed; those since the start are taken over now.
-        self.policy.relabel(&self.guard).await?;
-        Ok(keys)
+        self.loader.load_first().await
     }
 
     /// Puts another policy in force, after it is in the journal.

@@ -5,17 +5,20 @@
 
 use core::fmt;
 use core::str::FromStr;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// A label of keys: small letters, digits, `.`, `_` and `-`, beginning with a letter or a digit. Cheap to clone.
+use holdfast_domain::PublicKey;
+
+/// A label of keys, such as `cluster-a` or `region=eu`: small letters, digits, `.`, `_`, `-`, `:` and `=`, beginning with a
+/// letter or a digit. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Label(Arc<str>);
 
 /// Why a text is no label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "a label has 1 to {} characters, small letters, digits, `.`, `_` and `-`, and begins with a letter or a digit",
+    "a label has 1 to {} characters, small letters, digits, `.`, `_`, `-`, `:` and `=`, and begins with a letter or a digit",
     Label::MAX_BYTES
 )]
 pub struct BadLabel;
@@ -38,7 +41,7 @@ impl FromStr for Label {
     fn from_str(text: &str) -> Result<Self, BadLabel> {
         let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
         let begins = text.bytes().next().is_some_and(plain);
-        let fits = text.bytes().all(|byte| plain(byte) || matches!(byte, b'.' | b'_' | b'-'));
+        let fits = text.bytes().all(|byte| plain(byte) || matches!(byte, b'.' | b'_' | b'-' | b':' | b'='));
         if begins && fits && text.len() <= Self::MAX_BYTES { Ok(Self(text.into())) } else { Err(BadLabel) }
     }
 }
@@ -51,6 +54,15 @@ impl fmt::Display for Label {
 
 /// The labels of one key.
 pub type Labels = BTreeSet<Label>;
+
+/// The keys that have each label, of rows as the database has them.
+pub(crate) fn by_label(rows: Vec<(PublicKey, Label)>) -> BTreeMap<Label, BTreeSet<PublicKey>> {
+    let mut keys: BTreeMap<Label, BTreeSet<PublicKey>> = BTreeMap::new();
+    for (key, label) in rows {
+        keys.entry(label).or_default().insert(key);
+    }
+    keys
+}
 
 /// What to do with the labels of keys.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -112,11 +124,11 @@ mod tests {
     #[test]
     fn labels_have_one_spelling() {
         let longest = "a".repeat(Label::MAX_BYTES);
-        for good in ["a", "0", "cluster-a", "eu.west_1", longest.as_str()] {
+        for good in ["a", "0", "cluster-a", "eu.west_1", "region=eu", "vc:a", longest.as_str()] {
             assert_eq!(good.parse::<Label>().unwrap().as_str(), good);
         }
         let longer = "a".repeat(Label::MAX_BYTES + 1);
-        for bad in ["", "A", "-a", ".a", "a b", "a,b", "ä", "a\n", longer.as_str()] {
+        for bad in ["", "A", "-a", ".a", "=a", "a b", "a,b", "+a", "ä", "a\n", longer.as_str()] {
             assert_eq!(bad.parse::<Label>(), Err(BadLabel), "{bad:?}");
         }
     }

@@ -206,7 +206,7 @@ fn of_many_signers_started_together_one_migrates() {
             start.join().unwrap().unwrap();
         }
     });
-    assert_eq!(Cluster::shared().sql(&database(&home), "SELECT count(*) FROM holdfast.schema_version").unwrap(), "5");
+    assert_eq!(Cluster::shared().sql(&database(&home), "SELECT count(*) FROM holdfast.schema_version").unwrap(), "6");
 }
 
 #[tokio::test]

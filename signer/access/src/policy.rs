@@ -257,6 +257,14 @@ impl Policy {
         &self.directory
     }
 
+    /// Whether a rule is about keys that have this label.
+    pub fn names_label(&self, label: &str) -> bool {
+        self.rules.iter().any(|rule| match &rule.keys {
+            Keys::All => false,
+            Keys::Only(only) => only.labels.iter().any(|one| one == label),
+        })
+    }
+
     /// The rule behind a decision of this policy.
     pub fn rule(&self, id: RuleId) -> Option<&Rule> {
         self.rules.get(id.place())

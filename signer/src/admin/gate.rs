@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use holdfast_access::{AdminArea, Means, Operation};
 use holdfast_domain::{Clock, PublicKey};
-use holdfast_slashing_db::{Guard, Labels};
+use holdfast_slashing_db::Guard;
 use holdfast_slashing_db::journal::{Event, EventKind};
 use holdfast_wire::admin::{Reason, refusal};
 use tokio::sync::oneshot;
@@ -25,6 +25,7 @@ const TOGETHER: usize = 1_000;
 /// What is about to be done.
 pub(crate) struct Act {
     area: AdminArea,
+    also: Option<AdminArea>,
     kind: &'static str,
     keys: Vec<PublicKey>,
     about: String,
@@ -34,7 +35,12 @@ pub(crate) struct Act {
 impl Act {
     /// An act in an area; `kind` is its event in the journal, which docs/admin.md lists.
     pub(crate) fn new(area: AdminArea, kind: &'static str) -> Self {
-        Self { area, kind, keys: Vec::new(), about: String::new(), detail: String::new() }
+        Self { area, also: None, kind, keys: Vec::new(), about: String::new(), detail: String::new() }
+    }
+
+    /// Another area that it reaches into as a whole, whatever its keys; the caller must be allowed that as well.
+    pub(crate) fn also(self, area: AdminArea) -> Self {
+        Self { also: Some(area), ..self }
     }
 
     /// The keys it is about: an event each, and each judged by itself.
@@ -111,25 +117,9 @@ impl Gate {
         self.judge(who, Operation::AdminRead(area), None)
     }
 
-    /// Lets the rules of a running server see which labels keys have now.
-    ///
-    /// # Errors
-    /// [`Status`]: they go on with the labels of before.
-    pub(super) async fn relabel(&self, guard: &Guard) -> Result<(), Status> {
-        let Some(policy) = &self.policy else { return Ok(()) };
-        policy.relabel(guard).await.map_err(|error| {
-            let text = "the labels are stored, and rules do not see them yet, as they cannot be read; give the command again";
-            refusal(admin_reason(&error), format!("{text}: {}", chain(&error)))
-        })
-    }
-
-    /// Lets the rules of a running server see the labels of keys that are about to come in.
-    pub(super) async fn expect(&self, keys: &[PublicKey], labels: &Labels) {
-        if let Some(policy) = &self.policy
-            && !labels.is_empty()
-        {
-            policy.expect(keys, labels).await;
-        }
+    /// The rules of a running server.
+    pub(super) fn policy(&self) -> Option<&PolicyStore> {
+        self.policy.as_deref()
     }
 
     /// Whether a caller may do something with a key, or at all.
@@ -152,6 +142,9 @@ impl Gate {
         }
         for key in &act.keys {
             self.judge(who, operation, Some(key))?;
+        }
+        if let Some(area) = act.also {
+            self.judge(who, Operation::AdminWrite(area), None)?;
         }
         self.record(who, act).await
     }

@@ -55,7 +55,7 @@ struct Import<'a> {
     answers: &'a Answers,
     options: ImportKeysOptions,
     histories: BTreeMap<PublicKey, History>,
-    /// Labels that keys get.
+    /// Labels that keys get which come in, in the transaction that stores them; keys that are here keep theirs.
     labels: Labels,
     held: BTreeSet<PublicKey>,
     deleted: BTreeSet<PublicKey>,
@@ -89,7 +89,8 @@ pub(super) async fn run(
             (KeyState::Enabled | KeyState::Disabled, None) => {}
         }
     }
-    let mut import = Import { desk, who, answers, labels: convert::labels(&options.labels)?, options, histories: BTreeMap::new(), held, deleted };
+    let labels = convert::labels(&options.labels)?;
+    let mut import = Import { desk, who, answers, labels, options, histories: BTreeMap::new(), held, deleted };
     let (mut collected, mut batch) = (Collected::default(), Vec::new());
     while let Some(message) = next(&mut parts).await? {
         match message.part {
@@ -241,12 +242,8 @@ impl Import<'_> {
         let labels = LabelChange { add: self.labels.clone(), ..LabelChange::default() };
         let act = Act::new(AdminArea::Keys, "admin.key.imported").of_keys(&keys).detail(labels.to_string());
         self.desk.gate.admit(self.who, &act).await?;
-        self.desk.gate.expect(&keys, &self.labels).await;
         let (indexes, news): (Vec<u64>, Vec<Incoming>) = incoming.into_values().unzip();
         let stored = self.desk.store(data_key, news, self.tombstone(), self.who.id()).await;
-        if !self.labels.is_empty() {
-            self.desk.gate.relabel(&self.desk.guard).await?;
-        }
         for ((key, index), stored) in keys.iter().zip(indexes).zip(stored) {
             let (status, reason) = match stored {
                 Stored::Imported => (ImportStatus::Imported, None),

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use holdfast_access::AdminArea;
+use holdfast_approvals::Act as Danger;
 use holdfast_domain::PublicKey;
 use holdfast_enclave::import::Imported;
 use holdfast_enclave::{generate, seal};
-use holdfast_slashing_db::{CallerId, EntryWatermark, KeyOrigin, KeyState, Label, LabelChange, Labelled, Labels, Switch, Tombstone, Withdrawn};
+use holdfast_slashing_db::{CallerId, EntryWatermark, KeyInfo, KeyOrigin, KeyState, Label, LabelChange, Labelled, Labels, Switch, Tombstone, Withdrawn};
 use holdfast_wire::admin::v1::keys_server::Keys;
 use holdfast_wire::admin::v1::{
     DeleteKeysRequest, DeleteKeysResponse, GenerateKeysRequest, GenerateKeysResponse, ImportKeysRequest,
@@ -185,9 +186,10 @@ impl Keys for KeysService {
         let mut keys = self.0.guard.list().await.map_err(record_status)?;
         let provider = self.0.provider().await.map_err(record_status)?;
         let deleted = keys.iter().filter(|info| info.state == KeyState::Tombstoned).count();
-        if !request.into_inner().deleted {
-            keys.retain(|info| info.state != KeyState::Tombstoned);
-        }
+        let request = request.into_inner();
+        let wanted = convert::labels(&request.labels)?;
+        let shown = |info: &KeyInfo| request.deleted || info.state != KeyState::Tombstoned;
+        keys.retain(|info| shown(info) && wanted.is_subset(&info.labels));
         let (pages, stream) = mpsc::channel(pipe::WAITING);
         self.0.gate.tasks().spawn(async move {
             let first =
@@ -260,14 +262,14 @@ impl Keys for KeysService {
             self.0.gate.may_read(&who, AdminArea::Keys)?;
             try_labels(&desk, &keys, &change).await?
         } else {
-            let act =
-                Act::new(AdminArea::Keys, "admin.key.labelled").of_keys(&keys).detail(change.to_string());
+            let mut act = Act::new(AdminArea::Keys, "admin.key.labelled").of_keys(&keys).detail(change.to_string());
+            if desk.changes_policy(&change) {
+                // APPROVALS: the one place where a change of labels asks for the act `policy`.
+                desk.may(&[Danger::Policy], who.id()).await?;
+                act = act.also(AdminArea::Policy);
+            }
             let (keys, by) = (keys.clone(), who.id().clone());
-            let work = async move {
-                let labelled = desk.guard.label(keys, change, &by).await.map_err(record_status)?;
-                desk.gate.relabel(&desk.guard).await?;
-                Ok(labelled)
-            };
+            let work = async move { desk.label(keys, change, &by).await.map_err(record_status) };
             self.0.gate.act(&who, act, work).await?
         };
         let keys = keys.iter().zip(&labelled).map(|(key, one)| labelled_key(key, one)).collect();

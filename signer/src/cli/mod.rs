@@ -23,6 +23,7 @@ mod policy;
 mod quickstart;
 mod reach;
 mod reloads;
+mod rule_labels;
 pub(crate) mod serve;
 mod slashing;
 mod switcher;
@@ -141,7 +142,7 @@ fn dispatch(cli: &Cli, output: Output) -> Result<Exit, Failure> {
         Command::Enclave(args::EnclaveCommand::Import(args)) => block_on(keys::import_into_enclave(args, &context)),
         Command::Switcher(command) => block_on(switcher::run(command, &context)),
         Command::Witness(command) => block_on(crate::witness::run(command, &context)),
-        Command::Policy(args::PolicyCommand::Check) => block_on(policy::check(&context)),
+        Command::Policy(args::PolicyCommand::Check) => policy::check(&context),
         Command::Policy(args::PolicyCommand::Explain(args)) => block_on(policy::explain(args, &context)),
         Command::Status(args) => block_on(reach::status(*args, &context)),
         Command::Top(args) => block_on(top::run(args, &context)),

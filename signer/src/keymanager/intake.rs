@@ -115,6 +115,8 @@ impl Intake {
                 return answers;
             }
         };
+        // After they are stored and before they sign: none is ever judged without its labels.
+        let labels = self.signer.policy.relabel(&self.signer.guard).await.map_err(|error| unlabelled(&error));
         let (mut ready, mut refused) = (Vec::new(), Vec::new());
         for ((place, key, held), result) in waiting.into_iter().zip(results) {
             let (registration, enters) = match result {
@@ -130,12 +132,16 @@ impl Intake {
                     continue;
                 }
             };
-            let entered = match ActiveKey::held(registration, held, self.loader.backend()) {
+            let active = ActiveKey::held(registration, held, self.loader.backend()).map_err(|error| chain(&error));
+            let entered = match labels.clone().and(active) {
                 Ok(active) => {
                     ready.push(active);
                     enters
                 }
-                Err(error) => Stored::Failed(chain(&error)),
+                Err(reason) => {
+                    refused.push(key);
+                    Stored::Failed(reason)
+                }
             };
             set(&mut answers, place, entered);
         }
@@ -211,6 +217,12 @@ impl Intake {
             warn!("signatures of deleted keys are still under way; the exported history covers them");
         }
     }
+}
+
+/// Why a key that is stored does not sign yet.
+fn unlabelled(error: &AdminError) -> String {
+    let text = "it is stored, and does not sign yet, as the labels of keys cannot be read; reload the keys (POST /reload)";
+    format!("{text}: {}", chain(error))
 }
 
 fn set(answers: &mut [Stored], place: usize, answer: Stored) {

@@ -15,20 +15,21 @@ use arc_swap::ArcSwap;
 use holdfast_access::{Decision, Ground, Operation, Policy, Rates, RuleName};
 use holdfast_domain::{Clock, PublicKey};
 use holdfast_slashing_db::journal::{Event, EventKind};
-use holdfast_slashing_db::{AdminError, CallerId, Guard, Labels, Refusal};
+use holdfast_slashing_db::{AdminError, CallerId, Guard, Label, LabelChange, Labelled, Refusal};
 use prometheus_client::encoding::{EncodeLabelSet, LabelSetEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use tokio::sync::Mutex;
-use tracing::info;
+use tracing::{info, warn};
 
 pub(crate) use refusal::{PolicyRefusal, Why};
 
 use crate::callers::Principal;
 use crate::config::WrittenPolicy;
 use crate::drain::{Stopping, Tasks};
+use crate::outcome::chain;
 use denials::Denials;
 
 /// The keys that have each label.
@@ -40,6 +41,23 @@ pub(crate) type KeysOfLabels = BTreeMap<String, BTreeSet<PublicKey>>;
 /// [`AdminError`].
 pub(crate) async fn keys_of_labels(guard: &Guard) -> Result<KeysOfLabels, AdminError> {
     Ok(guard.labels().await?.into_iter().map(|(label, keys)| (label.to_string(), keys)).collect())
+}
+
+/// What a change made of the labels of keys.
+fn changed(mut labels: KeysOfLabels, keys: &[PublicKey], labelled: &[Labelled]) -> KeysOfLabels {
+    for (key, one) in keys.iter().zip(labelled) {
+        let Labelled::Done { before, after } = one else { continue };
+        for gone in before.difference(after) {
+            if let Some(keys) = labels.get_mut(gone.as_str()) {
+                keys.remove(key);
+            }
+        }
+        for label in after {
+            labels.entry(label.to_string()).or_default().insert(*key);
+        }
+    }
+    labels.retain(|_, keys| !keys.is_empty());
+    labels
 }
 
 /// What is in force.
@@ -236,7 +254,13 @@ impl PolicyStore {
         Ok(Replaced::By { rules })
     }
 
-    /// Reads the labels of keys from the database, as others may have changed them; the next request is judged by these.
+    /// Whether a rule in force is about keys that have this label.
+    pub(crate) fn names_label(&self, label: &Label) -> bool {
+        self.current.load().policy.names_label(label.as_str())
+    }
+
+    /// Reads the labels of keys from the database, all of one moment, and judges by these from the next request on. Keys
+    /// that come in are not let sign before this.
     ///
     /// # Errors
     /// [`AdminError`]: the labels known before stay in use.
@@ -244,23 +268,44 @@ impl PolicyStore {
         let _turn = self.replacing.lock().await;
         // Read in turn, so that what was read later is in use later.
         let labels = keys_of_labels(guard).await?;
+        self.put_labels(labels);
+        Ok(())
+    }
+
+    /// Changes labels in the database, and judges by what they are then from the next request on; until then by what they
+    /// were. Nothing else changes labels or rules in between.
+    ///
+    /// # Errors
+    /// [`AdminError`]: nothing is changed.
+    pub(crate) async fn label(
+        &self,
+        guard: &Guard,
+        keys: Vec<PublicKey>,
+        change: LabelChange,
+        by: &CallerId,
+    ) -> Result<Vec<Labelled>, AdminError> {
+        let _turn = self.replacing.lock().await;
+        let labelled = guard.label(keys.clone(), change, by).await?;
+        let labels = match keys_of_labels(guard).await {
+            Ok(labels) => labels,
+            Err(error) => {
+                // What was stored holds all the same, and of these keys it is known.
+                warn!("the labels of other keys stay as they were last read: {}", chain(&error));
+                let before = self.current.load();
+                changed(before.policy.directory().labels.clone(), &keys, &labelled)
+            }
+        };
+        self.put_labels(labels);
+        Ok(labelled)
+    }
+
+    /// Puts labels in force, all at once, in turn.
+    fn put_labels(&self, labels: KeysOfLabels) {
         let before = self.current.load_full();
         if before.policy.directory().labels != labels {
             info!(labels = labels.len(), "the labels of keys are other ones");
             self.current.store(Arc::new(before.with_labels(labels)));
         }
-        Ok(())
-    }
-
-    /// Lets rules know the labels of keys that are about to come in, so that none is ever judged without.
-    pub(crate) async fn expect(&self, keys: &[PublicKey], labels: &Labels) {
-        let _turn = self.replacing.lock().await;
-        let before = self.current.load_full();
-        let mut known = before.policy.directory().labels.clone();
-        for label in labels {
-            known.entry(label.to_string()).or_default().extend(keys);
-        }
-        self.current.store(Arc::new(before.with_labels(known)));
     }
 
     /// Records which policy is in force, if one is, and from then on what it refuses.
@@ -282,7 +327,7 @@ async fn write(denials: Arc<Denials>, guard: Guard, first: Option<Event>, stoppi
     if let Some(event) = first
         && let Err(refusal) = guard.record(event).await
     {
-        tracing::warn!("which policy is in force is not in the journal: {refusal}");
+        warn!("which policy is in force is not in the journal: {refusal}");
     }
     denials.run(|event| guard.record(event), stopping).await;
 }

@@ -7,7 +7,7 @@ use holdfast_domain::PublicKey;
 use super::Guard;
 use crate::error::AdminError;
 use crate::identity::CallerId;
-use crate::labels::{Label, LabelChange, Labelled};
+use crate::labels::{Label, LabelChange, Labelled, by_label};
 
 impl Guard {
     /// Changes the labels of keys (each once) in one transaction; the answer is in their order.
@@ -29,12 +29,7 @@ impl Guard {
     /// # Errors
     /// [`AdminError`].
     pub async fn labels(&self) -> Result<BTreeMap<Label, BTreeSet<PublicKey>>, AdminError> {
-        let all = self.read(|store| store.labels()).await?;
-        let mut keys: BTreeMap<Label, BTreeSet<PublicKey>> = BTreeMap::new();
-        for (key, label) in all {
-            keys.entry(label).or_default().insert(key);
-        }
-        Ok(keys)
+        self.read(|store| store.labels()).await.map(by_label)
     }
 }
 

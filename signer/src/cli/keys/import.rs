@@ -97,7 +97,7 @@ pub(super) async fn run(args: &ImportArgs, context: &Context, sealing: Sealing) 
         }
         .into(),
         replace_tombstone: args.replace_tombstone,
-        labels: args.labels.clone(),
+        labels: args.labels.iter().map(ToString::to_string).collect(),
     };
     let histories = taken.iter().flat_map(|histories| {
         histories.iter().map(|(key, history)| history_message(key, history, histories.is_switched_off(key)))
@@ -159,7 +159,8 @@ impl Importer {
     /// Leaves out, and reports, keystores whose key is here already or was deleted here.
     async fn not_here(&mut self, candidates: Vec<Candidate>) -> Result<Vec<Candidate>, Failure> {
         let mut deleted: BTreeSet<PublicKey> = BTreeSet::new();
-        for key in listed(&self.reached.admin, true).await?.keys {
+        let all = ListKeysRequest { deleted: true, ..ListKeysRequest::default() };
+        for key in listed(&self.reached.admin, all).await?.keys {
             let Ok(public_key) = key.pubkey.parse() else { continue };
             match key.state() {
                 KeyState::Tombstoned => {

@@ -12,7 +12,6 @@ mod passwords;
 mod report;
 mod yaml;
 
-pub(super) use label::of_rules as labels_of_rules;
 pub(super) use lowered::said;
 
 use std::sync::Arc;
@@ -83,9 +82,9 @@ pub(super) async fn open_direct(context: &Context) -> Result<Custody, Failure> {
     Ok(custody)
 }
 
-/// Every key, deleted ones too if asked for; who wraps the data key, and how many are deleted.
-pub(super) async fn listed(admin: &Admin, deleted: bool) -> Result<ListKeysResponse, Failure> {
-    let mut pages = admin.keys().list(ListKeysRequest { deleted }).await.map_err(failure)?.into_inner();
+/// Every key that is asked for; who wraps the data key, and how many are deleted.
+pub(super) async fn listed(admin: &Admin, wanted: ListKeysRequest) -> Result<ListKeysResponse, Failure> {
+    let mut pages = admin.keys().list(wanted).await.map_err(failure)?.into_inner();
     let mut all = ListKeysResponse::default();
     while let Some(page) = pages.message().await.map_err(failure)? {
         all.provider = all.provider.or(page.provider);
@@ -97,11 +96,15 @@ pub(super) async fn listed(admin: &Admin, deleted: bool) -> Result<ListKeysRespo
 
 async fn list(args: &ListArgs, context: &Context) -> Result<Exit, Failure> {
     let reached = reach(context, Need::Existing).await?;
-    let ListKeysResponse { keys, provider, deleted } = listed(&reached.admin, args.all).await?;
+    let wanted =
+        ListKeysRequest { deleted: args.all, labels: args.labels.iter().map(ToString::to_string).collect() };
+    let ListKeysResponse { keys, provider, deleted } = listed(&reached.admin, wanted).await?;
     let heading = format!("{} {:<20} {:<14} LABELS", key_heading(), "CHANGED", "BY");
     let lines: Vec<String> = std::iter::once(heading).chain(keys.iter().map(show::listed)).collect();
     let json: Vec<Value> = keys.iter().map(|key| key_json(key, provider.as_deref())).collect();
-    let text = if keys.is_empty() {
+    let text = if keys.is_empty() && !args.labels.is_empty() {
+        "No key has these labels. `holdfast keys label` gives keys labels.".to_owned()
+    } else if keys.is_empty() {
         "No keys. `holdfast keys import --from PATH` brings some in.".to_owned()
     } else {
         lines.join("\n")

@@ -28,6 +28,8 @@ pub(super) enum Whose {
     Of(Vec<PublicKey>),
     /// These keys', made now if they are not there.
     OfOrNew(Vec<PublicKey>),
+    /// These keys', as far as they have rows, with their labels.
+    LabelsOf(Vec<PublicKey>),
 }
 
 /// A row under lock.
@@ -45,7 +47,7 @@ pub(super) struct Rows {
     pub(super) mark: Mark,
     pub(super) order: Vec<PublicKey>,
     pub(super) by_key: HashMap<PublicKey, Held>,
-    /// Labels of those that have any.
+    /// Labels of those that have any; empty unless they were asked for.
     pub(super) labels: HashMap<PublicKey, Labels>,
 }
 
@@ -139,7 +141,7 @@ pub(super) async fn hold(db: &mut PgConnection, whose: &Whose, millis: u128, at:
     );
     let mark = Mark::read(&raw_sql(AssertSqlSafe(begin)).fetch_one(&mut *db).await?, 0)?;
     let made = match whose {
-        Whose::All | Whose::Of(_) => Vec::new(),
+        Whose::All | Whose::Of(_) | Whose::LabelsOf(_) => Vec::new(),
         Whose::OfOrNew(keys) => {
             let sql = "WITH locked AS MATERIALIZED (SELECT pg_advisory_xact_lock($3)), \
                  wanted AS (SELECT w.key, min(w.place) AS place FROM locked, unnest($1::bytea[]) WITH ORDINALITY w (key, place) GROUP BY w.key) \
@@ -153,33 +155,32 @@ pub(super) async fn hold(db: &mut PgConnection, whose: &Whose, millis: u128, at:
     };
     let select = format!(
         "SELECT v.id, v.pubkey, v.state, {MARKS}, EXISTS (SELECT 1 FROM holdfast.sealed_keys s WHERE s.id = v.id), \
-         EXISTS (SELECT 1 FROM holdfast.key_records r WHERE r.id = v.id), {LABELS} FROM holdfast.validators v"
+         EXISTS (SELECT 1 FROM holdfast.key_records r WHERE r.id = v.id) FROM holdfast.validators v"
     );
     let found: Vec<PgRow> = match whose {
         Whose::All => {
             let sql = format!("{select} ORDER BY v.id FOR UPDATE OF v");
-            sqlx::query(AssertSqlSafe(sql)).fetch_all(db).await?
+            sqlx::query(AssertSqlSafe(sql)).fetch_all(&mut *db).await?
         }
-        Whose::Of(keys) | Whose::OfOrNew(keys) => {
+        Whose::Of(keys) | Whose::OfOrNew(keys) | Whose::LabelsOf(keys) => {
             let sql = format!("{select} WHERE v.pubkey = ANY ($1) ORDER BY v.id FOR UPDATE OF v");
-            sqlx::query(AssertSqlSafe(sql)).bind(raw_keys(keys)).fetch_all(db).await?
+            sqlx::query(AssertSqlSafe(sql)).bind(raw_keys(keys)).fetch_all(&mut *db).await?
         }
     };
     let mut rows = Rows {
         mark,
         order: Vec::with_capacity(found.len()),
         by_key: HashMap::with_capacity(found.len()),
-        labels: HashMap::new(),
+        labels: match whose {
+            Whose::LabelsOf(keys) => labels_of(db, keys).await?,
+            Whose::All | Whose::Of(_) | Whose::OfOrNew(_) => HashMap::new(),
+        },
     };
     for row in &found {
         let key = values::key(row, 1)?;
         let (state, marks) = (values::state(row, 2)?, values::watermarks(row, 3)?);
         let key_row = KeyRow { state, marks, has_secret: row.try_get(8)?, recorded: row.try_get(9)? };
         rows.order.push(key);
-        let labels = values::labels(row, 10)?;
-        if !labels.is_empty() {
-            rows.labels.insert(key, labels);
-        }
         rows.by_key.insert(key, Held { id: RowId(values::natural(row, 0)?), row: key_row, new: false });
     }
     for key in &made {
@@ -188,6 +189,14 @@ pub(super) async fn hold(db: &mut PgConnection, whose: &Whose, millis: u128, at:
         }
     }
     Ok(rows)
+}
+
+/// The labels of keys whose rows are locked. A statement of its own, so that it sees what others committed while the locks
+/// were waited for.
+async fn labels_of(db: &mut PgConnection, keys: &[PublicKey]) -> sqlx::Result<HashMap<PublicKey, Labels>> {
+    let sql = format!("SELECT v.pubkey, {LABELS} FROM holdfast.validators v WHERE v.pubkey = ANY ($1)");
+    let found = sqlx::query(AssertSqlSafe(sql)).bind(raw_keys(keys)).fetch_all(db).await?;
+    found.iter().map(|row| Ok((values::key(row, 0)?, values::labels(row, 1)?))).collect()
 }
 
 /// Writes changes; the transaction stays open.

@@ -53,7 +53,7 @@ use server::Known;
 use session::Session;
 
 pub(crate) use journal::open_journal;
-pub(crate) use overview::overview;
+pub(crate) use overview::{labels, overview};
 pub use schema::SchemaVersion;
 pub use session::{PostgresOptions, connect_examined};
 
@@ -129,7 +129,7 @@ impl PostgresStore {
     ) -> Result<T, StoreError> {
         let keys = match whose {
             Whose::All => 100_000,
-            Whose::Of(keys) | Whose::OfOrNew(keys) => u32::try_from(keys.len()).unwrap_or(u32::MAX),
+            Whose::Of(keys) | Whose::OfOrNew(keys) | Whose::LabelsOf(keys) => u32::try_from(keys.len()).unwrap_or(u32::MAX),
         };
         let dial =
             self.link.dial.patient(self.link.dial.statement_timeout.saturating_add(PER_KEY.saturating_mul(keys)));
@@ -265,7 +265,7 @@ impl Store for PostgresStore {
         by: &CallerId,
         at: UnixMillis,
     ) -> Result<Vec<Labelled>, StoreError> {
-        self.change("label keys", &Whose::Of(keys.to_vec()), Some(by), at, |rows| {
+        self.change("label keys", &Whose::LabelsOf(keys.to_vec()), Some(by), at, |rows| {
             let mut changes = Changes::default();
             let mut one = |key: &PublicKey| {
                 let Some(held) = rows.by_key.get(key) else { return Labelled::Unknown };

@@ -42,7 +42,7 @@ use crate::watch::Judged;
 
 pub(crate) use journal::open_journal;
 use open::open_read_only;
-pub(crate) use overview::overview;
+pub(crate) use overview::{labels as labels_of_file, overview};
 use values::{Signed, blob};
 
 /// Pages written since the last checkpoint after which a quiet moment is used for the next.
