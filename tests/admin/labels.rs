@@ -65,8 +65,7 @@ fn words(all: &[&str]) -> Vec<String> {
 }
 
 fn label(admin: &Admin, keys: &[&str], add: &[&str], remove: &[&str]) -> Result<Vec<LabelledKey>, Status> {
-    let request =
-        LabelKeysRequest { pubkeys: words(keys), add: words(add), remove: words(remove), dry_run: false };
+    let request = LabelKeysRequest { pubkeys: words(keys), add: words(add), remove: words(remove), dry_run: false };
     let answer = admin.runtime.block_on(admin.keys().label(request));
     answer.map(|answer| answer.into_inner().keys)
 }
@@ -77,7 +76,12 @@ fn labels(admin: &Admin, key: &str) -> Vec<String> {
 }
 
 /// Imports keystores as never signed; the answers' words, in order.
-fn import(admin: &Admin, keys: &[&TestKey], labels: &[&str], replace_tombstone: bool) -> Result<Vec<ImportStatus>, Status> {
+fn import(
+    admin: &Admin,
+    keys: &[&TestKey],
+    labels: &[&str],
+    replace_tombstone: bool,
+) -> Result<Vec<ImportStatus>, Status> {
     let part = |part| ImportKeysRequest { part: Some(part) };
     let options = ImportKeysOptions {
         watermark: if replace_tombstone { Watermark::Now } else { Watermark::NeverSigned }.into(),
@@ -159,10 +163,8 @@ fn a_denial_by_label_misses_no_moment() {
     let news: Vec<TestKey> = (70..73).map(TestKey::interop).collect();
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let mut counted = vec![
-            hammer(scope, &server, stopped, &stop, denied),
-            hammer(scope, &server, free, &stop, signed),
-        ];
+        let mut counted =
+            vec![hammer(scope, &server, stopped, &stop, denied), hammer(scope, &server, free, &stop, signed)];
         for round in 0..30 {
             let (add, remove) = if round % 2 == 0 { ("held", "frozen") } else { ("frozen", "held") };
             let done = label(&admin, &[stopped], &[add], &[remove]).expect("it is labelled");
@@ -196,7 +198,9 @@ fn keys_are_allowed_and_listed_by_label_over_a_restart_and_until_they_are_delete
     let (server, admin) = stage.start();
     let (own, other) = (stage.key(0), stage.key(1));
     assert!(denied(&sign(&server, own)), "no key has the label yet");
-    stage.run(&["keys", "label", own, "--add", "cluster=a", "--dry-run"]).expect(0, &["would be labelled", "Nothing was"]);
+    stage
+        .run(&["keys", "label", own, "--add", "cluster=a", "--dry-run"])
+        .expect(0, &["would be labelled", "Nothing was"]);
     assert!(denied(&sign(&server, own)));
     stage.run(&["keys", "label", own, "--add", "cluster=a", "--add", "eu"]).expect(0, &["labelled", "cluster=a,eu"]);
     let by_label = |server: &Server| {

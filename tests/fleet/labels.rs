@@ -37,8 +37,8 @@ fn labels_hold_at_every_signer_of_the_database() {
     let config = world.path().join("holdfast.toml").display().to_string();
     std::fs::write(&config, RULES).expect("a configuration");
     let second_dir = world.second_data_dir("second");
-    let [first, second] = [&world.data_dir(), &second_dir]
-        .map(|dir| world.server_in(dir).global("--config").global(&config).start());
+    let [first, second] =
+        [&world.data_dir(), &second_dir].map(|dir| world.server_in(dir).global("--config").global(&config).start());
     for server in [&first, &second] {
         server.wait_ready();
     }
@@ -61,8 +61,7 @@ fn labels_hold_at_every_signer_of_the_database() {
     let folder = world.path().join("more");
     std::fs::create_dir(&folder).expect("a folder");
     new.write_keystore(&folder, "correct horse");
-    let (folder, password) =
-        (folder.display().to_string(), world.path().join("password.txt").display().to_string());
+    let (folder, password) = (folder.display().to_string(), world.path().join("password.txt").display().to_string());
     let (stop, asked) = (AtomicBool::new(false), AtomicU64::new(0));
     std::thread::scope(|scope| {
         for server in [&first, &second] {
@@ -95,7 +94,8 @@ fn labels_hold_at_every_signer_of_the_database() {
             let (at, key) = (&at, &world.keys[1].public);
             scope.spawn(move || {
                 for number in 0..10 {
-                    run(&at(&dir, &["keys", "label", key, "--add", &format!("{name}{number}")])).expect(0, &["labelled"]);
+                    run(&at(&dir, &["keys", "label", key, "--add", &format!("{name}{number}")]))
+                        .expect(0, &["labelled"]);
                 }
             });
         }

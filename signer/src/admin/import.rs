@@ -203,7 +203,10 @@ impl Import<'_> {
                     None => self.answer(index, ImportStatus::NoHistory, Some(&key.public_key), None).await?,
                     Some(entry) => {
                         let public_key = key.public_key;
-                        incoming.insert(public_key, (index, Incoming { key, entry, origin: KeyOrigin::Imported, labels: self.labels.clone() }));
+                        incoming.insert(
+                            public_key,
+                            (index, Incoming { key, entry, origin: KeyOrigin::Imported, labels: self.labels.clone() }),
+                        );
                     }
                 },
             }

@@ -7,12 +7,15 @@ use holdfast_approvals::Act as Danger;
 use holdfast_domain::PublicKey;
 use holdfast_enclave::import::Imported;
 use holdfast_enclave::{generate, seal};
-use holdfast_slashing_db::{CallerId, EntryWatermark, KeyInfo, KeyOrigin, KeyState, Label, LabelChange, Labelled, Labels, Switch, Tombstone, Withdrawn};
+use holdfast_slashing_db::{
+    CallerId, EntryWatermark, KeyInfo, KeyOrigin, KeyState, Label, LabelChange, Labelled, Labels, Switch, Tombstone,
+    Withdrawn,
+};
 use holdfast_wire::admin::v1::keys_server::Keys;
 use holdfast_wire::admin::v1::{
     DeleteKeysRequest, DeleteKeysResponse, GenerateKeysRequest, GenerateKeysResponse, ImportKeysRequest,
-    ImportKeysResponse, KeyResult, LabelKeysRequest, LabelKeysResponse, LabelledKey, ListKeysRequest, ListKeysResponse, ShowKeyRequest, ShowKeyResponse,
-    SwitchKeysRequest, SwitchKeysResponse,
+    ImportKeysResponse, KeyResult, LabelKeysRequest, LabelKeysResponse, LabelledKey, ListKeysRequest, ListKeysResponse,
+    ShowKeyRequest, ShowKeyResponse, SwitchKeysRequest, SwitchKeysResponse,
 };
 use holdfast_wire::admin::{Reason, refusal};
 use tokio::sync::mpsc;
@@ -130,7 +133,9 @@ fn labelled_key(key: &PublicKey, labelled: &Labelled) -> LabelledKey {
             labels: convert::label_texts(after),
         },
         Labelled::Unknown => not_done(Reason::UnknownKey, "the key is not held here and never was".to_owned()),
-        Labelled::Deleted => not_done(Reason::KeyDeleted, "the key was deleted; what is deleted has no labels".to_owned()),
+        Labelled::Deleted => {
+            not_done(Reason::KeyDeleted, "the key was deleted; what is deleted has no labels".to_owned())
+        }
         Labelled::TooMany => {
             not_done(Reason::Refused, format!("a key has at most {} labels; remove some as well", Label::MAX_OF_KEY))
         }
@@ -311,7 +316,12 @@ async fn make(desk: &Desk, count: u32, by: &CallerId) -> Result<Vec<String>, Sta
         let sealed =
             seal::seal(&data_key, desk.root, &secret).map_err(|error| custody_status(&CustodyError::from(error)))?;
         let key = Imported { public_key: *secret.public_key(), sealed };
-        incoming.push(Incoming { key, entry: EntryWatermark::NeverSigned, origin: KeyOrigin::Generated, labels: Labels::new() });
+        incoming.push(Incoming {
+            key,
+            entry: EntryWatermark::NeverSigned,
+            origin: KeyOrigin::Generated,
+            labels: Labels::new(),
+        });
     }
     let keys: Vec<PublicKey> = incoming.iter().map(|one| one.key.public_key).collect();
     let stored = desk.store(data_key, incoming, Tombstone::Refuse, by).await;

@@ -91,11 +91,7 @@ impl RuleLabels {
             Decision::Denied(_) => return false,
         };
         explanation.considered.iter().any(|one| {
-            one.effect == effect
-                && one.caller
-                && one.operation
-                && !one.key
-                && self.leaves_open(policy, one.rule)
+            one.effect == effect && one.caller && one.operation && !one.key && self.leaves_open(policy, one.rule)
         })
     }
 }
@@ -112,7 +108,9 @@ mod tests {
     //! Proves: labels that are not known decide nothing, and keep nothing from being said that does not hang on them.
     #![allow(clippy::unwrap_used, reason = "tests may stop at the first surprise")]
 
-    use holdfast_access::{Caller, CallerName, Callers, Directory, KeyNames, Means, Operation, OperationSet, Rule, RuleName};
+    use holdfast_access::{
+        Caller, CallerName, Callers, Directory, KeyNames, Means, Operation, OperationSet, Rule, RuleName,
+    };
 
     use super::*;
 

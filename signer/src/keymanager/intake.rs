@@ -13,8 +13,8 @@ use holdfast_enclave::import::Imported;
 use holdfast_enclave::kdf::KdfBudget;
 use holdfast_enclave::{ActiveKey, DataKey};
 use holdfast_slashing_db::{
-    AdminError, CallerId, EntryWatermark, KeyOrigin, Labels, NewKey, RegisterError, Registered, Then, Tombstone, Withdraw,
-    Withdrawn,
+    AdminError, CallerId, EntryWatermark, KeyOrigin, Labels, NewKey, RegisterError, Registered, Then, Tombstone,
+    Withdraw, Withdrawn,
 };
 use tracing::{info, warn};
 
@@ -42,7 +42,10 @@ impl Incoming {
     pub(crate) fn as_new(&self, by: &CallerId) -> (NewKey, EntryWatermark) {
         let Imported { public_key, sealed } = &self.key;
         let (key, sealed, registered_by) = (*public_key, sealed.clone(), by.clone());
-        (NewKey { key, sealed, origin: self.origin, label: None, labels: self.labels.clone(), registered_by }, self.entry)
+        (
+            NewKey { key, sealed, origin: self.origin, label: None, labels: self.labels.clone(), registered_by },
+            self.entry,
+        )
     }
 }
 
@@ -221,7 +224,8 @@ impl Intake {
 
 /// Why a key that is stored does not sign yet.
 fn unlabelled(error: &AdminError) -> String {
-    let text = "it is stored, and does not sign yet, as the labels of keys cannot be read; reload the keys (POST /reload)";
+    let text =
+        "it is stored, and does not sign yet, as the labels of keys cannot be read; reload the keys (POST /reload)";
     format!("{text}: {}", chain(error))
 }
 

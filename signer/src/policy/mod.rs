@@ -5,9 +5,9 @@
 //! it takes effect, and does not take effect if it cannot be.
 
 mod denials;
+mod labels;
 mod refusal;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -15,7 +15,7 @@ use arc_swap::ArcSwap;
 use holdfast_access::{Decision, Ground, Operation, Policy, Rates, RuleName};
 use holdfast_domain::{Clock, PublicKey};
 use holdfast_slashing_db::journal::{Event, EventKind};
-use holdfast_slashing_db::{AdminError, CallerId, Guard, Label, LabelChange, Labelled, Refusal};
+use holdfast_slashing_db::{CallerId, Guard, Refusal};
 use prometheus_client::encoding::{EncodeLabelSet, LabelSetEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -24,41 +24,13 @@ use prometheus_client::registry::Registry;
 use tokio::sync::Mutex;
 use tracing::{info, warn};
 
+pub(crate) use labels::{KeysOfLabels, keys_of_labels};
 pub(crate) use refusal::{PolicyRefusal, Why};
 
 use crate::callers::Principal;
 use crate::config::WrittenPolicy;
 use crate::drain::{Stopping, Tasks};
-use crate::outcome::chain;
 use denials::Denials;
-
-/// The keys that have each label.
-pub(crate) type KeysOfLabels = BTreeMap<String, BTreeSet<PublicKey>>;
-
-/// The keys that have each label, as the database says.
-///
-/// # Errors
-/// [`AdminError`].
-pub(crate) async fn keys_of_labels(guard: &Guard) -> Result<KeysOfLabels, AdminError> {
-    Ok(guard.labels().await?.into_iter().map(|(label, keys)| (label.to_string(), keys)).collect())
-}
-
-/// What a change made of the labels of keys.
-fn changed(mut labels: KeysOfLabels, keys: &[PublicKey], labelled: &[Labelled]) -> KeysOfLabels {
-    for (key, one) in keys.iter().zip(labelled) {
-        let Labelled::Done { before, after } = one else { continue };
-        for gone in before.difference(after) {
-            if let Some(keys) = labels.get_mut(gone.as_str()) {
-                keys.remove(key);
-            }
-        }
-        for label in after {
-            labels.entry(label.to_string()).or_default().insert(*key);
-        }
-    }
-    labels.retain(|_, keys| !keys.is_empty());
-    labels
-}
 
 /// What is in force.
 struct Current {
@@ -252,60 +224,6 @@ impl PolicyStore {
         self.show();
         info!(%by, rules, "another policy is in force: {detail}");
         Ok(Replaced::By { rules })
-    }
-
-    /// Whether a rule in force is about keys that have this label.
-    pub(crate) fn names_label(&self, label: &Label) -> bool {
-        self.current.load().policy.names_label(label.as_str())
-    }
-
-    /// Reads the labels of keys from the database, all of one moment, and judges by these from the next request on. Keys
-    /// that come in are not let sign before this.
-    ///
-    /// # Errors
-    /// [`AdminError`]: the labels known before stay in use.
-    pub(crate) async fn relabel(&self, guard: &Guard) -> Result<(), AdminError> {
-        let _turn = self.replacing.lock().await;
-        // Read in turn, so that what was read later is in use later.
-        let labels = keys_of_labels(guard).await?;
-        self.put_labels(labels);
-        Ok(())
-    }
-
-    /// Changes labels in the database, and judges by what they are then from the next request on; until then by what they
-    /// were. Nothing else changes labels or rules in between.
-    ///
-    /// # Errors
-    /// [`AdminError`]: nothing is changed.
-    pub(crate) async fn label(
-        &self,
-        guard: &Guard,
-        keys: Vec<PublicKey>,
-        change: LabelChange,
-        by: &CallerId,
-    ) -> Result<Vec<Labelled>, AdminError> {
-        let _turn = self.replacing.lock().await;
-        let labelled = guard.label(keys.clone(), change, by).await?;
-        let labels = match keys_of_labels(guard).await {
-            Ok(labels) => labels,
-            Err(error) => {
-                // What was stored holds all the same, and of these keys it is known.
-                warn!("the labels of other keys stay as they were last read: {}", chain(&error));
-                let before = self.current.load();
-                changed(before.policy.directory().labels.clone(), &keys, &labelled)
-            }
-        };
-        self.put_labels(labels);
-        Ok(labelled)
-    }
-
-    /// Puts labels in force, all at once, in turn.
-    fn put_labels(&self, labels: KeysOfLabels) {
-        let before = self.current.load_full();
-        if before.policy.directory().labels != labels {
-            info!(labels = labels.len(), "the labels of keys are other ones");
-            self.current.store(Arc::new(before.with_labels(labels)));
-        }
     }
 
     /// Records which policy is in force, if one is, and from then on what it refuses.

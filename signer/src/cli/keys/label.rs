@@ -36,8 +36,7 @@ async fn change(args: &LabelArgs, reached: &Reached, context: &Context) -> Resul
 /// Brings what people approved, where the database is open here and a rule names such a label. A server refuses what needs
 /// approvals.
 async fn cleared(args: &LabelArgs, reached: &Reached, context: &Context) -> Result<(), Failure> {
-    let change =
-        LabelChange { add: args.add.iter().cloned().collect(), remove: args.remove.iter().cloned().collect() };
+    let change = LabelChange { add: args.add.iter().cloned().collect(), remove: args.remove.iter().cloned().collect() };
     let Some((desk, _)) = &reached.own else { return Ok(()) };
     let Some(gate) = desk.approvals().filter(|_| desk.changes_policy(&change)) else { return Ok(()) };
     let payload = payload(&args.keys, &change);
@@ -50,7 +49,8 @@ fn payload(keys: &[PublicKey], change: &LabelChange) -> Payload {
     let mut keys = keys.to_vec();
     keys.sort_unstable();
     keys.dedup();
-    let mut lines = vec![format!("Change the labels of {} keys, by which rules of the policy select them.", keys.len())];
+    let mut lines =
+        vec![format!("Change the labels of {} keys, by which rules of the policy select them.", keys.len())];
     lines.extend(change.add.iter().map(|label| format!("add {label}")));
     lines.extend(change.remove.iter().map(|label| format!("remove {label}")));
     lines.extend(keys.iter().map(|key| format!("key {key}")));

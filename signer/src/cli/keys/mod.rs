@@ -96,8 +96,7 @@ pub(super) async fn listed(admin: &Admin, wanted: ListKeysRequest) -> Result<Lis
 
 async fn list(args: &ListArgs, context: &Context) -> Result<Exit, Failure> {
     let reached = reach(context, Need::Existing).await?;
-    let wanted =
-        ListKeysRequest { deleted: args.all, labels: args.labels.iter().map(ToString::to_string).collect() };
+    let wanted = ListKeysRequest { deleted: args.all, labels: args.labels.iter().map(ToString::to_string).collect() };
     let ListKeysResponse { keys, provider, deleted } = listed(&reached.admin, wanted).await?;
     let heading = format!("{} {:<20} {:<14} LABELS", key_heading(), "CHANGED", "BY");
     let lines: Vec<String> = std::iter::once(heading).chain(keys.iter().map(show::listed)).collect();

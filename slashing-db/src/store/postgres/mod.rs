@@ -129,7 +129,9 @@ impl PostgresStore {
     ) -> Result<T, StoreError> {
         let keys = match whose {
             Whose::All => 100_000,
-            Whose::Of(keys) | Whose::OfOrNew(keys) | Whose::LabelsOf(keys) => u32::try_from(keys.len()).unwrap_or(u32::MAX),
+            Whose::Of(keys) | Whose::OfOrNew(keys) | Whose::LabelsOf(keys) => {
+                u32::try_from(keys.len()).unwrap_or(u32::MAX)
+            }
         };
         let dial =
             self.link.dial.patient(self.link.dial.statement_timeout.saturating_add(PER_KEY.saturating_mul(keys)));

@@ -72,11 +72,8 @@ pub(crate) fn labels(options: &PostgresOptions) -> Result<Vec<(PublicKey, Label)
     let path: std::path::PathBuf = dial.address.clone().into();
     let action = "read the labels of keys";
     let schema = engine.within(dial.deadline(), schema::version(&mut session.db));
-    let schema = schema.map_err(|trouble| OpenError::Database {
-        action,
-        path: path.clone(),
-        source: trouble.into_source(),
-    })?;
+    let schema =
+        schema.map_err(|trouble| OpenError::Database { action, path: path.clone(), source: trouble.into_source() })?;
     if schema.found < FIRST_WITH_LABELS {
         return Ok(Vec::new());
     }

@@ -108,7 +108,14 @@ async fn register(
             let label = path.as_ref().map(ToString::to_string);
             let key = *secret.public_key();
             outgoing.push(Made { outgoing: Outgoing { key, sealed: sealed.clone(), path }, account });
-            let new = NewKey { key, sealed, origin: KeyOrigin::Generated, label, labels: Labels::new(), registered_by: operator() };
+            let new = NewKey {
+                key,
+                sealed,
+                origin: KeyOrigin::Generated,
+                label,
+                labels: Labels::new(),
+                registered_by: operator(),
+            };
             keys.push((new, entry));
         }
         let results = custody.guard.register_many(keys, Tombstone::Refuse).await.map_err(CustodyError::from)?;
