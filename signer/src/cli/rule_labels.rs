@@ -127,8 +127,8 @@ mod tests {
         }
     }
 
-    fn labelled() -> Option<KeyNames> {
-        Some(KeyNames { labels: vec!["a".to_owned()], ..KeyNames::default() })
+    fn labelled() -> KeyNames {
+        KeyNames { labels: vec!["a".to_owned()], ..KeyNames::default() }
     }
 
     fn undecided(labels: &RuleLabels, rules: Vec<Rule>, key: Option<&PublicKey>) -> bool {
@@ -145,12 +145,12 @@ mod tests {
         assert!(unknown.caveat().unwrap().contains("not known, as the database cannot be read: it is locked"));
         let known = RuleLabels::Known(BTreeMap::from([("a".to_owned(), BTreeSet::from([KEY]))]));
         let own = || Some(KeyNames { keys: vec![KEY], ..KeyNames::default() });
-        let both = || Some(KeyNames { keys: vec![KEY], ..labelled().unwrap() });
+        let both = || Some(KeyNames { keys: vec![KEY], ..labelled() });
         let table = [
-            (vec![rule(1, Effect::Allow, labelled())], true),
-            (vec![rule(1, Effect::Allow, None), rule(2, Effect::Deny, labelled())], true),
-            (vec![rule(1, Effect::Allow, None), rule(2, Effect::Allow, labelled())], false),
-            (vec![rule(1, Effect::Deny, own()), rule(2, Effect::Allow, labelled())], false),
+            (vec![rule(1, Effect::Allow, Some(labelled()))], true),
+            (vec![rule(1, Effect::Allow, None), rule(2, Effect::Deny, Some(labelled()))], true),
+            (vec![rule(1, Effect::Allow, None), rule(2, Effect::Allow, Some(labelled()))], false),
+            (vec![rule(1, Effect::Deny, own()), rule(2, Effect::Allow, Some(labelled()))], false),
             (vec![rule(1, Effect::Allow, both())], false),
             (vec![rule(1, Effect::Allow, own())], false),
         ];

@@ -1,6 +1,5 @@
 //! `holdfast serve`: the service, from checked configuration to exit code.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -19,13 +18,13 @@ use crate::anchors::Anchors;
 use crate::app::{Addresses, App, PortTaken, Sockets, Stopped};
 use crate::clock::SystemClock;
 use crate::config::{DoppelgangerCheck, TlsConfig, compile_policy};
-use crate::custody::{self, Custody};
+use crate::custody::{self, Custody, CustodyError};
 use crate::doors::Doors;
 use crate::drain::Tasks;
 use crate::http::server::BindError;
 use crate::keymanager::Token;
 use crate::notify::ServiceManager;
-use crate::policy::{Replaced, keys_of_labels};
+use crate::policy::keys_of_labels;
 use crate::switcher::{self, PoolAddresses, PoolSockets, Running};
 use crate::telemetry;
 

@@ -14,7 +14,7 @@ use holdfast_enclave::Passphrase;
 use holdfast_wire::admin::v1::import_keys_request::Part;
 use holdfast_wire::admin::v1::{
     Histories, ImportKeysOptions, ImportKeysRequest, ImportKeysResponse, ImportStatus, KeyState, KeystoreToImport,
-    Watermark,
+    ListKeysRequest, Watermark,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -242,7 +242,7 @@ impl Importer {
         let places: Vec<(PathBuf, Option<PublicKey>)> =
             jobs.iter().map(|job| (job.path.clone(), job.claimed)).collect();
         let (sender, parts) = mpsc::channel(WAITING);
-        let (options, pages) = (self.options, self.pages.clone());
+        let (options, pages) = (self.options.clone(), self.pages.clone());
         let sending = async move {
             let part = |part| ImportKeysRequest { part: Some(part) };
             let keystores = jobs.into_iter().zip(0_u64..).map(|(job, index)| {
