@@ -129,7 +129,7 @@ fn hammer<'scope>(
 /// Waits until so many more were counted, which is when everybody has asked since.
 fn until_asked(counted: &[&AtomicU64], times: u64, stop: &AtomicBool) {
     let before: Vec<u64> = counted.iter().map(|count| count.load(Ordering::Relaxed)).collect();
-    let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    let end = std::time::Instant::now() + std::time::Duration::from_mins(1);
     let asked = || counted.iter().zip(&before).all(|(count, before)| count.load(Ordering::Relaxed) >= before + times);
     while !asked() && !stop.load(Ordering::Relaxed) {
         assert!(std::time::Instant::now() < end, "nobody asks any more");

@@ -86,6 +86,7 @@ pub(super) fn check(context: &Context) -> Result<Exit, Failure> {
     let known = !matches!(labels, RuleLabels::Unknown { .. });
     let value = json!({
         "ok": warnings == 0, "rules": rules.len(), "warnings": warnings, "findings": values, "labels_known": known,
+        "caveat": labels.caveat(),
     });
     context.output.result(text, &value)?;
     if let (true, Some(caveat)) = (known, labels.caveat()) {
@@ -171,11 +172,20 @@ impl Verdicts {
         (word, yes)
     }
 
-    fn exit(&self) -> Exit {
+    /// Whether everything is allowed, if that is known.
+    fn all_allowed(&self) -> Option<bool> {
         match (self.refused, self.undecided) {
-            (0, 0) => Exit::Done,
-            (0, _) => Exit::Unreachable,
-            (_, _) => Exit::Refused,
+            (0, 0) => Some(true),
+            (0, _) => None,
+            (_, _) => Some(false),
+        }
+    }
+
+    fn exit(&self) -> Exit {
+        match self.all_allowed() {
+            Some(true) => Exit::Done,
+            Some(false) => Exit::Refused,
+            None => Exit::Unreachable,
         }
     }
 }
@@ -217,22 +227,21 @@ fn print(
             let mut rules = Vec::new();
             for considered in explanation.considered.iter().filter(|one| one.caller && one.operation) {
                 let name = rule_name(policy, considered.rule);
-                let what = if considered.key {
-                    "matches"
-                } else if one.key.is_some() && labels.leaves_open(policy, considered.rule) {
-                    "is about keys with labels"
-                } else {
-                    "is about other keys"
+                let open = one.key.is_some() && labels.leaves_open(policy, considered.rule);
+                let (what, matches) = match (considered.key, open) {
+                    (true, _) => ("matches", Some(true)),
+                    (false, true) => ("is about keys with labels", None),
+                    (false, false) => ("is about other keys", Some(false)),
                 };
                 let _ = writeln!(text, "  rule \"{name}\" ({}) {what}", considered.effect.as_str());
                 rules.push(json!({
-                    "rule": name, "effect": considered.effect.as_str(), "matches": considered.key,
+                    "rule": name, "effect": considered.effect.as_str(), "matches": matches,
                     "line": context.config.policy.get(considered.rule.place()).map(|entry| entry.line),
                 }));
             }
             let rule = match explanation.decision.ground() {
-                Ground::Rule(id) | Ground::Rate(id) => Some(rule_name(policy, id)),
-                Ground::NoRules | Ground::NothingAllows => None,
+                Ground::Rule(id) | Ground::Rate(id) if !undecided => Some(rule_name(policy, id)),
+                Ground::Rule(_) | Ground::Rate(_) | Ground::NoRules | Ground::NothingAllows => None,
             };
             values.push(json!({
                 "allowed": yes, "rule": rule, "why": why, "caller": one.caller.as_str(),
@@ -242,14 +251,14 @@ fn print(
         }
     }
     let exit = verdicts.exit();
-    let Verdicts { allowed, refused, undecided } = verdicts;
+    let Verdicts { allowed, refused, undecided } = &verdicts;
     let value = json!({
-        "allowed": exit == Exit::Done, "requests": { "allowed": allowed, "refused": refused, "undecided": undecided },
-        "decisions": values,
+        "allowed": verdicts.all_allowed(), "requests": { "allowed": allowed, "refused": refused, "undecided": undecided },
+        "decisions": values, "caveat": labels.caveat(),
     });
     context.output.result(text, &value)?;
     if asked.len() > 1 {
-        let open = if undecided > 0 { format!(", {undecided} undecided") } else { String::new() };
+        let open = if *undecided > 0 { format!(", {undecided} undecided") } else { String::new() };
         context.output.note(format!("{allowed} requests would be allowed, {refused} refused{open}."));
     }
     Ok(exit)
