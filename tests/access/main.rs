@@ -9,10 +9,13 @@
 )]
 
 mod admin;
+mod approvals;
 mod callers;
 mod client;
+mod commands;
 mod files;
 mod hostile;
 mod matrix;
+mod revoked;
 mod rotation;
 mod stage;

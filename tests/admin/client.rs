@@ -4,6 +4,7 @@ use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use holdfast_wire::admin::v1::approvals_client::ApprovalsClient;
 use holdfast_wire::admin::v1::keys_client::KeysClient;
 use holdfast_wire::admin::v1::slashing_client::SlashingClient;
 use holdfast_wire::admin::{Reason, reason_of};
@@ -63,6 +64,10 @@ impl Admin {
 
     pub(crate) fn slashing(&self) -> SlashingClient<Channel> {
         SlashingClient::with_origin(self.channel.clone(), origin())
+    }
+
+    pub(crate) fn approvals(&self) -> ApprovalsClient<Channel> {
+        ApprovalsClient::with_origin(self.channel.clone(), origin())
     }
 
     pub(crate) fn health(&self) -> HealthClient<Channel> {

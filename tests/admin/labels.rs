@@ -65,7 +65,13 @@ fn words(all: &[&str]) -> Vec<String> {
 }
 
 fn label(admin: &Admin, keys: &[&str], add: &[&str], remove: &[&str]) -> Result<Vec<LabelledKey>, Status> {
-    let request = LabelKeysRequest { pubkeys: words(keys), add: words(add), remove: words(remove), dry_run: false };
+    let request = LabelKeysRequest {
+        pubkeys: words(keys),
+        add: words(add),
+        remove: words(remove),
+        dry_run: false,
+        approval: Vec::new(),
+    };
     let answer = admin.runtime.block_on(admin.keys().label(request));
     answer.map(|answer| answer.into_inner().keys)
 }

@@ -9,4 +9,5 @@ mod exits;
 mod export;
 mod generate;
 mod on_postgres;
+mod served;
 mod terminal;

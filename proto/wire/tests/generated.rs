@@ -4,7 +4,8 @@ use std::path::Path;
 
 use prost::Message as _;
 
-const DEFINITIONS: [&str; 7] = [
+const DEFINITIONS: [&str; 8] = [
+    "admin/v1/approvals.proto",
     "admin/v1/audit.proto",
     "admin/v1/kek.proto",
     "admin/v1/keys.proto",

@@ -156,7 +156,8 @@ fn unreadable(error: &JournalsError) -> Status {
     }
 }
 
-fn open(config: &Config, instance: Option<InstanceId>) -> Result<Journal, Status> {
+/// A journal, read beside whoever writes it. Blocks.
+pub(super) fn open(config: &Config, instance: Option<InstanceId>) -> Result<Journal, Status> {
     Journal::open(config, instance).map_err(|error| unreadable(&error))
 }
 

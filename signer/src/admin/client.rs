@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use holdfast_wire::admin::v1::approvals_client::ApprovalsClient;
 use holdfast_wire::admin::v1::audit_client::AuditClient;
 use holdfast_wire::admin::v1::kek_client::KekClient;
 use holdfast_wire::admin::v1::keys_client::KeysClient;
@@ -184,6 +185,11 @@ impl Admin {
     /// Key-encryption keys.
     pub(crate) fn kek(&self) -> KekClient<Channel> {
         KekClient::with_origin(self.channel.clone(), origin())
+    }
+
+    /// Approvals.
+    pub(crate) fn approvals(&self) -> ApprovalsClient<Channel> {
+        ApprovalsClient::with_origin(self.channel.clone(), origin()).max_decoding_message_size(MAX_MESSAGE_BYTES)
     }
 
     /// The journal.

@@ -3,30 +3,41 @@
 //! Why it exists: a command asks the same services either way, so that it does and prints the same. What differs is here:
 //! in a running signer a key that comes in signs at once, and one that goes takes its secret out of memory.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-use holdfast_approvals::Act;
+use holdfast_approvals::{Act, MAX_REQUEST_BYTES, Payload};
 use holdfast_domain::{GenesisValidatorsRoot, PublicKey};
 use holdfast_enclave::DataKey;
+use holdfast_enclave::generate::{Generated, Origin};
+use holdfast_enclave::import::SealFor;
 use holdfast_enclave::kdf::KdfBudget;
 use holdfast_slashing_db::journal::InstanceId;
 use holdfast_slashing_db::{
     AdminError, CallerId, Guard, KeyState, Label, LabelChange, Labelled, Then, Tombstone, Withdraw, Withdrawn,
 };
-use holdfast_wire::admin::{Reason, refusal};
+use holdfast_wire::admin::{Reason, refusal, refusal_about};
 use tokio::runtime::Handle;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, oneshot};
 use tonic::Status;
 
 #[cfg(any(test, feature = "backend-enclave"))]
 use super::elsewhere::Elsewhere;
 use super::gate::{Gate, admin_reason};
-use crate::approval::{self, Blocked, Cleared};
+use super::requests::Requests;
+use crate::approval::{self, Blocked, Brought, Cleared, Examined};
 use crate::config::Config;
 use crate::custody::{self, Custody, CustodyError};
 use crate::keymanager::{Incoming, Intake, Stored};
 use crate::loader::KeyLoader;
 use crate::outcome::chain;
+use crate::vault::Backend;
+
+/// The fact beside [`Reason::ApprovalRequired`] that names the request to fetch.
+pub(crate) const REQUEST: &str = "request";
+/// The fact beside it that has the SHA-256 of the request's text.
+pub(crate) const DIGEST: &str = "digest";
+/// Approvers that a refusal names at most.
+const NAMED: usize = 20;
 
 /// Where services work.
 pub(crate) struct Desk {
@@ -42,10 +53,10 @@ pub(crate) struct Desk {
     pub(super) root: GenesisValidatorsRoot,
     /// Whose journal is written.
     pub(super) instance: InstanceId,
-    /// Whether acts need people's approval; `None` if what is configured about that does not fit together.
-    approvals: Option<approval::Gate>,
-    /// What people approved of what is done here. Only a command that has the database itself can bring it.
-    cleared: OnceLock<Cleared>,
+    /// Whether acts need people's approval.
+    approvals: approval::Gate,
+    /// What people were asked here.
+    pub(super) requests: Requests,
     house: House,
     /// Who seals the keys that come in, if it is not this process.
     #[cfg(any(test, feature = "backend-enclave"))]
@@ -67,7 +78,7 @@ impl Desk {
         config: &Config,
     ) -> impl FnOnce(Gate, Arc<KeyLoader>, Arc<Intake>) -> Self + use<> {
         let (guard, network) = (custody.guard.clone(), custody.network.name.clone());
-        let approvals = approval::Gate::of(custody, config).ok();
+        let approvals = approval::Gate::of(custody, config);
         let (root, instance, config) = (custody.genesis_validators_root, custody.instance, config.clone());
         move |gate, loader, intake| Self {
             gate,
@@ -77,7 +88,7 @@ impl Desk {
             root,
             instance,
             approvals,
-            cleared: OnceLock::new(),
+            requests: Requests::default(),
             house: House::Running(loader, intake),
             #[cfg(any(test, feature = "backend-enclave"))]
             elsewhere: None,
@@ -93,8 +104,8 @@ impl Desk {
             network: custody.network.name.clone(),
             root: custody.genesis_validators_root,
             instance: custody.instance,
-            approvals: approval::Gate::of(&custody, config).ok(),
-            cleared: OnceLock::new(),
+            approvals: approval::Gate::of(&custody, config),
+            requests: Requests::default(),
             house: House::Alone(Arc::new(Mutex::new(custody)), Arc::new(custody::kdf_budget(config))),
             #[cfg(any(test, feature = "backend-enclave"))]
             elsewhere: None,
@@ -107,40 +118,91 @@ impl Desk {
         Self { elsewhere: Some(Arc::new(elsewhere)), ..self }
     }
 
-    /// Whether people must approve; for a command that has the database itself and can ask them.
-    pub(crate) fn approvals(&self) -> Option<&approval::Gate> {
-        self.approvals.as_ref()
+    /// The gate before dangerous acts.
+    pub(crate) fn approvals(&self) -> &approval::Gate {
+        &self.approvals
     }
 
-    /// Takes leave for the one act of this command.
-    pub(crate) fn bring(&self, cleared: Cleared) {
-        // A command asks once.
-        drop(self.cleared.set(cleared));
-    }
-
-    /// Refuses acts that need people's approval, unless it was brought. Nobody can bring one to a running server.
+    /// Leave for one dangerous act, to be kept until it is done. Where `acts` need people's approval, they must have approved
+    /// exactly `payload`, which is made here from what is about to be done, never taken from whoever asks. What was `brought`
+    /// is used up, durably, and journaled: the act comes next.
+    ///
+    /// Whoever asks must have been judged before ([`Gate::may_write`]), and the act is admitted afterwards.
     ///
     /// # Errors
-    /// [`Status`] with [`Reason::ApprovalRequired`], or why it is not known whether approvals are needed.
-    pub(super) async fn may(&self, acts: &[Act], by: &CallerId) -> Result<(), Status> {
-        if acts.is_empty() || self.cleared.get().is_some() {
-            return Ok(());
+    /// [`Status`]: the act must not happen. With [`Reason::ApprovalRequired`] it names the request that people must sign.
+    pub(super) async fn may(
+        &self,
+        acts: &[Act],
+        payload: &Payload,
+        brought: Option<&Brought>,
+        by: &CallerId,
+    ) -> Result<Cleared, Status> {
+        let examined = self.examine(acts, payload, brought, by).await?;
+        self.spend(examined, by).await
+    }
+
+    /// The first of `acts` that needs people's approval.
+    ///
+    /// # Errors
+    /// [`Status`] if that is not known.
+    pub(super) async fn needs(&self, acts: &[Act], by: &CallerId) -> Result<Option<Act>, Status> {
+        let needs = self.approvals.needs(acts, by).await;
+        needs.map(|found| found.map(|(act, _)| act)).map_err(|blocked| self.blocked(&blocked, by))
+    }
+
+    /// The first half of [`Self::may`]: uses nothing up.
+    ///
+    /// # Errors
+    /// As there.
+    pub(super) async fn examine(
+        &self,
+        acts: &[Act],
+        payload: &Payload,
+        brought: Option<&Brought>,
+        by: &CallerId,
+    ) -> Result<Examined, Status> {
+        let examined = self.approvals.examine(acts, payload, brought, by).await;
+        examined.map_err(|blocked| self.blocked(&blocked, by))
+    }
+
+    /// The second half of [`Self::may`]. It goes on to its end, also if nobody waits for it any more, so that the journal has
+    /// every approval that is used up.
+    ///
+    /// # Errors
+    /// As there.
+    pub(super) async fn spend(&self, examined: Examined, by: &CallerId) -> Result<Cleared, Status> {
+        let (reply, answer) = oneshot::channel();
+        let (gate, caller) = (self.approvals.clone(), by.clone());
+        self.gate.tasks().spawn(async move {
+            // Whoever asked may have gone.
+            drop(reply.send(gate.spend(examined, &caller).await));
+        });
+        let cut_off = |_| refusal(Reason::Unavailable, "the process is stopping; nothing was done");
+        answer.await.map_err(cut_off)?.map_err(|blocked| self.blocked(&blocked, by))
+    }
+
+    /// The status of what keeps an act from happening. A request that people must sign is kept to be fetched.
+    fn blocked(&self, blocked: &Blocked, by: &CallerId) -> Status {
+        let Blocked::Needed { request, threshold, people } = blocked else { return blocked_status(blocked) };
+        if request.to_text().len() > MAX_REQUEST_BYTES {
+            let text = "this needs approvals, and the request would be longer than one may be; do it in several parts";
+            return refusal(Reason::InvalidArgument, text);
         }
-        let Some(gate) = &self.approvals else {
-            let text = "the section [approvals] of the configuration does not fit together; `holdfast config validate`";
-            return Err(refusal(Reason::Configuration, text));
+        self.requests.keep(request, by);
+        // The names of all travel in the request; here they must fit into the head of an answer.
+        let text = if people.len() > NAMED {
+            format!("this needs the approval of {threshold} of {} people", people.len())
+        } else {
+            blocked.to_string()
         };
-        let policy = gate.in_force(by).await.map_err(|blocked| blocked_status(&blocked))?;
-        match policy.and_then(|policy| acts.iter().copied().find(|act| policy.needs(*act))) {
-            None => Ok(()),
-            Some(act) => Err(refusal(
-                Reason::ApprovalRequired,
-                format!(
-                    "this needs approvals ({act}), which cannot be brought to a running server, so nothing was done: stop \
-                     the server and give the same command, which then works on the database and asks for them"
-                ),
-            )),
-        }
+        let facts = [
+            (REQUEST, request.id.to_string()),
+            ("act", request.act.to_string()),
+            ("expires", request.expires.rfc3339()),
+            (DIGEST, request.digest().to_string()),
+        ];
+        refusal_about(Reason::ApprovalRequired, text, facts)
     }
 
     /// Memory for key derivation.
@@ -192,6 +254,26 @@ impl Desk {
                 self.with_custody(move |custody| Handle::current().block_on(custody.ensure_data_key(&config))).await
             }
         }
+    }
+
+    /// Has random keys made where signatures are computed, sealed under the data key: by the vault, if there is one. A command
+    /// that has the database itself starts one for it.
+    pub(super) async fn generate(&self, data_key: Arc<DataKey>, count: u32) -> Result<Vec<Generated>, CustodyError> {
+        let place = if let Some(loader) = self.loader() {
+            loader.backend()
+        } else {
+            let config = self.config.clone();
+            let started = self.with_custody(move |custody| Backend::for_a_command(&config, &custody.network)).await;
+            started.map_err(CustodyError::Generate)?.place()
+        };
+        let network = self.root;
+        let made = tokio::task::spawn_blocking(move || {
+            place.generate(Origin::Random, count, SealFor { data_key: &data_key, network })
+        });
+        // A panic there is one here.
+        made.await
+            .unwrap_or_else(|failure| std::panic::resume_unwind(failure.into_panic()))
+            .map_err(CustodyError::Generate)
     }
 
     /// Brings keys in; the answer is in their order. Each key comes once.
@@ -303,13 +385,14 @@ fn as_stored(result: Result<holdfast_slashing_db::Registered, holdfast_slashing_
 }
 
 /// The status of what keeps an act from happening.
-fn blocked_status(blocked: &Blocked) -> Status {
+pub(super) fn blocked_status(blocked: &Blocked) -> Status {
     let reason = match blocked {
         Blocked::Needed { .. } => Reason::ApprovalRequired,
         Blocked::Database(error) => admin_reason(error),
         Blocked::Journal(_) => Reason::NotJournaled,
         Blocked::Suspect => Reason::Suspect,
         Blocked::Random(_) => Reason::Internal,
+        Blocked::Unfit => Reason::Configuration,
         Blocked::Refused(_)
         | Blocked::Used(_)
         | Blocked::Changed { .. }

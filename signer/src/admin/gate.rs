@@ -122,6 +122,19 @@ impl Gate {
         self.policy.as_deref()
     }
 
+    /// Refuses unless the caller may change what is said in an area: these keys, or at all. For what is asked of people before
+    /// it is admitted.
+    ///
+    /// # Errors
+    /// [`Status`] with [`Reason::Denied`].
+    pub(super) fn may_write(&self, who: &Principal, area: AdminArea, keys: &[PublicKey]) -> Result<(), Status> {
+        let operation = Operation::AdminWrite(area);
+        if keys.is_empty() {
+            self.judge(who, operation, None)?;
+        }
+        keys.iter().try_for_each(|key| self.judge(who, operation, Some(key)))
+    }
+
     /// Whether a caller may do something with a key, or at all.
     fn judge(&self, who: &Principal, operation: Operation, key: Option<&PublicKey>) -> Result<(), Status> {
         if who.caller().means() == Means::Listener {
@@ -136,15 +149,9 @@ impl Gate {
     /// # Errors
     /// [`Status`] with [`Reason::Denied`] or [`Reason::NotJournaled`].
     pub(crate) async fn admit(&self, who: &Principal, act: &Act) -> Result<(), Status> {
-        let operation = Operation::AdminWrite(act.area);
-        if act.keys.is_empty() {
-            self.judge(who, operation, None)?;
-        }
-        for key in &act.keys {
-            self.judge(who, operation, Some(key))?;
-        }
+        self.may_write(who, act.area, &act.keys)?;
         if let Some(area) = act.also {
-            self.judge(who, Operation::AdminWrite(area), None)?;
+            self.may_write(who, area, &[])?;
         }
         self.record(who, act).await
     }

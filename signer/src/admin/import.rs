@@ -1,7 +1,8 @@
 //! Keystores as they come in: decrypted within the budget for key derivation, journaled, registered, and answered each.
 //!
 //! Guarantees: one bad keystore stops no other; a key that is held already costs no key derivation; at most
-//! [`TOGETHER`] keystores are in memory; who stops sending or listening ends the import, and what was answered stays.
+//! [`TOGETHER`] keystores are in memory; who stops sending or listening ends the import, and what was answered stays. Where
+//! people approved, only the keys that they read come in, each where they read that its protection begins.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
@@ -25,16 +26,26 @@ use tokio::sync::mpsc;
 use tonic::{Status, Streaming};
 
 use super::convert::{self, Collected};
+use super::danger::{self, Carried};
 use super::desk::Desk;
 use super::gate::{Act, custody_status, record_status};
+use crate::approval::{Cleared, Examined};
 use crate::callers::Principal;
 use crate::keymanager::{Incoming, Stored};
 use crate::outcome::chain;
 
 /// Keystores decrypted and registered together.
 const TOGETHER: usize = 1_000;
+/// Keys that are named before, at most; an import holds as many histories.
+const MAX_NAMED: usize = holdfast_slashing_db::interchange::MAX_VALIDATORS;
 /// How long the next message may take.
 pub(super) const PATIENCE: Duration = Duration::from_mins(1);
+
+/// Said of a keystore without a public key.
+const NAMELESS: &str = "the keystore does not name its key, and only keys that are named can be approved; import it without \
+     --replace-tombstone and with --watermark now";
+/// Said of a key that people did not read.
+const NOT_APPROVED: &str = "this key is not among those that were approved; import it by itself";
 
 type Answers = mpsc::Sender<Result<ImportKeysResponse, Status>>;
 
@@ -59,6 +70,46 @@ struct Import<'a> {
     labels: Labels,
     held: BTreeSet<PublicKey>,
     deleted: BTreeSet<PublicKey>,
+    /// By whose leave; before the first keystore nobody's.
+    leave: Option<Leave>,
+}
+
+/// Leave to import.
+struct Leave {
+    /// Kept until the import ends: it is for this one.
+    _cleared: Cleared,
+    /// The keys that people approved, if they had to.
+    only: Option<BTreeSet<PublicKey>>,
+}
+
+/// What comes before the first keystore.
+#[derive(Default)]
+struct Before {
+    collected: Collected,
+    named: BTreeSet<PublicKey>,
+    carried: Carried,
+}
+
+impl Before {
+    fn take(&mut self, part: Part) -> Result<(), Status> {
+        match part {
+            Part::Histories(histories) => histories.histories.iter().try_for_each(|one| self.collected.add(one)),
+            Part::Keys(keys) => {
+                self.named.extend(convert::keys(&keys.pubkeys)?);
+                if self.named.len() > MAX_NAMED {
+                    return Err(refusal(Reason::InvalidArgument, "too many keys in one import"));
+                }
+                Ok(())
+            }
+            Part::Approval(piece) => self.carried.add(&piece),
+            Part::Options(_) | Part::Keystore(_) => Err(disorder()),
+        }
+    }
+}
+
+fn disorder() -> Status {
+    let text = "after the options come histories, keys and an approval, then keystores, and nothing else";
+    refusal(Reason::MessageOrder, text)
 }
 
 /// Imports what comes in.
@@ -72,10 +123,9 @@ pub(super) async fn run(
     let Some(Part::Options(options)) = first else {
         return Err(refusal(Reason::MessageOrder, "the first message of an import holds its options"));
     };
-    let Ok(watermark) = Watermark::try_from(options.watermark) else {
+    if Watermark::try_from(options.watermark).is_err() {
         return Err(refusal(Reason::InvalidArgument, format!("there is no watermark {}", options.watermark)));
-    };
-    desk.may(&dangers(options.replace_tombstone, watermark), who.id()).await?;
+    }
     let known = desk.guard.list().await.map_err(record_status)?;
     let (mut held, mut deleted) = (BTreeSet::new(), BTreeSet::new());
     for info in known {
@@ -90,37 +140,35 @@ pub(super) async fn run(
         }
     }
     let labels = convert::labels(&options.labels)?;
-    let mut import = Import { desk, who, answers, labels, options, histories: BTreeMap::new(), held, deleted };
-    let (mut collected, mut batch) = (Collected::default(), Vec::new());
+    let histories = BTreeMap::new();
+    let mut import = Import { desk, who, answers, options, histories, labels, held, deleted, leave: None };
+    let (mut before, mut batch) = (Before::default(), Vec::new());
     while let Some(message) = next(&mut parts).await? {
         match message.part {
-            Some(Part::Histories(histories)) if import.histories.is_empty() && batch.is_empty() => {
-                for history in &histories.histories {
-                    collected.add(history)?;
-                }
-            }
             Some(Part::Keystore(keystore)) => {
-                if !collected.validators.is_empty() {
-                    import.histories = std::mem::take(&mut collected.validators);
+                if import.leave.is_none() {
+                    import.begin(std::mem::take(&mut before)).await?;
                 }
                 import.take(keystore, &mut batch).await?;
                 if batch.len() >= TOGETHER {
                     import.settle(std::mem::take(&mut batch)).await?;
                 }
             }
-            Some(Part::Options(_) | Part::Histories(_)) | None => {
-                let text = "after the options come histories, then keystores, and nothing else";
-                return Err(refusal(Reason::MessageOrder, text));
-            }
+            Some(part) if import.leave.is_none() => before.take(part)?,
+            Some(_) | None => return Err(disorder()),
         }
+    }
+    if import.leave.is_none() {
+        // Whoever only asks hears whether people must approve; nothing is used up without a keystore.
+        return import.examine(before).await.map(|_| ());
     }
     import.settle(batch).await
 }
 
 /// What about an import may need approvals: all but the default.
-fn dangers(replace_tombstone: bool, watermark: Watermark) -> Vec<Danger> {
-    let back = replace_tombstone.then_some(Danger::ReplaceTombstone);
-    let lower = match watermark {
+fn dangers(options: ImportKeysOptions) -> Vec<Danger> {
+    let back = options.replace_tombstone.then_some(Danger::ReplaceTombstone);
+    let lower = match options.watermark() {
         Watermark::Now => None,
         Watermark::NeverSigned | Watermark::Interchange => Some(Danger::LowerProtection),
     };
@@ -128,6 +176,46 @@ fn dangers(replace_tombstone: bool, watermark: Watermark) -> Vec<Danger> {
 }
 
 impl Import<'_> {
+    /// Takes in what came before the keystores, and gets leave for them.
+    async fn begin(&mut self, before: Before) -> Result<(), Status> {
+        let (examined, named) = self.examine(before).await?;
+        let only = examined.by_people().then_some(named);
+        if only.is_some() {
+            // Before the approval is used up: without a data key nothing comes in.
+            self.desk.data_key().await.map_err(|error| custody_status(&error))?;
+        }
+        self.leave = Some(Leave { _cleared: self.desk.spend(examined, self.who.id()).await?, only });
+        Ok(())
+    }
+
+    /// Looks whether the import may be; returns the keys that are named and would come in, too.
+    async fn examine(&mut self, before: Before) -> Result<(Examined, BTreeSet<PublicKey>), Status> {
+        let Before { collected, mut named, carried } = before;
+        self.histories = collected.validators;
+        named.retain(|key| !self.held.contains(key));
+        let acts = dangers(self.options);
+        let by = self.who.id();
+        if let Some(act) = self.desk.needs(&acts, by).await? {
+            let keys: Vec<PublicKey> = named.iter().copied().collect();
+            self.desk.gate.may_write(self.who, AdminArea::Keys, &keys)?;
+            if named.is_empty() {
+                let text = format!(
+                    "this needs approvals ({act}), and only keys that are named can be approved: nothing names a key that is not here already"
+                );
+                return Err(refusal(Reason::InvalidArgument, text));
+            }
+        }
+        let keys = named.iter().map(|key| (*key, self.deleted.contains(key))).collect();
+        let payload = danger::of_keys(&self.options, &self.labels, &keys, &self.histories);
+        Ok((self.desk.examine(&acts, &payload, carried.read()?.as_ref(), by).await?, named))
+    }
+
+    /// Whether people had to approve which keys come in, and this is none of them.
+    fn is_stranger(&self, key: Option<&PublicKey>) -> bool {
+        let only = self.leave.as_ref().and_then(|leave| leave.only.as_ref());
+        only.is_some_and(|only| key.is_none_or(|key| !only.contains(key)))
+    }
+
     async fn answer(
         &self,
         index: u64,
@@ -162,6 +250,12 @@ impl Import<'_> {
             }
             Some(key) if self.deleted.contains(&key) && self.tombstone() == Tombstone::Refuse => {
                 self.answer(index, ImportStatus::Tombstoned, Some(&key), None).await
+            }
+            None if self.is_stranger(None) => {
+                self.answer(index, ImportStatus::Error, None, Some(NAMELESS.to_owned())).await
+            }
+            Some(key) if self.is_stranger(Some(&key)) => {
+                self.answer(index, ImportStatus::Error, Some(&key), Some(NOT_APPROVED.to_owned())).await
             }
             Some(_) | None => {
                 batch.push((index, KeystoreInput { keystore, password: Arc::new(password) }));
@@ -198,6 +292,11 @@ impl Import<'_> {
                 Err(error) => self.answer(index, ImportStatus::Error, None, Some(complaint(&error))).await?,
                 Ok(key) if incoming.contains_key(&key.public_key) || self.held.contains(&key.public_key) => {
                     self.answer(index, ImportStatus::Duplicate, Some(&key.public_key), None).await?;
+                }
+                // A keystore may name another key than the one in it.
+                Ok(key) if self.is_stranger(Some(&key.public_key)) => {
+                    let reason = Some(NOT_APPROVED.to_owned());
+                    self.answer(index, ImportStatus::Error, Some(&key.public_key), reason).await?;
                 }
                 Ok(key) => match self.entry(&key.public_key) {
                     None => self.answer(index, ImportStatus::NoHistory, Some(&key.public_key), None).await?,

@@ -6,7 +6,6 @@ use holdfast_access::AdminArea;
 use holdfast_approvals::Act as Danger;
 use holdfast_domain::PublicKey;
 use holdfast_enclave::import::Imported;
-use holdfast_enclave::{generate, seal};
 use holdfast_slashing_db::{
     CallerId, EntryWatermark, KeyInfo, KeyOrigin, KeyState, Label, LabelChange, Labelled, Labels, Switch, Tombstone,
     Withdrawn,
@@ -23,10 +22,10 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::convert;
+use super::danger::{self, Carried};
 use super::desk::Desk;
 use super::gate::{Act, Gate, admin_reason, custody_status, record_status};
 use super::{import, pipe};
-use crate::custody::CustodyError;
 use crate::keymanager::{Incoming, Stored};
 use crate::outcome::chain;
 
@@ -258,7 +257,7 @@ impl Keys for KeysService {
 
     async fn label(&self, request: Request<LabelKeysRequest>) -> Result<Response<LabelKeysResponse>, Status> {
         let who = Gate::caller(&request)?;
-        let LabelKeysRequest { pubkeys, add, remove, dry_run } = request.into_inner();
+        let LabelKeysRequest { pubkeys, add, remove, dry_run, approval } = request.into_inner();
         let keys = convert::some_keys(&pubkeys)?;
         let change = LabelChange { add: convert::labels(&add)?, remove: convert::labels(&remove)? };
         check_change(&change)?;
@@ -268,13 +267,22 @@ impl Keys for KeysService {
             try_labels(&desk, &keys, &change).await?
         } else {
             let mut act = Act::new(AdminArea::Keys, "admin.key.labelled").of_keys(&keys).detail(change.to_string());
-            if desk.changes_policy(&change) {
-                // APPROVALS: the one place where a change of labels asks for the act `policy`.
-                desk.may(&[Danger::Policy], who.id()).await?;
+            let cleared = if desk.changes_policy(&change) {
                 act = act.also(AdminArea::Policy);
-            }
+                self.0.gate.may_write(&who, AdminArea::Keys, &keys)?;
+                self.0.gate.may_write(&who, AdminArea::Policy, &[])?;
+                let mut carried = Carried::default();
+                carried.add(&approval)?;
+                let payload = danger::of_labels(&keys, &change);
+                Some(desk.may(&[Danger::Policy], &payload, carried.read()?.as_ref(), who.id()).await?)
+            } else {
+                None
+            };
             let (keys, by) = (keys.clone(), who.id().clone());
-            let work = async move { desk.label(keys, change, &by).await.map_err(record_status) };
+            let work = async move {
+                let _cleared = cleared;
+                desk.label(keys, change, &by).await.map_err(record_status)
+            };
             self.0.gate.act(&who, act, work).await?
         };
         let keys = keys.iter().zip(&labelled).map(|(key, one)| labelled_key(key, one)).collect();
@@ -310,19 +318,14 @@ impl Keys for KeysService {
 /// Makes random keys, in custody from birth.
 async fn make(desk: &Desk, count: u32, by: &CallerId) -> Result<Vec<String>, Status> {
     let data_key = desk.data_key().await.map_err(|error| custody_status(&error))?;
-    let mut incoming = Vec::new();
-    for _ in 0..count {
-        let secret = generate::secret_key().map_err(|error| custody_status(&CustodyError::from(error)))?;
-        let sealed =
-            seal::seal(&data_key, desk.root, &secret).map_err(|error| custody_status(&CustodyError::from(error)))?;
-        let key = Imported { public_key: *secret.public_key(), sealed };
-        incoming.push(Incoming {
-            key,
-            entry: EntryWatermark::NeverSigned,
-            origin: KeyOrigin::Generated,
-            labels: Labels::new(),
-        });
-    }
+    let made = desk.generate(Arc::clone(&data_key), count).await.map_err(|error| custody_status(&error))?;
+    let incoming = made.into_iter().map(|one| Incoming {
+        key: Imported { public_key: one.key, sealed: one.sealed },
+        entry: EntryWatermark::NeverSigned,
+        origin: KeyOrigin::Generated,
+        labels: Labels::new(),
+    });
+    let incoming: Vec<Incoming> = incoming.collect();
     let keys: Vec<PublicKey> = incoming.iter().map(|one| one.key.public_key).collect();
     let stored = desk.store(data_key, incoming, Tombstone::Refuse, by).await;
     let mut made = Vec::with_capacity(keys.len());

@@ -6,12 +6,14 @@
 //! services in its own process.
 //!
 //! Request to answer: [`server`] (connection, bounds, caller) → [`routes`] (which service) → a service ([`keys`],
-//! [`slashing`], [`kek`], [`audit`], [`status`], [`switcher`]) → [`gate`] (may, approved, journaled) → [`desk`] (done in a
+//! [`slashing`], [`kek`], [`audit`], [`approvals`], [`status`], [`switcher`]) → [`gate`] (may, approved, journaled) → [`desk`] (done in a
 //! running signer, or in a database that is open here alone).
 
+mod approvals;
 mod audit;
 mod client;
 pub(crate) mod convert;
+mod danger;
 mod desk;
 #[cfg(any(test, feature = "backend-enclave"))]
 mod elsewhere;
@@ -23,6 +25,7 @@ mod keys;
 mod lines;
 pub(crate) mod pipe;
 mod remote;
+mod requests;
 mod routes;
 mod server;
 pub(crate) mod show;
@@ -46,7 +49,7 @@ use crate::switcher::Running;
 
 pub(crate) use audit::selection as audit_selection;
 pub(crate) use client::{Admin, Channel, ClientError, Place};
-pub(crate) use desk::Desk;
+pub(crate) use desk::{DIGEST, Desk, REQUEST};
 #[cfg(feature = "backend-enclave")]
 pub(crate) use elsewhere::Elsewhere;
 pub(crate) use gate::{Act, Gate};

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use holdfast_slashing_db::journal::InstanceId;
 use holdfast_wire::admin::DESCRIPTION;
+use holdfast_wire::admin::v1::approvals_server::ApprovalsServer;
 use holdfast_wire::admin::v1::audit_server::AuditServer;
 use holdfast_wire::admin::v1::kek_server::KekServer;
 use holdfast_wire::admin::v1::keys_server::KeysServer;
@@ -21,6 +22,7 @@ use tonic::body::Body;
 use tonic::server::NamedService;
 use tower_service::Service;
 
+use super::approvals::ApprovalsService;
 use super::audit::AuditService;
 use super::desk::Desk;
 use super::gate::Gate;
@@ -54,6 +56,8 @@ impl Routes {
         routes.add(KeysServer::new(KeysService(Arc::clone(desk))).max_decoding_message_size(MAX_MESSAGE_BYTES));
         routes.add(SlashingServer::new(SlashingService(Arc::clone(desk))).max_decoding_message_size(MAX_MESSAGE_BYTES));
         routes.add(KekServer::new(KekService(Arc::clone(desk))).max_decoding_message_size(MAX_MESSAGE_BYTES));
+        routes
+            .add(ApprovalsServer::new(ApprovalsService(Arc::clone(desk))).max_decoding_message_size(MAX_MESSAGE_BYTES));
         routes.add(StatusServer::new(StatusService(Arc::clone(desk))).max_decoding_message_size(MAX_MESSAGE_BYTES));
         routes
     }

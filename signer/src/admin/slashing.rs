@@ -22,6 +22,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::convert::{self, Collected};
+use super::danger::{self, Carried, Remarks};
 use super::desk::Desk;
 use super::gate::{Act, Gate, custody_status, record_status};
 use super::import::next;
@@ -60,7 +61,7 @@ impl Slashing for SlashingService {
         let Some(Part::Options(options)) = first else {
             return Err(refusal(Reason::MessageOrder, "the first message of an import holds its options"));
         };
-        let histories = histories(&self.0, &options, parts).await?;
+        let (histories, beside) = histories(&self.0, &options, parts).await?;
         let by = match &options.source {
             Some(source) => CallerId::new(&format!("{} from {source}", who.id().as_str())),
             None => who.id().clone(),
@@ -73,12 +74,17 @@ impl Slashing for SlashingService {
             let act = Act::new(AdminArea::Slashing, "admin.slashing.imported")
                 .about("slashing/import")
                 .detail(format!("{} validators from {from}", histories.len()));
-            if options.incomplete {
-                self.0.may(&[Danger::LowerProtection], who.id()).await?;
+            let acts: &[Danger] = if options.incomplete { &[Danger::LowerProtection] } else { &[] };
+            if self.0.needs(acts, who.id()).await?.is_some() {
+                self.0.gate.may_write(&who, AdminArea::Slashing, &[])?;
             }
+            let payload = danger::of_histories(&histories, options.source.as_deref(), &beside.remarks);
+            let cleared = self.0.may(acts, &payload, beside.carried.read()?.as_ref(), who.id()).await?;
             let desk = Arc::clone(&self.0);
-            let work =
-                async move { desk.guard.import(histories, ImportMode::Commit, &by).await.map_err(record_status) };
+            let work = async move {
+                let _cleared = cleared;
+                desk.guard.import(histories, ImportMode::Commit, &by).await.map_err(record_status)
+            };
             self.0.gate.act(&who, act, work).await?
         };
         let (pages, stream) = mpsc::channel(pipe::WAITING);
@@ -156,13 +162,20 @@ impl Slashing for SlashingService {
     }
 }
 
+/// What comes in beside histories.
+#[derive(Default)]
+struct Beside {
+    carried: Carried,
+    remarks: Remarks,
+}
+
 /// Reads what comes in to its end.
 async fn histories(
     desk: &Desk,
     options: &ImportHistoriesOptions,
     mut parts: Streaming<ImportHistoriesRequest>,
-) -> Result<Interchange, Status> {
-    let mut collected = Collected::default();
+) -> Result<(Interchange, Beside), Status> {
+    let (mut collected, mut beside) = (Collected::default(), Beside::default());
     let mut file = None;
     let mut listed = false;
     while let Some(message) = next(&mut parts).await? {
@@ -184,6 +197,8 @@ async fn histories(
                     collected.add(history)?;
                 }
             }
+            Some(Part::Approval(piece)) => beside.carried.add(&piece)?,
+            Some(Part::Remarks(remarks)) => beside.remarks.add(remarks.lines)?,
             Some(Part::Options(_) | Part::File(_) | Part::Histories(_)) | None => {
                 let text = "after the options comes a file, or histories, and not both";
                 return Err(refusal(Reason::MessageOrder, text));
@@ -194,12 +209,13 @@ async fn histories(
         // A reader that gave up says why.
         drop(sender.send(Vec::new()).await);
         let read = reading.await.map_err(|error| refusal(Reason::Internal, error.to_string()))?;
-        return read.map_err(|error| {
+        let interchange = read.map_err(|error| {
             refusal(
                 Reason::InvalidArgument,
                 format!("the file cannot be taken in: {}; nothing was imported", chain(&error)),
             )
         });
+        return Ok((interchange?, beside));
     }
     let root = match &options.genesis_validators_root {
         None => {
@@ -214,7 +230,8 @@ async fn histories(
                 refusal(Reason::InvalidArgument, "genesis_validators_root is 0x and 64 hexadecimal digits")
             })?,
     };
-    Ok(Interchange::new(root, collected.validators).with_switched_off(collected.switched_off))
+    let interchange = Interchange::new(root, collected.validators).with_switched_off(collected.switched_off);
+    Ok((interchange, beside))
 }
 
 async fn status(desk: &Desk, verify: bool) -> Result<Report, Status> {

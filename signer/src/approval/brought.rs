@@ -44,6 +44,21 @@ pub(crate) enum BroughtError {
 }
 
 impl Brought {
+    /// Reads what [`Self::to_text`] wrote.
+    ///
+    /// # Errors
+    /// [`Malformed`].
+    pub(crate) fn from_text(text: &str) -> Result<Self, Malformed> {
+        let (request, approvals) = Request::with_approvals(text)?;
+        Ok(Self { request, approvals })
+    }
+
+    /// All of it as one text: the request, and the approvals behind it.
+    pub(crate) fn to_text(&self) -> String {
+        let approvals = self.approvals.iter().map(Approval::to_text);
+        std::iter::once(self.request.to_text()).chain(approvals).collect()
+    }
+
     /// Reads files, each with its name: requests with or without approvals behind them, and approvals alone.
     ///
     /// # Errors

@@ -6,9 +6,11 @@
 //! the people there were approve. What this does not stop is who can run other programs on the machine as this user.
 
 mod brought;
+mod ledger;
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use holdfast_approvals::{
     Act, Demand, Payload, Policy, PolicyDigest, PolicyError, Quorum, Refused, Request, RequestId, Scope, check,
 };
@@ -19,9 +21,11 @@ use holdfast_slashing_db::{
 };
 use sha2::{Digest as _, Sha256};
 
-use crate::config::{ApprovalsConfig, Config, ConfigError};
+use crate::config::{ApprovalsConfig, Config};
 use crate::custody::Custody;
 pub(crate) use brought::Brought;
+use ledger::Asked;
+pub(crate) use ledger::{Known, Ledger};
 
 /// Why an act may not happen now.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +46,12 @@ pub(crate) enum Blocked {
     /// They were used before.
     #[error("the approval {0} was used before, and each is good for one time; make a new request")]
     Used(RequestId),
+    /// What is configured about approvals cannot be.
+    #[error(
+        "the section [approvals] of the configuration does not fit together, so nothing that can need approvals is done; \
+         `holdfast config validate` says why"
+    )]
+    Unfit,
     /// The configuration names other approvers than those in force.
     #[error(
         "the section [approvals] of the configuration ({configured}) is not the one in force ({pinned}), so nothing that \
@@ -122,22 +132,28 @@ pub(crate) enum Adopted {
     Now,
 }
 
-/// The gate of one database. Cheap enough to clone.
+/// What the configuration says about approvers.
+enum Configured {
+    /// These, or nobody.
+    As(Option<Policy>),
+    /// Something that cannot be.
+    Unfit,
+}
+
+/// The gate of one database. Clones are the same gate.
 #[derive(Clone)]
 pub(crate) struct Gate {
     guard: Guard,
     clock: Arc<dyn Clock>,
     scope: Scope,
-    configured: Option<Policy>,
+    configured: Arc<ArcSwap<Configured>>,
 }
 
 impl Gate {
-    /// The gate of what is in custody.
-    ///
-    /// # Errors
-    /// [`ConfigError`] if the section does not fit together.
-    pub(crate) fn of(custody: &Custody, config: &Config) -> Result<Self, ConfigError> {
-        Ok(Self {
+    /// The gate of what is in custody. If what is configured does not fit together, it lets nothing dangerous through.
+    pub(crate) fn of(custody: &Custody, config: &Config) -> Self {
+        let configured = config.approvals.policy().map_or(Configured::Unfit, Configured::As);
+        Self {
             guard: custody.guard.clone(),
             clock: Arc::clone(&custody.clock),
             scope: Scope {
@@ -145,8 +161,19 @@ impl Gate {
                 genesis_validators_root: custody.genesis_validators_root,
                 instance: custody.instance.0,
             },
-            configured: config.approvals.policy()?,
-        })
+            configured: Arc::new(ArcSwap::from_pointee(configured)),
+        }
+    }
+
+    /// The approvers of the configuration.
+    ///
+    /// # Errors
+    /// [`Blocked::Unfit`].
+    pub(crate) fn configured(&self) -> Result<Option<Policy>, Blocked> {
+        match &**self.configured.load() {
+            Configured::As(policy) => Ok(policy.clone()),
+            Configured::Unfit => Err(Blocked::Unfit),
+        }
     }
 
     /// The approvers pinned in the database.
@@ -167,7 +194,7 @@ impl Gate {
     /// # Errors
     /// [`Blocked`].
     pub(crate) async fn in_force(&self, by: &CallerId) -> Result<Option<Policy>, Blocked> {
-        match (self.configured.clone(), self.pinned().await?) {
+        match (self.configured()?, self.pinned().await?) {
             (None, None) => Ok(None),
             (Some(configured), None) => {
                 self.put(None, Some(&configured), ("approvals.pinned", "first use"), by).await?;
@@ -178,6 +205,18 @@ impl Gate {
                 Err(Blocked::Changed { configured: short(configured.as_ref()), pinned: short(pinned.as_ref()) })
             }
         }
+    }
+
+    /// The first of `acts` that needs approvals, and the approvers in force.
+    ///
+    /// # Errors
+    /// [`Blocked`].
+    pub(crate) async fn needs(&self, acts: &[Act], by: &CallerId) -> Result<Option<(Act, Policy)>, Blocked> {
+        if acts.is_empty() {
+            return Ok(None);
+        }
+        let Some(policy) = self.in_force(by).await? else { return Ok(None) };
+        Ok(acts.iter().copied().find(|act| policy.needs(*act)).map(|act| (act, policy)))
     }
 
     /// Looks whether what is to be done may be: any of `acts` that needs approvals makes the whole of it need them. Uses
@@ -192,13 +231,7 @@ impl Gate {
         brought: Option<&Brought>,
         by: &CallerId,
     ) -> Result<Examined, Blocked> {
-        if acts.is_empty() {
-            return Ok(Examined(Leave::NotNeeded));
-        }
-        let Some(policy) = self.in_force(by).await? else { return Ok(Examined(Leave::NotNeeded)) };
-        let Some(act) = acts.iter().copied().find(|act| policy.needs(*act)) else {
-            return Ok(Examined(Leave::NotNeeded));
-        };
+        let Some((act, policy)) = self.needs(acts, by).await? else { return Ok(Examined(Leave::NotNeeded)) };
         self.approved(act, payload, &policy, brought, by).await
     }
 
@@ -254,12 +287,12 @@ impl Gate {
     /// # Errors
     /// [`Blocked`].
     pub(crate) async fn adopt(&self, brought: Option<&Brought>, by: &CallerId) -> Result<Adopted, Blocked> {
-        let pinned = self.pinned().await?;
-        if pinned == self.configured {
+        let (pinned, configured) = (self.pinned().await?, self.configured()?);
+        if pinned == configured {
             return Ok(Adopted::Already);
         }
         let why = if let Some(policy) = &pinned {
-            let payload = change(policy, self.configured.as_ref());
+            let payload = change(policy, configured.as_ref());
             let examined = self.approved(Act::Approvers, &payload, policy, brought, by).await?;
             let cleared = self.spend(examined, by).await?;
             match &cleared.0 {
@@ -270,7 +303,7 @@ impl Gate {
             "first use".to_owned()
         };
         let seen = pinned.as_ref().map(|policy| PolicyHash(policy.digest().0));
-        self.put(seen, self.configured.as_ref(), ("approvals.adopted", &why), by).await?;
+        self.put(seen, configured.as_ref(), ("approvals.adopted", &why), by).await?;
         Ok(Adopted::Now)
     }
 
@@ -304,16 +337,13 @@ impl Gate {
         let times = (self.clock.now(), policy.lifetime());
         let what = (act, payload.clone());
         let request = Request::new(RequestId(id), what, times, by.as_str(), self.scope.clone(), policy.digest());
-        let first = payload.lines().first().map_or("", String::as_str);
-        let detail =
-            format!("{act}; payload sha256 {}; expires {}; {first}", payload.digest(), request.expires.rfc3339());
-        self.record("approvals.requested", request.id, &detail, by).await?;
+        self.record("approvals.requested", request.id, &Asked::of(&request).detail(), by).await?;
         Ok(request)
     }
 
     async fn record(&self, kind: &str, id: RequestId, detail: &str, by: &CallerId) -> Result<(), Blocked> {
         let event = Event::new(self.clock.now(), by, EventKind::new(kind));
-        let event = event.about(&format!("approval/{id}")).detail(detail);
+        let event = event.about(&format!("{}{id}", ledger::ABOUT)).detail(detail);
         self.guard.record(event).await.map(|_| ()).map_err(Blocked::Journal)
     }
 }

@@ -41,14 +41,14 @@ pub(super) struct Reached {
     pub(super) admin: Admin,
     /// Where to print; results say who did it.
     pub(super) output: Output,
-    /// What the services work on, where the database is open here; to be closed at the end.
-    pub(super) own: Option<(Arc<Desk>, Guard)>,
+    /// The database, where it is open here; to be closed at the end.
+    own: Option<Guard>,
 }
 
 impl Reached {
     /// Closes the database if it is open here.
     pub(super) async fn close(self) {
-        if let Some((_, guard)) = &self.own {
+        if let Some(guard) = &self.own {
             guard.shutdown().await;
         }
     }
@@ -113,7 +113,7 @@ pub(super) async fn reach(context: &Context, need: Need) -> Result<Reached, Fail
             // What is wrong with the configured approvers is said before anything is asked of them.
             context.config.approvals.policy()?;
             let desk = Arc::new(Desk::alone(gate, custody, &context.config));
-            (Routes::of_desk(&desk), Some((desk, guard)))
+            (Routes::of_desk(&desk), Some(guard))
         }
     };
     Ok(Reached { admin: Admin::here(routes, Principal::operator(), database), output, own })
@@ -151,7 +151,7 @@ pub(super) async fn into_enclave(
     let desk = Arc::new(Desk::alone(gate, custody, &context.config).sealing_elsewhere(elsewhere));
     let output = Output { through: Some("database"), ..context.output };
     let admin = Admin::here(Routes::of_desk(&desk), Principal::operator(), database);
-    Ok(Reached { admin, output, own: Some((desk, guard)) })
+    Ok(Reached { admin, output, own: Some(guard) })
 }
 
 /// How a command ends because of a reason.
@@ -202,14 +202,16 @@ pub(super) fn say(report: &Report, output: Output) -> Result<Exit, Failure> {
 }
 
 /// `holdfast status`: shown by the server, if it answers; else by looking. Nothing is opened, locked or changed for it.
-pub(super) async fn status(args: StatusArgs, context: &Context) -> Result<Exit, Failure> {
+pub(super) async fn status(args: &StatusArgs, context: &Context) -> Result<Exit, Failure> {
     if context.config.remote.server.is_some() {
         let Some(reached) = server(context).await? else { return Err(Failure::message(Exit::Bug, "no server")) };
         let report = reached.admin.status().get(GetStatusRequest {}).await.map_err(failure)?;
         return show(args, &report.into_inner(), reached.output);
     }
-    // A server that is in trouble must not keep anybody from seeing that.
-    if let Ok(Some(reached)) = server(context).await
+    // A server that is in trouble must not keep anybody from seeing that. It asks its own listeners as its own
+    // configuration says, not as this command was told.
+    if !args.ask.any()
+        && let Ok(Some(reached)) = server(context).await
         && let Ok(report) = reached.admin.status().get(GetStatusRequest {}).await
     {
         return show(args, &report.into_inner(), reached.output);
@@ -219,7 +221,7 @@ pub(super) async fn status(args: StatusArgs, context: &Context) -> Result<Exit, 
 }
 
 /// Prints the status; on request only a server that is ready is good.
-fn show(args: StatusArgs, report: &Report, output: Output) -> Result<Exit, Failure> {
+fn show(args: &StatusArgs, report: &Report, output: Output) -> Result<Exit, Failure> {
     let document: Value =
         serde_json::from_str(&report.document_json).map_err(|error| Failure::new(Exit::Unreachable, error))?;
     let ready = document.pointer("/server/state").and_then(Value::as_str) == Some("ready");

@@ -6,7 +6,7 @@
 
 mod reason;
 
-pub use reason::{Reason, reason_of, refusal};
+pub use reason::{Reason, facts_of, reason_of, refusal, refusal_about};
 
 /// The definitions as reflection serves them: a `google.protobuf.FileDescriptorSet`.
 pub const DESCRIPTION: &[u8] = include_bytes!("generated/holdfast.admin.v1.bin");

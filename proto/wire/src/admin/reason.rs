@@ -3,6 +3,8 @@
 //! It travels as `google.rpc.ErrorInfo` in the standard details of a status (`grpc-status-details-bin`), with the domain
 //! `holdfast`, so that libraries of every language find it without anything of ours.
 
+use std::collections::BTreeMap;
+
 use prost::Message;
 use tonic::{Code, Status};
 
@@ -129,19 +131,27 @@ struct Any {
     value: Vec<u8>,
 }
 
-/// `google.rpc.ErrorInfo`, without metadata.
+/// `google.rpc.ErrorInfo`.
 #[derive(Clone, PartialEq, Message)]
 struct ErrorInfo {
     #[prost(string, tag = "1")]
     reason: String,
     #[prost(string, tag = "2")]
     domain: String,
+    #[prost(btree_map = "string, string", tag = "3")]
+    metadata: BTreeMap<String, String>,
 }
 
 /// The status that says `text` to people and `reason` to programs.
 pub fn refusal(reason: Reason, text: impl Into<String>) -> Status {
+    refusal_about(reason, text, [])
+}
+
+/// The same with facts for programs, each under its name. They travel in the head of an answer, so they must be short.
+pub fn refusal_about<const N: usize>(reason: Reason, text: impl Into<String>, facts: [(&str, String); N]) -> Status {
     let (code, message) = (reason.code(), text.into());
-    let info = ErrorInfo { reason: reason.as_str().to_owned(), domain: DOMAIN.to_owned() };
+    let metadata = facts.into_iter().map(|(name, fact)| (name.to_owned(), fact)).collect();
+    let info = ErrorInfo { reason: reason.as_str().to_owned(), domain: DOMAIN.to_owned(), metadata };
     let details = vec![Any { type_url: ERROR_INFO.to_owned(), value: info.encode_to_vec() }];
     let status = RpcStatus { code: code.into(), message: message.clone(), details };
     Status::with_details(code, message, status.encode_to_vec().into())
@@ -149,10 +159,19 @@ pub fn refusal(reason: Reason, text: impl Into<String>) -> Status {
 
 /// The reason in a status, if it carries one of ours.
 pub fn reason_of(status: &Status) -> Option<Reason> {
+    let info = info_of(status)?;
+    Reason::ALL.into_iter().find(|reason| reason.as_str() == info.reason)
+}
+
+/// What a status says for programs beside its reason; nothing, if that is none of ours.
+pub fn facts_of(status: &Status) -> BTreeMap<String, String> {
+    info_of(status).map(|info| info.metadata).unwrap_or_default()
+}
+
+fn info_of(status: &Status) -> Option<ErrorInfo> {
     let status = RpcStatus::decode(status.details()).ok()?;
     let detail = status.details.iter().find(|detail| detail.type_url == ERROR_INFO)?;
-    let info = ErrorInfo::decode(detail.value.as_slice()).ok().filter(|info| info.domain == DOMAIN)?;
-    Reason::ALL.into_iter().find(|reason| reason.as_str() == info.reason)
+    ErrorInfo::decode(detail.value.as_slice()).ok().filter(|info| info.domain == DOMAIN)
 }
 
 #[cfg(test)]
@@ -173,7 +192,16 @@ mod tests {
     }
 
     #[test]
+    fn facts_travel_beside_the_reason() {
+        let status = refusal_about(Reason::ApprovalRequired, "why", [("request", "1f".to_owned())]);
+        let facts = BTreeMap::from([("request".to_owned(), "1f".to_owned())]);
+        assert_eq!((reason_of(&status), facts_of(&status)), (Some(Reason::ApprovalRequired), facts));
+        assert!(facts_of(&refusal(Reason::Refused, "why")).is_empty());
+    }
+
+    #[test]
     fn a_status_of_others_has_none() {
+        assert!(facts_of(&Status::not_found("x")).is_empty());
         assert_eq!(reason_of(&Status::not_found("x")), None);
         assert_eq!(reason_of(&Status::with_details(Code::Internal, "x", vec![0xff; 9].into())), None);
     }

@@ -4,12 +4,20 @@ use std::path::{Path, PathBuf};
 
 use holdfast_approvals::{Act, MAX_REQUEST_BYTES, Payload, Request};
 use holdfast_enclave::durable::{Existing, write_private_file};
+use holdfast_wire::admin::v1::FetchApprovalRequest;
+use holdfast_wire::admin::{Reason, facts_of, reason_of};
+use tonic::Status;
 
 use super::super::args::ApprovalArgs;
 use super::super::keys::operator;
+use super::super::reach::failure;
 use super::super::{Context, Exit, Failure};
+use crate::admin::{self, Admin};
 use crate::approval::{Blocked, Brought, Cleared, Examined, Gate};
 use crate::custody::{Custody, admin_exit};
+
+/// Bytes of what was brought in one message.
+const PIECE_BYTES: usize = 512 * 1024;
 
 /// An act that was looked at and may happen, once it was paid for.
 #[must_use]
@@ -29,20 +37,7 @@ pub(in crate::cli) async fn examine(
     custody: &Custody,
     context: &Context,
 ) -> Result<Pending, Failure> {
-    examine_at(Gate::of(custody, &context.config)?, acts, payload, args, context).await
-}
-
-/// The same at the gate of services that this command asks.
-///
-/// # Errors
-/// [`Failure`], which says what to do next.
-pub(in crate::cli) async fn examine_at(
-    gate: Gate,
-    acts: &[Act],
-    payload: &Payload,
-    args: &ApprovalArgs,
-    context: &Context,
-) -> Result<Pending, Failure> {
+    let gate = Gate::of(custody, &context.config);
     let brought = read(&args.approval)?;
     match gate.examine(acts, payload, brought.as_ref(), &operator()).await {
         Ok(examined) => Ok(Pending { gate, examined }),
@@ -61,7 +56,7 @@ pub(in crate::cli) async fn examine_exits(
     custody: &Custody,
     context: &Context,
 ) -> Result<Pending, Failure> {
-    let gate = Gate::of(custody, &context.config)?;
+    let gate = Gate::of(custody, &context.config);
     let policy = gate.in_force(&operator()).await.map_err(|blocked| failed(blocked, args, context))?;
     let above = policy.is_some_and(|policy| u64::from(policy.bulk_exit_above().0) < count as u64);
     let acts: &[Act] = if above { &[Act::BulkExit] } else { &[] };
@@ -69,11 +64,6 @@ pub(in crate::cli) async fn examine_exits(
 }
 
 impl Pending {
-    /// Whether people approved; if not, no approvals are needed.
-    pub(in crate::cli) fn by_people(&self) -> bool {
-        self.examined.by_people()
-    }
-
     /// Uses the approval up: the last thing before the act.
     ///
     /// # Errors
@@ -97,6 +87,56 @@ pub(super) fn read(files: &[PathBuf]) -> Result<Option<Brought>, Failure> {
     Brought::read(&texts?).map(Some).map_err(|error| Failure::new(Exit::Usage, error))
 }
 
+/// What was brought, as it goes to services; `None` if nothing was.
+///
+/// # Errors
+/// [`Failure`] (usage) that names the file.
+pub(in crate::cli) fn carried(args: &ApprovalArgs) -> Result<Option<String>, Failure> {
+    Ok(read(&args.approval)?.map(|brought| brought.to_text()))
+}
+
+/// The same in pieces that messages have room for.
+pub(in crate::cli) fn pieces(text: &str) -> impl Iterator<Item = Vec<u8>> + '_ {
+    text.as_bytes().chunks(PIECE_BYTES).map(<[u8]>::to_vec)
+}
+
+/// How a command ends because services said no; if people must approve, the request is written into a file.
+pub(in crate::cli) async fn refused(status: Status, admin: &Admin, args: &ApprovalArgs, context: &Context) -> Failure {
+    if reason_of(&status) != Some(Reason::ApprovalRequired) {
+        return failure(status);
+    }
+    let facts = facts_of(&status);
+    let (Some(id), Some(digest)) = (facts.get(admin::REQUEST), facts.get(admin::DIGEST)) else {
+        return failure(status);
+    };
+    match fetch(id, admin).await {
+        Ok(request) if request.digest().to_string() == *digest => needed(&request, status.message(), args, context),
+        Ok(_) => {
+            Failure::message(Exit::Bug, "the request that came is not the one that was made; report this as a bug")
+        }
+        Err(failure) => failure,
+    }
+}
+
+/// The request with this number.
+///
+/// # Errors
+/// [`Failure`].
+pub(super) async fn fetch(id: &str, admin: &Admin) -> Result<Request, Failure> {
+    let mut text = Vec::new();
+    let asked = FetchApprovalRequest { id: id.to_owned() };
+    let mut pieces = admin.approvals().fetch(asked).await.map_err(failure)?.into_inner();
+    while let Some(piece) = pieces.message().await.map_err(failure)? {
+        if text.len().saturating_add(piece.text.len()) > MAX_REQUEST_BYTES {
+            return Err(Failure::message(Exit::Bug, "the request is longer than one may be; report this as a bug"));
+        }
+        text.extend(piece.text);
+    }
+    let malformed = |error| Failure::new(Exit::Bug, anyhow::Error::new(error).context("the request is malformed"));
+    let text = String::from_utf8(text).map_err(|error| Failure::new(Exit::Bug, error))?;
+    Request::from_text(&text).map_err(malformed)
+}
+
 /// A text file, no longer than a request with its approvals.
 ///
 /// # Errors
@@ -116,11 +156,12 @@ pub(super) fn read_text(path: &Path) -> Result<String, Failure> {
 /// What a command says when it may not go on.
 pub(super) fn failed(blocked: Blocked, args: &ApprovalArgs, context: &Context) -> Failure {
     let exit = match &blocked {
-        Blocked::Needed { request, .. } => return needed(request, &blocked, args, context),
+        Blocked::Needed { request, .. } => return needed(request, &blocked.to_string(), args, context),
         Blocked::Database(error) => admin_exit(error),
         Blocked::Journal(_) => Exit::Unreachable,
         Blocked::Suspect => Exit::Frozen,
         Blocked::Random(_) => Exit::Bug,
+        Blocked::Unfit => Exit::Usage,
         Blocked::Refused(_)
         | Blocked::Used(_)
         | Blocked::Changed { .. }
@@ -131,7 +172,7 @@ pub(super) fn failed(blocked: Blocked, args: &ApprovalArgs, context: &Context) -
     Failure::new(exit, blocked)
 }
 
-fn needed(request: &Request, blocked: &Blocked, args: &ApprovalArgs, context: &Context) -> Failure {
+fn needed(request: &Request, blocked: &str, args: &ApprovalArgs, context: &Context) -> Failure {
     let number: String = request.id.to_string().chars().take(8).collect();
     let path = args.request_to.clone().unwrap_or_else(|| format!("approval-{}-{number}.txt", request.act).into());
     if let Err(error) = write_private_file(&path, request.to_text().as_bytes(), Existing::Refuse) {

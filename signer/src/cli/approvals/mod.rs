@@ -3,17 +3,21 @@
 mod approve;
 mod gate;
 
-use holdfast_approvals::{Demand, Policy, check};
-use holdfast_domain::Clock as _;
-use serde_json::{Value, json};
+use std::fmt::Write as _;
 
-use super::args::{AdoptArgs, ApprovalsCommand, ApprovalsVerifyArgs};
+use holdfast_approvals::{Demand, check};
+use holdfast_domain::{Clock as _, UnixMillis};
+use holdfast_wire::admin::v1::{ApprovalRequest, ApprovalState, ApprovalsStatusRequest, ListApprovalsRequest};
+use serde_json::json;
+
+use super::args::{AdoptArgs, ApprovalsCommand, ApprovalsListArgs, ApprovalsShowArgs, ApprovalsVerifyArgs};
 use super::keys::{open_record, operator};
+use super::reach::{Need, failure, reach, say};
 use super::{Context, Exit, Failure};
 use crate::approval::{Adopted, Gate};
-use crate::clock::SystemClock;
+use crate::clock::{SystemClock, rfc3339};
 pub(super) use approve::{keygen, run as approve};
-pub(super) use gate::{Pending, examine, examine_at, examine_exits};
+pub(super) use gate::{carried, examine, examine_exits, pieces, refused};
 
 /// Runs one of the commands that need the configuration.
 pub(super) async fn run(command: &ApprovalsCommand, context: &Context) -> Result<Exit, Failure> {
@@ -21,6 +25,8 @@ pub(super) async fn run(command: &ApprovalsCommand, context: &Context) -> Result
         ApprovalsCommand::Keygen(args) => keygen(args, context.output),
         ApprovalsCommand::Verify(args) => verify(args, context),
         ApprovalsCommand::Status => status(context).await,
+        ApprovalsCommand::List(args) => list(args, context).await,
+        ApprovalsCommand::Show(args) => show(args, context).await,
         ApprovalsCommand::Adopt(args) => adopt(args, context).await,
     }
 }
@@ -76,49 +82,81 @@ fn verify(args: &ApprovalsVerifyArgs, context: &Context) -> Result<Exit, Failure
 
 /// Shows the approvers, configured and in force.
 async fn status(context: &Context) -> Result<Exit, Failure> {
-    let custody = open_record(context).await?;
-    let gate = Gate::of(&custody, &context.config)?;
-    let pinned = gate.pinned().await;
-    custody.guard.shutdown().await;
-    let pinned = pinned.map_err(|error| Failure::new(Exit::Refused, error))?;
-    let configured = context.config.approvals.policy()?;
-    let (text, exit) = match (&configured, &pinned) {
-        (None, None) => ("Nothing needs approvals: no approvers are configured.".to_owned(), Exit::Done),
-        (Some(one), None) => (format!("Configured, and pinned with the first use:\n{}", one.to_text()), Exit::Done),
-        (one, Some(other)) if one.as_ref() == Some(other) => (format!("In force:\n{}", other.to_text()), Exit::Done),
-        (one, Some(other)) => {
-            let one = one.as_ref().map_or_else(|| "nobody\n".to_owned(), Policy::to_text);
-            let text = format!(
-                "In force:\n{}\nConfigured, but NOT in force, so dangerous acts are refused until `holdfast approvals adopt`:\n{one}",
-                other.to_text()
-            );
-            (text, Exit::Refused)
-        }
-    };
-    let value = json!({ "configured": shown(configured.as_ref()), "in_force": shown(pinned.as_ref()) });
-    context.output.result(text, &value)?;
-    Ok(exit)
+    let reached = reach(context, Need::Existing).await?;
+    let report = reached.admin.approvals().status(ApprovalsStatusRequest {}).await;
+    let output = reached.output;
+    reached.close().await;
+    say(&report.map_err(failure)?.into_inner(), output)
 }
 
-fn shown(policy: Option<&Policy>) -> Value {
-    policy.map_or(Value::Null, |policy| {
-        let people: Vec<Value> = policy
-            .approvers()
-            .iter()
-            .map(|one| json!({ "name": one.name.to_string(), "key": one.key.to_string() }))
-            .collect();
-        json!({
-            "digest": policy.digest().to_string(), "threshold": policy.threshold().0, "approvers": people,
-            "bulk_exit_above": policy.bulk_exit_above().0, "lifetime_seconds": policy.lifetime().0,
-        })
-    })
+/// Lists what was asked of people, as the journal knows it.
+async fn list(args: &ApprovalsListArgs, context: &Context) -> Result<Exit, Failure> {
+    let reached = reach(context, Need::Existing).await?;
+    let asked = async {
+        let mut pages = reached.admin.approvals().list(ListApprovalsRequest { all: args.all }).await?.into_inner();
+        let mut all = Vec::new();
+        while let Some(page) = pages.message().await? {
+            all.extend(page.requests);
+        }
+        Ok(all)
+    };
+    let requests: Result<Vec<ApprovalRequest>, tonic::Status> = asked.await;
+    let output = reached.output;
+    reached.close().await;
+    let requests = requests.map_err(failure)?;
+    for one in &requests {
+        // Writing to a text cannot fail.
+        let time = |millis: u64| rfc3339(UnixMillis(millis));
+        let state = match one.state() {
+            ApprovalState::Pending => "pending",
+            ApprovalState::Used => "used",
+            ApprovalState::Expired => "expired",
+            ApprovalState::Unspecified => "unknown",
+        };
+        let mut text = format!(
+            "{} {state:<8} {:<17} asked {} by {}, expires {}: {}",
+            one.id,
+            one.act,
+            time(one.asked_unix_millis),
+            one.asked_by,
+            one.expires,
+            one.summary
+        );
+        if let Some(used) = one.used_unix_millis {
+            let _ = write!(text, "\n  used {}, given by {}", time(used), one.given.join(", "));
+        }
+        if let Some(why) = &one.last_refusal {
+            let _ = write!(text, "\n  refused {} times, last: {why}", one.refused);
+        }
+        let value = json!({
+            "id": one.id, "state": state, "act": one.act, "summary": one.summary, "payload_sha256": one.payload_sha256,
+            "asked": time(one.asked_unix_millis), "asked_by": one.asked_by, "expires": one.expires, "given": one.given,
+            "used": one.used_unix_millis.map(time), "refused": one.refused, "last_refusal": one.last_refusal,
+        });
+        output.result(text, &value)?;
+    }
+    if requests.is_empty() {
+        output.note(if args.all { "Nothing was ever asked of anybody." } else { "Nothing waits for approvals." });
+    }
+    Ok(Exit::Done)
+}
+
+/// Prints a request that the running server made lately.
+async fn show(args: &ApprovalsShowArgs, context: &Context) -> Result<Exit, Failure> {
+    let reached = reach(context, Need::Existing).await?;
+    let request = gate::fetch(&args.id, &reached.admin).await;
+    let output = reached.output;
+    reached.close().await;
+    let request = request?;
+    output.result(request.to_text().trim_end(), &json!({ "request": request.to_text() }))?;
+    Ok(Exit::Done)
 }
 
 /// Puts the configured approvers in force.
 async fn adopt(args: &AdoptArgs, context: &Context) -> Result<Exit, Failure> {
     let custody = open_record(context).await?;
     let adopted = async {
-        let gate = Gate::of(&custody, &context.config)?;
+        let gate = Gate::of(&custody, &context.config);
         let brought = gate::read(&args.approval.approval)?;
         let adopted = gate.adopt(brought.as_ref(), &operator()).await;
         adopted.map_err(|blocked| gate::failed(blocked, &args.approval, context))

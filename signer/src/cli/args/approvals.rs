@@ -44,6 +44,10 @@ pub(crate) enum ApprovalsCommand {
     Verify(ApprovalsVerifyArgs),
     /// Show who approves what: as configured, and as in force
     Status,
+    /// List what waits for approvals, as the journal of this signer knows it
+    List(ApprovalsListArgs),
+    /// Print a request that the running server made lately, as its approvers read and sign it
+    Show(ApprovalsShowArgs),
     /// Put the approvers of the configuration in force; if others are, they must approve
     Adopt(AdoptArgs),
 }
@@ -62,6 +66,22 @@ pub(crate) struct ApprovalsVerifyArgs {
     /// The request, and files of approvals
     #[arg(value_name = "FILE", required = true)]
     pub(crate) files: Vec<PathBuf>,
+}
+
+/// `holdfast approvals list`
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct ApprovalsListArgs {
+    /// Those that were used and those that expired, too
+    #[arg(long)]
+    pub(crate) all: bool,
+}
+
+/// `holdfast approvals show`
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ApprovalsShowArgs {
+    /// The request's number, 32 hexadecimal digits, as `holdfast approvals list` shows it
+    #[arg(value_name = "ID")]
+    pub(crate) id: String,
 }
 
 /// `holdfast approvals adopt`

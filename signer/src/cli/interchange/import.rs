@@ -3,19 +3,19 @@
 //! Guarantees: a source is taken in whole or not at all, unless the operator asks for what can be read of it;
 //! it is read to its end before a database is opened or made, and a dry run makes none.
 
-use holdfast_approvals::{Act, Payload};
 use holdfast_domain::Clock as _;
 use holdfast_slashing_db::ImportMode;
 use holdfast_slashing_db::interchange::Interchange;
 use holdfast_slashing_db::rules::Horizon;
 use holdfast_wire::admin::v1::import_histories_request::Part;
-use holdfast_wire::admin::v1::{Histories, HistoryChange, ImportHistoriesOptions, ImportHistoriesRequest, Watermarks};
+use holdfast_wire::admin::v1::{
+    Histories, HistoryChange, ImportHistoriesOptions, ImportHistoriesRequest, Remarks, Watermarks,
+};
 use serde_json::{Value, json};
 
 use super::super::approvals;
 use super::super::args::SlashingImportArgs;
-use super::super::keys::said;
-use super::super::reach::{Need, failure, reach};
+use super::super::reach::{Need, reach};
 use super::super::{Context, Exit, Failure, Output};
 use super::file;
 use crate::admin::{Admin, convert};
@@ -56,15 +56,7 @@ pub(in crate::cli) async fn import(args: &SlashingImportArgs, context: &Context)
             (interchange.into_nothing().validators.iter().map(convert::change).collect(), context.output)
         } else {
             let reached = reach(context, Need::Make).await?;
-            let acts = if mode == ImportMode::Commit { lowers(args, &left_out) } else { &[] };
-            if let Some((desk, _)) = &reached.own
-                && let Some(gate) = desk.approvals().filter(|_| !acts.is_empty())
-            {
-                let payload = payload(args, &interchange, &left_out);
-                let pending = approvals::examine_at(gate.clone(), acts, &payload, &args.approval, context).await?;
-                desk.bring(pending.spend(&args.approval, context).await?);
-            }
-            let changes = send(&reached.admin, &interchange, (mode, !acts.is_empty()), from).await;
+            let changes = send(&reached.admin, &interchange, (mode, from), (args, &left_out), context).await;
             let output = reached.output;
             reached.close().await;
             (changes?, output)
@@ -85,47 +77,47 @@ pub(in crate::cli) async fn import(args: &SlashingImportArgs, context: &Context)
     Ok(if left_out.is_empty() { Exit::Done } else { Exit::Refused })
 }
 
-/// Whether something that may be missing is accepted.
-fn lowers(args: &SlashingImportArgs, left_out: &[LeftOut]) -> &'static [Act] {
-    if args.ignore_connections || !left_out.is_empty() { &[Act::LowerProtection] } else { &[] }
-}
-
-/// What exactly is taken in, and what is not, for people to approve.
-fn payload(args: &SlashingImportArgs, interchange: &Interchange, left_out: &[LeftOut]) -> Payload {
-    let mut lines = vec!["Take in a signing history of which something may be missing.".to_owned()];
-    if args.ignore_connections {
-        lines.push("Web3Signer may still be connected to its database.".to_owned());
-    }
-    lines.extend(left_out.iter().map(|one| format!("left out {}", one.text)));
-    lines.extend(interchange.iter().map(|(key, history)| format!("key {key} {}", said(&history.floor.into()))));
-    Payload::new(lines)
+/// What is said about the source to those who approve; nothing, if all of it is taken in.
+fn remarks(args: &SlashingImportArgs, left_out: &[LeftOut]) -> Vec<String> {
+    let connected = args.ignore_connections.then(|| "Web3Signer may still be connected to its database".to_owned());
+    connected.into_iter().chain(left_out.iter().map(|one| one.text.clone())).collect()
 }
 
 /// Has the services take histories in, and hears what that changes.
 async fn send(
     admin: &Admin,
     interchange: &Interchange,
-    (mode, incomplete): (ImportMode, bool),
-    source: Option<String>,
+    (mode, source): (ImportMode, Option<String>),
+    (args, left_out): (&SlashingImportArgs, &[LeftOut]),
+    context: &Context,
 ) -> Result<Vec<HistoryChange>, Failure> {
     let part = |part| ImportHistoriesRequest { part: Some(part) };
     let root = interchange.genesis_validators_root().to_string();
     let dry_run = mode == ImportMode::DryRun;
+    let lines = if dry_run { Vec::new() } else { remarks(args, left_out) };
+    let incomplete = !lines.is_empty();
     let options = ImportHistoriesOptions { dry_run, genesis_validators_root: Some(root), source, incomplete };
     let histories: Vec<_> = interchange
         .iter()
         .map(|(key, history)| convert::history_message(key, history, interchange.is_switched_off(key)))
         .collect();
-    let pages: Vec<_> =
-        histories.chunks(PAGE).map(|page| part(Part::Histories(Histories { histories: page.to_vec() }))).collect();
-    let parts = std::iter::once(part(Part::Options(options))).chain(pages);
-    let answers = admin.slashing().import(tokio_stream::iter(parts)).await;
-    let mut answers = answers.map_err(failure)?.into_inner();
-    let mut changes = Vec::with_capacity(histories.len());
-    while let Some(answer) = answers.message().await.map_err(failure)? {
-        changes.extend(answer.changes);
+    let mut parts = vec![part(Part::Options(options))];
+    parts.extend(histories.chunks(PAGE).map(|page| part(Part::Histories(Histories { histories: page.to_vec() }))));
+    parts.extend(lines.chunks(PAGE).map(|page| part(Part::Remarks(Remarks { lines: page.to_vec() }))));
+    let carried = if incomplete { approvals::carried(&args.approval)? } else { None };
+    parts.extend(carried.iter().flat_map(|text| approvals::pieces(text)).map(|piece| part(Part::Approval(piece))));
+    let asked = async {
+        let mut answers = admin.slashing().import(tokio_stream::iter(parts)).await?.into_inner();
+        let mut changes = Vec::with_capacity(histories.len());
+        while let Some(answer) = answers.message().await? {
+            changes.extend(answer.changes);
+        }
+        Ok(changes)
+    };
+    match asked.await {
+        Ok(changes) => Ok(changes),
+        Err(status) => Err(approvals::refused(status, admin, &args.approval, context).await),
     }
-    Ok(changes)
 }
 
 /// Reads the source that was named, and says in whose name it is taken in.

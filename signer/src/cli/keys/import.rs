@@ -13,29 +13,28 @@ use holdfast_domain::PublicKey;
 use holdfast_enclave::Passphrase;
 use holdfast_wire::admin::v1::import_keys_request::Part;
 use holdfast_wire::admin::v1::{
-    Histories, ImportKeysOptions, ImportKeysRequest, ImportKeysResponse, ImportStatus, KeyState, KeystoreToImport,
-    ListKeysRequest, Watermark,
+    Histories, ImportKeysOptions, ImportKeysRequest, ImportKeysResponse, ImportStatus, KeyState, KeysToImport,
+    KeystoreToImport, ListKeysRequest, Watermark,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::super::approvals::Pending;
-use super::super::args::{ImportArgs, WatermarkArg};
+use super::super::approvals;
+use super::super::args::{ApprovalArgs, ImportArgs, WatermarkArg};
 #[cfg(feature = "backend-enclave")]
 use super::super::reach::into_enclave;
-use super::super::reach::{Need, Reached, failure, reach};
+use super::super::reach::{Need, Reached, reach};
 use super::super::{Context, Exit, Failure};
 use super::discover::{Candidate, discover};
 use super::entry;
 use super::listed;
-use super::lowered;
 use super::passwords::Passwords;
 use super::report::{Report, Status};
 use crate::admin::convert::history_message;
 use crate::custody;
 use crate::outcome::chain;
 
-/// Histories in one message.
+/// Histories, or keys, in one message.
 const PAGE: usize = 1_000;
 /// Messages on their way at most: keystores hold passwords.
 const WAITING: usize = 16;
@@ -104,27 +103,14 @@ pub(super) async fn run(args: &ImportArgs, context: &Context, sealing: Sealing) 
     });
     let histories: Vec<_> = histories.collect();
     let pages: Vec<Histories> = histories.chunks(PAGE).map(|page| Histories { histories: page.to_vec() }).collect();
-    let mut importer = Importer { reached, options, pages, report, here: BTreeSet::new() };
+    let approval = Approval::new(args, context)?;
+    let mut importer = Importer { reached, options, pages, report, here: BTreeSet::new(), approval };
     for skipped in &found.skipped {
         importer.report.key(Status::Error, None, Some(&skipped.path), Some(&skipped.reason))?;
     }
     let candidates = importer.not_here(found.candidates).await?;
-    let pending = match &importer.reached.own {
-        Some((desk, _)) => lowered::examine(args, &candidates, taken.as_ref(), desk, context).await?,
-        // A server refuses what needs approvals.
-        None => None,
-    };
-    let by_people = pending.as_ref().is_some_and(Pending::by_people);
-    let candidates = if by_people { importer.named(candidates)? } else { candidates };
+    importer.ask(&candidates).await?;
     let jobs = importer.prepare(candidates, &mut passwords)?;
-    if !jobs.is_empty()
-        && let Some(pending) = pending
-        && let Some((desk, _)) = &importer.reached.own
-    {
-        // Before the approval is used up: without a data key nothing comes in.
-        desk.data_key().await?;
-        desk.bring(pending.spend(&args.approval, context).await?);
-    }
     let ended = importer.rounds(jobs).await;
     importer.reached.close().await;
     let ended = ended?;
@@ -145,7 +131,34 @@ enum Rounds {
     Interrupted,
 }
 
-struct Importer {
+/// What people may have to approve of an import.
+struct Approval<'a> {
+    args: &'a ApprovalArgs,
+    context: &'a Context,
+    /// Whether it may have to be approved at all.
+    dangerous: bool,
+    /// What they approved.
+    carried: Option<String>,
+    /// The keys that come in, if it may have to be approved.
+    named: Vec<String>,
+}
+
+impl<'a> Approval<'a> {
+    fn new(args: &'a ImportArgs, context: &'a Context) -> Result<Self, Failure> {
+        let dangerous = args.replace_tombstone || args.watermark != WatermarkArg::Now;
+        let carried = if dangerous { approvals::carried(&args.approval)? } else { None };
+        Ok(Self { args: &args.approval, context, dangerous, carried, named: Vec::new() })
+    }
+
+    /// What goes before the keystores.
+    fn parts(&self) -> Vec<Part> {
+        let keys = self.named.chunks(PAGE).map(|page| Part::Keys(KeysToImport { pubkeys: page.to_vec() }));
+        let pieces = self.carried.iter().flat_map(|text| approvals::pieces(text)).map(Part::Approval);
+        keys.chain(pieces).collect()
+    }
+}
+
+struct Importer<'a> {
     reached: Reached,
     options: ImportKeysOptions,
     /// What the keys have signed elsewhere.
@@ -153,9 +166,43 @@ struct Importer {
     report: Report,
     /// Keys in custody.
     here: BTreeSet<PublicKey>,
+    approval: Approval<'a>,
 }
 
-impl Importer {
+impl Importer<'_> {
+    /// Names the keys, and asks whether people must approve them, before anybody is asked for a password.
+    async fn ask(&mut self, candidates: &[Candidate]) -> Result<(), Failure> {
+        if !self.approval.dangerous || candidates.is_empty() {
+            return Ok(());
+        }
+        let named: BTreeSet<PublicKey> = candidates.iter().filter_map(|candidate| candidate.claimed).collect();
+        self.approval.named = named.iter().map(ToString::to_string).collect();
+        if self.approval.carried.is_some() {
+            return Ok(());
+        }
+        let parts: Vec<_> = self.before().into_iter().map(|part| ImportKeysRequest { part: Some(part) }).collect();
+        let asked = async {
+            let mut answers = self.reached.admin.keys().import(tokio_stream::iter(parts)).await?.into_inner();
+            while answers.message().await?.is_some() {}
+            Ok(())
+        };
+        match asked.await {
+            Ok(()) => Ok(()),
+            Err(status) => Err(self.refused(status).await),
+        }
+    }
+
+    /// What goes before the keystores.
+    fn before(&self) -> Vec<Part> {
+        let histories = self.pages.iter().cloned().map(Part::Histories);
+        std::iter::once(Part::Options(self.options.clone())).chain(histories).chain(self.approval.parts()).collect()
+    }
+
+    async fn refused(&self, status: tonic::Status) -> Failure {
+        let Approval { args, context, .. } = &self.approval;
+        approvals::refused(status, &self.reached.admin, args, context).await
+    }
+
     /// Leaves out, and reports, keystores whose key is here already or was deleted here.
     async fn not_here(&mut self, candidates: Vec<Candidate>) -> Result<Vec<Candidate>, Failure> {
         let mut deleted: BTreeSet<PublicKey> = BTreeSet::new();
@@ -188,16 +235,6 @@ impl Importer {
         Ok(left)
     }
 
-    /// Leaves out, and reports, keystores that do not say whose they are.
-    fn named(&mut self, candidates: Vec<Candidate>) -> Result<Vec<Candidate>, Failure> {
-        let (named, nameless): (Vec<_>, Vec<_>) =
-            candidates.into_iter().partition(|candidate| candidate.claimed.is_some());
-        for candidate in nameless {
-            self.report.key(Status::Error, None, Some(&candidate.path), Some(lowered::NAMELESS))?;
-        }
-        Ok(named)
-    }
-
     /// Reads the keystores and their passwords; reports those that cannot be.
     fn prepare(&mut self, candidates: Vec<Candidate>, passwords: &mut Passwords<'_>) -> Result<Vec<Job>, Failure> {
         let mut jobs = Vec::with_capacity(candidates.len());
@@ -219,6 +256,10 @@ impl Importer {
     /// Imports. Of several keystores that claim one key, the next is tried only if the one before failed: clients often
     /// hold the same keys several times with different passwords.
     async fn rounds(&mut self, jobs: Vec<Job>) -> Result<Rounds, Failure> {
+        if self.approval.carried.is_some() {
+            // What people approved is good for one round, so all are tried in that.
+            return if jobs.is_empty() { Ok(Rounds::Done) } else { self.round(jobs).await };
+        }
         let mut pending = jobs;
         while !pending.is_empty() {
             let mut claimed_now = BTreeSet::new();
@@ -242,15 +283,14 @@ impl Importer {
         let places: Vec<(PathBuf, Option<PublicKey>)> =
             jobs.iter().map(|job| (job.path.clone(), job.claimed)).collect();
         let (sender, parts) = mpsc::channel(WAITING);
-        let (options, pages) = (self.options.clone(), self.pages.clone());
+        let before = self.before();
         let sending = async move {
             let part = |part| ImportKeysRequest { part: Some(part) };
             let keystores = jobs.into_iter().zip(0_u64..).map(|(job, index)| {
                 let password = job.password.expose(<[u8]>::to_vec);
                 part(Part::Keystore(KeystoreToImport { index, json: job.json, password }))
             });
-            let histories = pages.into_iter().map(|page| part(Part::Histories(page)));
-            for message in std::iter::once(part(Part::Options(options))).chain(histories).chain(keystores) {
+            for message in before.into_iter().map(part).chain(keystores) {
                 // A server that gave up says why.
                 if sender.send(message).await.is_err() {
                     return;
@@ -259,11 +299,17 @@ impl Importer {
         };
         let mut client = self.reached.admin.keys();
         let receiving = async {
-            let mut answers = client.import(ReceiverStream::new(parts)).await.map_err(failure)?.into_inner();
-            while let Some(answer) = answers.message().await.map_err(failure)? {
-                self.answered(&answer, &places)?;
+            let mut answers = match client.import(ReceiverStream::new(parts)).await {
+                Ok(answers) => answers.into_inner(),
+                Err(status) => return Err(self.refused(status).await),
+            };
+            loop {
+                match answers.message().await {
+                    Ok(Some(answer)) => self.answered(&answer, &places)?,
+                    Ok(None) => return Ok(Rounds::Done),
+                    Err(status) => return Err(self.refused(status).await),
+                }
             }
-            Ok::<_, Failure>(Rounds::Done)
         };
         tokio::select! {
             biased;

@@ -1,0 +1,111 @@
+//! Approvals while a server runs: asked, signed elsewhere, acted upon, and nothing else; the server signs on throughout.
+
+use std::path::Path;
+
+use holdfast_approvals::{Payload, Request, Scope};
+use holdfast_domain::UnixMillis;
+use holdfast_tests::harness::Server;
+use holdfast_tests::keys::TestKey;
+use holdfast_tests::world::CHAIN;
+
+use crate::approvals::{Desk, elsewhere, ssh_key};
+
+fn start(desk: &Desk) -> Server {
+    let server = desk.world.server().global("--config").global(&desk.config).start();
+    server.wait_ready();
+    server
+}
+
+fn read(request: &str) -> Request {
+    Request::from_text(&std::fs::read_to_string(request).expect("the request")).expect("a request")
+}
+
+#[test]
+fn a_key_comes_back_through_a_running_server_once_people_elsewhere_approved() {
+    let desk = Desk::new(2, "lifetime_hours = 1\n");
+    let server = start(&desk);
+    let (key, other) = (desk.world.keys[0].public.clone(), desk.world.keys[1].public.clone());
+    let signs = |slot: u64| assert_eq!(server.sign(&other, &CHAIN.block(slot, 1).0).status, 200, "slot {slot}");
+    desk.run(&["keys", "delete", "--yes", &key]).expect(0, &[]);
+    let (keys, password) = (desk.at("keys"), desk.at("password.txt"));
+    let fixed = ["keys", "import", "--from", &keys, "--password-file", &password, "--replace-tombstone"];
+    let import = |more: &[&str]| desk.run(&[&fixed, more].concat());
+    let state = || desk.run(&["--json", "keys", "show", &key]).expect(0, &[]).lines()[0]["state"].clone();
+
+    let place = desk.at("request.txt");
+    import(&["--request-to", &place]).expect(1, &["2 of alice, bob, carol", "holdfast approve", &place]);
+    signs(10);
+    let asked = read(&place);
+    desk.run(&["approvals", "status"]).expect(0, &["In force", "threshold 2", "running server"]);
+    let id = asked.id.to_string();
+    desk.run(&["approvals", "list"]).expect(0, &[&id, "pending", "replace_tombstone", "Import 1 keys."]);
+    desk.run(&["approvals", "show", &id]).expect(0, &[asked.to_text().trim_end()]);
+
+    // Whatever is wrong is named, and nothing is done.
+    let (alice, bob) = (desk.alice.as_path(), desk.bob.as_path());
+    let (eve, _) = ssh_key(desk.keys.path(), "eve");
+    let hour = 3_600_000;
+    let moved = |by: i64| {
+        let shift = |time: UnixMillis| UnixMillis(time.0.checked_add_signed(by).expect("a time"));
+        Request { made: shift(asked.made), expires: shift(asked.expires), ..asked.clone() }
+    };
+    let other_payload = Payload::new(asked.payload.lines().iter().skip(1));
+    let other_scope = Scope { instance: [1; 16], ..asked.scope.clone() };
+    let cases: [(Request, &[&Path], &str); 8] = [
+        (moved(-2 * hour), &[alice, bob], "expired at"),
+        (moved(hour), &[alice, bob], "lies in the future"),
+        (Request { scope: other_scope, ..asked.clone() }, &[alice, bob], "another place"),
+        (Request { payload: other_payload, ..asked.clone() }, &[alice, bob], "something else"),
+        (asked.clone(), &[alice, &eve], "nobody who may approve"),
+        (asked.clone(), &[alice, bob, bob], "approved twice"),
+        (asked.clone(), &[alice], "1 of 2"),
+        (asked.clone(), &[], "0 of 2"),
+    ];
+    for (request, by, words) in cases {
+        import(&["--approval", &desk.signed("case.txt", &request, by)]).expect(1, &[words]);
+    }
+    std::fs::write(desk.at("case.txt"), "hello").expect("a file");
+    import(&["--approval", &desk.at("case.txt")]).expect(2, &["case.txt is malformed"]);
+    import(&["--watermark", "never-signed", "--approval", &desk.approve(&place)]).expect(1, &["something else"]);
+    assert_eq!(state(), "tombstoned");
+    signs(11);
+
+    // Signed on other machines, with nothing but the file and a key.
+    let machine = tempfile::tempdir().expect("a machine");
+    std::fs::copy(&place, machine.path().join("request.txt")).expect("carried over");
+    for person in [alice, bob] {
+        let person = person.display().to_string();
+        elsewhere(machine.path(), &["approve", "request.txt", "--key", &person, "--yes", "--append"])
+            .expect(0, &[&key, "approved by SHA256:"]);
+    }
+    let approved = machine.path().join("request.txt").display().to_string();
+    import(&["--approval", &approved]).expect(0, &["1 imported", "running server"]);
+    assert_eq!(state(), "enabled");
+    signs(12);
+    desk.run(&["approvals", "list"]).expect(0, &["Nothing waits"]);
+    desk.run(&["approvals", "list", "--all"]).expect(0, &[&id, "used", "given by alice SHA256:", "bob SHA256:"]);
+
+    // Once.
+    desk.run(&["keys", "delete", "--yes", &key]).expect(0, &[]);
+    import(&["--approval", &approved]).expect(1, &["used before"]);
+    assert_eq!(state(), "tombstoned");
+
+    // What was approved is something else once what is here has changed.
+    let fresh = TestKey::interop(50);
+    fresh.write_keystore(Path::new(&keys), "correct horse");
+    let place = desk.at("both.txt");
+    import(&["--request-to", &place]).expect(1, &["2 of alice, bob, carol"]);
+    assert!(read(&place).payload.lines().iter().any(|line| line.contains(&fresh.public)));
+    let both = desk.approve(&place);
+    let without = ["keys", "import", "--from", &keys, "--password-file", &password];
+    desk.run(&without).expect(1, &["1 imported", "was deleted here"]);
+    import(&["--approval", &both]).expect(1, &["something else"]);
+    assert_eq!(state(), "tombstoned");
+    signs(13);
+    server.stop();
+    let refused = desk.events().into_iter().filter(|(kind, _)| kind == "approvals.refused");
+    let refused: Vec<String> = refused.map(|(_, why)| why.split(':').next().unwrap_or_default().to_owned()).collect();
+    let wanted = "expired not_yet_valid wrong_instance changed_payload wrong_approver duplicate_approver too_few too_few \
+        changed_payload used changed_payload";
+    assert_eq!(refused.join(" "), wanted);
+}
