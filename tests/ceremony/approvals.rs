@@ -389,4 +389,13 @@ fn labels_that_rules_name_change_only_by_several() {
     assert_eq!(shown[0]["labels"], serde_json::json!(["note"]), "nothing else was approved");
     label(&key, &["--add", "frozen", "--approval", &approved]).expect(0, &["frozen,note"]);
     label(&key, &["--remove", "frozen", "--approval", &approved]).expect(1, &[]);
+    // Through a running server.
+    let server = desk.world.server().global("--config").global(&desk.config).start();
+    server.wait_ready();
+    let request = desk.at("another.txt");
+    label(&key, &["--remove", "frozen", "--request-to", &request]).expect(1, &["2 of alice, bob, carol"]);
+    let approved = desk.approve(&request);
+    label(&key, &["--remove", "frozen", "--approval", &approved]).expect(0, &["note (before: frozen,note)"]);
+    label(&key, &["--add", "frozen", "--approval", &approved]).expect(1, &[]);
+    assert!(server.stop().0.success());
 }

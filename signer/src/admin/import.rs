@@ -166,7 +166,7 @@ pub(super) async fn run(
 }
 
 /// What about an import may need approvals: all but the default.
-fn dangers(options: ImportKeysOptions) -> Vec<Danger> {
+fn dangers(options: &ImportKeysOptions) -> Vec<Danger> {
     let back = options.replace_tombstone.then_some(Danger::ReplaceTombstone);
     let lower = match options.watermark() {
         Watermark::Now => None,
@@ -193,7 +193,7 @@ impl Import<'_> {
         let Before { collected, mut named, carried } = before;
         self.histories = collected.validators;
         named.retain(|key| !self.held.contains(key));
-        let acts = dangers(self.options);
+        let acts = dangers(&self.options);
         let by = self.who.id();
         if let Some(act) = self.desk.needs(&acts, by).await? {
             let keys: Vec<PublicKey> = named.iter().copied().collect();
