@@ -335,6 +335,8 @@ impl KeyLoader {
         if self.seen() == Some(changes) {
             return Ok(Followed::Unchanged);
         }
+        // First, and whatever becomes of the rest, what others changed about the labels of keys.
+        self.signer.policy.relabel(&self.signer.guard).await?;
         let _changing = self.changing.lock().await;
         let Difference { added, gone, failed, disabled } = self.with_custody(Self::unseal_new).await?;
         let keyring = self.signer.keyring.load_full();
@@ -344,6 +346,8 @@ impl KeyLoader {
             (added, removed, failed) => Followed::Changed { added, removed, failed },
         };
         if !added.is_empty() {
+            // Those that came in since, with their keys: none is ever judged without its labels.
+            self.signer.policy.relabel(&self.signer.guard).await?;
             keyring.insert_all(added);
         }
         if !gone.is_empty() {
@@ -428,6 +432,8 @@ impl KeyLoader {
         let before = self.signer.keyring.load().public_keys();
         // Opening keys is work for a processor, and a provider may take its time.
         let unsealed = self.with_custody(Self::unseal).await?;
+        // After the keys were read and before they sign: none is ever judged without its labels.
+        self.signer.policy.relabel(&self.signer.guard).await?;
         let installed = self.install(unsealed);
         self.forget(before).await;
         self.set_seen(changes);

@@ -1,10 +1,11 @@
 //! Opening a database and binding it to a chain: the steps before there is a [`Guard`].
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use holdfast_domain::{Clock, GenesisValidatorsRoot, SlotClock};
+use holdfast_domain::{Clock, GenesisValidatorsRoot, PublicKey, SlotClock};
 
 #[cfg(feature = "sqlite")]
 use crate::store::sqlite::SqliteStore;
@@ -16,6 +17,7 @@ use crate::{
     error::OpenError,
     guard::Guard,
     journal::{Head, InstanceId, Retention},
+    labels::{Label, by_label},
     overview::Overview,
     store::Store,
 };
@@ -137,6 +139,15 @@ impl SlashingDb {
         crate::store::sqlite::overview(&options.path)
     }
 
+    /// The keys that have each label in an SQLite database: nothing is locked, made or changed. Blocks on the disk.
+    ///
+    /// # Errors
+    /// [`OpenError`] if the file is not there or cannot be read.
+    #[cfg(feature = "sqlite")]
+    pub fn labels(options: &StoreOptions) -> Result<BTreeMap<Label, BTreeSet<PublicKey>>, OpenError> {
+        crate::store::sqlite::labels_of_file(&options.path).map(by_label)
+    }
+
     /// Copies an SQLite database as of its last commit into the new file `to`, durably; a running signer is not
     /// disturbed. A copy put to use must be fenced: it may lack what was signed after it was made. Blocks on the disk.
     ///
@@ -163,6 +174,15 @@ impl SlashingDb {
     #[cfg(feature = "postgres")]
     pub fn overview_postgres(options: &PostgresOptions) -> Result<Overview, OpenError> {
         crate::store::postgres::overview(options)
+    }
+
+    /// The keys that have each label in a PostgreSQL database: nobody is signed in, nothing is made or changed. Blocks.
+    ///
+    /// # Errors
+    /// [`OpenError`]: out of reach, read-only, too old, or not durable.
+    #[cfg(feature = "postgres")]
+    pub fn labels_postgres(options: &PostgresOptions) -> Result<BTreeMap<Label, BTreeSet<PublicKey>>, OpenError> {
+        crate::store::postgres::labels(options).map(by_label)
     }
 
     /// Brings the schema of a PostgreSQL database up to date, also where other programs have tables, which

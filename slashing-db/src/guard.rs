@@ -27,6 +27,7 @@ use crate::store::{Committed, ReadStore, Store};
 use crate::watch::{Judged, NewlyEnabled};
 
 mod approvals;
+mod labels;
 mod reseal;
 mod transfer;
 

@@ -52,6 +52,7 @@ mod guard;
 mod identity;
 pub mod interchange;
 pub mod journal;
+mod labels;
 #[cfg(feature = "sqlite")]
 pub mod lighthouse;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
@@ -78,6 +79,7 @@ pub use error::ArchiveError;
 pub use error::{AdminError, Class, FreezeReason, OpenError, Refusal, RegisterError, StoreError};
 pub use guard::{Guard, GuardHealth, ImportMode, Recorded, Replaced, Resealed, Then};
 pub use identity::CallerId;
+pub use labels::{BadLabel, Label, LabelChange, Labelled, Labels};
 pub use metrics::Metrics;
 pub use overview::{AnchorRecord, AnchorView, Durability, InstanceView, KeyCounts, Overview, Presence};
 pub use permit::{PermitTimes, SigningPermit};

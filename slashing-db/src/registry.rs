@@ -11,6 +11,7 @@ use holdfast_domain::{Epoch, PublicKey, Slot, UnixMillis};
 use crate::error::RegisterError;
 use crate::identity::CallerId;
 use crate::journal::{Head, InstanceId};
+use crate::labels::Labels;
 use crate::rules::{AttestationMark, BlockMark, Watermarks};
 use crate::store::{Enrolled, KeyRow};
 
@@ -71,6 +72,8 @@ pub struct NewKey {
     pub origin: KeyOrigin,
     /// A name for people, if any.
     pub label: Option<String>,
+    /// The labels it enters with, by which rules select it.
+    pub labels: Labels,
     /// Who registers it.
     pub registered_by: CallerId,
 }
@@ -247,6 +250,8 @@ pub struct KeyInfo {
     pub origin: Option<KeyOrigin>,
     /// A name for people, if any.
     pub label: Option<String>,
+    /// Its labels, by which rules select it.
+    pub labels: Labels,
     /// When the row was made.
     pub created: UnixMillis,
     /// By whom.

@@ -186,15 +186,15 @@ fn servers_that_may_lose_commits_are_refused_with_the_remedy() {
 fn schemas_of_the_next_version_are_used_and_later_ones_refused() {
     let home = Home::on_postgres(1);
     let examined = SlashingDb::examine_postgres(&home.postgres_options()).unwrap();
-    assert_eq!((examined.found, examined.pending().collect::<Vec<_>>()), (0, vec![1, 2, 3, 4, 5]));
+    assert_eq!((examined.found, examined.pending().collect::<Vec<_>>()), (0, vec![1, 2, 3, 4, 5, 6]));
     drop(open(&home).unwrap());
     let examined = SlashingDb::examine_postgres(&home.postgres_options()).unwrap();
-    assert_eq!((examined.found, examined.pending().count()), (5, 0));
+    assert_eq!((examined.found, examined.pending().count()), (6, 0));
     let sql = |sql: &str| Cluster::shared().sql(&database(&home), sql).unwrap();
-    sql("INSERT INTO holdfast.schema_version VALUES (6, 5)");
-    drop(open(&home).unwrap());
     sql("INSERT INTO holdfast.schema_version VALUES (7, 6)");
-    assert!(matches!(open(&home), Err(OpenError::NewerSchema { found: 7, .. })));
+    drop(open(&home).unwrap());
+    sql("INSERT INTO holdfast.schema_version VALUES (8, 7)");
+    assert!(matches!(open(&home), Err(OpenError::NewerSchema { found: 8, .. })));
 }
 
 #[test]
@@ -206,7 +206,7 @@ fn of_many_signers_started_together_one_migrates() {
             start.join().unwrap().unwrap();
         }
     });
-    assert_eq!(Cluster::shared().sql(&database(&home), "SELECT count(*) FROM holdfast.schema_version").unwrap(), "5");
+    assert_eq!(Cluster::shared().sql(&database(&home), "SELECT count(*) FROM holdfast.schema_version").unwrap(), "6");
 }
 
 #[tokio::test]

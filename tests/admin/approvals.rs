@@ -81,7 +81,7 @@ fn keystore(index: u64, key: &TestKey) -> ImportKeysRequest {
 
 /// What goes before the keystores: deleted keys come back, in this order.
 fn before(keys: &[&TestKey], approval: Option<Vec<u8>>) -> Vec<ImportKeysRequest> {
-    let options = ImportKeysOptions { watermark: Watermark::Now.into(), replace_tombstone: true };
+    let options = ImportKeysOptions { watermark: Watermark::Now.into(), replace_tombstone: true, labels: Vec::new() };
     let pubkeys = keys.iter().map(|key| key.public.clone()).collect();
     let mut parts = vec![part(Part::Options(options)), part(Part::Keys(KeysToImport { pubkeys }))];
     // In small pieces, as a long one comes.

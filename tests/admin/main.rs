@@ -5,5 +5,6 @@ mod approvals;
 mod client;
 mod hostile;
 mod keymanager;
+mod labels;
 mod same;
 mod verbs;

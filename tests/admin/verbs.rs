@@ -39,7 +39,8 @@ fn switch(keys: &[&str]) -> SwitchKeysRequest {
 /// Imports keystores as never signed, over the socket.
 fn import(admin: &Admin, keystores: Vec<(String, &str)>) -> Vec<ImportKeysResponse> {
     let part = |part| ImportKeysRequest { part: Some(part) };
-    let options = ImportKeysOptions { watermark: Watermark::NeverSigned.into(), replace_tombstone: false };
+    let options =
+        ImportKeysOptions { watermark: Watermark::NeverSigned.into(), replace_tombstone: false, labels: Vec::new() };
     let keystores = keystores.into_iter().zip(0..).map(|((json, password), index)| {
         part(Part::Keystore(KeystoreToImport { index, json, password: password.as_bytes().to_vec() }))
     });

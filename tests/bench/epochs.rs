@@ -143,6 +143,7 @@ async fn register(guard: &Guard, keys: u64) {
         sealed: SealedKey::new(vec![0x5e; 60]),
         origin: KeyOrigin::Generated,
         label: None,
+        labels: holdfast_slashing_db::Labels::new(),
         registered_by: caller.clone(),
     };
     let keys = (0..keys).map(|number| (key(number), EntryWatermark::NeverSigned)).collect();

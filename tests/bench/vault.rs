@@ -120,6 +120,7 @@ impl Side {
                 sealed: SealedKey::new(vec![1]),
                 origin: KeyOrigin::Generated,
                 label: None,
+                labels: holdfast_slashing_db::Labels::new(),
                 registered_by: CallerId::new("bench"),
             };
             let registered = guard.register(new, EntryWatermark::NeverSigned, Tombstone::Refuse).await;

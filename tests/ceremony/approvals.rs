@@ -369,3 +369,33 @@ fn deleted_keys_come_back_and_protection_is_lowered_only_by_several() {
     // A key that is said to have signed nothing.
     desk.run(&[&never[..], &["--approval", &desk.approve(&served)]].concat()).expect(0, &["1 imported"]);
 }
+
+#[test]
+fn labels_that_rules_name_change_only_by_several() {
+    let rule = "[[policy]]\neffect = \"deny\"\nlabels = [\"frozen\"]\noperations = [\"signing\"]\n";
+    let desk = Desk::new(2, rule);
+    let key = desk.world.keys[0].public.clone();
+    let request = desk.at("request.txt");
+    let label = |key: &str, more: &[&str]| desk.run(&[&["keys", "label", key], more].concat());
+    // No rule names it.
+    label(&key, &["--add", "note"]).expect(0, &["labelled"]);
+    label(&key, &["--add", "frozen", "--dry-run"]).expect(0, &["would be labelled"]);
+    let asked = label(&key, &["--add", "frozen", "--request-to", &request]);
+    asked.expect(1, &["2 of alice, bob, carol", "holdfast approve", &request]);
+    let approved = desk.approve(&request);
+    label(&desk.world.keys[1].public, &["--add", "frozen", "--approval", &approved]).expect(1, &[]);
+    label(&key, &["--add", "frozen", "--remove", "note", "--approval", &approved]).expect(1, &[]);
+    let shown = desk.run(&["--json", "keys", "show", &key]).expect(0, &[]).lines();
+    assert_eq!(shown[0]["labels"], serde_json::json!(["note"]), "nothing else was approved");
+    label(&key, &["--add", "frozen", "--approval", &approved]).expect(0, &["frozen,note"]);
+    label(&key, &["--remove", "frozen", "--approval", &approved]).expect(1, &[]);
+    // Through a running server.
+    let server = desk.world.server().global("--config").global(&desk.config).start();
+    server.wait_ready();
+    let request = desk.at("another.txt");
+    label(&key, &["--remove", "frozen", "--request-to", &request]).expect(1, &["2 of alice, bob, carol"]);
+    let approved = desk.approve(&request);
+    label(&key, &["--remove", "frozen", "--approval", &approved]).expect(0, &["note (before: frozen,note)"]);
+    label(&key, &["--add", "frozen", "--approval", &approved]).expect(1, &[]);
+    assert!(server.stop().0.success());
+}

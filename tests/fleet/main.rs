@@ -4,6 +4,7 @@
 //! `HOLDFAST_SEED` replays a run, `HOLDFAST_FLEET_REQUESTS` makes a longer one.
 
 mod keys;
+mod labels;
 mod status;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

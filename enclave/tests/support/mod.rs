@@ -63,6 +63,7 @@ impl Bench {
             sealed: SealedKey::new(vec![1]),
             origin: KeyOrigin::Generated,
             label: None,
+            labels: holdfast_slashing_db::Labels::new(),
             registered_by: CallerId::new("test"),
         };
         match self.guard.register(new, EntryWatermark::NeverSigned, Tombstone::Refuse).await.unwrap() {

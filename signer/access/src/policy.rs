@@ -179,6 +179,13 @@ impl Policy {
         Ok(Self::from_checked(rules, directory))
     }
 
+    /// The same rules where keys have these labels.
+    #[must_use]
+    pub fn with_labels(&self, labels: BTreeMap<String, BTreeSet<PublicKey>>) -> Self {
+        let groups = self.directory.groups.clone();
+        Self::from_checked(self.rules.clone(), Directory { groups, labels })
+    }
+
     fn from_checked(rules: Vec<Rule>, directory: Directory) -> Self {
         let words = rules.len().div_ceil(BITS);
         let row = |fits: &dyn Fn(&Rule) -> bool| row(words, rules.iter().map(fits));
@@ -248,6 +255,14 @@ impl Policy {
     /// What the names in the rules stand for.
     pub fn directory(&self) -> &Directory {
         &self.directory
+    }
+
+    /// Whether a rule is about keys that have this label.
+    pub fn names_label(&self, label: &str) -> bool {
+        self.rules.iter().any(|rule| match &rule.keys {
+            Keys::All => false,
+            Keys::Only(only) => only.labels.iter().any(|one| one == label),
+        })
     }
 
     /// The rule behind a decision of this policy.

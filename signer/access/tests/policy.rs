@@ -123,6 +123,27 @@ fn every_set_of_up_to_two_rules() {
     assert!(allowed > 100_000 && denied > 100_000, "both answers are tested: {allowed} and {denied}");
 }
 
+/// A policy with other labels decides as one that is compiled with them, and says which labels matter.
+#[test]
+fn labels_are_exchanged_and_nothing_else() {
+    let keys = [None, Some(key(1)), Some(key(2)), Some(key(3)), Some(key(9))];
+    let caller = caller("a", Means::Listener);
+    for rules in universe().windows(2) {
+        let before = Policy::compile(numbered(rules.to_vec()), directory()).unwrap();
+        let labels = BTreeMap::from([("eu".to_owned(), BTreeSet::from([key(1), key(9)]))]);
+        let after = before.with_labels(labels.clone());
+        assert_eq!((after.rules(), &after.directory().labels), (before.rules(), &labels));
+        assert_eq!(after.directory().groups, before.directory().groups);
+        let named = rules.iter().any(|rule| rule.keys == only(&[3], &[], &["eu"]));
+        assert_eq!((after.names_label("eu"), after.names_label("us")), (named, false));
+        for operation in operations(&["exit", "list", "batch"]).iter() {
+            for key in &keys {
+                agree(&after, &caller, key.as_ref(), operation);
+            }
+        }
+    }
+}
+
 fn some_rule() -> impl Strategy<Value = Rule> {
     let names = proptest::option::of(proptest::collection::vec("[ab*]{1,4}", 1..4));
     let means = proptest::option::weighted(0.2, proptest::sample::subsequence(Means::ALL.to_vec(), 1..4));

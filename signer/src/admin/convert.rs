@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use holdfast_domain::{Epoch, PublicKey, Slot};
 use holdfast_slashing_db::interchange::{AttestationFloor, History, Rows, ValidatorFloor, ValidatorReport};
-use holdfast_slashing_db::{KeyInfo, KeyOrigin, KeyState, Watermarks};
+use holdfast_slashing_db::{KeyInfo, KeyOrigin, KeyState, Label, Labels, Watermarks};
 use holdfast_wire::admin::v1;
 use holdfast_wire::admin::{Reason, refusal};
 use tonic::Status;
@@ -45,6 +45,25 @@ pub(crate) fn keys(texts: &[String]) -> Result<Vec<PublicKey>, Status> {
     Ok(keys)
 }
 
+/// The labels of a request.
+pub(crate) fn labels(texts: &[String]) -> Result<Labels, Status> {
+    let one = |text: &String| {
+        let shown: String = text.chars().take(Label::MAX_BYTES).collect();
+        text.parse().map_err(|error| refusal(Reason::InvalidArgument, format!("the label {shown:?}: {error}")))
+    };
+    let labels: Labels = texts.iter().map(one).collect::<Result<_, Status>>()?;
+    if labels.len() > Label::MAX_OF_KEY {
+        let text = format!("name at most {} labels; a key has no more", Label::MAX_OF_KEY);
+        return Err(refusal(Reason::InvalidArgument, text));
+    }
+    Ok(labels)
+}
+
+/// Labels as a message has them.
+pub(crate) fn label_texts(labels: &Labels) -> Vec<String> {
+    labels.iter().map(ToString::to_string).collect()
+}
+
 /// Watermarks as a message.
 pub(crate) fn watermarks(marks: &Watermarks) -> v1::Watermarks {
     let attestation = marks.attestation.as_ref();
@@ -82,6 +101,7 @@ pub(crate) fn key_message(info: &KeyInfo) -> v1::Key {
         created_by: by(&info.created_by),
         changed_unix_millis: at(info.changed),
         changed_by: by(&info.changed_by),
+        labels: label_texts(&info.labels),
     }
 }
 

@@ -1,13 +1,13 @@
-//! What people approve of imports: made here, from what came in and from what is known, and never by whoever asks.
+//! What people approve of imports and labels: made here, from what came in and from what is known, and never by whoever asks.
 //!
-//! Guarantees: two imports with the same text do the same; what only the asker knows stands there as the asker's word.
+//! Guarantees: two acts with the same text do the same; what only the asker knows stands there as the asker's word.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use holdfast_approvals::{MAX_REQUEST_BYTES, Payload};
 use holdfast_domain::PublicKey;
-use holdfast_slashing_db::Floor;
 use holdfast_slashing_db::interchange::{History, Interchange};
+use holdfast_slashing_db::{Floor, LabelChange, Labels};
 use holdfast_wire::admin::v1::{ImportKeysOptions, Watermark};
 use holdfast_wire::admin::{Reason, refusal};
 use tonic::Status;
@@ -79,7 +79,8 @@ impl Remarks {
 /// An import of keys that protects them less than the default, or brings deleted ones back. `keys` has for each whether it was
 /// deleted here.
 pub(super) fn of_keys(
-    options: ImportKeysOptions,
+    options: &ImportKeysOptions,
+    labels: &Labels,
     keys: &BTreeMap<PublicKey, bool>,
     histories: &BTreeMap<PublicKey, History>,
 ) -> Payload {
@@ -97,12 +98,24 @@ pub(super) fn of_keys(
         }
         .to_owned(),
     );
+    lines.extend(labels.iter().map(|label| format!("Those of them that were not here get the label {label}.")));
     lines.extend(keys.iter().map(|(key, deleted)| {
         let state = if *deleted { ", deleted here before" } else { "" };
         let history =
             histories.get(key).map_or_else(String::new, |history| format!(" {}", said(&history.floor.into())));
         format!("key {key}{history}{state}")
     }));
+    Payload::new(lines)
+}
+
+/// Labels that rules of the policy go by.
+pub(super) fn of_labels(keys: &[PublicKey], change: &LabelChange) -> Payload {
+    let keys: BTreeSet<&PublicKey> = keys.iter().collect();
+    let mut lines =
+        vec![format!("Change the labels of {} keys, by which rules of the policy select them.", keys.len())];
+    lines.extend(change.add.iter().map(|label| format!("add {label}")));
+    lines.extend(change.remove.iter().map(|label| format!("remove {label}")));
+    lines.extend(keys.iter().map(|key| format!("key {key}")));
     Payload::new(lines)
 }
 
@@ -141,6 +154,10 @@ mod tests {
         PublicKey::from_bytes([number; 48])
     }
 
+    fn labels(words: &[&str]) -> Labels {
+        words.iter().map(|word| word.parse().unwrap()).collect()
+    }
+
     fn history(slot: u64) -> History {
         let floor = ValidatorFloor { block: Some(Slot(slot)), attestation: None };
         History { floor, ..History::default() }
@@ -158,9 +175,23 @@ mod tests {
             (Watermark::Interchange, true, vec![(key(1), true)], Some(5)),
             (Watermark::Interchange, false, vec![(key(1), false)], Some(5)),
         ] {
-            let options = ImportKeysOptions { watermark: watermark.into(), replace_tombstone };
+            let options =
+                ImportKeysOptions { watermark: watermark.into(), replace_tombstone, ..ImportKeysOptions::default() };
             let histories = slot.map(|slot| (key(1), history(slot))).into_iter().collect();
-            texts.push(of_keys(options, &keys.into_iter().collect(), &histories).digest().0);
+            let keys = keys.into_iter().collect();
+            texts.push(of_keys(&options, &Labels::new(), &keys, &histories).digest().0);
+            texts.push(of_keys(&options, &labels(&["a"]), &keys, &histories).digest().0);
+        }
+        for (add, remove, keys) in [
+            (vec!["a"], vec![], vec![key(1)]),
+            (vec![], vec!["a"], vec![key(1)]),
+            (vec!["a", "b"], vec![], vec![key(1)]),
+            (vec!["a"], vec!["b"], vec![key(1)]),
+            (vec!["a"], vec![], vec![key(2)]),
+            (vec!["a"], vec![], vec![key(1), key(2)]),
+        ] {
+            let change = LabelChange { add: labels(&add), remove: labels(&remove) };
+            texts.push(of_labels(&keys, &change).digest().0);
         }
         let root = GenesisValidatorsRoot([1; 32]);
         let one = |slot| Interchange::new(root, [(key(1), history(slot))].into());

@@ -12,7 +12,9 @@ use holdfast_enclave::generate::{Generated, Origin};
 use holdfast_enclave::import::SealFor;
 use holdfast_enclave::kdf::KdfBudget;
 use holdfast_slashing_db::journal::InstanceId;
-use holdfast_slashing_db::{AdminError, CallerId, Guard, KeyState, Then, Tombstone, Withdraw, Withdrawn};
+use holdfast_slashing_db::{
+    AdminError, CallerId, Guard, KeyState, Label, LabelChange, Labelled, Then, Tombstone, Withdraw, Withdrawn,
+};
 use holdfast_wire::admin::{Reason, refusal, refusal_about};
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, oneshot};
@@ -321,6 +323,32 @@ impl Desk {
             return done.await.unwrap_or_else(|failure| std::panic::resume_unwind(failure.into_panic()));
         }
         keys.into_iter().map(Ok).collect()
+    }
+
+    /// Whether a change of labels changes what rules say: one of them names such a label.
+    pub(crate) fn changes_policy(&self, change: &LabelChange) -> bool {
+        let configured = |label: &Label| {
+            let mut named = self.config.policy.iter().filter_map(|rule| rule.labels.as_ref()).flatten();
+            named.any(|one| one == label.as_str())
+        };
+        let named = |label: &Label| match self.gate.policy() {
+            Some(policy) => policy.names_label(label),
+            None => configured(label),
+        };
+        change.add.union(&change.remove).any(named)
+    }
+
+    /// Changes the labels of keys; the rules of a running signer see that before this returns. The answer is in their order.
+    pub(super) async fn label(
+        &self,
+        keys: Vec<PublicKey>,
+        change: LabelChange,
+        by: &CallerId,
+    ) -> Result<Vec<Labelled>, AdminError> {
+        match self.gate.policy() {
+            Some(policy) => policy.label(&self.guard, keys, change, by).await,
+            None => self.guard.label(keys, change, by).await,
+        }
     }
 
     /// Deletes keys and reads out what they have signed, in one transaction.

@@ -62,7 +62,7 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop at the first surprise")]
 
     use holdfast_enclave::generate;
-    use holdfast_slashing_db::{EntryWatermark, KeyOrigin};
+    use holdfast_slashing_db::{EntryWatermark, KeyOrigin, Labels};
 
     use super::*;
 
@@ -91,6 +91,7 @@ mod tests {
             },
             entry: EntryWatermark::Now,
             origin: KeyOrigin::Imported,
+            labels: Labels::new(),
         };
         let (first, mut damaged) = (incoming(&good), incoming(&good));
         damaged.key.public_key = refused;

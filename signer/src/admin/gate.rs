@@ -25,6 +25,7 @@ const TOGETHER: usize = 1_000;
 /// What is about to be done.
 pub(crate) struct Act {
     area: AdminArea,
+    also: Option<AdminArea>,
     kind: &'static str,
     keys: Vec<PublicKey>,
     about: String,
@@ -34,7 +35,12 @@ pub(crate) struct Act {
 impl Act {
     /// An act in an area; `kind` is its event in the journal, which docs/admin.md lists.
     pub(crate) fn new(area: AdminArea, kind: &'static str) -> Self {
-        Self { area, kind, keys: Vec::new(), about: String::new(), detail: String::new() }
+        Self { area, also: None, kind, keys: Vec::new(), about: String::new(), detail: String::new() }
+    }
+
+    /// Another area that it reaches into as a whole, whatever its keys; the caller must be allowed that as well.
+    pub(crate) fn also(self, area: AdminArea) -> Self {
+        Self { also: Some(area), ..self }
     }
 
     /// The keys it is about: an event each, and each judged by itself.
@@ -111,6 +117,11 @@ impl Gate {
         self.judge(who, Operation::AdminRead(area), None)
     }
 
+    /// The rules of a running server.
+    pub(super) fn policy(&self) -> Option<&PolicyStore> {
+        self.policy.as_deref()
+    }
+
     /// Refuses unless the caller may change what is said in an area: these keys, or at all. For what is asked of people before
     /// it is admitted.
     ///
@@ -139,6 +150,9 @@ impl Gate {
     /// [`Status`] with [`Reason::Denied`] or [`Reason::NotJournaled`].
     pub(crate) async fn admit(&self, who: &Principal, act: &Act) -> Result<(), Status> {
         self.may_write(who, act.area, &act.keys)?;
+        if let Some(area) = act.also {
+            self.may_write(who, area, &[])?;
+        }
         self.record(who, act).await
     }
 

@@ -16,7 +16,7 @@ use holdfast_domain::PublicKey;
 use holdfast_enclave::import::{Finished, KeystoreInput, SealFor, decrypt};
 use holdfast_enclave::{ImportError, Passphrase};
 use holdfast_slashing_db::interchange::History;
-use holdfast_slashing_db::{EntryWatermark, KeyOrigin, KeyState, RegisterError, Tombstone};
+use holdfast_slashing_db::{EntryWatermark, KeyOrigin, KeyState, LabelChange, Labels, RegisterError, Tombstone};
 use holdfast_wire::admin::v1::import_keys_request::Part;
 use holdfast_wire::admin::v1::{
     ImportKeysOptions, ImportKeysRequest, ImportKeysResponse, ImportStatus, KeystoreToImport, Watermark,
@@ -66,6 +66,8 @@ struct Import<'a> {
     answers: &'a Answers,
     options: ImportKeysOptions,
     histories: BTreeMap<PublicKey, History>,
+    /// Labels that keys get which come in, in the transaction that stores them; keys that are here keep theirs.
+    labels: Labels,
     held: BTreeSet<PublicKey>,
     deleted: BTreeSet<PublicKey>,
     /// By whose leave; before the first keystore nobody's.
@@ -137,7 +139,9 @@ pub(super) async fn run(
             (KeyState::Enabled | KeyState::Disabled, None) => {}
         }
     }
-    let mut import = Import { desk, who, answers, options, histories: BTreeMap::new(), held, deleted, leave: None };
+    let labels = convert::labels(&options.labels)?;
+    let histories = BTreeMap::new();
+    let mut import = Import { desk, who, answers, options, histories, labels, held, deleted, leave: None };
     let (mut before, mut batch) = (Before::default(), Vec::new());
     while let Some(message) = next(&mut parts).await? {
         match message.part {
@@ -162,7 +166,7 @@ pub(super) async fn run(
 }
 
 /// What about an import may need approvals: all but the default.
-fn dangers(options: ImportKeysOptions) -> Vec<Danger> {
+fn dangers(options: &ImportKeysOptions) -> Vec<Danger> {
     let back = options.replace_tombstone.then_some(Danger::ReplaceTombstone);
     let lower = match options.watermark() {
         Watermark::Now => None,
@@ -189,7 +193,7 @@ impl Import<'_> {
         let Before { collected, mut named, carried } = before;
         self.histories = collected.validators;
         named.retain(|key| !self.held.contains(key));
-        let acts = dangers(self.options);
+        let acts = dangers(&self.options);
         let by = self.who.id();
         if let Some(act) = self.desk.needs(&acts, by).await? {
             let keys: Vec<PublicKey> = named.iter().copied().collect();
@@ -202,7 +206,7 @@ impl Import<'_> {
             }
         }
         let keys = named.iter().map(|key| (*key, self.deleted.contains(key))).collect();
-        let payload = danger::of_keys(self.options, &keys, &self.histories);
+        let payload = danger::of_keys(&self.options, &self.labels, &keys, &self.histories);
         Ok((self.desk.examine(&acts, &payload, carried.read()?.as_ref(), by).await?, named))
     }
 
@@ -298,7 +302,10 @@ impl Import<'_> {
                     None => self.answer(index, ImportStatus::NoHistory, Some(&key.public_key), None).await?,
                     Some(entry) => {
                         let public_key = key.public_key;
-                        incoming.insert(public_key, (index, Incoming { key, entry, origin: KeyOrigin::Imported }));
+                        incoming.insert(
+                            public_key,
+                            (index, Incoming { key, entry, origin: KeyOrigin::Imported, labels: self.labels.clone() }),
+                        );
                     }
                 },
             }
@@ -334,7 +341,8 @@ impl Import<'_> {
         if keys.is_empty() {
             return Ok(());
         }
-        let act = Act::new(AdminArea::Keys, "admin.key.imported").of_keys(&keys);
+        let labels = LabelChange { add: self.labels.clone(), ..LabelChange::default() };
+        let act = Act::new(AdminArea::Keys, "admin.key.imported").of_keys(&keys).detail(labels.to_string());
         self.desk.gate.admit(self.who, &act).await?;
         let (indexes, news): (Vec<u64>, Vec<Incoming>) = incoming.into_values().unzip();
         let stored = self.desk.store(data_key, news, self.tombstone(), self.who.id()).await;

@@ -3,14 +3,18 @@
 use std::sync::Arc;
 
 use holdfast_access::AdminArea;
+use holdfast_approvals::Act as Danger;
 use holdfast_domain::PublicKey;
 use holdfast_enclave::import::Imported;
-use holdfast_slashing_db::{CallerId, EntryWatermark, KeyOrigin, KeyState, Switch, Tombstone, Withdrawn};
+use holdfast_slashing_db::{
+    CallerId, EntryWatermark, KeyInfo, KeyOrigin, KeyState, Label, LabelChange, Labelled, Labels, Switch, Tombstone,
+    Withdrawn,
+};
 use holdfast_wire::admin::v1::keys_server::Keys;
 use holdfast_wire::admin::v1::{
     DeleteKeysRequest, DeleteKeysResponse, GenerateKeysRequest, GenerateKeysResponse, ImportKeysRequest,
-    ImportKeysResponse, KeyResult, ListKeysRequest, ListKeysResponse, ShowKeyRequest, ShowKeyResponse,
-    SwitchKeysRequest, SwitchKeysResponse,
+    ImportKeysResponse, KeyResult, LabelKeysRequest, LabelKeysResponse, LabelledKey, ListKeysRequest, ListKeysResponse,
+    ShowKeyRequest, ShowKeyResponse, SwitchKeysRequest, SwitchKeysResponse,
 };
 use holdfast_wire::admin::{Reason, refusal};
 use tokio::sync::mpsc;
@@ -18,6 +22,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::convert;
+use super::danger::{self, Carried};
 use super::desk::Desk;
 use super::gate::{Act, Gate, admin_reason, custody_status, record_status};
 use super::{import, pipe};
@@ -80,6 +85,62 @@ async fn switch_one(desk: &Desk, key: &PublicKey, to: Switch, by: &CallerId) -> 
     Ok(result(key, switched.map(|()| "done").map_err(|error| (admin_reason(&error), chain(&error)))))
 }
 
+/// Refuses a change of labels that changes nothing, or contradicts itself.
+fn check_change(change: &LabelChange) -> Result<(), Status> {
+    if change.add.is_empty() && change.remove.is_empty() {
+        return Err(refusal(Reason::InvalidArgument, "name a label to add or to remove"));
+    }
+    match change.add.intersection(&change.remove).next() {
+        None => Ok(()),
+        Some(both) => {
+            let text = format!("the label {both} is to be added and removed; say which");
+            Err(refusal(Reason::InvalidArgument, text))
+        }
+    }
+}
+
+/// What a change of labels would do.
+async fn try_labels(desk: &Desk, keys: &[PublicKey], change: &LabelChange) -> Result<Vec<Labelled>, Status> {
+    let mut tried = Vec::with_capacity(keys.len());
+    for key in keys {
+        tried.push(match desk.guard.key_info(key).await.map_err(record_status)? {
+            None => Labelled::Unknown,
+            Some(info) if info.state == KeyState::Tombstoned => Labelled::Deleted,
+            Some(info) => match change.of(&info.labels) {
+                None => Labelled::TooMany,
+                Some(after) => Labelled::Done { before: info.labels, after },
+            },
+        });
+    }
+    Ok(tried)
+}
+
+fn labelled_key(key: &PublicKey, labelled: &Labelled) -> LabelledKey {
+    let pubkey = key.to_string();
+    let not_done = |word: Reason, reason: String| LabelledKey {
+        pubkey: key.to_string(),
+        result: word.as_str().to_owned(),
+        reason: Some(reason),
+        ..LabelledKey::default()
+    };
+    match labelled {
+        Labelled::Done { before, after } => LabelledKey {
+            pubkey,
+            result: if before == after { "unchanged" } else { "done" }.to_owned(),
+            reason: None,
+            before: convert::label_texts(before),
+            labels: convert::label_texts(after),
+        },
+        Labelled::Unknown => not_done(Reason::UnknownKey, "the key is not held here and never was".to_owned()),
+        Labelled::Deleted => {
+            not_done(Reason::KeyDeleted, "the key was deleted; what is deleted has no labels".to_owned())
+        }
+        Labelled::TooMany => {
+            not_done(Reason::Refused, format!("a key has at most {} labels; remove some as well", Label::MAX_OF_KEY))
+        }
+    }
+}
+
 /// Deletes keys one after the other, where what they signed must not be handed on.
 async fn erase(desk: &Desk, keys: &[PublicKey], by: &CallerId) -> Vec<KeyResult> {
     let mut results = Vec::with_capacity(keys.len());
@@ -129,9 +190,10 @@ impl Keys for KeysService {
         let mut keys = self.0.guard.list().await.map_err(record_status)?;
         let provider = self.0.provider().await.map_err(record_status)?;
         let deleted = keys.iter().filter(|info| info.state == KeyState::Tombstoned).count();
-        if !request.into_inner().deleted {
-            keys.retain(|info| info.state != KeyState::Tombstoned);
-        }
+        let request = request.into_inner();
+        let wanted = convert::labels(&request.labels)?;
+        let shown = |info: &KeyInfo| request.deleted || info.state != KeyState::Tombstoned;
+        keys.retain(|info| shown(info) && wanted.is_subset(&info.labels));
         let (pages, stream) = mpsc::channel(pipe::WAITING);
         self.0.gate.tasks().spawn(async move {
             let first =
@@ -193,6 +255,40 @@ impl Keys for KeysService {
         self.switch(request, Switch::Disable).await
     }
 
+    async fn label(&self, request: Request<LabelKeysRequest>) -> Result<Response<LabelKeysResponse>, Status> {
+        let who = Gate::caller(&request)?;
+        let LabelKeysRequest { pubkeys, add, remove, dry_run, approval } = request.into_inner();
+        let keys = convert::some_keys(&pubkeys)?;
+        let change = LabelChange { add: convert::labels(&add)?, remove: convert::labels(&remove)? };
+        check_change(&change)?;
+        let desk = Arc::clone(&self.0);
+        let labelled = if dry_run {
+            self.0.gate.may_read(&who, AdminArea::Keys)?;
+            try_labels(&desk, &keys, &change).await?
+        } else {
+            let mut act = Act::new(AdminArea::Keys, "admin.key.labelled").of_keys(&keys).detail(change.to_string());
+            let cleared = if desk.changes_policy(&change) {
+                act = act.also(AdminArea::Policy);
+                self.0.gate.may_write(&who, AdminArea::Keys, &keys)?;
+                self.0.gate.may_write(&who, AdminArea::Policy, &[])?;
+                let mut carried = Carried::default();
+                carried.add(&approval)?;
+                let payload = danger::of_labels(&keys, &change);
+                Some(desk.may(&[Danger::Policy], &payload, carried.read()?.as_ref(), who.id()).await?)
+            } else {
+                None
+            };
+            let (keys, by) = (keys.clone(), who.id().clone());
+            let work = async move {
+                let _cleared = cleared;
+                desk.label(keys, change, &by).await.map_err(record_status)
+            };
+            self.0.gate.act(&who, act, work).await?
+        };
+        let keys = keys.iter().zip(&labelled).map(|(key, one)| labelled_key(key, one)).collect();
+        Ok(Response::new(LabelKeysResponse { keys }))
+    }
+
     async fn delete(&self, request: Request<DeleteKeysRequest>) -> Result<Response<DeleteKeysResponse>, Status> {
         let who = Gate::caller(&request)?;
         let keys = convert::some_keys(&request.into_inner().pubkeys)?;
@@ -227,6 +323,7 @@ async fn make(desk: &Desk, count: u32, by: &CallerId) -> Result<Vec<String>, Sta
         key: Imported { public_key: one.key, sealed: one.sealed },
         entry: EntryWatermark::NeverSigned,
         origin: KeyOrigin::Generated,
+        labels: Labels::new(),
     });
     let incoming: Vec<Incoming> = incoming.collect();
     let keys: Vec<PublicKey> = incoming.iter().map(|one| one.key.public_key).collect();

@@ -37,6 +37,7 @@ pub(crate) fn key_json(key: &Key, provider: Option<&str>) -> Value {
         "origin": held,
         "provider": provider.filter(|_| held.is_some() && key.state() != KeyState::Tombstoned),
         "label": key.label,
+        "labels": key.labels,
         // A key known only by its history was never brought in by anybody.
         "created": held.map(|_| rfc3339(UnixMillis(key.created_unix_millis))),
         "created_by": held.map(|_| key.created_by.as_str()),
@@ -63,7 +64,9 @@ pub(crate) fn key_line(key: &Key) -> String {
 pub(crate) fn listed(key: &Key) -> String {
     match origin(key) {
         Some(_) => {
-            format!("{} {} {}", key_line(key), rfc3339(UnixMillis(key.changed_unix_millis)), key.changed_by)
+            let labels = key.labels.join(",");
+            let (line, changed) = (key_line(key), rfc3339(UnixMillis(key.changed_unix_millis)));
+            format!("{line} {changed} {:<14} {labels}", key.changed_by).trim_end().to_owned()
         }
         None => format!("{} {:<20} -", key_line(key), "-"),
     }

@@ -23,6 +23,7 @@ mod policy;
 mod quickstart;
 mod reach;
 mod reload;
+mod rule_labels;
 mod schema;
 pub(crate) mod serve;
 mod slashing;

@@ -1,6 +1,7 @@
 //! `holdfast policy`: a check of the rules, and which of them decides about a request, made up or recorded.
 //!
-//! Guarantees: opens no database and no key; reads the configuration, and the files of groups, as a server would.
+//! Guarantees: opens no key; looks into the database only to see which keys have the labels that rules name, and says so if
+//! it cannot; reads the configuration, and the files of groups, as a server would.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -8,13 +9,14 @@ use std::io::Read as _;
 use std::path::Path;
 
 use holdfast_access::{
-    Builtin, Caller, CallerName, Decision, Ground, Means, Operation, Policy, RuleId, Severity, lint,
+    Builtin, Caller, CallerName, Decision, Finding, Ground, Means, Operation, Policy, RuleId, Severity, lint,
 };
 use holdfast_domain::{MessageKind, PublicKey};
 use holdfast_wire::web3signer::SignRequest;
 use serde_json::{Value, json};
 
 use super::args::ExplainArgs;
+use super::rule_labels::RuleLabels;
 use super::{Context, Exit, Failure};
 use crate::callers::CallersFile;
 use crate::config::{Config, DEFAULT_CONFIG_FILE, compile_policy, file, operations, resolve_network};
@@ -51,11 +53,16 @@ pub(super) fn known_callers(config: &Config) -> Option<Vec<Caller>> {
 
 /// Prints what is hardly meant.
 pub(super) fn check(context: &Context) -> Result<Exit, Failure> {
-    let written = compile_policy(&context.config, BTreeMap::new())?;
+    let labels = RuleLabels::look(&context.config);
+    let written = compile_policy(&context.config, labels.keys())?;
     let rules = written.policy.rules();
     let path = file(&context.layers).unwrap_or_else(|| DEFAULT_CONFIG_FILE.into());
     let callers = known_callers(&context.config);
     let mut found = lint(&written.policy, callers.as_deref());
+    if let RuleLabels::Unknown { .. } = labels {
+        let message = labels.caveat().unwrap_or_default();
+        found.push(Finding { severity: Severity::Warning, place: None, message });
+    }
     found.sort_by_key(|finding| finding.place);
     let (mut text, mut values) = (String::new(), Vec::new());
     for finding in &found {
@@ -76,8 +83,15 @@ pub(super) fn check(context: &Context) -> Result<Exit, Failure> {
         }));
     }
     let warnings = found.iter().filter(|finding| finding.severity == Severity::Warning).count();
-    let value = json!({ "ok": warnings == 0, "rules": rules.len(), "warnings": warnings, "findings": values });
+    let known = !matches!(labels, RuleLabels::Unknown { .. });
+    let value = json!({
+        "ok": warnings == 0, "rules": rules.len(), "warnings": warnings, "findings": values, "labels_known": known,
+        "caveat": labels.caveat(),
+    });
     context.output.result(text, &value)?;
+    if let (true, Some(caveat)) = (known, labels.caveat()) {
+        context.output.note(caveat);
+    }
     context.output.note(match (rules.len(), warnings) {
         (0, _) => "There are no rules: whoever may ask may do everything.".to_owned(),
         (count, 0) => format!("{count} rules, as they should be."),
@@ -98,7 +112,8 @@ struct Asked {
 
 /// Prints the decision about each request and the rules that made it.
 pub(super) async fn explain(args: &ExplainArgs, context: &Context) -> Result<Exit, Failure> {
-    let policy = compile_policy(&context.config, BTreeMap::new())?.policy;
+    let labels = RuleLabels::look(&context.config);
+    let policy = compile_policy(&context.config, labels.keys())?.policy;
     let usage = |message: String| Failure::message(Exit::Usage, message);
     let caller = args.caller.as_deref().map(|name| CallerName::new(name).map_err(|error| usage(error.to_string())));
     let caller = caller.transpose()?;
@@ -130,12 +145,58 @@ pub(super) async fn explain(args: &ExplainArgs, context: &Context) -> Result<Exi
         }
         (None, _, _) => return Err(usage("give --caller and --op, or --request".to_owned())),
     }
-    print(&policy, &asked, context)
+    if let Some(caveat) = labels.caveat() {
+        context.output.note(caveat);
+    }
+    print(&policy, &labels, &asked, context)
 }
 
-fn print(policy: &Policy, asked: &BTreeMap<Asked, u64>, context: &Context) -> Result<Exit, Failure> {
-    let (mut all_allowed, mut text, mut values) = (true, String::new(), Vec::new());
-    let (mut allowed, mut refused) = (0_u64, 0_u64);
+/// How many requests came out how.
+#[derive(Default)]
+struct Verdicts {
+    allowed: u64,
+    refused: u64,
+    /// Labels that are not known would decide.
+    undecided: u64,
+}
+
+impl Verdicts {
+    /// Counts a decision about so many requests; its word, and whether it allows, if that is known.
+    fn count(&mut self, undecided: bool, decision: Decision, times: u64) -> (&'static str, Option<bool>) {
+        let (counter, word, yes) = match (undecided, decision) {
+            (true, _) => (&mut self.undecided, "undecided", None),
+            (false, Decision::Allowed(_)) => (&mut self.allowed, "allowed", Some(true)),
+            (false, Decision::Denied(_)) => (&mut self.refused, "refused", Some(false)),
+        };
+        *counter = counter.saturating_add(times);
+        (word, yes)
+    }
+
+    /// Whether everything is allowed, if that is known.
+    fn all_allowed(&self) -> Option<bool> {
+        match (self.refused, self.undecided) {
+            (0, 0) => Some(true),
+            (0, _) => None,
+            (_, _) => Some(false),
+        }
+    }
+
+    fn exit(&self) -> Exit {
+        match self.all_allowed() {
+            Some(true) => Exit::Done,
+            Some(false) => Exit::Refused,
+            None => Exit::Unreachable,
+        }
+    }
+}
+
+fn print(
+    policy: &Policy,
+    labels: &RuleLabels,
+    asked: &BTreeMap<Asked, u64>,
+    context: &Context,
+) -> Result<Exit, Failure> {
+    let (mut text, mut values, mut verdicts) = (String::new(), Vec::new(), Verdicts::default());
     for (one, times) in asked {
         // The word came from an operation.
         let Some(operation) = Operation::named(&one.operation) else { continue };
@@ -152,42 +213,55 @@ fn print(policy: &Policy, asked: &BTreeMap<Asked, u64>, context: &Context) -> Re
             explained.truncate(1);
         }
         for (means, explanation) in &explained {
-            let yes = explanation.decision.is_allowed();
-            all_allowed &= yes;
-            *(if yes { &mut allowed } else { &mut refused }) += times;
+            let undecided = labels.leaves_undecided(policy, explanation);
+            let (verdict, yes) = verdicts.count(undecided, explanation.decision, *times);
+            let why = if undecided {
+                "it hangs on labels, which are not known".to_owned()
+            } else {
+                ground(policy, explanation.decision)
+            };
             let shown = (differs || one.means.is_some()).then_some(*means);
             let by = shown.map_or_else(|| one.caller.to_string(), |means| format!("{} ({means})", one.caller));
             let key = one.key.map_or_else(String::new, |key| format!(" with {key}"));
-            let verdict = if yes { "allowed" } else { "refused" };
-            let _ = writeln!(text, "{verdict}: {operation} for {by}{key}: {}", ground(policy, explanation.decision));
+            let _ = writeln!(text, "{verdict}: {operation} for {by}{key}: {why}");
             let mut rules = Vec::new();
             for considered in explanation.considered.iter().filter(|one| one.caller && one.operation) {
                 let name = rule_name(policy, considered.rule);
-                let what = if considered.key { "matches" } else { "is about other keys" };
+                let open = one.key.is_some() && labels.leaves_open(policy, considered.rule);
+                let (what, matches) = match (considered.key, open) {
+                    (true, _) => ("matches", Some(true)),
+                    (false, true) => ("is about keys with labels", None),
+                    (false, false) => ("is about other keys", Some(false)),
+                };
                 let _ = writeln!(text, "  rule \"{name}\" ({}) {what}", considered.effect.as_str());
                 rules.push(json!({
-                    "rule": name, "effect": considered.effect.as_str(), "matches": considered.key,
+                    "rule": name, "effect": considered.effect.as_str(), "matches": matches,
                     "line": context.config.policy.get(considered.rule.place()).map(|entry| entry.line),
                 }));
             }
             let rule = match explanation.decision.ground() {
-                Ground::Rule(id) | Ground::Rate(id) => Some(rule_name(policy, id)),
-                Ground::NoRules | Ground::NothingAllows => None,
+                Ground::Rule(id) | Ground::Rate(id) if !undecided => Some(rule_name(policy, id)),
+                Ground::Rule(_) | Ground::Rate(_) | Ground::NoRules | Ground::NothingAllows => None,
             };
             values.push(json!({
-                "allowed": yes, "rule": rule, "why": ground(policy, explanation.decision), "caller": one.caller.as_str(),
+                "allowed": yes, "rule": rule, "why": why, "caller": one.caller.as_str(),
                 "means": shown.map(Means::as_str), "key": one.key.map(|key| key.to_string()), "operation": one.operation,
                 "requests": times, "rules": rules,
             }));
         }
     }
-    let value =
-        json!({ "allowed": all_allowed, "requests": { "allowed": allowed, "refused": refused }, "decisions": values });
+    let exit = verdicts.exit();
+    let Verdicts { allowed, refused, undecided } = &verdicts;
+    let value = json!({
+        "allowed": verdicts.all_allowed(), "requests": { "allowed": allowed, "refused": refused, "undecided": undecided },
+        "decisions": values, "caveat": labels.caveat(),
+    });
     context.output.result(text, &value)?;
     if asked.len() > 1 {
-        context.output.note(format!("{allowed} requests would be allowed, {refused} refused."));
+        let open = if *undecided > 0 { format!(", {undecided} undecided") } else { String::new() };
+        context.output.note(format!("{allowed} requests would be allowed, {refused} refused{open}."));
     }
-    Ok(if all_allowed { Exit::Done } else { Exit::Refused })
+    Ok(exit)
 }
 
 fn rule_name(policy: &Policy, id: RuleId) -> String {

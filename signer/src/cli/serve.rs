@@ -1,6 +1,5 @@
 //! `holdfast serve`: the service, from checked configuration to exit code.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -18,12 +17,13 @@ use crate::anchors::Anchors;
 use crate::app::{Addresses, App, PortTaken, Sockets, Stopped};
 use crate::clock::SystemClock;
 use crate::config::{DoppelgangerCheck, TlsConfig, compile_policy};
-use crate::custody::{self, Custody};
+use crate::custody::{self, Custody, CustodyError};
 use crate::doors::Doors;
 use crate::drain::Tasks;
 use crate::http::server::BindError;
 use crate::keymanager::Token;
 use crate::notify::ServiceManager;
+use crate::policy::keys_of_labels;
 use crate::switcher::{self, PoolAddresses, PoolSockets, Running};
 use crate::telemetry;
 
@@ -133,7 +133,8 @@ pub(super) async fn serve(
     greet: impl FnOnce(Addresses) -> Result<(), Failure>,
 ) -> Result<Exit, Failure> {
     let (mut signals, mut hangups) = (StopSignals::new()?, listen_for(SignalKind::hangup())?);
-    let policy = compile_policy(&context.config, BTreeMap::new())?;
+    let labels = keys_of_labels(&custody.guard).await.map_err(CustodyError::from)?;
+    let policy = compile_policy(&context.config, labels)?;
     if policy.policy.is_empty() {
         info!("there are no [[policy]] rules: whoever may ask may do everything");
     }

@@ -15,6 +15,7 @@ use holdfast_access::{
     RuleName,
 };
 use holdfast_domain::PublicKey;
+use holdfast_slashing_db::Label;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
@@ -232,6 +233,10 @@ impl PolicyEntry {
         if self.burst.is_some() && self.per_second.is_none() {
             return Some(("burst", None, "burst needs per_second".to_owned()));
         }
+        let mut labels = self.labels.iter().flatten().enumerate();
+        if let Some((item, error)) = labels.find_map(|(at, label)| Some((at, label.parse::<Label>().err()?))) {
+            return Some(("labels", Some(item), error.to_string()));
+        }
         let mut named = self.groups.iter().flatten().enumerate();
         let (item, name) = named.find(|(_, name)| !groups.contains(name.as_str()))?;
         let near = nearest(name, groups.iter().copied());
@@ -428,6 +433,7 @@ mod tests {
             ("operations = [\"*\"]\ncallers = [\"a b\"]\n", 4, "letters, digits"),
             ("operations = [\"*\"]\ngroups = [\"one\",\n\"twoo\"]\n", 5, "did you mean `two`?"),
             ("operations = [\"*\"]\nmeans = [\"password\"]\n", 4, "password"),
+            ("operations = [\"*\"]\nlabels = [\"a\",\n\"B\"]\n", 5, "a label has 1 to 64"),
             ("operations = [\"*\"]\nburst = 7\n", 4, "burst needs per_second"),
             ("operations = [\"*\"]\nper_second = 0\n", 4, "nonzero"),
             ("operations = [\"*\"]\nname = \"\"\n", 4, "a rule's name"),

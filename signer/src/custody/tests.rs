@@ -49,6 +49,7 @@ async fn add_key(custody: &Custody, data_key: &DataKey) -> PublicKey {
         sealed: seal::seal(data_key, custody.genesis_validators_root, &secret).unwrap(),
         origin: KeyOrigin::Generated,
         label: None,
+        labels: holdfast_slashing_db::Labels::new(),
         registered_by: CallerId::new("test"),
     };
     custody.guard.register(key, EntryWatermark::NeverSigned, Tombstone::Refuse).await.unwrap();

@@ -6,10 +6,12 @@
 mod server;
 mod sockets;
 
-use holdfast_domain::{Clock as _, GenesisValidatorsRoot, UnixMillis};
+use std::collections::{BTreeMap, BTreeSet};
+
+use holdfast_domain::{Clock as _, GenesisValidatorsRoot, PublicKey, UnixMillis};
 use holdfast_slashing_db::journal::Head;
 use holdfast_slashing_db::{
-    AnchorRecord, AnchorView, Durability, InstanceView, Overview, RollbackKind, SlashingDb, StoreOptions,
+    AnchorRecord, AnchorView, Durability, InstanceView, Label, Overview, RollbackKind, SlashingDb, StoreOptions,
 };
 use holdfast_wire::admin::v1::Report;
 use serde_json::{Value, json};
@@ -115,6 +117,24 @@ pub(crate) fn overview(target: &Database, config: &Config) -> Result<Option<Over
         Database::Sqlite(path) => Ok(Some(SlashingDb::overview(&StoreOptions { path: path.clone() })?)),
         #[cfg(feature = "store-postgres")]
         Database::Postgres(url) => Ok(Some(SlashingDb::overview_postgres(&custody::postgres_options(url, config)?)?)),
+        #[cfg(not(feature = "store-postgres"))]
+        Database::Postgres(_) => Err(CustodyError::NothingHere { path: config.data_dir().to_owned() }),
+    }
+}
+
+/// The keys that have each label, without opening the database for signing; `None` if there is none.
+///
+/// # Errors
+/// [`CustodyError`] if it cannot be read.
+pub(crate) fn labels(
+    target: &Database,
+    config: &Config,
+) -> Result<Option<BTreeMap<Label, BTreeSet<PublicKey>>>, CustodyError> {
+    match target {
+        Database::Sqlite(path) if !path.exists() => Ok(None),
+        Database::Sqlite(path) => Ok(Some(SlashingDb::labels(&StoreOptions { path: path.clone() })?)),
+        #[cfg(feature = "store-postgres")]
+        Database::Postgres(url) => Ok(Some(SlashingDb::labels_postgres(&custody::postgres_options(url, config)?)?)),
         #[cfg(not(feature = "store-postgres"))]
         Database::Postgres(_) => Err(CustodyError::NothingHere { path: config.data_dir().to_owned() }),
     }

@@ -13,8 +13,8 @@ use holdfast_enclave::import::Imported;
 use holdfast_enclave::kdf::KdfBudget;
 use holdfast_enclave::{ActiveKey, DataKey};
 use holdfast_slashing_db::{
-    AdminError, CallerId, EntryWatermark, KeyOrigin, NewKey, RegisterError, Registered, Then, Tombstone, Withdraw,
-    Withdrawn,
+    AdminError, CallerId, EntryWatermark, KeyOrigin, Labels, NewKey, RegisterError, Registered, Then, Tombstone,
+    Withdraw, Withdrawn,
 };
 use tracing::{info, warn};
 
@@ -33,6 +33,8 @@ pub(crate) struct Incoming {
     pub(crate) entry: EntryWatermark,
     /// Where it came from.
     pub(crate) origin: KeyOrigin,
+    /// The labels it enters with.
+    pub(crate) labels: Labels,
 }
 
 impl Incoming {
@@ -40,7 +42,10 @@ impl Incoming {
     pub(crate) fn as_new(&self, by: &CallerId) -> (NewKey, EntryWatermark) {
         let Imported { public_key, sealed } = &self.key;
         let (key, sealed, registered_by) = (*public_key, sealed.clone(), by.clone());
-        (NewKey { key, sealed, origin: self.origin, label: None, registered_by }, self.entry)
+        (
+            NewKey { key, sealed, origin: self.origin, label: None, labels: self.labels.clone(), registered_by },
+            self.entry,
+        )
     }
 }
 
@@ -113,6 +118,8 @@ impl Intake {
                 return answers;
             }
         };
+        // After they are stored and before they sign: none is ever judged without its labels.
+        let labels = self.signer.policy.relabel(&self.signer.guard).await.map_err(|error| unlabelled(&error));
         let (mut ready, mut refused) = (Vec::new(), Vec::new());
         for ((place, key, held), result) in waiting.into_iter().zip(results) {
             let (registration, enters) = match result {
@@ -128,12 +135,16 @@ impl Intake {
                     continue;
                 }
             };
-            let entered = match ActiveKey::held(registration, held, self.loader.backend()) {
+            let active = ActiveKey::held(registration, held, self.loader.backend()).map_err(|error| chain(&error));
+            let entered = match labels.clone().and(active) {
                 Ok(active) => {
                     ready.push(active);
                     enters
                 }
-                Err(error) => Stored::Failed(chain(&error)),
+                Err(reason) => {
+                    refused.push(key);
+                    Stored::Failed(reason)
+                }
             };
             set(&mut answers, place, entered);
         }
@@ -209,6 +220,13 @@ impl Intake {
             warn!("signatures of deleted keys are still under way; the exported history covers them");
         }
     }
+}
+
+/// Why a key that is stored does not sign yet.
+fn unlabelled(error: &AdminError) -> String {
+    let text =
+        "it is stored, and does not sign yet, as the labels of keys cannot be read; reload the keys (POST /reload)";
+    format!("{text}: {}", chain(error))
 }
 
 fn set(answers: &mut [Stored], place: usize, answer: Stored) {

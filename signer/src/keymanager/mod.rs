@@ -19,7 +19,7 @@ use holdfast_domain::{GenesisValidatorsRoot, PublicKey};
 use holdfast_enclave::import::{Imported, KeystoreInput, SealFor, decrypt};
 use holdfast_enclave::{DataKey, Passphrase};
 use holdfast_slashing_db::interchange::Interchange;
-use holdfast_slashing_db::{AdminError, EntryWatermark, KeyInfo, KeyOrigin, KeyState, Tombstone, Withdrawn};
+use holdfast_slashing_db::{AdminError, EntryWatermark, KeyInfo, KeyOrigin, KeyState, Labels, Tombstone, Withdrawn};
 use holdfast_wire::admin::{Reason, refusal};
 use tokio::sync::{mpsc, oneshot};
 use tonic::Status;
@@ -271,7 +271,7 @@ impl KeyManager {
             .into_iter()
             .map(|(place, key)| {
                 let entry = terms.entry(histories, &key.public_key);
-                (place, Incoming { key, entry, origin: KeyOrigin::Imported })
+                (place, Incoming { key, entry, origin: KeyOrigin::Imported, labels: Labels::new() })
             })
             .unzip();
         let wanted: Vec<PublicKey> = keys.iter().map(|one| one.key.public_key).collect();

@@ -5,6 +5,7 @@
 //! it takes effect, and does not take effect if it cannot be.
 
 mod denials;
+mod labels;
 mod refusal;
 
 use std::sync::Arc;
@@ -21,8 +22,9 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use tokio::sync::Mutex;
-use tracing::info;
+use tracing::{info, warn};
 
+pub(crate) use labels::{KeysOfLabels, keys_of_labels};
 pub(crate) use refusal::{PolicyRefusal, Why};
 
 use crate::callers::Principal;
@@ -35,12 +37,17 @@ struct Current {
     policy: Policy,
     digest: [u8; 32],
     /// A new policy begins with full rates.
-    rates: Rates,
+    rates: Arc<Rates>,
 }
 
 impl Current {
     fn new(written: WrittenPolicy) -> Self {
-        Self { policy: written.policy, digest: written.digest, rates: Rates::default() }
+        Self { policy: written.policy, digest: written.digest, rates: Arc::default() }
+    }
+
+    /// The same rules, and the same rates as far as they are used up, where keys have other labels.
+    fn with_labels(&self, labels: KeysOfLabels) -> Self {
+        Self { policy: self.policy.with_labels(labels), digest: self.digest, rates: Arc::clone(&self.rates) }
     }
 
     fn said(&self) -> String {
@@ -209,7 +216,9 @@ impl PolicyStore {
         by: &CallerId,
     ) -> Result<Replaced, Refusal> {
         let _turn = self.replacing.lock().await;
-        let (before, after) = (self.current.load_full(), Current::new(written));
+        let before = self.current.load_full();
+        // Which labels keys have is no matter of the configuration, and known here.
+        let after = Current::new(written).with_labels(before.policy.directory().labels.clone());
         if before.digest == after.digest && before.policy.directory() == after.policy.directory() {
             return Ok(Replaced::Same);
         }
@@ -241,7 +250,7 @@ async fn write(denials: Arc<Denials>, guard: Guard, first: Option<Event>, stoppi
     if let Some(event) = first
         && let Err(refusal) = guard.record(event).await
     {
-        tracing::warn!("which policy is in force is not in the journal: {refusal}");
+        warn!("which policy is in force is not in the journal: {refusal}");
     }
     denials.run(|event| guard.record(event), stopping).await;
 }

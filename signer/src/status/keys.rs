@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use holdfast_domain::{Clock, UnixMillis};
-use holdfast_slashing_db::{Guard, InstanceInfo, KeyState, ServerInfo};
+use holdfast_slashing_db::{Guard, InstanceInfo, KeyState, Labels, ServerInfo};
 use serde::Serialize;
 use tokio::sync::{Notify, watch};
 
@@ -36,6 +36,12 @@ pub(crate) struct KeyView {
     pub(crate) source_epoch: Option<u64>,
     /// Highest target epoch signed or fenced.
     pub(crate) target_epoch: Option<u64>,
+}
+
+/// What a key is called on the page: the operator's name for it, and its labels.
+fn named(name: Option<String>, labels: &Labels) -> Option<String> {
+    let words: Vec<String> = name.into_iter().chain(labels.iter().map(ToString::to_string)).collect();
+    (!words.is_empty()).then(|| words.join(" "))
 }
 
 impl KeyView {
@@ -162,7 +168,7 @@ impl KeyReader {
                 };
                 KeyView {
                     pubkey: info.key.to_string(),
-                    label: info.label,
+                    label: named(info.label, &info.labels),
                     state,
                     block_slot: info.watermarks.block.map(|mark| mark.slot.0),
                     source_epoch: attestation.map(|mark| mark.source.0),

@@ -15,6 +15,7 @@ use crate::error::{FreezeReason, RegisterError, StoreError};
 use crate::guard::{Replaced, Resealed};
 use crate::identity::CallerId;
 use crate::journal::{Hash, Head, InstanceId};
+use crate::labels::{LabelChange, Labelled};
 use crate::registry::{DataKeyId, DataKeyRecord, KeyState, NewKey, Registered, Switch};
 use crate::rules::Watermarks;
 use crate::watch::Judged;
@@ -153,6 +154,16 @@ impl<S: Store + ?Sized> Store for FaultyStore<S> {
 
     fn judge_newly_enabled(&mut self, judged: &[Judged]) -> Result<(), StoreError> {
         self.write(|inner| inner.judge_newly_enabled(judged))
+    }
+
+    fn label(
+        &mut self,
+        keys: &[PublicKey],
+        change: &LabelChange,
+        by: &CallerId,
+        at: UnixMillis,
+    ) -> Result<Vec<Labelled>, StoreError> {
+        self.write(|inner| inner.label(keys, change, by, at))
     }
 
     fn put_data_key(&mut self, record: &DataKeyRecord) -> Result<(), StoreError> {

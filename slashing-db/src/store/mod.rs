@@ -14,6 +14,7 @@ use crate::error::{RegisterError, StoreError};
 use crate::guard::{Replaced, Resealed};
 use crate::identity::CallerId;
 use crate::journal::{BatchHeader, Hash, Head, InstanceId, StoredBatch};
+use crate::labels::{Label, LabelChange, Labelled};
 use crate::registry::{
     DataKeyId, DataKeyRecord, Entry, HighWatermarks, InstanceInfo, KeyChanges, KeyInfo, KeyState, NewKey, Registered,
     ServerInfo, StoredKey, Switch, Withdraw, Withdrawn,
@@ -166,6 +167,15 @@ pub(crate) trait Store: Send {
         at: UnixMillis,
     ) -> Result<Option<KeyState>, StoreError>;
 
+    /// Changes the labels of `keys` (distinct); the answer is in their order. Deleted keys stay without.
+    fn label(
+        &mut self,
+        keys: &[PublicKey],
+        change: &LabelChange,
+        by: &CallerId,
+        at: UnixMillis,
+    ) -> Result<Vec<Labelled>, StoreError>;
+
     /// Deletes a key's secret and marks the row. Returns its state before, or `None` without a row.
     fn tombstone(&mut self, key: &PublicKey, by: &CallerId, at: UnixMillis) -> Result<Option<KeyState>, StoreError>;
 
@@ -290,6 +300,8 @@ pub(crate) trait ReadStore: Send {
     fn stored_keys(&mut self) -> Result<Vec<StoredKey>, StoreError>;
     /// One key, or all in order of entry.
     fn key_infos(&mut self, only: Option<&PublicKey>) -> Result<Vec<KeyInfo>, StoreError>;
+    /// Every label of every key.
+    fn labels(&mut self) -> Result<Vec<(PublicKey, Label)>, StoreError>;
     /// The keys that are watched, in order of entry.
     fn newly_enabled(&mut self) -> Result<Vec<NewlyEnabled>, StoreError>;
     /// Maxima over all rows.

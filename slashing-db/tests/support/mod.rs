@@ -208,6 +208,7 @@ pub fn new_key(key: PublicKey) -> NewKey {
         sealed: SealedKey::new(vec![0x5e; 60]),
         origin: KeyOrigin::Imported,
         label: None,
+        labels: holdfast_slashing_db::Labels::new(),
         registered_by: CallerId::new("operator"),
     }
 }

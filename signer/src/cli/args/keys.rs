@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 use holdfast_domain::PublicKey;
+use holdfast_slashing_db::Label;
 
 use super::ApprovalArgs;
 use crate::deposit::{Amount, ExecutionAddress};
@@ -22,6 +23,8 @@ pub(crate) enum KeysCommand {
     Enable(SwitchArgs),
     /// Switch keys off. They stay here and sign nothing until they are enabled
     Disable(SwitchArgs),
+    /// Change the labels of keys, by which rules of the policy select them
+    Label(LabelArgs),
     /// Delete keys. What they signed is remembered, so that they cannot come back unnoticed
     Delete(DeleteArgs),
     /// Make new keys: from a new mnemonic, from one that exists, or at random; with deposit data, if asked for
@@ -51,6 +54,9 @@ pub(crate) struct ImportArgs {
     /// Import keys that were deleted here before, too
     #[arg(long)]
     pub(crate) replace_tombstone: bool,
+    /// Label that the imported keys get; may be repeated. Keys that are here keep theirs
+    #[arg(long = "label", value_name = "LABEL")]
+    pub(crate) labels: Vec<Label>,
     /// What people approved.
     #[command(flatten)]
     pub(crate) approval: ApprovalArgs,
@@ -73,6 +79,9 @@ pub(crate) struct ListArgs {
     /// Include deleted keys
     #[arg(long)]
     pub(crate) all: bool,
+    /// Only keys that have this label; repeated: that have all of them
+    #[arg(long = "label", value_name = "LABEL")]
+    pub(crate) labels: Vec<Label>,
 }
 
 /// `holdfast keys show`
@@ -89,6 +98,27 @@ pub(crate) struct SwitchArgs {
     /// Public keys: 96 hexadecimal digits each
     #[arg(value_name = "PUBKEY", required = true)]
     pub(crate) keys: Vec<PublicKey>,
+}
+
+/// `holdfast keys label`
+#[derive(Debug, Clone, Args)]
+#[command(group = clap::ArgGroup::new("change").required(true).multiple(true).args(["add", "remove"]))]
+pub(crate) struct LabelArgs {
+    /// Public keys: 96 hexadecimal digits each
+    #[arg(value_name = "PUBKEY", required = true)]
+    pub(crate) keys: Vec<PublicKey>,
+    /// Label that they get: small letters, digits, `.`, `_`, `-`, `:` and `=`; may be repeated
+    #[arg(long, value_name = "LABEL")]
+    pub(crate) add: Vec<Label>,
+    /// Label that they lose; may be repeated
+    #[arg(long, value_name = "LABEL")]
+    pub(crate) remove: Vec<Label>,
+    /// Only show what would be
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// What people approved.
+    #[command(flatten)]
+    pub(crate) approval: ApprovalArgs,
 }
 
 /// `holdfast keys delete`

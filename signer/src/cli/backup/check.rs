@@ -94,6 +94,7 @@ mod tests {
             },
             origin: Some(KeyOrigin::Imported),
             label: None,
+            labels: holdfast_slashing_db::Labels::new(),
             created: UnixMillis(0),
             created_by: CallerId::new("a"),
             changed: UnixMillis(0),

@@ -15,7 +15,7 @@ use holdfast_slashing_db::interchange::Interchange;
 use holdfast_wire::admin::v1::import_keys_request::Part;
 use holdfast_wire::admin::v1::{
     Histories, ImportKeysOptions, ImportKeysRequest, ImportKeysResponse, ImportStatus, KeyState, KeysToImport,
-    KeystoreToImport, Watermark,
+    KeystoreToImport, ListKeysRequest, Watermark,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -110,6 +110,7 @@ pub(super) async fn bring(
         }
         .into(),
         replace_tombstone: args.replace_tombstone,
+        labels: args.labels.iter().map(ToString::to_string).collect(),
     };
     let histories = taken.iter().flat_map(|histories| {
         histories.iter().map(|(key, history)| history_message(key, history, histories.is_switched_off(key)))
@@ -208,7 +209,7 @@ impl Importer<'_> {
     /// What goes before the keystores.
     fn before(&self) -> Vec<Part> {
         let histories = self.pages.iter().cloned().map(Part::Histories);
-        std::iter::once(Part::Options(self.options)).chain(histories).chain(self.approval.parts()).collect()
+        std::iter::once(Part::Options(self.options.clone())).chain(histories).chain(self.approval.parts()).collect()
     }
 
     async fn refused(&self, status: tonic::Status) -> Failure {
@@ -219,7 +220,8 @@ impl Importer<'_> {
     /// Leaves out, and reports, keystores whose key is here already or was deleted here.
     async fn not_here(&mut self, candidates: Vec<Candidate>) -> Result<Vec<Candidate>, Failure> {
         let mut deleted: BTreeSet<PublicKey> = BTreeSet::new();
-        for key in listed(&self.reached.admin, true).await?.keys {
+        let all = ListKeysRequest { deleted: true, ..ListKeysRequest::default() };
+        for key in listed(&self.reached.admin, all).await?.keys {
             let Ok(public_key) = key.pubkey.parse() else { continue };
             match key.state() {
                 KeyState::Tombstoned => {

@@ -6,6 +6,7 @@ mod export;
 mod generate;
 mod import;
 mod keystores;
+mod label;
 mod passwords;
 mod raw;
 mod report;
@@ -49,6 +50,7 @@ pub(super) async fn run(command: &KeysCommand, context: &Context) -> Result<Exit
         KeysCommand::Show(args) => show(args, context).await,
         KeysCommand::Enable(args) => switch(args, Switch::Enable, context).await,
         KeysCommand::Disable(args) => switch(args, Switch::Disable, context).await,
+        KeysCommand::Label(args) => label::run(args, context).await,
         KeysCommand::Delete(args) => delete(args, context).await,
     }
 }
@@ -70,7 +72,8 @@ pub(super) async fn here(context: &Context) -> Result<BTreeMap<PublicKey, Here>,
         return Ok(BTreeMap::new());
     }
     let reached = reach(context, Need::Existing).await?;
-    let listed = listed(&reached.admin, true).await;
+    let all = ListKeysRequest { deleted: true, ..ListKeysRequest::default() };
+    let listed = listed(&reached.admin, all).await;
     reached.close().await;
     let mut here = BTreeMap::new();
     for key in listed?.keys {
@@ -148,9 +151,9 @@ pub(super) async fn open_direct(context: &Context) -> Result<Custody, Failure> {
     Ok(custody)
 }
 
-/// Every key, deleted ones too if asked for; who wraps the data key, and how many are deleted.
-pub(super) async fn listed(admin: &Admin, deleted: bool) -> Result<ListKeysResponse, Failure> {
-    let mut pages = admin.keys().list(ListKeysRequest { deleted }).await.map_err(failure)?.into_inner();
+/// Every key that is asked for; who wraps the data key, and how many are deleted.
+pub(super) async fn listed(admin: &Admin, wanted: ListKeysRequest) -> Result<ListKeysResponse, Failure> {
+    let mut pages = admin.keys().list(wanted).await.map_err(failure)?.into_inner();
     let mut all = ListKeysResponse::default();
     while let Some(page) = pages.message().await.map_err(failure)? {
         all.provider = all.provider.or(page.provider);
@@ -162,11 +165,14 @@ pub(super) async fn listed(admin: &Admin, deleted: bool) -> Result<ListKeysRespo
 
 async fn list(args: &ListArgs, context: &Context) -> Result<Exit, Failure> {
     let reached = reach(context, Need::Existing).await?;
-    let ListKeysResponse { keys, provider, deleted } = listed(&reached.admin, args.all).await?;
-    let heading = format!("{} {:<20} BY", key_heading(), "CHANGED");
+    let wanted = ListKeysRequest { deleted: args.all, labels: args.labels.iter().map(ToString::to_string).collect() };
+    let ListKeysResponse { keys, provider, deleted } = listed(&reached.admin, wanted).await?;
+    let heading = format!("{} {:<20} {:<14} LABELS", key_heading(), "CHANGED", "BY");
     let lines: Vec<String> = std::iter::once(heading).chain(keys.iter().map(show::listed)).collect();
     let json: Vec<Value> = keys.iter().map(|key| key_json(key, provider.as_deref())).collect();
-    let text = if keys.is_empty() {
+    let text = if keys.is_empty() && !args.labels.is_empty() {
+        "No key has these labels. `holdfast keys label` gives keys labels.".to_owned()
+    } else if keys.is_empty() {
         "No keys. `holdfast keys import --from PATH` brings some in.".to_owned()
     } else {
         lines.join("\n")

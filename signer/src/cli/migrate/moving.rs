@@ -117,6 +117,7 @@ async fn bring(
             passwords_dir: old.passwords.1.clone(),
             watermark,
             slashing_protection: None,
+            labels: Vec::new(),
             replace_tombstone: false,
             approval: args.approval.clone(),
         };

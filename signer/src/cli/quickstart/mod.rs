@@ -72,6 +72,7 @@ async fn make_key(custody: &Custody) -> Result<PublicKey, Failure> {
         sealed,
         origin: KeyOrigin::Generated,
         label: Some(LABEL.to_owned()),
+        labels: holdfast_slashing_db::Labels::new(),
         registered_by: CallerId::new("quickstart"),
     };
     match custody.guard.register(new, EntryWatermark::NeverSigned, Tombstone::Refuse).await {

@@ -8,9 +8,10 @@ use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, Row as _, raw_sql};
 
 use super::server::{MARK, Mark};
-use super::values::{self, MARKS};
+use super::values::{self, LABELS, MARKS};
 use super::watch::Findings;
 use crate::identity::CallerId;
+use crate::labels::{Label, Labels};
 use crate::registry::{DataKeyId, KeyState, NewKey};
 use crate::rules::Watermarks;
 use crate::store::{KeyRow, RowId};
@@ -27,6 +28,8 @@ pub(super) enum Whose {
     Of(Vec<PublicKey>),
     /// These keys', made now if they are not there.
     OfOrNew(Vec<PublicKey>),
+    /// These keys', as far as they have rows, with their labels.
+    LabelsOf(Vec<PublicKey>),
 }
 
 /// A row under lock.
@@ -44,6 +47,8 @@ pub(super) struct Rows {
     pub(super) mark: Mark,
     pub(super) order: Vec<PublicKey>,
     pub(super) by_key: HashMap<PublicKey, Held>,
+    /// Labels of those that have any; empty unless they were asked for.
+    pub(super) labels: HashMap<PublicKey, Labels>,
 }
 
 /// What to write.
@@ -59,6 +64,8 @@ pub(super) struct Changes<'a> {
     touched: Vec<i64>,
     without_secret: Vec<i64>,
     recorded: Vec<i64>,
+    labelled: Vec<(i64, Label)>,
+    unlabelled: Vec<(i64, Label)>,
     enrolled: Vec<(i64, &'a NewKey)>,
     findings: Findings,
 }
@@ -90,6 +97,18 @@ impl<'a> Changes<'a> {
         self.without_secret.push(id.0.cast_signed());
     }
 
+    /// Gives a key labels, and takes others from it.
+    pub(super) fn label<'l>(
+        &mut self,
+        id: RowId,
+        add: impl Iterator<Item = &'l Label>,
+        remove: impl Iterator<Item = &'l Label>,
+    ) {
+        let id = id.0.cast_signed();
+        self.labelled.extend(add.map(|label| (id, label.clone())));
+        self.unlabelled.extend(remove.map(|label| (id, label.clone())));
+    }
+
     /// Notes what was found out about newly enabled keys.
     pub(super) fn note(&mut self, findings: Findings) {
         self.findings = findings;
@@ -103,6 +122,7 @@ impl<'a> Changes<'a> {
 
     /// Stores a secret and its record.
     pub(super) fn enroll(&mut self, id: RowId, key: &'a NewKey) {
+        self.label(id, key.labels.iter(), std::iter::empty());
         self.enrolled.push((id.0.cast_signed(), key));
     }
 }
@@ -121,7 +141,7 @@ pub(super) async fn hold(db: &mut PgConnection, whose: &Whose, millis: u128, at:
     );
     let mark = Mark::read(&raw_sql(AssertSqlSafe(begin)).fetch_one(&mut *db).await?, 0)?;
     let made = match whose {
-        Whose::All | Whose::Of(_) => Vec::new(),
+        Whose::All | Whose::Of(_) | Whose::LabelsOf(_) => Vec::new(),
         Whose::OfOrNew(keys) => {
             let sql = "WITH locked AS MATERIALIZED (SELECT pg_advisory_xact_lock($3)), \
                  wanted AS (SELECT w.key, min(w.place) AS place FROM locked, unnest($1::bytea[]) WITH ORDINALITY w (key, place) GROUP BY w.key) \
@@ -140,14 +160,22 @@ pub(super) async fn hold(db: &mut PgConnection, whose: &Whose, millis: u128, at:
     let found: Vec<PgRow> = match whose {
         Whose::All => {
             let sql = format!("{select} ORDER BY v.id FOR UPDATE OF v");
-            sqlx::query(AssertSqlSafe(sql)).fetch_all(db).await?
+            sqlx::query(AssertSqlSafe(sql)).fetch_all(&mut *db).await?
         }
-        Whose::Of(keys) | Whose::OfOrNew(keys) => {
+        Whose::Of(keys) | Whose::OfOrNew(keys) | Whose::LabelsOf(keys) => {
             let sql = format!("{select} WHERE v.pubkey = ANY ($1) ORDER BY v.id FOR UPDATE OF v");
-            sqlx::query(AssertSqlSafe(sql)).bind(raw_keys(keys)).fetch_all(db).await?
+            sqlx::query(AssertSqlSafe(sql)).bind(raw_keys(keys)).fetch_all(&mut *db).await?
         }
     };
-    let mut rows = Rows { mark, order: Vec::with_capacity(found.len()), by_key: HashMap::with_capacity(found.len()) };
+    let mut rows = Rows {
+        mark,
+        order: Vec::with_capacity(found.len()),
+        by_key: HashMap::with_capacity(found.len()),
+        labels: match whose {
+            Whose::LabelsOf(keys) => labels_of(db, keys).await?,
+            Whose::All | Whose::Of(_) | Whose::OfOrNew(_) => HashMap::new(),
+        },
+    };
     for row in &found {
         let key = values::key(row, 1)?;
         let (state, marks) = (values::state(row, 2)?, values::watermarks(row, 3)?);
@@ -161,6 +189,14 @@ pub(super) async fn hold(db: &mut PgConnection, whose: &Whose, millis: u128, at:
         }
     }
     Ok(rows)
+}
+
+/// The labels of keys whose rows are locked. A statement of its own, so that it sees what others committed while the locks
+/// were waited for.
+async fn labels_of(db: &mut PgConnection, keys: &[PublicKey]) -> sqlx::Result<HashMap<PublicKey, Labels>> {
+    let sql = format!("SELECT v.pubkey, {LABELS} FROM holdfast.validators v WHERE v.pubkey = ANY ($1)");
+    let found = sqlx::query(AssertSqlSafe(sql)).bind(raw_keys(keys)).fetch_all(db).await?;
+    found.iter().map(|row| Ok((values::key(row, 0)?, values::labels(row, 1)?))).collect()
 }
 
 /// Writes changes; the transaction stays open.
@@ -196,6 +232,7 @@ pub(super) async fn write(
     if !changes.enrolled.is_empty() {
         enroll(db, &changes.enrolled, at).await?;
     }
+    label(&mut *db, &changes.labelled, &changes.unlabelled).await?;
     if let Some(by) = by
         && !changes.recorded.is_empty()
     {
@@ -227,5 +264,24 @@ async fn enroll(db: &mut PgConnection, enrolled: &[(i64, &NewKey)], at: UnixMill
          changed_ms = EXCLUDED.changed_ms, changed_by = EXCLUDED.changed_by";
     let query = sqlx::query(sql).bind(ids).bind(origins).bind(labels).bind(names).bind(at.0.cast_signed());
     query.execute(db).await?;
+    Ok(())
+}
+
+async fn label(db: &mut PgConnection, add: &[(i64, Label)], remove: &[(i64, Label)]) -> sqlx::Result<()> {
+    let texts = |all: &[(i64, Label)]| -> (Vec<i64>, Vec<String>) {
+        all.iter().map(|(id, label)| (*id, label.to_string())).unzip()
+    };
+    if !remove.is_empty() {
+        let (ids, labels) = texts(remove);
+        let sql = "DELETE FROM holdfast.key_labels l USING unnest($1::bigint[], $2::text[]) AS u (id, label) \
+             WHERE l.id = u.id AND l.label = u.label";
+        sqlx::query(sql).bind(ids).bind(labels).execute(&mut *db).await?;
+    }
+    if !add.is_empty() {
+        let (ids, labels) = texts(add);
+        let sql = "INSERT INTO holdfast.key_labels (id, label) SELECT * FROM unnest($1::bigint[], $2::text[]) \
+             ON CONFLICT DO NOTHING";
+        sqlx::query(sql).bind(ids).bind(labels).execute(db).await?;
+    }
     Ok(())
 }

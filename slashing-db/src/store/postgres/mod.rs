@@ -39,6 +39,7 @@ use crate::error::{FreezeReason, RegisterError, StoreError};
 use crate::guard::{DataKeyReplaced, Replaced, Resealed};
 use crate::identity::CallerId;
 use crate::journal::{Hash, Head, InstanceId};
+use crate::labels::{LabelChange, Labelled};
 use crate::registry::{
     DataKeyId, DataKeyRecord, Entry, KeyState, NewKey, Registered, Registration, Switch, Withdraw, Withdrawn,
 };
@@ -52,7 +53,7 @@ use server::Known;
 use session::Session;
 
 pub(crate) use journal::open_journal;
-pub(crate) use overview::overview;
+pub(crate) use overview::{labels, overview};
 pub use schema::SchemaVersion;
 pub use session::{PostgresOptions, connect_examined};
 
@@ -128,7 +129,9 @@ impl PostgresStore {
     ) -> Result<T, StoreError> {
         let keys = match whose {
             Whose::All => 100_000,
-            Whose::Of(keys) | Whose::OfOrNew(keys) => u32::try_from(keys.len()).unwrap_or(u32::MAX),
+            Whose::Of(keys) | Whose::OfOrNew(keys) | Whose::LabelsOf(keys) => {
+                u32::try_from(keys.len()).unwrap_or(u32::MAX)
+            }
         };
         let dial =
             self.link.dial.patient(self.link.dial.statement_timeout.saturating_add(PER_KEY.saturating_mul(keys)));
@@ -254,6 +257,33 @@ impl Store for PostgresStore {
             changes.set(held);
             changes.touch(held.id);
             (changes, Some(before))
+        })
+    }
+
+    fn label(
+        &mut self,
+        keys: &[PublicKey],
+        change: &LabelChange,
+        by: &CallerId,
+        at: UnixMillis,
+    ) -> Result<Vec<Labelled>, StoreError> {
+        self.change("label keys", &Whose::LabelsOf(keys.to_vec()), Some(by), at, |rows| {
+            let mut changes = Changes::default();
+            let mut one = |key: &PublicKey| {
+                let Some(held) = rows.by_key.get(key) else { return Labelled::Unknown };
+                if held.row.state == KeyState::Tombstoned {
+                    return Labelled::Deleted;
+                }
+                let before = rows.labels.get(key).cloned().unwrap_or_default();
+                let Some(after) = change.of(&before) else { return Labelled::TooMany };
+                changes.label(held.id, after.difference(&before), before.difference(&after));
+                if before != after {
+                    changes.touch(held.id);
+                }
+                Labelled::Done { before, after }
+            };
+            let done = keys.iter().map(&mut one).collect();
+            (changes, done)
         })
     }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use holdfast_domain::PublicKey;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Row as _};
 
@@ -12,9 +13,13 @@ use super::session::{Dial, PostgresOptions, application_name};
 use super::{schema, values};
 use crate::error::{OpenError, StoreError};
 use crate::journal::{Hash, Head, InstanceId};
+use crate::labels::Label;
 use crate::overview::{Durability, InstanceView, KeyCounts, Overview, Presence};
 use crate::registry::HighWatermarks;
 use crate::store::ReadStore as _;
+
+/// The first schema that has labels.
+const FIRST_WITH_LABELS: u32 = 6;
 
 /// Looks at a database. Changes nothing.
 pub(crate) fn overview(options: &PostgresOptions) -> Result<Overview, OpenError> {
@@ -57,6 +62,23 @@ pub(crate) fn overview(options: &PostgresOptions) -> Result<Overview, OpenError>
     let records = reader.data_keys().map_err(store_failed)?;
     overview.data_key = records.into_iter().max_by_key(|record| record.id);
     Ok(overview)
+}
+
+/// Reads every label. Changes nothing. A schema without labels has none.
+pub(crate) fn labels(options: &PostgresOptions) -> Result<Vec<(PublicKey, Label)>, OpenError> {
+    let dial = Dial::new(options)?;
+    let engine = Arc::new(Engine::new()?);
+    let mut session = engine.wait(dial.connect())?;
+    let path: std::path::PathBuf = dial.address.clone().into();
+    let action = "read the labels of keys";
+    let schema = engine.within(dial.deadline(), schema::version(&mut session.db));
+    let schema =
+        schema.map_err(|trouble| OpenError::Database { action, path: path.clone(), source: trouble.into_source() })?;
+    if schema.found < FIRST_WITH_LABELS {
+        return Ok(Vec::new());
+    }
+    let all = PostgresReader::new(engine, &dial).labels();
+    all.map_err(|error| OpenError::Database { action, path, source: Box::new(error) })
 }
 
 async fn durability(db: &mut PgConnection) -> sqlx::Result<Durability> {

@@ -11,12 +11,13 @@ use sqlx::{AssertSqlSafe, Postgres, Row as _};
 
 use super::engine::{Engine, Trouble, classify};
 use super::session::{Dial, Session};
-use super::values::{self, MARKS};
+use super::values::{self, LABELS, MARKS};
 use super::{approvals, watch};
 use crate::approvals::ApprovalPolicy;
 use crate::error::StoreError;
 use crate::identity::CallerId;
 use crate::journal::{Hash, Head, InstanceId, StoredBatch};
+use crate::labels::Label;
 use crate::registry::{
     DataKeyId, DataKeyRecord, HighWatermarks, InstanceInfo, KeyChanges, KeyInfo, Registration, SealedKey, ServerInfo,
     StoredKey,
@@ -106,7 +107,7 @@ impl ReadStore for PostgresReader {
 
     fn key_infos(&mut self, only: Option<&PublicKey>) -> Result<Vec<KeyInfo>, StoreError> {
         let columns = format!(
-            "SELECT v.pubkey, v.state, {MARKS}, r.origin, r.label, r.created_ms, r.created_by, r.changed_ms, r.changed_by \
+            "SELECT v.pubkey, v.state, {MARKS}, r.origin, r.label, r.created_ms, r.created_by, r.changed_ms, r.changed_by, {LABELS} \
              FROM holdfast.validators v LEFT JOIN holdfast.key_records r ON r.id = v.id"
         );
         let action = "read what is known about keys";
@@ -118,6 +119,15 @@ impl ReadStore for PostgresReader {
             let sql = format!("{columns} ORDER BY v.id");
             self.all(action, || sqlx::query(AssertSqlSafe(sql.clone())), key_info)
         }
+    }
+
+    fn labels(&mut self) -> Result<Vec<(PublicKey, Label)>, StoreError> {
+        let sql = "SELECT v.pubkey, l.label FROM holdfast.key_labels l JOIN holdfast.validators v ON v.id = l.id";
+        self.all(
+            "read the labels of keys",
+            || sqlx::query(sql),
+            |row| Ok((values::key(row, 0)?, values::label(&row.try_get::<String, _>(1)?)?)),
+        )
     }
 
     fn newly_enabled(&mut self) -> Result<Vec<NewlyEnabled>, StoreError> {
@@ -237,6 +247,7 @@ fn key_info(row: &PgRow) -> sqlx::Result<KeyInfo> {
         watermarks: values::watermarks(row, 2)?,
         origin: values::origin(row, 7)?,
         label: row.try_get(8)?,
+        labels: values::labels(row, 13)?,
         created: values::time(row, 9)?,
         created_by: name(10)?,
         changed: values::time(row, 11)?,

@@ -6,12 +6,13 @@ use sqlx::{AssertSqlSafe, Row, raw_sql};
 
 /// Migrations in order; the position is the version minus one. Never change one that was released, and only
 /// ever add: the program before must go on working.
-const MIGRATIONS: [&str; 5] = [
+const MIGRATIONS: [&str; 6] = [
     include_str!("../../../migrations/postgres/0001_initial.sql"),
     include_str!("../../../migrations/postgres/0002_key_changes.sql"),
     include_str!("../../../migrations/postgres/0003_journal_base.sql"),
     include_str!("../../../migrations/postgres/0004_newly_enabled.sql"),
     include_str!("../../../migrations/postgres/0005_approvals.sql"),
+    include_str!("../../../migrations/postgres/0006_labels.sql"),
 ];
 
 /// Number of the advisory lock: "Hold" in ASCII.

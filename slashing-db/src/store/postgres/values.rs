@@ -4,6 +4,7 @@ use holdfast_domain::{Epoch, ObservedRoot, PublicKey, Slot, UnixMillis};
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 
+use crate::labels::{Label, Labels};
 use crate::registry::{KeyOrigin, KeyState};
 use crate::rules::{AttestationMark, BlockMark, Watermarks};
 use crate::watch::Watch;
@@ -11,6 +12,9 @@ use crate::watch::Watch;
 /// The columns of a row's watermarks, in the order [`watermarks`] reads them.
 pub(super) const MARKS: &str =
     "v.max_slot::text, v.max_slot_root, v.max_source::text, v.max_target::text, v.attestation_root";
+
+/// The column of a row's labels, as [`labels`] reads it.
+pub(super) const LABELS: &str = "(SELECT string_agg(l.label, ' ') FROM holdfast.key_labels l WHERE l.id = v.id)";
 
 /// Why a stored value cannot be right.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +37,17 @@ pub(super) fn key(row: &PgRow, column: usize) -> sqlx::Result<PublicKey> {
 fn root(row: &PgRow, column: usize) -> sqlx::Result<Option<ObservedRoot>> {
     let bytes = row.try_get::<Option<Vec<u8>>, _>(column)?;
     bytes.map(|bytes| bytes.try_into().map(ObservedRoot::new).map_err(|_| unknown())).transpose()
+}
+
+/// A label as stored.
+pub(super) fn label(text: &str) -> sqlx::Result<Label> {
+    text.parse().map_err(|_| unknown())
+}
+
+/// Reads the labels of a key, with spaces between them.
+pub(super) fn labels(row: &PgRow, column: usize) -> sqlx::Result<Labels> {
+    let text = row.try_get::<Option<String>, _>(column)?.unwrap_or_default();
+    text.split_ascii_whitespace().map(label).collect()
 }
 
 /// Reads an unsigned number written as text.

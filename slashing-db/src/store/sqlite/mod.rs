@@ -10,6 +10,7 @@
 mod approvals;
 pub(crate) mod backup;
 mod journal;
+mod labels;
 mod open;
 mod overview;
 mod read;
@@ -32,6 +33,7 @@ use crate::error::{FreezeReason, OpenError, RegisterError, StoreError};
 use crate::guard::{Replaced, Resealed};
 use crate::identity::CallerId;
 use crate::journal::{Hash, Head, InstanceId};
+use crate::labels::{LabelChange, Labelled};
 use crate::registry::{
     DataKeyId, DataKeyRecord, Entry, KeyState, NewKey, Registered, Registration, Switch, Withdraw, Withdrawn,
 };
@@ -40,7 +42,7 @@ use crate::watch::Judged;
 
 pub(crate) use journal::open_journal;
 use open::open_read_only;
-pub(crate) use overview::overview;
+pub(crate) use overview::{labels as labels_of_file, overview};
 use values::{Signed, blob};
 
 /// Pages written since the last checkpoint after which a quiet moment is used for the next.
@@ -178,6 +180,16 @@ impl Store for SqliteStore {
             touch(db, id, by, at)?;
             Ok(Some(row.state))
         })
+    }
+
+    fn label(
+        &mut self,
+        keys: &[PublicKey],
+        change: &LabelChange,
+        by: &CallerId,
+        at: UnixMillis,
+    ) -> Result<Vec<Labelled>, StoreError> {
+        self.transaction(|db| labels::change(db, keys, change, by, at))
     }
 
     fn tombstone(&mut self, key: &PublicKey, by: &CallerId, at: UnixMillis) -> Result<Option<KeyState>, StoreError> {
@@ -532,6 +544,7 @@ fn enter(
             let by = key.registered_by.as_str();
             let values = params![id.signed(), values::origin_code(key.origin), key.label, at.0.cast_signed(), by];
             write(db, "register a key", record, values)?;
+            labels::add(db, id, &key.labels)?;
             Ok(standing.registered(Registration::new(Enrolled { key: key.key })))
         }
     }

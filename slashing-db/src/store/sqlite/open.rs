@@ -36,11 +36,12 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 const STATEMENT_CACHE: usize = 64;
 
 /// Migrations in order; the position is the version minus one. Never change one that was released.
-pub(super) const MIGRATIONS: [&str; 4] = [
+pub(super) const MIGRATIONS: [&str; 5] = [
     include_str!("../../../migrations/sqlite/0001_initial.sql"),
     include_str!("../../../migrations/sqlite/0002_journal_base.sql"),
     include_str!("../../../migrations/sqlite/0003_newly_enabled.sql"),
     include_str!("../../../migrations/sqlite/0004_approvals.sql"),
+    include_str!("../../../migrations/sqlite/0005_labels.sql"),
 ];
 
 /// Settings that durability and integrity rest on: name, value to set, value to read back.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use holdfast_domain::UnixMillis;
+use holdfast_domain::{PublicKey, UnixMillis};
 use rusqlite::{Connection, OptionalExtension};
 
 use super::open::{self, MIGRATIONS, read_meta, schema_version};
@@ -10,10 +10,14 @@ use super::read::SqliteReader;
 use super::values::{Signed, blob, state};
 use crate::error::{OpenError, StoreError};
 use crate::journal::{Hash, Head};
+use crate::labels::Label;
 use crate::locks;
 use crate::overview::{Durability, InstanceView, KeyCounts, Overview, Presence};
 use crate::registry::{HighWatermarks, KeyState};
 use crate::store::ReadStore as _;
+
+/// The first schema that has labels.
+const FIRST_WITH_LABELS: u32 = 5;
 
 /// Looks at a database file. Changes nothing.
 pub(crate) fn overview(path: &Path) -> Result<Overview, OpenError> {
@@ -60,6 +64,20 @@ pub(crate) fn overview(path: &Path) -> Result<Overview, OpenError> {
     let records = reader.data_keys().map_err(store_failed)?;
     overview.data_key = records.into_iter().max_by_key(|record| record.id);
     Ok(overview)
+}
+
+/// Reads every label of a database file. Changes nothing. A schema without labels has none.
+pub(crate) fn labels(path: &Path) -> Result<Vec<(PublicKey, Label)>, OpenError> {
+    let failed = |source: Box<dyn std::error::Error + Send + Sync>| OpenError::Database {
+        action: "read the labels of keys",
+        path: path.to_owned(),
+        source,
+    };
+    let db = open::open_read_only(path).map_err(|error| failed(Box::new(error)))?;
+    if schema_version(&db).map_err(|error| failed(Box::new(error)))? < FIRST_WITH_LABELS {
+        return Ok(Vec::new());
+    }
+    SqliteReader::new(db).labels().map_err(|error| failed(Box::new(error)))
 }
 
 fn end(db: &Connection) -> rusqlite::Result<(Head, Option<UnixMillis>)> {

@@ -4,11 +4,12 @@ use holdfast_domain::{PublicKey, UnixMillis};
 use rusqlite::{Connection, Params, Row};
 
 use super::values::{self, Signed, blob};
-use super::{approvals, classify, journal, prepare, read_head, watch};
+use super::{approvals, classify, journal, labels, prepare, read_head, watch};
 use crate::approvals::ApprovalPolicy;
 use crate::error::StoreError;
 use crate::identity::CallerId;
 use crate::journal::{Head, InstanceId, StoredBatch};
+use crate::labels::Label;
 use crate::registry::{DataKeyId, DataKeyRecord, HighWatermarks, KeyInfo, Registration, SealedKey, StoredKey};
 use crate::store::{Enrolled, ReadStore, RowId};
 use crate::watch::NewlyEnabled;
@@ -51,13 +52,18 @@ impl ReadStore for SqliteReader {
 
     fn key_infos(&mut self, only: Option<&PublicKey>) -> Result<Vec<KeyInfo>, StoreError> {
         const COLUMNS: &str = "SELECT pubkey, state, max_slot, max_slot_root, max_source, max_target, attestation_root, \
-             origin, label, created_ms, created_by, changed_ms, changed_by \
+             origin, label, created_ms, created_by, changed_ms, changed_by, \
+             (SELECT group_concat(l.label, ' ') FROM key_labels l WHERE l.id = v.id) \
              FROM validators v LEFT JOIN key_records r ON r.id = v.id";
         let action = "read what is known about keys";
         match only {
             Some(key) => self.all(action, &format!("{COLUMNS} WHERE pubkey = ?1"), [key.as_bytes()], key_info),
             None => self.all(action, &format!("{COLUMNS} ORDER BY v.id"), [], key_info),
         }
+    }
+
+    fn labels(&mut self) -> Result<Vec<(PublicKey, Label)>, StoreError> {
+        self.all("read the labels of keys", labels::LIST, [], labels::listed)
     }
 
     fn newly_enabled(&mut self) -> Result<Vec<NewlyEnabled>, StoreError> {
@@ -129,6 +135,7 @@ fn key_info(row: &Row<'_>) -> rusqlite::Result<KeyInfo> {
         watermarks: values::watermarks(row, 2)?,
         origin: values::origin(row, 7)?,
         label: row.get(8)?,
+        labels: labels::read(row, 13)?,
         created: time(9)?,
         created_by: name(10)?,
         changed: time(11)?,

@@ -23,7 +23,7 @@ impl FromSql for Signed {
 #[error("the stored value is not one this program writes")]
 struct Unknown;
 
-fn unknown(column: usize, kind: Type) -> rusqlite::Error {
+pub(super) fn unknown(column: usize, kind: Type) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(column, kind, Box::new(Unknown))
 }
 

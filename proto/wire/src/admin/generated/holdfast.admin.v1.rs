@@ -2046,12 +2046,18 @@ pub struct Key {
     pub changed_unix_millis: u64,
     #[prost(string, tag = "9")]
     pub changed_by: ::prost::alloc::string::String,
+    /// By which rules of the policy select it, in alphabetical order.
+    #[prost(string, repeated, tag = "10")]
+    pub labels: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListKeysRequest {
     /// Deleted keys, too.
     #[prost(bool, tag = "1")]
     pub deleted: bool,
+    /// Only keys that have all of these labels.
+    #[prost(string, repeated, tag = "2")]
+    pub labels: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListKeysResponse {
@@ -2108,13 +2114,16 @@ pub struct KeysToImport {
     #[prost(string, repeated, tag = "1")]
     pub pubkeys: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ImportKeysOptions {
     #[prost(enumeration = "Watermark", tag = "1")]
     pub watermark: i32,
     /// Keys that were deleted here before, too.
     #[prost(bool, tag = "2")]
     pub replace_tombstone: bool,
+    /// Labels that keys get which come in, in the transaction that stores them; keys that are here keep theirs.
+    #[prost(string, repeated, tag = "3")]
+    pub labels: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct KeystoreToImport {
@@ -2163,6 +2172,46 @@ pub struct KeyResult {
 pub struct SwitchKeysResponse {
     #[prost(message, repeated, tag = "1")]
     pub keys: ::prost::alloc::vec::Vec<KeyResult>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LabelKeysRequest {
+    #[prost(string, repeated, tag = "1")]
+    pub pubkeys: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Labels that they get: small letters, digits, `.`, `_`, `-`, `:` and `=`, at most 64 characters.
+    #[prost(string, repeated, tag = "2")]
+    pub add: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Labels that they lose.
+    #[prost(string, repeated, tag = "3")]
+    pub remove: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Only says what would be: nothing is changed, nothing journaled.
+    #[prost(bool, tag = "4")]
+    pub dry_run: bool,
+    /// The request for approvals, and what people signed for it behind that, as `holdfast approve --append` writes it; where a
+    /// rule names a label of the change and people must approve that.
+    #[prost(bytes = "vec", tag = "5")]
+    pub approval: ::prost::alloc::vec::Vec<u8>,
+}
+/// What became of a key's labels.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LabelledKey {
+    #[prost(string, tag = "1")]
+    pub pubkey: ::prost::alloc::string::String,
+    /// A stable word: done, unchanged, unknown_key, key_deleted, refused.
+    #[prost(string, tag = "2")]
+    pub result: ::prost::alloc::string::String,
+    /// For people, where nothing was done.
+    #[prost(string, optional, tag = "3")]
+    pub reason: ::core::option::Option<::prost::alloc::string::String>,
+    /// Its labels before, and now, in alphabetical order.
+    #[prost(string, repeated, tag = "4")]
+    pub before: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(string, repeated, tag = "5")]
+    pub labels: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct LabelKeysResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub keys: ::prost::alloc::vec::Vec<LabelledKey>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DeleteKeysRequest {
@@ -2543,6 +2592,31 @@ pub mod keys_client {
                 .insert(GrpcMethod::new("holdfast.admin.v1.Keys", "Disable"));
             self.inner.unary(req, path, codec).await
         }
+        /// Changes the labels by which rules of the policy select keys; rules see it before the answer comes.
+        pub async fn label(
+            &mut self,
+            request: impl tonic::IntoRequest<super::LabelKeysRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::LabelKeysResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/holdfast.admin.v1.Keys/Label",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("holdfast.admin.v1.Keys", "Label"));
+            self.inner.unary(req, path, codec).await
+        }
         /// Erases the secrets and returns what the keys have signed (EIP-3076), in one transaction.
         pub async fn delete(
             &mut self,
@@ -2649,6 +2723,14 @@ pub mod keys_server {
             request: tonic::Request<super::SwitchKeysRequest>,
         ) -> std::result::Result<
             tonic::Response<super::SwitchKeysResponse>,
+            tonic::Status,
+        >;
+        /// Changes the labels by which rules of the policy select keys; rules see it before the answer comes.
+        async fn label(
+            &self,
+            request: tonic::Request<super::LabelKeysRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::LabelKeysResponse>,
             tonic::Status,
         >;
         /// Erases the secrets and returns what the keys have signed (EIP-3076), in one transaction.
@@ -2953,6 +3035,49 @@ pub mod keys_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = DisableSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/holdfast.admin.v1.Keys/Label" => {
+                    #[allow(non_camel_case_types)]
+                    struct LabelSvc<T: Keys>(pub Arc<T>);
+                    impl<T: Keys> tonic::server::UnaryService<super::LabelKeysRequest>
+                    for LabelSvc<T> {
+                        type Response = super::LabelKeysResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::LabelKeysRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Keys>::label(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = LabelSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

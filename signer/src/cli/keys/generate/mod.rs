@@ -14,7 +14,7 @@ use holdfast_domain::PublicKey;
 use holdfast_enclave::ceremony::Outgoing;
 use holdfast_enclave::generate::Generated;
 use holdfast_slashing_db::journal::{Event, EventKind};
-use holdfast_slashing_db::{EntryWatermark, KeyOrigin, NewKey, RegisterError, Registered, Tombstone};
+use holdfast_slashing_db::{EntryWatermark, KeyOrigin, Labels, NewKey, RegisterError, Registered, Tombstone};
 
 use super::super::args::{GenerateArgs, GeneratedWatermarkArg};
 use super::super::{Context, Exit, Failure};
@@ -125,7 +125,14 @@ async fn register(
             let path = source.account(place).map(DerivationPath::validator_signing);
             let label = path.as_ref().map(ToString::to_string);
             outgoing.push(Made { outgoing: Outgoing { key, sealed: sealed.clone(), path }, withdrawal_key });
-            let new = NewKey { key, sealed, origin: KeyOrigin::Generated, label, registered_by: operator() };
+            let new = NewKey {
+                key,
+                sealed,
+                origin: KeyOrigin::Generated,
+                label,
+                labels: Labels::new(),
+                registered_by: operator(),
+            };
             keys.push((new, entry));
         }
         done = done.saturating_add(some);
