@@ -11,6 +11,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use holdfast_approvals::Payload;
 use holdfast_domain::{Clock, GenesisValidatorsRoot, SlotClock};
 use holdfast_enclave::{Keyring, SignError};
 use holdfast_slashing_db::{CallerId, FreezeReason, Guard, Refusal};
@@ -19,9 +20,10 @@ use tracing::{info, warn};
 
 use crate::admin::{self, AdminDoor, Desk, Gate};
 use crate::anchors::Anchors;
+use crate::approval;
 use crate::callers::{Callers, Door};
 use crate::checkpoints::{CheckpointMetrics, Checkpoints};
-use crate::config::{Config, WrittenPolicy};
+use crate::config::{Config, PolicyEntry, WrittenPolicy};
 use crate::custody::{self, Custody, CustodyError, ProviderMetrics};
 use crate::doors::Doors;
 use crate::drain::{Tasks, Unfinished};
@@ -241,6 +243,7 @@ pub(crate) struct App {
     api: Arc<Api>,
     loader: Arc<KeyLoader>,
     policy: Arc<PolicyStore>,
+    approvals: approval::Gate,
     guard: Guard,
     backend: Backend,
     checkpoints: Arc<Checkpoints>,
@@ -362,11 +365,13 @@ impl App {
         if let Some(lease) = &lease {
             tasks.spawn(Arc::clone(lease).watch(Arc::clone(&loader), tasks.stopping()));
         }
+        let approvals = desk.approvals().clone();
         admin::serve(config, desk, (running.as_ref(), &loader, &callers), door, &tasks);
         Ok(Self {
             api,
             loader,
             policy,
+            approvals,
             guard,
             backend,
             checkpoints,
@@ -386,6 +391,17 @@ impl App {
     /// [`CustodyError`] if the data key cannot be had or the record cannot be read.
     pub(crate) async fn load_keys(&self) -> Result<usize, CustodyError> {
         self.loader.load_first().await
+    }
+
+    /// Whether people must approve what a reload changes.
+    pub(crate) fn approvals(&self) -> &approval::Gate {
+        &self.approvals
+    }
+
+    /// What putting another policy in force changes, with these rules; `None` if it says the same.
+    pub(crate) fn policy_change(&self, written: &WrittenPolicy, rules: &[PolicyEntry]) -> Option<Payload> {
+        let (said, directory) = self.policy.replaced_by(written)?;
+        Some(approval::of_rules((&said, &directory), written, rules))
     }
 
     /// Puts another policy in force, after it is in the journal.

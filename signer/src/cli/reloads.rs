@@ -1,13 +1,15 @@
 //! SIGHUP: what of the configuration can change while all is served (ADR 0036).
 //!
-//! What it guarantees: everything is read and checked before anything changes, so a mistake changes nothing; the policy
-//! is in the journal before it takes effect; what needs a restart is said, with both values, and stays as it was.
+//! What it guarantees: everything is read and checked before anything changes, so a mistake changes nothing; what people
+//! must approve of it they did, or nothing changes; the policy is in the journal before it takes effect; what needs a restart
+//! is said, with both values, and stays as it was.
 
 use std::collections::BTreeMap;
 
 use holdfast_slashing_db::CallerId;
 use tracing::{error, info, warn};
 
+use super::approvals;
 use crate::app::App;
 use crate::config::{Config, Layers, WrittenPolicy, compile_policy, load};
 use crate::doors::DoorFiles;
@@ -17,7 +19,16 @@ use crate::policy::Replaced;
 use crate::telemetry::Levels;
 
 /// Settings that change without a restart.
-const LIVE: [&str; 3] = ["policy", "groups", "telemetry.log"];
+const LIVE: [&str; 8] = [
+    "policy",
+    "groups",
+    "telemetry.log",
+    "approvals.acts",
+    "approvals.approvers",
+    "approvals.bulk_exit_above",
+    "approvals.lifetime_hours",
+    "approvals.threshold",
+];
 
 /// What a reload works on.
 pub(super) struct Reloads<'a> {
@@ -45,7 +56,12 @@ impl Reloads<'_> {
             Ok(Err(problem)) => return error!("SIGHUP: nothing changes: {problem}"),
             Err(_) => return error!("SIGHUP: nothing changes: this is a bug, please report it"),
         };
-        match app.replace_policy(written, &CallerId::new("sighup")).await {
+        let by = CallerId::new("sighup");
+        let _leave = match approvals::of_reload(app, (&config, self.config.data_dir()), &written, &by).await {
+            Ok(leave) => leave,
+            Err(problem) => return error!("SIGHUP: nothing changes: {problem}"),
+        };
+        match app.replace_policy(written, &by).await {
             Ok(Replaced::By { rules }) => info!(rules, "SIGHUP: the policy of the configuration is in force"),
             Ok(Replaced::Same) => info!("SIGHUP: the policy of the configuration is in force already"),
             Err(refusal) => {
@@ -54,6 +70,7 @@ impl Reloads<'_> {
         }
         self.config.policy.clone_from(&config.policy);
         self.config.groups.clone_from(&config.groups);
+        self.config.approvals.clone_from(&config.approvals);
         self.log_as(&config, levels);
         self.say_what_waits(&config);
         let files = self.files.clone();

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
-use holdfast_access::{Decision, Ground, Operation, Policy, Rates, RuleName};
+use holdfast_access::{Decision, Directory, Ground, Operation, Policy, Rates, RuleName};
 use holdfast_domain::{Clock, PublicKey};
 use holdfast_slashing_db::journal::{Event, EventKind};
 use holdfast_slashing_db::{CallerId, Guard, Refusal};
@@ -45,6 +45,11 @@ impl Current {
 
     fn said(&self) -> String {
         format!("{} rules (SHA-256 {})", self.policy.rules().len(), hex::encode(self.digest))
+    }
+
+    /// Whether it says the same.
+    fn is(&self, written: &WrittenPolicy) -> bool {
+        self.digest == written.digest && self.policy.directory() == written.policy.directory()
     }
 
     fn name(&self, id: holdfast_access::RuleId) -> RuleName {
@@ -193,6 +198,12 @@ impl PolicyStore {
         self.current.load().policy.is_empty()
     }
 
+    /// The policy in force, in words, and its groups of keys, if `written` says something else.
+    pub(crate) fn replaced_by(&self, written: &WrittenPolicy) -> Option<(String, Directory)> {
+        let current = self.current.load();
+        (!current.is(written)).then(|| (current.said(), current.policy.directory().clone()))
+    }
+
     /// Puts another policy in force, after the durable record of it. The same policy again changes and records nothing.
     ///
     /// # Errors
@@ -204,10 +215,11 @@ impl PolicyStore {
         by: &CallerId,
     ) -> Result<Replaced, Refusal> {
         let _turn = self.replacing.lock().await;
-        let (before, after) = (self.current.load_full(), Current::new(written));
-        if before.digest == after.digest && before.policy.directory() == after.policy.directory() {
+        let before = self.current.load_full();
+        if before.is(&written) {
             return Ok(Replaced::Same);
         }
+        let after = Current::new(written);
         let detail = format!("from {} to {}", before.said(), after.said());
         guard.record(self.event(by, "policy.replaced", &detail)).await?;
         let rules = after.policy.rules().len();

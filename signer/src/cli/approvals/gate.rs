@@ -172,9 +172,19 @@ pub(super) fn failed(blocked: Blocked, args: &ApprovalArgs, context: &Context) -
     Failure::new(exit, blocked)
 }
 
-fn needed(request: &Request, blocked: &str, args: &ApprovalArgs, context: &Context) -> Failure {
+/// What the file of a request is called, unless somebody says otherwise.
+pub(super) fn file_name(request: &Request) -> String {
     let number: String = request.id.to_string().chars().take(8).collect();
-    let path = args.request_to.clone().unwrap_or_else(|| format!("approval-{}-{number}.txt", request.act).into());
+    format!("{}{number}.txt", requests_of(request.act))
+}
+
+/// What the names of files with requests for an act begin with.
+pub(super) fn requests_of(act: Act) -> String {
+    format!("approval-{act}-")
+}
+
+fn needed(request: &Request, blocked: &str, args: &ApprovalArgs, context: &Context) -> Failure {
+    let path = args.request_to.clone().unwrap_or_else(|| file_name(request).into());
     if let Err(error) = write_private_file(&path, request.to_text().as_bytes(), Existing::Refuse) {
         return Failure::new(
             Exit::Refused,
