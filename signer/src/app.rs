@@ -11,10 +11,9 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use holdfast_approvals::Payload;
 use holdfast_domain::{Clock, GenesisValidatorsRoot, SlotClock};
 use holdfast_enclave::{Keyring, SignError};
-use holdfast_slashing_db::{CallerId, FreezeReason, Guard, Refusal};
+use holdfast_slashing_db::{FreezeReason, Guard};
 use prometheus_client::metrics::gauge::Gauge;
 use tracing::{info, warn};
 
@@ -23,7 +22,7 @@ use crate::anchors::Anchors;
 use crate::approval;
 use crate::callers::{Callers, Door};
 use crate::checkpoints::{CheckpointMetrics, Checkpoints};
-use crate::config::{Config, PolicyEntry, WrittenPolicy};
+use crate::config::{Config, Layers, WrittenPolicy};
 use crate::custody::{self, Custody, CustodyError, ProviderMetrics};
 use crate::doors::Doors;
 use crate::drain::{Tasks, Unfinished};
@@ -36,7 +35,8 @@ use crate::lease::Lease;
 use crate::loader::KeyLoader;
 use crate::metrics::Metrics;
 use crate::pipeline::{KeysReady, Signer};
-use crate::policy::{PolicyStore, Replaced};
+use crate::policy::PolicyStore;
+use crate::reload::{Reach, Reloads};
 use crate::status::{Board, SignerParts, Sources};
 use crate::switcher::{CrossChecker, Doppelganger, Running};
 use crate::vault::Backend;
@@ -242,8 +242,7 @@ fn administration(
 pub(crate) struct App {
     api: Arc<Api>,
     loader: Arc<KeyLoader>,
-    policy: Arc<PolicyStore>,
-    approvals: approval::Gate,
+    reloads: Arc<Reloads>,
     guard: Guard,
     backend: Backend,
     checkpoints: Arc<Checkpoints>,
@@ -281,15 +280,16 @@ impl App {
         clock: Arc<dyn Clock>,
         keymanager_token: Option<Token>,
         running: Option<Arc<Running>>,
-        (policy, anchors): (WrittenPolicy, Anchors),
+        (policy, anchors, layers): (WrittenPolicy, Anchors, &Layers),
     ) -> Result<Self, SignError> {
         let backend = Backend::start(config, &custody.network)?;
         #[cfg(feature = "backend-process")]
         let lease =
             backend.process().and_then(|vault| Lease::new(config, vault, custody.slot_clock, Arc::clone(&clock)));
         let (guard, genesis) = (custody.guard.clone(), custody.genesis_validators_root);
-        let (shown, desk) =
-            ((running.as_ref(), custody.slot_clock, Arc::clone(&clock)), Desk::running(&custody, config));
+        let approvals = approval::Gate::of(&custody, config);
+        let desk = Desk::running(&custody, config, approvals.clone());
+        let shown = (running.as_ref(), custody.slot_clock, Arc::clone(&clock));
         let (tasks, probe_tasks) = (Tasks::new(), Tasks::new());
         let (providers, checkpoint_metrics) = (Arc::<ProviderMetrics>::default(), CheckpointMetrics::with(&anchors));
         // Before anything is served: from here on newly enabled keys are held back, if so configured.
@@ -297,6 +297,9 @@ impl App {
             Doppelganger::new(config, &guard, &running.pool, custody.slot_clock, Arc::clone(&clock))
         });
         let policy = Arc::new(PolicyStore::new(policy, Arc::clone(&clock)));
+        let signer = Some((Arc::clone(&policy), guard.clone(), approvals));
+        let reach = Reach { signer, files: sockets.doors.files(), running: running.clone() };
+        let reloads = Reloads::new(layers.clone(), config, reach, Arc::clone(&clock), tasks.clone());
         let metrics = Arc::new(Metrics::new(|registry| {
             if let Some(running) = &running {
                 running.register(registry);
@@ -307,6 +310,7 @@ impl App {
             let registry = registry.sub_registry_with_prefix("holdfast");
             guard.metrics().register(registry);
             policy.register(registry);
+            reloads.register(registry);
             backend.register(registry);
             #[cfg(feature = "backend-process")]
             if let Some(lease) = &lease {
@@ -365,13 +369,11 @@ impl App {
         if let Some(lease) = &lease {
             tasks.spawn(Arc::clone(lease).watch(Arc::clone(&loader), tasks.stopping()));
         }
-        let approvals = desk.approvals().clone();
-        admin::serve(config, desk, (running.as_ref(), &loader, &callers), door, &tasks);
+        admin::serve(config, desk, (running.as_ref(), &loader, &callers), &reloads, door, &tasks);
         Ok(Self {
             api,
             loader,
-            policy,
-            approvals,
+            reloads,
             guard,
             backend,
             checkpoints,
@@ -393,23 +395,9 @@ impl App {
         self.loader.load_first().await
     }
 
-    /// Whether people must approve what a reload changes.
-    pub(crate) fn approvals(&self) -> &approval::Gate {
-        &self.approvals
-    }
-
-    /// What putting another policy in force changes, with these rules; `None` if it says the same.
-    pub(crate) fn policy_change(&self, written: &WrittenPolicy, rules: &[PolicyEntry]) -> Option<Payload> {
-        let (said, directory) = self.policy.replaced_by(written)?;
-        Some(approval::of_rules((&said, &directory), written, rules))
-    }
-
-    /// Puts another policy in force, after it is in the journal.
-    ///
-    /// # Errors
-    /// [`Refusal`]: the old one stays in force.
-    pub(crate) async fn replace_policy(&self, written: WrittenPolicy, by: &CallerId) -> Result<Replaced, Refusal> {
-        self.policy.replace(written, &self.guard, by).await
+    /// What takes changed configurations over.
+    pub(crate) fn reloads(&self) -> &Reloads {
+        &self.reloads
     }
 
     /// Waits until protection freezes, which in good times is never.

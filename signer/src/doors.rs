@@ -14,8 +14,7 @@ use crate::callers::{Callers, Door, FileError, Principal};
 use crate::config::{Config, ConfigError, TlsConfig};
 use crate::drain::Tasks;
 use crate::http::socket::Bound;
-use crate::outcome::chain;
-use crate::tls::{self, NoPins, Pins, Protocol, Tls, TlsError, TlsMetrics};
+use crate::tls::{self, NoPins, Pins, Protocol, Reloaded, Tls, TlsError, TlsMetrics};
 
 /// Why nothing is opened.
 #[derive(Debug, thiserror::Error)]
@@ -154,19 +153,43 @@ impl Doors {
 /// What is read from files for the doors: the callers that `holdfast callers` keeps, certificates, keys, lists.
 #[derive(Clone)]
 pub(crate) struct DoorFiles {
-    callers: Arc<Callers>,
+    /// Who may come in.
+    pub(crate) callers: Arc<Callers>,
     all: Vec<Arc<Tls>>,
 }
 
 impl DoorFiles {
-    /// Reads everything again now, without waiting until it is looked for. What cannot be used stays as it was. Blocks.
+    /// The listeners whose files of TLS have changed since they were last read. Every file is read, and nothing changes.
+    /// Blocks.
     ///
     /// # Errors
-    /// What could not be used, in words.
-    pub(crate) fn reload(&self) -> Result<(), Vec<String>> {
-        let mut failures = Vec::new();
-        failures.extend(self.callers.reload().err().map(|error| chain(&error)));
-        failures.extend(self.all.iter().filter_map(|tls| tls.reload().err()).map(|error| chain(&error)));
+    /// [`DoorError`]: the files of a listener cannot be used.
+    pub(crate) fn look(&self) -> Result<Vec<&'static str>, DoorError> {
+        let mut changed = Vec::new();
+        for tls in &self.all {
+            let listener = tls.listener();
+            match tls.look().map_err(|source| DoorError::Tls { listener, source })? {
+                Reloaded::Changed => changed.push(listener),
+                Reloaded::Unchanged => {}
+            }
+        }
+        Ok(changed)
+    }
+
+    /// Reads the files of TLS again now, without waiting until it is looked for. What cannot be used stays as it was. Blocks.
+    ///
+    /// # Errors
+    /// What could not be used.
+    pub(crate) fn reload(&self) -> Result<(), Vec<DoorError>> {
+        let failed = |tls: &Arc<Tls>| {
+            let source = tls.reload().err()?;
+            Some(DoorError::Tls { listener: tls.listener(), source })
+        };
+        let failures: Vec<_> = self.all.iter().filter_map(failed).collect();
+        // Callers name certificates by their fingerprints.
+        for tls in &self.all {
+            tls.judge_again();
+        }
         if failures.is_empty() { Ok(()) } else { Err(failures) }
     }
 }

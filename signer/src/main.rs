@@ -34,6 +34,7 @@ mod outcome;
 mod pipeline;
 mod policy;
 mod process;
+mod reload;
 mod rollback;
 mod status;
 mod switcher;

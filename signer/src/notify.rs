@@ -82,13 +82,10 @@ impl ServiceManager {
         self.say(&format!("READY=1\nSTATUS={}", one_line(status)));
     }
 
-    /// The configuration is read again; [`Self::reloaded`] follows.
-    pub(crate) fn reloading(&self) {
+    /// The configuration is read again, until this ends.
+    pub(crate) async fn reloading_while(&self, reload: impl Future<Output = ()>) {
         self.say("RELOADING=1");
-    }
-
-    /// It has been.
-    pub(crate) fn reloaded(&self) {
+        reload.await;
         self.say("READY=1");
     }
 

@@ -12,6 +12,7 @@ mod keys;
 mod notify;
 mod policy;
 mod quickstart;
+mod reload;
 mod requests;
 mod serve;
 mod status;

@@ -8,7 +8,7 @@ use holdfast_tests::finished::{Finished, run};
 use holdfast_tests::harness::Server;
 use holdfast_tests::world::{CHAIN, World};
 
-fn config(folder: &Path, text: &str) -> PathBuf {
+pub(crate) fn config(folder: &Path, text: &str) -> PathBuf {
     let path = folder.join("holdfast.toml");
     std::fs::write(&path, text).expect("a configuration");
     path
@@ -26,7 +26,7 @@ const RULES: &str = "[[policy]]\nname = \"duties\"\neffect = \"allow\"\ncallers 
     [[callers]]\nname = \"vc-1\"\nunix_uids = [1001]\n[[callers]]\nname = \"desk\"\ncertificate_subjects = [\"desk\"]\n";
 
 /// SIGHUP, until a line has been logged so many times.
-fn hang_up(server: &Server, line: &str, times: usize) {
+pub(crate) fn hang_up(server: &Server, line: &str, times: usize) {
     let pid = server.pid().to_string();
     assert!(Command::new("kill").args(["-HUP", &pid]).status().expect("kill").success());
     let end = Instant::now() + Duration::from_secs(20);
@@ -119,7 +119,7 @@ fn levels_change_while_the_server_runs_and_what_needs_a_restart_is_named() {
     let server = world.server().global("--config").global(&path).start();
     server.wait_ready();
     let hang_up = |line: &str, times: usize| hang_up(&server, line, times);
-    let files_read = "callers and certificates were read again";
+    let files_read = "SIGHUP: the configuration was read again";
     let level = "\"level\":\"DEBUG\"";
     assert!(!server.log().contains(level), "{}", server.log());
     // A level that is none, beside a setting that would be taken over: neither is.

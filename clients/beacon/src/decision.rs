@@ -76,6 +76,8 @@ kinds! {
     Added = "added", Info;
     /// An upstream was removed.
     Removed = "removed", Info;
+    /// An upstream is used with other settings, or another order of all of them counts.
+    Reconfigured = "reconfigured", Info;
     /// An upstream is being drained.
     Drained = "drained", Info;
     /// An upstream is used again.

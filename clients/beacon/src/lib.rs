@@ -47,7 +47,7 @@ pub use health::{
 pub use metrics::Metrics;
 pub use network::{DutyPoint, ForkRow, PinnedNetwork, SlotTiming, SpecError, SpecMap};
 pub use pool::{
-    Change, ChangeKind, Environment, ExpectedNetwork, NodeView, Pool, PoolConfig, PoolView, Probing, Quorum,
+    Change, ChangeKind, Environment, ExpectedNetwork, Lineup, NodeView, Pool, PoolConfig, PoolView, Probing, Quorum,
     ReplayGate, StreamState,
 };
 pub use status::{ClassStatus, DecisionStatus, NetworkStatus, StatusDocument, UpstreamStatus};

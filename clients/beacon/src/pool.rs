@@ -10,6 +10,7 @@ mod control;
 mod facts;
 mod names;
 mod pin;
+mod reconfigure;
 mod state;
 mod view;
 
@@ -22,6 +23,7 @@ use tokio::sync::{broadcast, watch};
 use tokio::time::Instant;
 
 pub use config::{ExpectedNetwork, PoolConfig, Probing, Quorum, ReplayGate};
+pub use reconfigure::Lineup;
 pub(crate) use state::SyncReport;
 pub use view::{NodeView, PoolView};
 

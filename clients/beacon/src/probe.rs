@@ -39,8 +39,8 @@ pub(crate) fn start(pool: &Arc<Pool>) {
 
 /// Starts the probes of one node.
 pub(crate) fn start_one(pool: &Arc<Pool>, id: UpstreamId) {
-    if let Some((upstream, stop)) = pool.member(id) {
-        pool.tasks().spawn(watch_node(Arc::clone(pool), upstream, stop));
+    if let Some((_, stop)) = pool.member(id) {
+        pool.tasks().spawn(watch_node(Arc::clone(pool), id, stop));
     }
 }
 
@@ -97,11 +97,13 @@ struct Rhythm {
     connection: Option<std::net::SocketAddr>,
 }
 
-async fn watch_node(pool: Arc<Pool>, upstream: Arc<Upstream>, mut stop: watch::Receiver<bool>) {
+async fn watch_node(pool: Arc<Pool>, id: UpstreamId, mut stop: watch::Receiver<bool>) {
     let mut stopping = pool.tasks().stopping();
     let mut rhythm = Rhythm { identity_epoch: None, peers_at: None, deep_slot: None, connection: None };
     loop {
         let began = Instant::now();
+        // It may have been configured anew.
+        let Some((upstream, _)) = pool.member(id) else { return };
         tokio::select! {
             () = stopping.begun() => return,
             _ = stop.wait_for(|stop| *stop) => return,

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use holdfast_wire::admin::v1::approvals_client::ApprovalsClient;
 use holdfast_wire::admin::v1::audit_client::AuditClient;
+use holdfast_wire::admin::v1::configuration_client::ConfigurationClient;
 use holdfast_wire::admin::v1::kek_client::KekClient;
 use holdfast_wire::admin::v1::keys_client::KeysClient;
 use holdfast_wire::admin::v1::slashing_client::SlashingClient;
@@ -200,6 +201,11 @@ impl Admin {
     /// The state of the process.
     pub(crate) fn status(&self) -> StatusClient<Channel> {
         StatusClient::with_origin(self.channel.clone(), origin())
+    }
+
+    /// The configuration of the process.
+    pub(crate) fn configuration(&self) -> ConfigurationClient<Channel> {
+        ConfigurationClient::with_origin(self.channel.clone(), origin()).max_decoding_message_size(MAX_MESSAGE_BYTES)
     }
 
     /// The switcher.

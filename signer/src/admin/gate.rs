@@ -116,7 +116,7 @@ impl Gate {
     ///
     /// # Errors
     /// [`Status`] with [`Reason::Denied`].
-    pub(super) fn may_write(&self, who: &Principal, area: AdminArea, keys: &[PublicKey]) -> Result<(), Status> {
+    pub(crate) fn may_write(&self, who: &Principal, area: AdminArea, keys: &[PublicKey]) -> Result<(), Status> {
         let operation = Operation::AdminWrite(area);
         if keys.is_empty() {
             self.judge(who, operation, None)?;

@@ -6,12 +6,13 @@
 //! services in its own process.
 //!
 //! Request to answer: [`server`] (connection, bounds, caller) → [`routes`] (which service) → a service ([`keys`],
-//! [`slashing`], [`kek`], [`audit`], [`approvals`], [`status`], [`switcher`]) → [`gate`] (may, approved, journaled) → [`desk`] (done in a
+//! [`slashing`], [`kek`], [`audit`], [`approvals`], [`status`], [`configuration`], [`switcher`]) → [`gate`] (may, approved, journaled) → [`desk`] (done in a
 //! running signer, or in a database that is open here alone).
 
 mod approvals;
 mod audit;
 mod client;
+mod configuration;
 pub(crate) mod convert;
 mod danger;
 mod desk;
@@ -45,6 +46,7 @@ use crate::config::Config;
 use crate::drain::Tasks;
 use crate::loader::KeyLoader;
 use crate::outcome::chain;
+use crate::reload::Reloads;
 use crate::switcher::Running;
 
 pub(crate) use audit::selection as audit_selection;
@@ -64,11 +66,12 @@ pub(crate) fn serve(
     config: &Config,
     desk: Desk,
     (running, loader, callers): (Option<&Arc<Running>>, &Arc<KeyLoader>, &Arc<Callers>),
+    reloads: &Arc<Reloads>,
     door: Option<AdminDoor>,
     tasks: &Tasks,
 ) {
     let (guard, gate) = (desk.guard.clone(), desk.gate.clone());
-    let mut routes = Routes::of_desk(&Arc::new(desk));
+    let mut routes = Routes::of_desk(&Arc::new(desk)).with_reloads(Arc::clone(reloads));
     if let Some(running) = running {
         routes = routes.with_switcher(Arc::clone(running), gate);
     }
@@ -78,9 +81,16 @@ pub(crate) fn serve(
 }
 
 /// Serves the admin API of a switcher that runs alone: it has no journal.
-pub(crate) fn live_control(config: &Config, running: &Arc<Running>, door: Option<AdminDoor>, tasks: &Tasks) {
+pub(crate) fn live_control(
+    config: &Config,
+    running: &Arc<Running>,
+    reloads: &Arc<Reloads>,
+    door: Option<AdminDoor>,
+    tasks: &Tasks,
+) {
     let gate = Gate::new(None, Arc::new(SystemClock), tasks.clone());
-    let (routes, _health) = Routes::default().with_switcher(Arc::clone(running), gate).with_standard();
+    let (routes, _health) =
+        Routes::default().with_switcher(Arc::clone(running), gate).with_reloads(Arc::clone(reloads)).with_standard();
     listen(config, routes, (None, door), tasks);
 }
 

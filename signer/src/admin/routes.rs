@@ -11,6 +11,7 @@ use holdfast_slashing_db::journal::InstanceId;
 use holdfast_wire::admin::DESCRIPTION;
 use holdfast_wire::admin::v1::approvals_server::ApprovalsServer;
 use holdfast_wire::admin::v1::audit_server::AuditServer;
+use holdfast_wire::admin::v1::configuration_server::ConfigurationServer;
 use holdfast_wire::admin::v1::kek_server::KekServer;
 use holdfast_wire::admin::v1::keys_server::KeysServer;
 use holdfast_wire::admin::v1::slashing_server::SlashingServer;
@@ -24,6 +25,7 @@ use tower_service::Service;
 
 use super::approvals::ApprovalsService;
 use super::audit::AuditService;
+use super::configuration::ConfigurationService;
 use super::desk::Desk;
 use super::gate::Gate;
 use super::kek::KekService;
@@ -32,6 +34,7 @@ use super::slashing::SlashingService;
 use super::status::StatusService;
 use super::switcher::SwitcherService;
 use crate::config::Config;
+use crate::reload::Reloads;
 use crate::switcher::Running;
 
 /// Longest message: a keystore, a page of histories, or a piece of a file.
@@ -78,6 +81,12 @@ impl Routes {
     pub(crate) fn with_switcher(mut self, running: Arc<Running>, gate: Gate) -> Self {
         let service = SwitcherService { running, gate };
         self.add(SwitcherServer::new(service).max_decoding_message_size(MAX_MESSAGE_BYTES));
+        self
+    }
+
+    /// The configuration of a process that runs, too.
+    pub(crate) fn with_reloads(mut self, reloads: Arc<Reloads>) -> Self {
+        self.add(ConfigurationServer::new(ConfigurationService(reloads)).max_decoding_message_size(MAX_MESSAGE_BYTES));
         self
     }
 

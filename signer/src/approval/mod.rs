@@ -407,6 +407,17 @@ pub(crate) async fn needs_people(guard: &Guard, configured: &ApprovalsConfig, ac
     configured || pinned
 }
 
+/// What the file of a request is called, unless somebody says otherwise.
+pub(crate) fn file_name(request: &Request) -> String {
+    let number: String = request.id.to_string().chars().take(8).collect();
+    format!("{}{number}.txt", requests_of(request.act))
+}
+
+/// What the names of files with requests for an act begin with.
+pub(crate) fn requests_of(act: Act) -> String {
+    format!("approval-{act}-")
+}
+
 /// What adopting changes, in lines for people.
 fn change(from: &Policy, to: Option<&Policy>) -> Payload {
     let mut lines = vec!["Change who approves dangerous acts, how many, or what needs it.".to_owned()];

@@ -107,7 +107,8 @@ impl EncodeLabelSet for DenialLabels {
 /// The callers of this process: those of the configuration and those of `callers.toml`, which is read again when it
 /// changes. One for all listeners.
 pub(crate) struct Callers {
-    configured: Vec<CallerEntry>,
+    /// Those of the configuration. Held while they or the file are taken over, so that no older reading is put in place last.
+    configured: Mutex<Vec<CallerEntry>>,
     file: PathBuf,
     directory: ArcSwap<Directory>,
     /// Whether there has been a caller since the process began. Never taken back.
@@ -127,7 +128,7 @@ impl Callers {
     /// [`FileError`], which names the file.
     pub(crate) fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<Self, FileError> {
         let callers = Self {
-            configured: config.callers.clone(),
+            configured: Mutex::new(config.callers.clone()),
             file: config.callers_file(),
             directory: ArcSwap::default(),
             asks: AtomicBool::new(false),
@@ -146,13 +147,33 @@ impl Callers {
     /// # Errors
     /// [`FileError`].
     pub(crate) fn reload(&self) -> Result<usize, FileError> {
+        let configured = self.configured.lock().unwrap_or_else(PoisonError::into_inner);
+        self.take_over(&configured)
+    }
+
+    /// Puts these in the place of those of the configuration, and reads `callers.toml` again. On an error all is as before.
+    ///
+    /// # Errors
+    /// [`FileError`].
+    pub(crate) fn replace(&self, entries: Vec<CallerEntry>) -> Result<usize, FileError> {
+        let mut configured = self.configured.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = self.take_over(&entries)?;
+        *configured = entries;
+        Ok(count)
+    }
+
+    /// How many callers there would be with these in the place of those of the configuration. Changes nothing.
+    ///
+    /// # Errors
+    /// [`FileError`].
+    pub(crate) fn check(&self, entries: &[CallerEntry]) -> Result<usize, FileError> {
+        self.read(entries).map(|directory| directory.len())
+    }
+
+    fn take_over(&self, configured: &[CallerEntry]) -> Result<usize, FileError> {
         // Before it is read: a change meanwhile is seen the next time.
         *self.stamps.lock().unwrap_or_else(PoisonError::into_inner) = self.look();
-        let CallersFile { callers } = CallersFile::read(&self.file)?;
-        let all = || self.configured.iter().chain(&callers);
-        let entry = |problem| FileError::Entry { path: self.file.clone(), problem };
-        check_callers(all()).map_err(entry)?;
-        let directory = Directory::new(all()).map_err(entry)?;
+        let directory = self.read(configured)?;
         let count = directory.len();
         // Before the callers go: nothing between may find neither.
         if self.asks.fetch_or(count > 0, Ordering::SeqCst) && count == 0 {
@@ -161,6 +182,14 @@ impl Callers {
         self.known.set(i64::try_from(count).unwrap_or(i64::MAX));
         self.directory.store(Arc::new(directory));
         Ok(count)
+    }
+
+    fn read(&self, configured: &[CallerEntry]) -> Result<Directory, FileError> {
+        let CallersFile { callers } = CallersFile::read(&self.file)?;
+        let all = || configured.iter().chain(&callers);
+        let entry = |problem| FileError::Entry { path: self.file.clone(), problem };
+        check_callers(all()).map_err(entry)?;
+        Directory::new(all()).map_err(entry)
     }
 
     fn look(&self) -> Stamps {

@@ -41,6 +41,12 @@ impl Principal {
         Arc::new(Self::new(Caller::new(name, Means::UnixPeer)))
     }
 
+    /// Whoever may send this process a signal, and sent SIGHUP. The journal keeps `sighup`.
+    pub(crate) fn hang_up() -> Arc<Self> {
+        let caller = Caller::new(Builtin::Admin.into(), Means::Listener);
+        Arc::new(Self { caller, id: CallerId::new("sighup") })
+    }
+
     /// The user of this process, who works on the database by a command. The journal keeps `cli:uid=1000`.
     pub(crate) fn operator() -> Arc<Self> {
         let uid = rustix::process::getuid().as_raw();

@@ -83,6 +83,25 @@ fn with_one_caller_everybody_else_is_refused() {
 }
 
 #[test]
+fn those_of_the_configuration_are_replaced_beside_the_file_and_a_clash_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let callers = callers(dir.path(), Vec::new());
+    CallersFile { callers: vec![vc_1()] }.write(&callers.file).unwrap();
+    let named = |name: &str| CallerEntry { name: name.to_owned(), unix_uids: vec![77], ..CallerEntry::default() };
+    assert_eq!(callers.check(&[named("vc-2")]).unwrap(), 2);
+    assert!(callers.is_empty(), "a check changes nothing");
+    assert_eq!(callers.replace(vec![named("vc-2")]).unwrap(), 2);
+    let who =
+        |uid| callers.resolve(&door(false), &peer(Proof::User(uid)), &HeaderMap::new()).map(|who| who.to_string());
+    assert_eq!((who(77).as_deref(), who(4_242).as_deref()), (Ok("vc-2 (unix)"), Ok("vc-1 (unix)")));
+    assert!(callers.check(&[named("vc-1")]).is_err() && callers.replace(vec![named("vc-1")]).is_err());
+    assert_eq!(who(77).as_deref(), Ok("vc-2 (unix)"));
+    assert_eq!(callers.reload().unwrap(), 2, "the file is read beside those of the last good configuration");
+    assert_eq!(callers.replace(Vec::new()).unwrap(), 1);
+    assert_eq!(who(77), Err(Denial::UnixUser));
+}
+
+#[test]
 fn the_file_is_read_again_and_a_bad_one_changes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let callers = callers(dir.path(), Vec::new());

@@ -9,12 +9,14 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 use serde_json::json;
+use tokio::signal::unix::SignalKind;
 use tracing::{info, warn};
 
-use super::serve::{StopSignals, bind_failure, start};
+use super::serve::{StopSignals, bind_failure, listen_for, start};
 use super::{Context, Failure};
 use crate::admin;
 use crate::clock::SystemClock;
+use crate::config::TlsConfig;
 use crate::doors::Doors;
 use crate::drain::Tasks;
 use crate::http::server::{self, Listening, ServerBounds};
@@ -22,6 +24,7 @@ use crate::http::{AloneProbes, HostPolicy, render};
 use crate::notify::ServiceManager;
 use crate::outcome::Exit;
 use crate::process;
+use crate::reload::{Reach, Reloads};
 use crate::status::{Board, Sources};
 use crate::switcher::{self, PoolAddresses, PoolSockets, Running, SwitcherError};
 
@@ -41,7 +44,7 @@ pub(super) fn run(context: &Context) -> Result<Exit, Failure> {
 
 async fn serve(context: &Context) -> Result<Exit, Failure> {
     let config = &context.config;
-    let mut signals = StopSignals::new()?;
+    let (mut signals, mut hangups) = (StopSignals::new()?, listen_for(SignalKind::hangup())?);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let doors = Doors::open(config, &clock).map_err(|error| Failure::new(Exit::Usage, error))?;
     let sockets = PoolSockets::bind(config, &doors).map_err(bind_failure)?;
@@ -61,7 +64,10 @@ async fn serve(context: &Context) -> Result<Exit, Failure> {
     running.register(&mut registry);
 
     let (tasks, probe_tasks) = (Tasks::new(), Tasks::new());
-    admin::live_control(config, &running, doors.of_admin(config, admin_socket), &tasks);
+    let reach = Reach { signer: None, files: doors.files(), running: Some(Arc::clone(&running)) };
+    let reloads = Reloads::new(context.layers.clone(), config, reach, Arc::clone(&clock), tasks.clone());
+    reloads.register(registry.sub_registry_with_prefix("holdfast"));
+    admin::live_control(config, &running, &reloads, doors.of_admin(config, admin_socket), &tasks);
     let hosts = if metrics_address.ip().is_loopback() {
         HostPolicy::new(config.http.allowed_hosts.iter().map(String::as_str))
     } else {
@@ -96,7 +102,12 @@ async fn serve(context: &Context) -> Result<Exit, Failure> {
     manager.ready("the switcher runs");
     Tasks::new().spawn(Arc::clone(&manager).pulse(metrics_address));
 
-    let signal = signals.next().await;
+    let signal = loop {
+        tokio::select! {
+            signal = signals.next() => break signal,
+            _ = hangups.recv() => manager.reloading_while(reloads.hang_up()).await,
+        }
+    };
     info!(signal, "told to stop; once more to end at once");
     manager.stopping(Duration::ZERO);
     tasks.begin_leaving();
@@ -125,9 +136,12 @@ fn say_ready(context: &Context, addresses: PoolAddresses, metrics: std::net::Soc
     let PoolAddresses { switcher, execution } = addresses;
     let shown = |address: Option<std::net::SocketAddr>| address.map(|address| address.to_string());
     let beacon = shown(switcher).unwrap_or_default();
-    let mut text = format!("ready: Beacon API on http://{beacon}, metrics on http://{metrics}");
+    let scheme = |tls: &TlsConfig| if tls.is_on() { "https" } else { "http" };
+    let config = &context.config;
+    let (of_beacon, of_metrics) = (scheme(&config.switcher.tls), scheme(&config.metrics.tls));
+    let mut text = format!("ready: Beacon API on {of_beacon}://{beacon}, metrics on {of_metrics}://{metrics}");
     if let Some(execution) = execution {
-        let _ = write!(text, ", JSON-RPC on http://{execution}");
+        let _ = write!(text, ", JSON-RPC on {}://{execution}", scheme(&config.execution.tls));
     }
     info!(switcher = beacon, %metrics, "ready");
     context.output.result(

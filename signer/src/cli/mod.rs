@@ -22,7 +22,7 @@ pub(crate) mod output;
 mod policy;
 mod quickstart;
 mod reach;
-mod reloads;
+mod reload;
 pub(crate) mod serve;
 mod slashing;
 mod switcher;
@@ -83,7 +83,9 @@ fn dispatch(cli: &Cli, output: Output) -> Result<Exit, Failure> {
         Command::Completions(args) => return completions::run(args),
         Command::Version => return version::run(output),
         #[cfg(feature = "backend-enclave")]
-        Command::Enclave(args::EnclaveCommand::Wrap(_) | args::EnclaveCommand::Import(_)) => {}
+        Command::Enclave(
+            args::EnclaveCommand::Wrap(_) | args::EnclaveCommand::Import(_) | args::EnclaveCommand::Generate(_),
+        ) => {}
         Command::Enclave(command) => return enclave::run(command, output),
         Command::UnwrapHelper => return unwrap::run(),
         Command::Approve(args) => return approvals::approve(args, output),
@@ -106,8 +108,9 @@ fn dispatch(cli: &Cli, output: Output) -> Result<Exit, Failure> {
         | Command::Witness(_)
         | Command::Policy(_)
         | Command::Status(_)
+        | Command::Reload(_)
         | Command::Top(_)
-        | Command::Doctor
+        | Command::Doctor(_)
         | Command::Exits(_)
         | Command::Connect(_) => {}
     }
@@ -139,13 +142,16 @@ fn dispatch(cli: &Cli, output: Output) -> Result<Exit, Failure> {
         Command::Enclave(args::EnclaveCommand::Wrap(args)) => block_on(enclave::wrap::run(args, &context)),
         #[cfg(feature = "backend-enclave")]
         Command::Enclave(args::EnclaveCommand::Import(args)) => block_on(keys::import_into_enclave(args, &context)),
+        #[cfg(feature = "backend-enclave")]
+        Command::Enclave(args::EnclaveCommand::Generate(args)) => block_on(keys::generate_in_enclave(args, &context)),
         Command::Switcher(command) => block_on(switcher::run(command, &context)),
         Command::Witness(command) => block_on(crate::witness::run(command, &context)),
         Command::Policy(args::PolicyCommand::Check) => policy::check(&context),
         Command::Policy(args::PolicyCommand::Explain(args)) => block_on(policy::explain(args, &context)),
-        Command::Status(args) => block_on(reach::status(*args, &context)),
+        Command::Status(args) => block_on(reach::status(args, &context)),
+        Command::Reload(args) => block_on(reload::run(*args, &context)),
         Command::Top(args) => block_on(top::run(args, &context)),
-        Command::Doctor => block_on(doctor::run(&context)),
+        Command::Doctor(_) => block_on(doctor::run(&context)),
         Command::Connect(args) => block_on(connect::run(args, &context)),
         Command::Config(_) => block_on(config_cmd::validate(&context)),
         Command::Approve(_)

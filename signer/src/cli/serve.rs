@@ -12,7 +12,6 @@ use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{debug, error, info, warn};
 
-use super::reloads::Reloads;
 use super::{Context, Exit, Failure};
 use crate::admin::SocketError;
 use crate::anchors::Anchors;
@@ -139,7 +138,6 @@ pub(super) async fn serve(
         info!("there are no [[policy]] rules: whoever may ask may do everything");
     }
     let (addresses, pool_addresses) = (sockets.addresses(), pools.addresses());
-    let mut reloads = Reloads { layers: &context.layers, config: context.config.clone(), files: sockets.doors.files() };
     let network = custody.network.name.clone();
     let expected = Some(switcher::expected_by_signer(&custody.network));
     let guard = Some(custody.guard.clone());
@@ -149,7 +147,7 @@ pub(super) async fn serve(
     let token = Token::open(&context.config).map_err(|error| Failure::new(Exit::Usage, error))?;
     let anchors =
         Anchors::new(&context.config, Arc::clone(&clock)).map_err(|error| Failure::new(Exit::Usage, error))?;
-    let app = App::start(&context.config, custody, sockets, clock, token, running, (policy, anchors))
+    let app = App::start(&context.config, custody, sockets, clock, token, running, (policy, anchors, &context.layers))
         .map_err(|error| Failure::new(Exit::Unreachable, error))?;
     let manager = ServiceManager::of_process();
     // Not among the server's tasks: signs of life are wanted until the very end.
@@ -164,7 +162,7 @@ pub(super) async fn serve(
                     tokio::select! {
                         signal = signals.next() => break Ended::Told(signal),
                         reason = app.frozen() => break Ended::Frozen(reason),
-                        _ = hangups.recv() => reloads.reload(&app, &manager).await,
+                        _ = hangups.recv() => manager.reloading_while(app.reloads().hang_up()).await,
                     }
                 }
             }
@@ -264,7 +262,7 @@ async fn finish(app: App, signals: &mut StopSignals) -> Stopped {
     }
 }
 
-fn listen_for(kind: SignalKind) -> Result<Signal, Failure> {
+pub(super) fn listen_for(kind: SignalKind) -> Result<Signal, Failure> {
     signal(kind)
         .map_err(|error| Failure::new(Exit::Bug, anyhow::Error::new(error).context("cannot listen for signals")))
 }

@@ -10,6 +10,7 @@
 
 mod admin;
 mod approvals;
+mod ask;
 mod audit;
 mod callers;
 mod catalog;
@@ -38,10 +39,12 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use admin::{AdminConfig, RemoteConfig, place};
 pub(crate) use approvals::{ActWord, ApprovalsConfig, ApproverEntry};
+pub(crate) use ask::{AskConfig, web_place};
 use audit::AuditConfig;
 pub(crate) use callers::{CallerEntry, Fingerprint, TokenHash, check_callers};
 #[cfg(test)]
 pub(crate) use catalog::Catalog;
+pub(crate) use changes::Change;
 pub(crate) use enclave::EnclaveConfig;
 pub(crate) use error::ConfigError;
 pub(crate) use example::{example_toml, schema_json};
@@ -84,6 +87,8 @@ pub(crate) struct Config {
     pub(crate) admin: AdminConfig,
     /// People who approve dangerous acts before they happen.
     pub(crate) approvals: ApprovalsConfig,
+    /// How `holdfast status`, `top`, `connect`, `doctor` and `exits sign` ask the listeners of a running server.
+    pub(crate) ask: AskConfig,
     /// What makes the journal evidence for others.
     pub(crate) audit: AuditConfig,
     /// Keys of AWS KMS that protect the data key: the "aws-kms" provider.
@@ -468,6 +473,7 @@ impl Config {
         self.check_doors()?;
         self.admin.check()?;
         self.remote.check()?;
+        self.ask.check()?;
         if self.http.listen == self.metrics.listen && self.http.listen.port() != 0 {
             return setting(
                 "metrics.listen",

@@ -204,6 +204,11 @@ impl PolicyStore {
         (!current.is(written)).then(|| (current.said(), current.policy.directory().clone()))
     }
 
+    /// SHA-256 of the policy in force.
+    pub(crate) fn digest(&self) -> [u8; 32] {
+        self.current.load().digest
+    }
+
     /// Puts another policy in force, after the durable record of it. The same policy again changes and records nothing.
     ///
     /// # Errors

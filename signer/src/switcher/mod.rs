@@ -8,9 +8,10 @@ mod cross_check;
 mod doppelganger;
 mod journal;
 mod nodes;
+mod reload;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use holdfast_beacon::execution::{
@@ -38,6 +39,7 @@ use crate::tls::Tls;
 pub(crate) use cross_check::CrossChecker;
 pub(crate) use doppelganger::Doppelganger;
 pub(crate) use nodes::{NodeError, consensus, execution, without_line_break};
+pub(crate) use reload::Nodes;
 
 /// How long answers in progress may take when the process stops.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -72,6 +74,9 @@ pub(crate) enum SwitcherError {
     /// The pool of execution clients cannot start.
     #[error("the execution pool cannot start")]
     Execution(#[source] PoolError),
+    /// The nodes cannot be in one pool, or one of them cannot be used.
+    #[error("the nodes of the configuration")]
+    Nodes(#[source] PoolError),
     /// A method pattern is none.
     #[error("execution.allowed_methods")]
     Methods(#[from] BadPattern),
@@ -145,6 +150,8 @@ pub(crate) struct Running {
     pub(crate) pool: Arc<Pool>,
     numbers: Metrics,
     execution: Option<(Arc<ExecutionPool>, ExecutionMetrics)>,
+    /// The nodes as the configuration has them, which commands do not change.
+    configured: Mutex<Nodes>,
     /// Decisions that did not come into the journal, where there is one.
     lost: Option<Counter>,
     tasks: Tasks,
@@ -171,12 +178,13 @@ impl Running {
         let numbers = Metrics::default();
         let (sink, lost) = journaling(guard, Arc::clone(&clock), &writing);
         let environment = Environment { clock, sink, metrics: numbers.clone(), tasks: tasks.clone() };
+        let configured = Mutex::new(Nodes::read(config, execution.is_some())?);
         let execution = execution.map(|socket| start_execution(config, socket, &environment)).transpose()?;
         let pool = Pool::start(pool_config(config, expected)?, environment).await?;
         let beacon_api = Switcher::start_beside(&pool, routing(config), nodes::middleware(config)?);
         let bounds = holdfast_beacon::server::ServerBounds::default();
         holdfast_beacon::server::serve(switcher.listener, switcher.door, beacon_api, bounds, &tasks);
-        Ok(Some(Arc::new(Self { pool, numbers, execution, lost, tasks, writing })))
+        Ok(Some(Arc::new(Self { pool, numbers, execution, configured, lost, tasks, writing })))
     }
 
     /// The execution clients, if that pool is switched on.

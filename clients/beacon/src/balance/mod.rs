@@ -70,6 +70,8 @@ pub struct Standing {
     pub preference: Preference,
     /// Operator's weight.
     pub weight: Weight,
+    /// Place in the operator's list.
+    pub place: usize,
 }
 
 /// Nodes for a class, best first.
@@ -84,7 +86,7 @@ pub struct Ranking {
 /// Ranks nodes for a class; `incumbent` is who served it last.
 pub fn rank(standings: &[Standing], incumbent: Option<UpstreamId>) -> Ranking {
     let group = |node: &Standing| (node.eligibility, node.tier, node.preference, std::cmp::Reverse(node.priority));
-    let within = |node: &Standing| (Some(node.id) == incumbent, node.weight, std::cmp::Reverse(node.id));
+    let within = |node: &Standing| (Some(node.id) == incumbent, node.weight, std::cmp::Reverse((node.place, node.id)));
     let mut able: Vec<&Standing> = standings.iter().filter(|node| node.eligibility != Eligibility::No).collect();
     able.sort_by(|a, b| group(b).cmp(&group(a)).then_with(|| within(b).cmp(&within(a))));
     let best = able.first().map_or(0, |first| able.iter().take_while(|node| group(node) == group(first)).count());

@@ -13,6 +13,7 @@ fn node(id: u16, tier: HealthTier) -> Standing {
         priority: PriorityTier(0),
         preference: Preference::Usual,
         weight: Weight::default(),
+        place: usize::from(id),
     }
 }
 

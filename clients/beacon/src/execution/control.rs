@@ -5,9 +5,13 @@ use std::sync::Arc;
 use super::ExecutionNodeConfig;
 use super::node::Node;
 use super::pool::{Admission, ExecutionPool, Member, Standing, View};
+use crate::Lineup;
 use crate::decision::{Decision, DecisionKind};
 use crate::error::{PoolError, UpstreamConfigError};
 use crate::upstream::{UpstreamId, UpstreamName};
+
+/// Why, for the journal.
+const RECONFIGURED: &str = "the configuration was changed";
 
 impl ExecutionPool {
     /// Takes in one more node; it is asked how it is at once, and used if it is fit.
@@ -15,8 +19,12 @@ impl ExecutionPool {
     /// # Errors
     /// [`PoolError::Upstream`] if it cannot be used as configured or its name is taken.
     pub fn add(&self, config: ExecutionNodeConfig) -> Result<(), PoolError> {
+        self.add_for(config, "operator")
+    }
+
+    fn add_for(&self, config: ExecutionNodeConfig, reason: &str) -> Result<(), PoolError> {
         let name = self.insert(config)?;
-        self.decide(Decision::about(DecisionKind::Added, &name, "operator"));
+        self.decide(Decision::about(DecisionKind::Added, &name, reason));
         self.look_at_nodes.notify_one();
         self.look_at_links.notify_one();
         Ok(())
@@ -44,9 +52,13 @@ impl ExecutionPool {
     /// # Errors
     /// [`PoolError::Unknown`], or [`PoolError::Last`] for the last one.
     pub fn remove(&self, name: &str) -> Result<(), PoolError> {
+        self.take_out(name, "operator", false)
+    }
+
+    fn take_out(&self, name: &str, reason: &str, also_the_last: bool) -> Result<(), PoolError> {
         let (id, name) = self.update(|view| -> Result<_, PoolError> {
             let (id, name) = find(view, name)?;
-            if view.members.len() == 1 {
+            if view.members.len() == 1 && !also_the_last {
                 return Err(PoolError::Last(name));
             }
             view.members.retain(|member| member.node.id() != id);
@@ -57,7 +69,59 @@ impl ExecutionPool {
         })?;
         self.filters().forget(id);
         self.metrics.forget(&name);
-        self.decide(Decision::about(DecisionKind::Removed, &name, "operator"));
+        self.decide(Decision::about(DecisionKind::Removed, &name, reason));
+        Ok(())
+    }
+
+    /// Takes nodes in, changes and removes them, and puts them in order. A node that stays keeps its connections, its health
+    /// and its subscriptions; one whose address or authorities change is another node.
+    ///
+    /// Returns what could not be done, which leaves that node as it was.
+    pub fn reconfigure(&self, lineup: Lineup<ExecutionNodeConfig>) -> Vec<PoolError> {
+        let mut failures = Vec::new();
+        for config in lineup.set {
+            let name = config.upstream.name.clone();
+            let view = self.view();
+            let known = view.members.iter().find(|member| *member.node.name() == name);
+            match known.map(|member| member.node.config()) {
+                None => failures.extend(self.add_for(config, RECONFIGURED).err()),
+                Some(old) if old == config => {}
+                Some(old) if old.upstream.is_same_place(&config.upstream) => {
+                    failures.extend(self.change(&config).err());
+                }
+                Some(_) => {
+                    // The last one, too: another takes its place at once. An operator may have been faster.
+                    drop(self.take_out(name.as_str(), RECONFIGURED, true));
+                    failures.extend(self.add_for(config, RECONFIGURED).err());
+                }
+            }
+        }
+        for name in &lineup.removed {
+            match self.take_out(name.as_str(), RECONFIGURED, false) {
+                Ok(()) | Err(PoolError::Unknown(_)) => {}
+                Err(error) => failures.push(error),
+            }
+        }
+        let place =
+            |member: &Member| lineup.order.iter().position(|name| name == member.node.name()).unwrap_or(usize::MAX);
+        // Stable, so others keep their order behind them.
+        self.update(|view| view.members.sort_by_key(place));
+        failures
+    }
+
+    /// Other settings for a node that stays where it is.
+    fn change(&self, config: &ExecutionNodeConfig) -> Result<(), PoolError> {
+        let name = config.upstream.name.clone();
+        let refuse = |source| PoolError::Upstream { name: name.clone(), source };
+        self.update(|view| -> Result<(), PoolError> {
+            let (id, _) = find(view, name.as_str())?;
+            for member in view.members.iter_mut().filter(|member| member.node.id() == id) {
+                member.node = Arc::new(member.node.reconfigured(config.clone(), &self.metrics).map_err(refuse)?);
+            }
+            Ok(())
+        })?;
+        self.decide(Decision::about(DecisionKind::Reconfigured, &name, RECONFIGURED));
+        self.look_at_links.notify_one();
         Ok(())
     }
 

@@ -34,6 +34,7 @@ pub use status::{ExecutionStatus, NodeStatus};
 pub use websocket_url::{BadWebSocketUrl, WebSocketUrl};
 
 use crate::balance::Policy;
+use crate::error::UpstreamConfigError;
 use crate::upstream::UpstreamConfig;
 
 /// EIP-155 chain id.
@@ -41,12 +42,23 @@ use crate::upstream::UpstreamConfig;
 pub struct ChainId(pub u64);
 
 /// One execution client.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExecutionNodeConfig {
     /// Its HTTP API.
     pub upstream: UpstreamConfig,
     /// Its WebSocket API (`ws://…` or `wss://…`); without it the node serves no subscriptions.
     pub websocket: Option<WebSocketUrl>,
+}
+
+impl ExecutionNodeConfig {
+    /// Checks what is only used later: headers, credentials, certificates of authorities.
+    ///
+    /// # Errors
+    /// [`UpstreamConfigError`] if it cannot be used as configured.
+    pub fn check(&self) -> Result<(), UpstreamConfigError> {
+        self.upstream.check()?;
+        self.websocket.clone().map(|url| link::LinkSource::new(url, &self.upstream)).transpose().map(|_| ())
+    }
 }
 
 /// A pool's settings.

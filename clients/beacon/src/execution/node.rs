@@ -73,6 +73,29 @@ impl Node {
         Ok(Self { upstream, link, metrics, last_error: Mutex::default() })
     }
 
+    /// The same node at the same place, configured anew. Connections and what calls have shown stay.
+    ///
+    /// # Errors
+    /// [`UpstreamConfigError`] if it cannot be used as configured.
+    pub(super) fn reconfigured(
+        &self,
+        config: ExecutionNodeConfig,
+        metrics: &ExecutionMetrics,
+    ) -> Result<Self, UpstreamConfigError> {
+        let ExecutionNodeConfig { upstream, websocket } = config;
+        let link = websocket.map(|url| LinkSource::new(url, &upstream)).transpose()?;
+        let metrics = metrics.node(&upstream.name);
+        let unregistered = UpstreamMetrics::unregistered(&upstream.name);
+        let upstream = self.upstream.reconfigured(upstream, unregistered)?;
+        Ok(Self { upstream, link, metrics, last_error: Mutex::new(self.last_error()) })
+    }
+
+    /// How it is configured.
+    pub(super) fn config(&self) -> ExecutionNodeConfig {
+        let websocket = self.link.as_ref().map(|link| link.url().clone());
+        ExecutionNodeConfig { upstream: self.upstream.config().clone(), websocket }
+    }
+
     pub(crate) fn id(&self) -> UpstreamId {
         self.upstream.id()
     }

@@ -12,7 +12,7 @@ use hyper::http::uri::{Authority, PathAndQuery};
 use crate::upstream::{Auth, Transport, without_credentials};
 
 /// Address of a WebSocket API.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct WebSocketUrl {
     transport: Transport,
     authority: Authority,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::PoolConfig;
-use super::state::State;
+use super::state::{Arranged, State};
 use super::view::{ClassOrder, NodeView, PoolView};
 use crate::balance::{Policy, Preference, Standing, rank};
 use crate::chain::HeadRef;
@@ -32,7 +32,8 @@ pub(super) fn view(
     let unchanged = last.nodes.len() == nodes.len()
         && last.nodes.iter().zip(&nodes).all(|(old, new)| same(old, new))
         && last.best_head == best_head
-        && last.preferred == state.preferred;
+        && last.preferred == state.preferred
+        && state.arranged == Arranged::AsBefore;
     if unchanged {
         return last;
     }
@@ -51,9 +52,11 @@ pub(super) fn view(
     let mut orders = BTreeMap::new();
     let mut moves: BTreeMap<(Option<UpstreamId>, Option<UpstreamId>), Vec<EndpointClass>> = BTreeMap::new();
     for class in EndpointClass::ALL {
-        let order = order(state, config.balancing.policy(class), &nodes, class);
-        let first = order.nodes.first().map(|node| node.id());
         let before = state.incumbents.get(&class).copied();
+        // Another order is meant to count now, not when whoever serves falls ill.
+        let incumbent = before.filter(|_| state.arranged < Arranged::Anew);
+        let order = order(state, config.balancing.policy(class), &nodes, (class, incumbent));
+        let first = order.nodes.first().map(|node| node.id());
         match first {
             // While nodes still come in at the start, the first to answer has no claim on its place.
             Some(_) if starting => None,
@@ -69,14 +72,20 @@ pub(super) fn view(
     for ((from, to), classes) in moves {
         // The first choice of all is no switch.
         if from.is_some() {
-            decisions.push(switch(&view, from, to, &classes));
+            decisions.push(switch(&view, from, to, (&classes, state.arranged)));
             switched.extend(classes);
         }
     }
+    state.arranged = Arranged::AsBefore;
     Arc::new(view)
 }
 
-fn order(state: &State, policy: Policy, nodes: &[Arc<NodeView>], class: EndpointClass) -> ClassOrder {
+fn order(
+    state: &State,
+    policy: Policy,
+    nodes: &[Arc<NodeView>],
+    (class, incumbent): (EndpointClass, Option<UpstreamId>),
+) -> ClassOrder {
     let standings: Vec<Standing> = nodes
         .iter()
         .map(|node| Standing {
@@ -86,21 +95,28 @@ fn order(state: &State, policy: Policy, nodes: &[Arc<NodeView>], class: Endpoint
             priority: node.upstream.config().tier,
             preference: if state.preferred == Some(node.id()) { Preference::Preferred } else { Preference::Usual },
             weight: node.upstream.config().weight,
+            place: state.place(node.id()),
         })
         .collect();
-    let ranking = rank(&standings, state.incumbents.get(&class).copied());
+    let ranking = rank(&standings, incumbent);
     let by_id: BTreeMap<UpstreamId, &Arc<NodeView>> = nodes.iter().map(|node| (node.id(), node)).collect();
     let nodes = ranking.order.iter().filter_map(|id| by_id.get(id).map(|node| Arc::clone(node))).collect();
     ClassOrder { nodes, best: ranking.best, policy }
 }
 
-fn switch(view: &PoolView, from: Option<UpstreamId>, to: Option<UpstreamId>, classes: &[EndpointClass]) -> Decision {
+fn switch(
+    view: &PoolView,
+    from: Option<UpstreamId>,
+    to: Option<UpstreamId>,
+    (classes, arranged): (&[EndpointClass], Arranged),
+) -> Decision {
     let name = |id: Option<UpstreamId>| {
         let node = id.and_then(|id| view.node(id));
         node.map_or_else(|| "nobody".to_owned(), |node| node.upstream.name().to_string())
     };
     let why = match from.and_then(|from| view.node(from)) {
         None => "it was removed".to_owned(),
+        Some(_) if arranged == Arranged::Anew => "another order is configured".to_owned(),
         Some(node) => format!("it is {}: {}", node.health.tier.as_str(), node.observation.describe()),
     };
     let names: Vec<&str> = classes.iter().map(|class| class.as_str()).collect();

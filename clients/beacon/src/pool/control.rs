@@ -16,9 +16,13 @@ impl Pool {
     /// # Errors
     /// [`PoolError::Upstream`] if it cannot be used as configured or its name is taken.
     pub fn add(self: &Arc<Self>, config: UpstreamConfig) -> Result<(), PoolError> {
+        self.add_for(config, "operator")
+    }
+
+    pub(super) fn add_for(self: &Arc<Self>, config: UpstreamConfig, reason: &str) -> Result<(), PoolError> {
         let name = config.name.clone();
         let node = self.take_in(config, Arrival::Later)?;
-        self.record_decision(Decision::about(DecisionKind::Added, &name, "operator"));
+        self.record_decision(Decision::about(DecisionKind::Added, &name, reason));
         self.update(|_| ());
         match node {
             Some(id) => crate::probe::start_one(self, id),
@@ -30,7 +34,7 @@ impl Pool {
     /// One node, or a name whose addresses are nodes; `None` for the latter.
     pub(super) fn take_in(&self, config: UpstreamConfig, arrival: Arrival) -> Result<Option<UpstreamId>, PoolError> {
         match config.resolve {
-            Resolve::AsOne => self.insert(config, None, arrival).map(Some),
+            Resolve::AsOne => self.insert(config, (None, arrival)).map(Some),
             Resolve::EachAddress => self.insert_name(config).map(|()| None),
         }
     }
@@ -38,10 +42,10 @@ impl Pool {
     pub(super) fn insert(
         &self,
         config: UpstreamConfig,
-        address: Option<SocketAddr>,
-        arrival: Arrival,
+        (of_name, arrival): (Option<(&UpstreamName, SocketAddr)>, Arrival),
     ) -> Result<UpstreamId, PoolError> {
         let name = config.name.clone();
+        let address = of_name.map(|(_, address)| address);
         let refuse = |source| PoolError::Upstream { name: name.clone(), source };
         let mut state = self.lock();
         if state.names.contains_key(&name) || state.members.values().any(|member| *member.upstream.name() == name) {
@@ -51,7 +55,11 @@ impl Pool {
         let metrics = self.environment.metrics.upstream(&name);
         let upstream = Upstream::new(id, config, address, Arc::clone(&self.signal), metrics).map_err(refuse)?;
         state.added = state.added.saturating_add(1);
-        state.members.insert(id, Member::new(upstream, arrival, self.config.hysteresis));
+        let entry = of_name.map_or_else(|| name.clone(), |(entry, _)| entry.clone());
+        if of_name.is_none() {
+            state.order.push(name);
+        }
+        state.members.insert(id, Member::new(upstream, entry, arrival, self.config.hysteresis));
         Ok(id)
     }
 
@@ -60,6 +68,10 @@ impl Pool {
     /// # Errors
     /// [`PoolError::Unknown`], or [`PoolError::Last`] for the last one.
     pub fn remove(&self, name: &str) -> Result<(), PoolError> {
+        self.remove_for(name, "operator")
+    }
+
+    pub(super) fn remove_for(&self, name: &str, reason: &str) -> Result<(), PoolError> {
         let (entries, known) = {
             let state = self.lock();
             (state.entries(), state.names.keys().find(|key| key.as_str() == name).cloned())
@@ -67,7 +79,7 @@ impl Pool {
         match known {
             Some(name) if entries == 1 => Err(PoolError::Last(name)),
             Some(name) => {
-                self.remove_name(&name);
+                self.remove_name(&name, reason);
                 Ok(())
             }
             None => {
@@ -75,7 +87,7 @@ impl Pool {
                 if entries == 1 {
                     return Err(PoolError::Last(name));
                 }
-                self.take_out(id, "operator");
+                self.take_out(id, reason);
                 Ok(())
             }
         }
@@ -88,6 +100,10 @@ impl Pool {
                 state.preferred = None;
             }
             member.stop.send_replace(true);
+            // Of a name the other addresses stay, and its place.
+            if !state.names.contains_key(&member.entry) {
+                state.order.retain(|name| *name != member.entry);
+            }
             Some(member.upstream.name().clone())
         });
         let Some(name) = removed else { return };

@@ -29,6 +29,7 @@ impl Pool {
             return Err(refuse(UpstreamConfigError::Duplicate(name.clone())));
         }
         let stop = watch::Sender::new(false);
+        state.order.push(name.clone());
         state.names.insert(name.clone(), Name { config, found: BTreeMap::new(), looked_up: false, stop });
         Ok(())
     }
@@ -42,11 +43,14 @@ impl Pool {
     }
 
     /// Removes a name and its nodes.
-    pub(super) fn remove_name(&self, name: &UpstreamName) {
-        let Some(removed) = self.lock().names.remove(name) else { return };
+    pub(super) fn remove_name(&self, name: &UpstreamName, reason: &str) {
+        let mut state = self.lock();
+        let Some(removed) = state.names.remove(name) else { return };
+        state.order.retain(|other| other != name);
+        drop(state);
         removed.stop.send_replace(true);
         for (id, _) in removed.found.into_values() {
-            self.take_out(id, "operator");
+            self.take_out(id, reason);
         }
     }
 
@@ -101,7 +105,7 @@ impl Pool {
                 continue;
             }
             let member = UpstreamConfig { name: name.member(*address), ..config.clone() };
-            match self.insert(member, Some(*address), arrival) {
+            match self.insert(member, (Some((name, *address)), arrival)) {
                 Ok(id) => {
                     if let Some(entry) = self.lock().names.get_mut(name) {
                         entry.found.insert(*address, (id, 0));

@@ -67,6 +67,8 @@ pub(crate) struct SyncReport {
 /// One node's facts.
 pub(crate) struct Member {
     pub(crate) upstream: Arc<Upstream>,
+    /// What the operator calls it: its name, or the name whose addresses are nodes.
+    pub(super) entry: UpstreamName,
     pub(crate) hysteresis: Hysteresis,
     /// The tier last shown to others.
     shown: HealthTier,
@@ -94,9 +96,15 @@ pub(crate) struct Member {
 }
 
 impl Member {
-    pub(super) fn new(upstream: Arc<Upstream>, arrival: Arrival, policy: HysteresisPolicy) -> Self {
+    pub(super) fn new(
+        upstream: Arc<Upstream>,
+        entry: UpstreamName,
+        arrival: Arrival,
+        policy: HysteresisPolicy,
+    ) -> Self {
         Self {
             upstream,
+            entry,
             hysteresis: Hysteresis::new(policy),
             shown: HealthTier::Excluded,
             arrival,
@@ -219,6 +227,18 @@ pub(crate) struct Name {
     pub(super) stop: watch::Sender<bool>,
 }
 
+/// What another order is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(super) enum Arranged {
+    /// There is none.
+    #[default]
+    AsBefore,
+    /// Nodes that came have their places among the others.
+    Newcomers,
+    /// Nodes that were there change places: whoever serves has no claim on its own.
+    Anew,
+}
+
 /// Everything the pool knows.
 #[derive(Default)]
 pub(crate) struct State {
@@ -232,6 +252,10 @@ pub(crate) struct State {
     pub(super) added: u32,
     /// Names of which every address is a node of its own.
     pub(super) names: BTreeMap<UpstreamName, Name>,
+    /// What the operator configured, in the order in which the best is chosen from equals.
+    pub(super) order: Vec<UpstreamName>,
+    /// Another order has not been taken into account yet.
+    pub(super) arranged: Arranged,
     pub(super) last: Arc<PoolView>,
     judged: Option<Epoch>,
 }
@@ -298,6 +322,12 @@ impl State {
     pub(super) fn is_starting(&self) -> bool {
         let awaited = |member: &Member| member.arrival == Arrival::AtStart && member.presence == Presence::Never;
         self.is_settling() && self.members.values().any(awaited)
+    }
+
+    /// Where the operator put a node.
+    pub(super) fn place(&self, id: UpstreamId) -> usize {
+        let entry = self.members.get(&id).map(|member| &member.entry);
+        self.order.iter().position(|name| Some(name) == entry).unwrap_or(usize::MAX)
     }
 
     /// What the operator configured: nodes, and names that stand for several.

@@ -256,3 +256,72 @@ async fn late_is_who_is_later_than_others() {
     late(1);
     assert_eq!(stand.tiers()[1], HealthTier::Good, "all are late: the machine is slow");
 }
+
+fn config(name: &str, port: u16) -> UpstreamConfig {
+    UpstreamConfig::new(UpstreamName::new(name).unwrap(), format!("http://127.0.0.1:{port}").parse().unwrap())
+}
+
+fn lineup(set: Vec<UpstreamConfig>, removed: &[&str], order: &[&str]) -> Lineup {
+    let names = |names: &[&str]| names.iter().map(|name| UpstreamName::new(*name).unwrap()).collect();
+    Lineup { set, removed: names(removed), order: names(order) }
+}
+
+#[tokio::test]
+async fn another_list_leaves_those_that_stay_as_they_were() {
+    let stand = Stand::told(2);
+    stand.probe(0, 1_000);
+    stand.probe(1, 1_000);
+    let first = || stand.pool.view().candidates(VOTE).first().map(|node| node.id().0);
+    assert_eq!((first(), stand.tiers()), (Some(0), vec![HealthTier::Good; 2]));
+    let failures = stand.pool.reconfigure(lineup(Vec::new(), &[], &["n1", "n0"]));
+    assert!(failures.is_empty(), "{failures:?}");
+    assert_eq!((first(), stand.tiers()), (Some(1), vec![HealthTier::Good; 2]), "another order counts at once");
+    assert_eq!((stand.decided(DecisionKind::Reconfigured), stand.decided(DecisionKind::Switched)), (1, 1));
+
+    // A new one before the others takes no place until it has proved itself, and moves nobody.
+    let third = lineup(vec![config("n2", 10_002)], &[], &["n2", "n1", "n0"]);
+    assert!(stand.pool.reconfigure(third).is_empty());
+    assert_eq!((first(), stand.decided(DecisionKind::Reconfigured)), (Some(1), 1));
+
+    // Other settings of a node are no other node; another address is.
+    let mut heavier = config("n0", 10_000);
+    heavier.weight = crate::Weight(std::num::NonZeroU16::new(9).unwrap());
+    heavier.headers.insert("x-key".to_owned(), holdfast_secret::SecretText::new("hunter2"));
+    assert!(stand.pool.reconfigure(lineup(vec![heavier], &[], &["n2", "n1", "n0"])).is_empty());
+    let node = stand.pool.view().node(UpstreamId(0)).cloned().expect("it stays");
+    assert_eq!((node.health.tier, node.upstream.config().weight.0.get()), (HealthTier::Good, 9));
+    let elsewhere = lineup(vec![config("n0", 10_009)], &[], &["n2", "n1", "n0"]);
+    assert!(stand.pool.reconfigure(elsewhere).is_empty());
+    let names = || -> Vec<(u16, String)> {
+        let view = stand.pool.view();
+        view.nodes().iter().map(|node| (node.id().0, node.upstream.name().to_string())).collect()
+    };
+    assert_eq!(names(), [(1, "n1".to_owned()), (2, "n2".to_owned()), (3, "n0".to_owned())]);
+
+    // What cannot be used is left out, the last one stays.
+    let mut broken = config("n4", 10_004);
+    broken.headers.insert("no header".to_owned(), holdfast_secret::SecretText::new("hunter2"));
+    let failures = stand.pool.reconfigure(lineup(vec![broken], &["n2", "n0", "n1"], &[]));
+    let failures = failures.iter().map(|error| crate::error::chain(error)).collect::<Vec<_>>().join("\n");
+    assert!(
+        failures.contains("n4") && failures.contains("n1 is the last") && !failures.contains("hunter2"),
+        "{failures}"
+    );
+    assert_eq!((names(), first()), (vec![(1, "n1".to_owned())], Some(1)));
+}
+
+#[tokio::test]
+async fn addresses_behind_a_name_are_configured_with_it() {
+    let stand = Stand::told(1);
+    let mut name = config("pods", 5_052);
+    name.resolve = Resolve::EachAddress;
+    assert!(stand.pool.reconfigure(lineup(vec![name.clone()], &[], &["pods", "n0"])).is_empty());
+    let addresses = ["10.0.0.1:5052", "10.0.0.2:5052"].map(|address| address.parse().unwrap());
+    stand.pool.reconcile(&name.name, &addresses.into());
+    name.tier = crate::PriorityTier(3);
+    assert!(stand.pool.reconfigure(lineup(vec![name], &[], &["pods", "n0"])).is_empty());
+    let tiers: Vec<u8> = stand.pool.view().nodes().iter().map(|node| node.upstream.config().tier.0).collect();
+    assert_eq!(tiers, [0, 3, 3]);
+    assert!(stand.pool.reconfigure(lineup(Vec::new(), &["pods"], &["n0"])).is_empty());
+    assert_eq!(stand.pool.view().nodes().len(), 1);
+}

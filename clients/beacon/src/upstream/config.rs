@@ -11,6 +11,7 @@ use holdfast_secret::SecretText;
 use hyper::header::{HeaderName, HeaderValue};
 use zeroize::Zeroizing;
 
+use super::url::Transport;
 pub use super::url::UpstreamUrl;
 use crate::error::UpstreamConfigError;
 
@@ -61,7 +62,7 @@ impl fmt::Display for UpstreamName {
 }
 
 /// How this program identifies itself to an upstream.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Auth {
     /// User and password (RFC 7617).
     Basic {
@@ -205,7 +206,7 @@ pub enum Resolve {
 }
 
 /// One upstream.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct UpstreamConfig {
     /// Unique name.
     pub name: UpstreamName,
@@ -250,6 +251,23 @@ impl UpstreamConfig {
             roles: Roles::default(),
             resolve: Resolve::default(),
         }
+    }
+
+    /// Whether connections to the one are connections to the other: the same address, and the same authorities vouch for it.
+    pub fn is_same_place(&self, other: &Self) -> bool {
+        self.url.is_same_place(&other.url) && self.tls == other.tls && self.resolve == other.resolve
+    }
+
+    /// Checks what is only used later: headers, credentials, certificates of authorities.
+    ///
+    /// # Errors
+    /// [`UpstreamConfigError`] if it cannot be used as configured.
+    pub fn check(&self) -> Result<(), UpstreamConfigError> {
+        self.fixed_headers()?;
+        if self.url.transport() == Transport::Tls {
+            self.tls_client()?;
+        }
+        Ok(())
     }
 
     /// The headers every request carries, parsed and marked sensitive.

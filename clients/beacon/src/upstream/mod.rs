@@ -72,7 +72,8 @@ pub struct Upstream {
     traffic: connect::HttpClient,
     probes: connect::HttpClient,
     fixed_headers: Vec<(HeaderName, HeaderValue)>,
-    record: Mutex<Record>,
+    /// Shared with whoever it is configured anew as.
+    record: Arc<Mutex<Record>>,
     in_flight: Arc<AtomicUsize>,
     signal: Arc<Signal>,
     metrics: UpstreamMetrics,
@@ -103,13 +104,36 @@ impl Upstream {
     ) -> Result<Arc<Self>, UpstreamConfigError> {
         let fixed_headers = config.fixed_headers()?;
         let (traffic, probes) = connect::clients(config.url.transport(), &config.tls, address)?;
-        let record = Mutex::new(Record {
+        let record = Arc::new(Mutex::new(Record {
             performance: Performance::default(),
             breaker: Breaker::default(),
             probe_connection: None,
-        });
+        }));
         let in_flight = Arc::new(AtomicUsize::new(0));
         Ok(Arc::new(Self { id, config, traffic, probes, fixed_headers, record, in_flight, signal, metrics }))
+    }
+
+    /// The same node at the same place, configured anew: connections, what calls have shown, and calls in progress are those
+    /// of this one, which goes on to serve whoever holds it.
+    ///
+    /// # Errors
+    /// [`UpstreamConfigError`] if it cannot be used as configured.
+    pub(crate) fn reconfigured(
+        &self,
+        config: UpstreamConfig,
+        metrics: UpstreamMetrics,
+    ) -> Result<Arc<Self>, UpstreamConfigError> {
+        Ok(Arc::new(Self {
+            id: self.id,
+            fixed_headers: config.fixed_headers()?,
+            config,
+            traffic: self.traffic.clone(),
+            probes: self.probes.clone(),
+            record: Arc::clone(&self.record),
+            in_flight: Arc::clone(&self.in_flight),
+            signal: Arc::clone(&self.signal),
+            metrics,
+        }))
     }
 
     /// Its identity in this process.

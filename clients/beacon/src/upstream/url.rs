@@ -23,7 +23,7 @@ pub enum Transport {
 }
 
 /// A parsed address. `Display` and `Debug` show it without user and password, and without long parts of its path.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct UpstreamUrl {
     transport: Transport,
     authority: Authority,
@@ -54,6 +54,11 @@ impl UpstreamUrl {
     /// `host:port`, IPv6 in brackets.
     pub fn host_and_port(&self) -> String {
         format!("{}:{}", self.authority.host(), self.port())
+    }
+
+    /// Whether it is the same but for user and password.
+    pub(crate) fn is_same_place(&self, other: &Self) -> bool {
+        (self.transport, &self.authority, &self.prefix) == (other.transport, &other.authority, &other.prefix)
     }
 
     /// User and password that stood in the address.

@@ -2,7 +2,6 @@
 
 mod approve;
 mod gate;
-mod reload;
 
 use std::fmt::Write as _;
 
@@ -17,9 +16,9 @@ use super::reach::{self, Need, failure, reach, say};
 use super::{Context, Exit, Failure};
 use crate::approval::{Adopted, Gate};
 use crate::clock::{SystemClock, rfc3339};
+use crate::reload;
 pub(super) use approve::{keygen, run as approve};
 pub(super) use gate::{carried, examine, examine_exits, pieces, refused};
-pub(super) use reload::of_reload;
 
 /// Runs one of the commands that need the configuration.
 pub(super) async fn run(command: &ApprovalsCommand, context: &Context) -> Result<Exit, Failure> {

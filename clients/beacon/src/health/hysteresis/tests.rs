@@ -133,6 +133,7 @@ fn first(nodes: &[Hysteresis], incumbent: Option<UpstreamId>) -> Option<Upstream
             tier: node.tier(),
             priority: PriorityTier(0),
             preference: Preference::Usual,
+            place: usize::from(id),
             weight: Weight::default(),
         })
         .collect();

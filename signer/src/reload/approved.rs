@@ -11,18 +11,17 @@ use holdfast_enclave::DurableError;
 use holdfast_enclave::durable::{Existing, create_private_dir, write_private_file};
 use holdfast_slashing_db::CallerId;
 
-use super::gate;
-use crate::app::App;
-use crate::approval::{Blocked, Brought, Cleared};
+use crate::approval::{self, Blocked, Brought, Cleared};
 use crate::config::{Config, WrittenPolicy};
 use crate::outcome::chain;
+use crate::policy::PolicyStore;
 
 /// The acts that a reload can be.
-pub(super) const ACTS: [Act; 2] = [Act::Policy, Act::Approvers];
+pub(crate) const ACTS: [Act; 2] = [Act::Policy, Act::Approvers];
 
 /// Leave to take over a configuration, to be kept until that is done.
 #[must_use]
-pub(in crate::cli) struct Leave {
+pub(super) struct Leave {
     _policy: Option<Cleared>,
 }
 
@@ -30,22 +29,24 @@ pub(in crate::cli) struct Leave {
 ///
 /// # Errors
 /// What to do, for the log. Nothing was changed.
-pub(in crate::cli) async fn of_reload(
-    app: &App,
+pub(super) async fn leave(
+    (approvals, policy): (&approval::Gate, &PolicyStore),
     (config, data_dir): (&Config, &Path),
     written: &WrittenPolicy,
     by: &CallerId,
 ) -> Result<Leave, String> {
     let place = Place::within(data_dir);
     let approvers = config.approvals.policy().map_err(|error| chain(&error))?;
-    let (approvals, mut problems) = (app.approvals(), Vec::new());
+    let mut problems = Vec::new();
     // Those of the running server are in force, also if nothing asked for them yet.
     match approvals.in_force(by).await {
         Ok(_) | Err(Blocked::Changed { .. }) => {}
         Err(blocked) => return Err(chain(&blocked)),
     }
     // Both are asked of the people in force until now.
-    let policy = match app.policy_change(written, &config.policy) {
+    let change = policy.replaced_by(written);
+    let change = change.map(|(said, groups)| approval::of_rules((&said, &groups), written, &config.policy));
+    let policy = match change {
         None => None,
         Some(payload) => {
             match approvals.examine(&[Act::Policy], &payload, place.brought(Act::Policy)?.as_ref(), by).await {
@@ -76,7 +77,7 @@ pub(in crate::cli) async fn of_reload(
     };
     let adopted = approvals.change(change, by).await.map_err(|blocked| chain(&blocked))?;
     if adopted == crate::approval::Adopted::Now {
-        tracing::info!("SIGHUP: the approvers of the configuration are in force");
+        tracing::info!(%by, "the approvers of the configuration are in force");
         place.clear(Act::Approvers);
     }
     Ok(Leave { _policy: policy })
@@ -86,7 +87,7 @@ pub(in crate::cli) async fn of_reload(
 ///
 /// # Errors
 /// That it cannot be written.
-pub(super) fn bring(data_dir: &Path, brought: &Brought) -> Result<PathBuf, DurableError> {
+pub(crate) fn bring(data_dir: &Path, brought: &Brought) -> Result<PathBuf, DurableError> {
     let place = Place::within(data_dir);
     create_private_dir(&place.0)?;
     let path = place.of(brought.request.act);
@@ -112,7 +113,9 @@ impl Place {
         if !path.exists() {
             return Ok(None);
         }
-        gate::read(&[path]).map_err(|failure| failure.text())
+        let cannot = |why: String| format!("{} cannot be used: {why}; take it away, or bring others", path.display());
+        let text = std::fs::read_to_string(&path).map_err(|error| cannot(error.to_string()))?;
+        Brought::from_text(&text).map(Some).map_err(|error| cannot(chain(&error)))
     }
 
     /// What keeps an act from happening, and what to do; a request is written.
@@ -135,7 +138,7 @@ impl Place {
     }
 
     fn write(&self, request: &Request) -> Result<PathBuf, String> {
-        let path = self.0.join(gate::file_name(request));
+        let path = self.0.join(approval::file_name(request));
         let written = create_private_dir(&self.0)
             .and_then(|()| write_private_file(&path, request.to_text().as_bytes(), Existing::Refuse));
         written.map_err(|error| format!("the request for approvals cannot be written: {}", chain(&error)))?;
@@ -144,7 +147,7 @@ impl Place {
 
     /// Takes away what was used, and the requests that came before it.
     fn clear(&self, act: Act) {
-        let requests = gate::requests_of(act);
+        let requests = approval::requests_of(act);
         let used = self.of(act);
         let files = std::fs::read_dir(&self.0).into_iter().flatten().flatten().map(|entry| entry.path());
         for path in files.filter(|path| *path == used || is_named(path, &requests)) {
