@@ -19,6 +19,7 @@ use tracing::{info, warn};
 
 use crate::admin::{self, AdminDoor, Desk, Gate};
 use crate::anchors::Anchors;
+use crate::approval;
 use crate::callers::{Callers, Door};
 use crate::checkpoints::{CheckpointMetrics, Checkpoints};
 use crate::config::{Config, Layers, WrittenPolicy};
@@ -286,8 +287,9 @@ impl App {
         let lease =
             backend.process().and_then(|vault| Lease::new(config, vault, custody.slot_clock, Arc::clone(&clock)));
         let (guard, genesis) = (custody.guard.clone(), custody.genesis_validators_root);
-        let (shown, desk) =
-            ((running.as_ref(), custody.slot_clock, Arc::clone(&clock)), Desk::running(&custody, config));
+        let approvals = approval::Gate::of(&custody, config);
+        let desk = Desk::running(&custody, config, approvals.clone());
+        let shown = (running.as_ref(), custody.slot_clock, Arc::clone(&clock));
         let (tasks, probe_tasks) = (Tasks::new(), Tasks::new());
         let (providers, checkpoint_metrics) = (Arc::<ProviderMetrics>::default(), CheckpointMetrics::with(&anchors));
         // Before anything is served: from here on newly enabled keys are held back, if so configured.
@@ -295,7 +297,7 @@ impl App {
             Doppelganger::new(config, &guard, &running.pool, custody.slot_clock, Arc::clone(&clock))
         });
         let policy = Arc::new(PolicyStore::new(policy, Arc::clone(&clock)));
-        let signer = Some((Arc::clone(&policy), guard.clone()));
+        let signer = Some((Arc::clone(&policy), guard.clone(), approvals));
         let reach = Reach { signer, files: sockets.doors.files(), running: running.clone() };
         let reloads = Reloads::new(layers.clone(), config, reach, Arc::clone(&clock), tasks.clone());
         let metrics = Arc::new(Metrics::new(|registry| {

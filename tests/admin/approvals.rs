@@ -12,8 +12,8 @@ use holdfast_tests::keys::TestKey;
 use holdfast_tests::world::{CHAIN, World};
 use holdfast_wire::admin::v1::import_keys_request::Part;
 use holdfast_wire::admin::v1::{
-    ApprovalState, FetchApprovalRequest, ImportKeysOptions, ImportKeysRequest, ImportKeysResponse, ImportStatus,
-    KeysToImport, KeystoreToImport, ListApprovalsRequest, Watermark,
+    ApprovalRequest, ApprovalState, FetchApprovalRequest, ImportKeysOptions, ImportKeysRequest, ImportKeysResponse,
+    ImportStatus, KeysToImport, KeystoreToImport, ListApprovalsRequest, Watermark,
 };
 use holdfast_wire::admin::{Reason, facts_of, reason_of};
 use tokio::sync::mpsc;
@@ -85,7 +85,8 @@ fn before(keys: &[&TestKey], approval: Option<Vec<u8>>) -> Vec<ImportKeysRequest
     let pubkeys = keys.iter().map(|key| key.public.clone()).collect();
     let mut parts = vec![part(Part::Options(options)), part(Part::Keys(KeysToImport { pubkeys }))];
     // In small pieces, as a long one comes.
-    parts.extend(approval.iter().flat_map(|text| text.chunks(100)).map(|piece| part(Part::Approval(piece.to_vec()))));
+    let text = approval.unwrap_or_default();
+    parts.extend(text.chunks(100).map(|piece| part(Part::Approval(piece.to_vec()))));
     parts
 }
 
@@ -131,7 +132,7 @@ fn states(admin: &Admin) -> Vec<ApprovalState> {
         let mut pages = admin.approvals().list(ListApprovalsRequest { all: true }).await.unwrap().into_inner();
         let mut states = Vec::new();
         while let Some(page) = pages.message().await.unwrap() {
-            states.extend(page.requests.iter().map(|one| one.state()));
+            states.extend(page.requests.iter().map(ApprovalRequest::state));
         }
         states
     })

@@ -1,6 +1,9 @@
 //! Approvals while a server runs: asked, signed elsewhere, acted upon, and nothing else; the server signs on throughout.
+//! Rules for callers and approvers change by a reload the same way.
 
 use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
 
 use holdfast_approvals::{Payload, Request, Scope};
 use holdfast_domain::UnixMillis;
@@ -108,4 +111,91 @@ fn a_key_comes_back_through_a_running_server_once_people_elsewhere_approved() {
     let wanted = "expired not_yet_valid wrong_instance changed_payload wrong_approver duplicate_approver too_few too_few \
         changed_payload used changed_payload";
     assert_eq!(refused.join(" "), wanted);
+}
+
+/// SIGHUP, until a line has been logged so many times.
+fn hang_up(server: &Server, line: &str, times: usize) {
+    let pid = server.pid().to_string();
+    assert!(Command::new("kill").args(["-HUP", &pid]).status().expect("kill").success());
+    let end = Instant::now() + Duration::from_secs(20);
+    while server.log().matches(line).count() < times {
+        assert!(Instant::now() < end, "no {line:?} in\n{}", server.log());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn rules_and_approvers_change_by_a_reload_only_once_people_approved() {
+    let desk = Desk::new(1, "");
+    let server = start(&desk);
+    let folder = desk.world.data_dir().join("approvals");
+    let files = |before: &str| -> Vec<String> {
+        let all = std::fs::read_dir(&folder).into_iter().flatten().flatten().map(|entry| entry.path());
+        let named = all.filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(before)));
+        named.map(|path| path.display().to_string()).collect()
+    };
+    let randao = || server.sign(&desk.world.keys[0].public, &CHAIN.randao(4).0).status;
+    let (nothing, in_force) = ("SIGHUP: nothing changes: ", "the policy of the configuration is in force");
+    let before = desk.text();
+    let rules = "[[policy]]\nname = \"few\"\neffect = \"allow\"\ncallers = [\"http\"]\noperations = [\"attesting\"]\n";
+    // The same again needs nobody.
+    hang_up(&server, "SIGHUP: the configuration was read again", 1);
+    desk.write(&format!("{before}\n[telemetry]\nlog = \"debug\"\n{rules}"));
+    hang_up(&server, nothing, 1);
+    assert!(server.log().contains("policy: this needs the approval of 2 of alice, bob, carol"), "{}", server.log());
+    assert!(!server.log().contains("telemetry.log is in force"), "nor does anything else change: {}", server.log());
+    assert_eq!(randao(), 200);
+    let requests = files("approval-policy-");
+    let asked = read(&requests[0]);
+    assert!(requests.len() == 1 && asked.payload.lines().iter().any(|line| line.contains("\"few\"")), "{asked:?}");
+    desk.run(&["approvals", "list"]).expect(0, &[&asked.id.to_string(), "policy", "sighup"]);
+
+    // One person is not enough; what was approved is this change and no other.
+    desk.run(&["approvals", "bring", &desk.signed("one.txt", &asked, &[&desk.alice])]).expect(0, &["1 approvals"]);
+    hang_up(&server, nothing, 2);
+    assert!(server.log().contains("policy: 1 of 2 approvals are there"), "{}", server.log());
+    let approved = desk.approve(&requests[0]);
+    desk.run(&["approvals", "bring", &approved]).expect(0, &["2 approvals"]);
+    desk.write(&format!("{before}\n{}", rules.replace("attesting", "duties")));
+    hang_up(&server, nothing, 3);
+    assert!(server.log().contains("what was approved is something else"), "{}", server.log());
+    assert_eq!(randao(), 200);
+    desk.write(&format!("{before}\n{rules}"));
+    hang_up(&server, in_force, 1);
+    assert_eq!(randao(), 403, "the rules are in force");
+    assert!(files("").is_empty(), "what was used is taken away: {:?}", files(""));
+
+    // Once: back, and the same approval again.
+    let back = desk.at("back.txt");
+    desk.write(&before);
+    hang_up(&server, nothing, 4);
+    std::fs::copy(&files("approval-policy-")[0], &back).expect("carried over");
+    desk.run(&["approvals", "bring", &desk.approve(&back)]).expect(0, &[]);
+    hang_up(&server, in_force, 2);
+    assert_eq!(randao(), 200);
+    desk.write(&format!("{before}\n{rules}"));
+    desk.run(&["approvals", "bring", &approved]).expect(0, &[]);
+    hang_up(&server, nothing, 5);
+    assert_eq!(randao(), 200);
+
+    // Other approvers, by leave of those in force; no policy changes.
+    std::fs::remove_file(folder.join("policy.txt")).expect("taken away");
+    desk.write(&before.replace("threshold = 2", "threshold = 1"));
+    hang_up(&server, nothing, 6);
+    assert!(server.log().contains("approvers: this needs the approval of 2 of alice, bob, carol"), "{}", server.log());
+    desk.run(&["approvals", "status"]).expect(0, &["threshold 2"]);
+    let place = desk.at("approvers.txt");
+    std::fs::copy(&files("approval-approvers-")[0], &place).expect("carried over");
+    desk.run(&["approvals", "bring", &desk.approve(&place)]).expect(0, &[]);
+    hang_up(&server, "the approvers of the configuration are in force", 1);
+    desk.run(&["approvals", "status"]).expect(0, &["In force", "threshold 1"]);
+    desk.run(&["approvals", "adopt"]).expect(1, &["change by a reload"]);
+    // An act that no reload does.
+    let place = desk.at("export.txt");
+    server.stop();
+    desk.run(&["keys", "export", "--all", "--to", &desk.at("out"), "--request-to", &place]).expect(1, &["1 of alice"]);
+    desk.run(&["approvals", "bring", &place]).expect(2, &["no reload does"]);
+    let kinds: Vec<String> = desk.events().into_iter().map(|(kind, _)| kind).collect();
+    let count = |kind: &str| kinds.iter().filter(|one| *one == kind).count();
+    assert_eq!((count("approvals.used"), count("approvals.adopted")), (3, 1), "{kinds:?}");
 }

@@ -76,9 +76,9 @@ impl Desk {
     pub(crate) fn running(
         custody: &Custody,
         config: &Config,
+        approvals: approval::Gate,
     ) -> impl FnOnce(Gate, Arc<KeyLoader>, Arc<Intake>) -> Self + use<> {
         let (guard, network) = (custody.guard.clone(), custody.network.name.clone());
-        let approvals = approval::Gate::of(custody, config);
         let (root, instance, config) = (custody.genesis_validators_root, custody.instance, config.clone());
         move |gate, loader, intake| Self {
             gate,
@@ -119,7 +119,7 @@ impl Desk {
     }
 
     /// The gate before dangerous acts.
-    pub(crate) fn approvals(&self) -> &approval::Gate {
+    pub(super) fn approvals(&self) -> &approval::Gate {
         &self.approvals
     }
 

@@ -76,8 +76,8 @@ struct Import<'a> {
 
 /// Leave to import.
 struct Leave {
-    /// Kept until the import ends: it is for this one.
-    _cleared: Cleared,
+    /// It is for this import, and for no longer than people approved.
+    cleared: Cleared,
     /// The keys that people approved, if they had to.
     only: Option<BTreeSet<PublicKey>>,
 }
@@ -184,7 +184,7 @@ impl Import<'_> {
             // Before the approval is used up: without a data key nothing comes in.
             self.desk.data_key().await.map_err(|error| custody_status(&error))?;
         }
-        self.leave = Some(Leave { _cleared: self.desk.spend(examined, self.who.id()).await?, only });
+        self.leave = Some(Leave { cleared: self.desk.spend(examined, self.who.id()).await?, only });
         Ok(())
     }
 
@@ -281,6 +281,12 @@ impl Import<'_> {
     async fn settle(&mut self, batch: Vec<(u64, KeystoreInput)>) -> Result<(), Status> {
         if batch.is_empty() {
             return Ok(());
+        }
+        // Whoever asks sends keystores as slowly as they like.
+        let now = self.desk.gate.clock().now();
+        if self.leave.as_ref().is_some_and(|leave| leave.cleared.expired(now)) {
+            let text = "what was approved expired while keystores came in; those left need new approvals";
+            return Err(refusal(Reason::Refused, text));
         }
         let data_key = self.desk.data_key().await.map_err(|error| custody_status(&error))?;
         let (indexes, inputs): (Vec<u64>, Vec<KeystoreInput>) = batch.into_iter().unzip();

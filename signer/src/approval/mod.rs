@@ -7,6 +7,7 @@
 
 mod brought;
 mod ledger;
+mod rules;
 
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use arc_swap::ArcSwap;
 use holdfast_approvals::{
     Act, Demand, Payload, Policy, PolicyDigest, PolicyError, Quorum, Refused, Request, RequestId, Scope, check,
 };
-use holdfast_domain::Clock;
+use holdfast_domain::{Clock, UnixMillis};
 use holdfast_slashing_db::journal::{Event, EventKind};
 use holdfast_slashing_db::{
     AdminError, ApprovalId, ApprovalPolicy, CallerId, Guard, GuardHealth, Pinned, PolicyHash, Refusal, Spent,
@@ -26,6 +27,7 @@ use crate::custody::Custody;
 pub(crate) use brought::Brought;
 use ledger::Asked;
 pub(crate) use ledger::{Known, Ledger};
+pub(crate) use rules::of_rules;
 
 /// Why an act may not happen now.
 #[derive(Debug, thiserror::Error)]
@@ -109,6 +111,11 @@ impl Cleared {
     pub(crate) fn by_people(&self) -> bool {
         matches!(self.0, Leave::By(_))
     }
+
+    /// Whether what people approved ended meanwhile: for acts that take their time.
+    pub(crate) fn expired(&self, now: UnixMillis) -> bool {
+        matches!(&self.0, Leave::By(quorum) if quorum.expires() <= now)
+    }
 }
 
 /// An act that was looked at and may happen; nothing is used up yet.
@@ -121,6 +128,17 @@ impl Examined {
     pub(crate) fn by_people(&self) -> bool {
         matches!(self.0, Leave::By(_))
     }
+}
+
+/// Other approvers that were looked at and may be in force; nothing is used up yet.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct Change {
+    /// Who is in force until then.
+    pinned: Option<Policy>,
+    new: Option<Policy>,
+    /// What people approved, if anybody is in force and it is somebody else.
+    examined: Option<Examined>,
 }
 
 /// What became of adopting a configuration.
@@ -287,24 +305,53 @@ impl Gate {
     /// # Errors
     /// [`Blocked`].
     pub(crate) async fn adopt(&self, brought: Option<&Brought>, by: &CallerId) -> Result<Adopted, Blocked> {
-        let (pinned, configured) = (self.pinned().await?, self.configured()?);
-        if pinned == configured {
-            return Ok(Adopted::Already);
-        }
-        let why = if let Some(policy) = &pinned {
-            let payload = change(policy, configured.as_ref());
-            let examined = self.approved(Act::Approvers, &payload, policy, brought, by).await?;
-            let cleared = self.spend(examined, by).await?;
-            match &cleared.0 {
-                Leave::By(quorum) => format!("approval {}", quorum.id()),
-                Leave::NotNeeded => String::new(),
+        let change = self.examine_change(self.configured()?, brought, by).await?;
+        self.change(change, by).await
+    }
+
+    /// Looks whether `new` may be the approvers from now on. Uses nothing up.
+    ///
+    /// # Errors
+    /// [`Blocked`]; [`Blocked::Needed`] has the request that the people in force must sign, if nothing was brought.
+    pub(crate) async fn examine_change(
+        &self,
+        new: Option<Policy>,
+        brought: Option<&Brought>,
+        by: &CallerId,
+    ) -> Result<Change, Blocked> {
+        let pinned = self.pinned().await?;
+        let examined = match &pinned {
+            Some(policy) if pinned != new => {
+                let payload = change(policy, new.as_ref());
+                Some(self.approved(Act::Approvers, &payload, policy, brought, by).await?)
             }
-        } else {
-            "first use".to_owned()
+            Some(_) | None => None,
         };
-        let seen = pinned.as_ref().map(|policy| PolicyHash(policy.digest().0));
-        self.put(seen, configured.as_ref(), ("approvals.adopted", &why), by).await?;
-        Ok(Adopted::Now)
+        Ok(Change { pinned, new, examined })
+    }
+
+    /// Puts other approvers in force, here and in the database.
+    ///
+    /// # Errors
+    /// [`Blocked`].
+    pub(crate) async fn change(&self, change: Change, by: &CallerId) -> Result<Adopted, Blocked> {
+        let Change { pinned, new, examined } = change;
+        let adopted = if pinned == new {
+            Adopted::Already
+        } else {
+            let why = match examined {
+                Some(examined) => match self.spend(examined, by).await?.0 {
+                    Leave::By(quorum) => format!("approval {}", quorum.id()),
+                    Leave::NotNeeded => String::new(),
+                },
+                None => "first use".to_owned(),
+            };
+            let seen = pinned.as_ref().map(|policy| PolicyHash(policy.digest().0));
+            self.put(seen, new.as_ref(), ("approvals.adopted", &why), by).await?;
+            Adopted::Now
+        };
+        self.configured.store(Arc::new(Configured::As(new)));
+        Ok(adopted)
     }
 
     /// Journals and pins approvers.
@@ -358,6 +405,17 @@ pub(crate) async fn needs_people(guard: &Guard, configured: &ApprovalsConfig, ac
         Err(_) => true,
     };
     configured || pinned
+}
+
+/// What the file of a request is called, unless somebody says otherwise.
+pub(crate) fn file_name(request: &Request) -> String {
+    let number: String = request.id.to_string().chars().take(8).collect();
+    format!("{}{number}.txt", requests_of(request.act))
+}
+
+/// What the names of files with requests for an act begin with.
+pub(crate) fn requests_of(act: Act) -> String {
+    format!("approval-{act}-")
 }
 
 /// What adopting changes, in lines for people.

@@ -77,6 +77,14 @@ async fn server(context: &Context) -> Result<Option<Reached>, Failure> {
     Ok(Some(Reached { admin, output, own: None }))
 }
 
+/// Whether a server with a signer answers on the socket of the data directory.
+pub(super) async fn is_running(context: &Context) -> bool {
+    match Admin::connect(&socket_path(&context.config)).await {
+        Ok(admin) => admin.has_signer().await.unwrap_or(true),
+        Err(_) => false,
+    }
+}
+
 /// The server on another machine that this command is for, if it is. It never works on this machine's data instead.
 pub(super) async fn remote(context: &Context) -> Result<Option<Admin>, Failure> {
     connect_remote(&context.config.remote).await.map_err(|error| {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
-use holdfast_access::{Decision, Ground, Operation, Policy, Rates, RuleName};
+use holdfast_access::{Decision, Directory, Ground, Operation, Policy, Rates, RuleName};
 use holdfast_domain::{Clock, PublicKey};
 use holdfast_slashing_db::journal::{Event, EventKind};
 use holdfast_slashing_db::{CallerId, Guard, Refusal};
@@ -52,6 +52,11 @@ impl Current {
 
     fn said(&self) -> String {
         format!("{} rules (SHA-256 {})", self.policy.rules().len(), hex::encode(self.digest))
+    }
+
+    /// Whether it says the same.
+    fn is(&self, written: &WrittenPolicy) -> bool {
+        self.digest == written.digest && self.policy.directory() == written.policy.directory()
     }
 
     fn name(&self, id: holdfast_access::RuleId) -> RuleName {
@@ -200,6 +205,12 @@ impl PolicyStore {
         self.current.load().policy.is_empty()
     }
 
+    /// The policy in force, in words, and its groups of keys, if `written` says something else.
+    pub(crate) fn replaced_by(&self, written: &WrittenPolicy) -> Option<(String, Directory)> {
+        let current = self.current.load();
+        (!current.is(written)).then(|| (current.said(), current.policy.directory().clone()))
+    }
+
     /// SHA-256 of the policy in force.
     pub(crate) fn digest(&self) -> [u8; 32] {
         self.current.load().digest
@@ -217,11 +228,16 @@ impl PolicyStore {
     ) -> Result<Replaced, Refusal> {
         let _turn = self.replacing.lock().await;
         let before = self.current.load_full();
+<<<<<<< HEAD
         // Which labels keys have is no matter of the configuration, and known here.
         let after = Current::new(written).with_labels(before.policy.directory().labels.clone());
         if before.digest == after.digest && before.policy.directory() == after.policy.directory() {
+=======
+        if before.is(&written) {
+>>>>>>> s2-approvals
             return Ok(Replaced::Same);
         }
+        let after = Current::new(written);
         let detail = format!("from {} to {}", before.said(), after.said());
         guard.record(self.event(by, "policy.replaced", &detail)).await?;
         let rules = after.policy.rules().len();

@@ -4,6 +4,7 @@
 //! the journal before it takes effect, and does not if it cannot be; what needs a restart is said with both values, and
 //! stays as it was; one reload at a time.
 
+mod approved;
 mod metrics;
 mod plan;
 
@@ -19,6 +20,7 @@ use tonic::Status;
 use tracing::{error, info, warn};
 
 use crate::admin::{Act, Gate};
+use crate::approval;
 use crate::callers::{FileError, Principal};
 use crate::config::{Change, Config, ConfigError, Layers};
 use crate::doors::{DoorError, DoorFiles};
@@ -27,6 +29,8 @@ use crate::outcome::chain;
 use crate::policy::{PolicyStore, Replaced};
 use crate::switcher::{Running, SwitcherError};
 use crate::telemetry::TelemetryError;
+use approved::Leave;
+pub(crate) use approved::{ACTS, bring};
 use metrics::ReloadMetrics;
 use plan::Plan;
 
@@ -75,6 +79,9 @@ pub(crate) enum ReloadError {
     /// Whoever asks may not, or it cannot be journaled.
     #[error("{}", .0.message())]
     Refused(Status),
+    /// People must approve it, and did not.
+    #[error("{0}")]
+    Unapproved(String),
     /// The change of the policy cannot be journaled.
     #[error("the change cannot be journaled")]
     Policy(#[source] Refusal),
@@ -91,6 +98,7 @@ impl ReloadError {
             Self::Configuration(_) | Self::Levels(_) | Self::Callers(_) | Self::Doors(_) | Self::Nodes(_) => {
                 Reason::Configuration
             }
+            Self::Unapproved(_) => Reason::ApprovalRequired,
             Self::Policy(_) => Reason::NotJournaled,
             Self::Unprintable(_) | Self::Bug => Reason::Internal,
         };
@@ -113,8 +121,8 @@ pub(crate) struct Outcome {
 
 /// What of a process a reload reaches.
 pub(crate) struct Reach {
-    /// Policy and journal, where there is a signer.
-    pub(crate) signer: Option<(Arc<PolicyStore>, Guard)>,
+    /// Policy, journal and the gate before dangerous acts, where there is a signer.
+    pub(crate) signer: Option<(Arc<PolicyStore>, Guard, approval::Gate)>,
     /// Callers and certificates.
     pub(crate) files: DoorFiles,
     /// The switcher, where there is one.
@@ -135,10 +143,10 @@ pub(crate) struct Reloads {
 impl Reloads {
     /// For a process that was started with `config`, made from `layers`.
     pub(crate) fn new(layers: Layers, config: &Config, reach: Reach, clock: Arc<dyn Clock>, tasks: Tasks) -> Arc<Self> {
-        let guard = reach.signer.as_ref().map(|(_, guard)| guard.clone());
+        let guard = reach.signer.as_ref().map(|(_, guard, _)| guard.clone());
         let gate = Gate::new(guard, Arc::clone(&clock), tasks);
         let gate = match &reach.signer {
-            Some((policy, _)) => gate.under(Arc::clone(policy)),
+            Some((policy, ..)) => gate.under(Arc::clone(policy)),
             None => gate,
         };
         let numbers = ReloadMetrics::default();
@@ -184,15 +192,16 @@ impl Reloads {
         if intent == Intent::DryRun {
             return Ok(plan.take_outcome());
         }
-        self.check(asker, &plan)?;
         let who = match asker {
             Asker::Signal => Principal::hang_up(),
             Asker::Administrator(who) => Arc::clone(who),
         };
+        let leave = self.check((asker, &who), &plan, in_force).await?;
         let act = Act::new(AdminArea::Status, "admin.configuration.reloaded").about("configuration");
         let act = act.detail(plan.said(in_force));
         self.gate.record(&who, &act).await.map_err(ReloadError::Refused)?;
         let done = self.take_over(plan, in_force, &who).await;
+        drop(leave);
         if let Err(error) = &done {
             self.gate.failed(&who, &act, &error.status()).await;
         }
@@ -200,19 +209,27 @@ impl Reloads {
     }
 
     /// Everything that may forbid a reload, asked when all has been read and found good, and before anything changes: whether
-    /// whoever asks may change what it changes.
-    fn check(&self, asker: &Asker, plan: &Plan) -> Result<(), ReloadError> {
+    /// whoever asks may change what it changes, and whether people approved what needs that.
+    async fn check(
+        &self,
+        (asker, who): (&Asker, &Principal),
+        plan: &Plan,
+        in_force: &Config,
+    ) -> Result<Option<Leave>, ReloadError> {
         if let Asker::Administrator(who) = asker {
             for area in plan.areas() {
                 self.gate.may_write(who, area, &[]).map_err(ReloadError::Refused)?;
             }
         }
-        Ok(())
+        let Some((policy, _, approvals)) = &self.reach.signer else { return Ok(None) };
+        let files = (&plan.config, in_force.data_dir());
+        let leave = approved::leave((approvals, policy), files, &plan.written, who.id()).await;
+        leave.map(Some).map_err(ReloadError::Unapproved)
     }
 
     async fn plan(&self, in_force: &Config) -> Result<Plan, ReloadError> {
         let (layers, in_force, files) = (self.layers.clone(), in_force.clone(), self.reach.files.clone());
-        let signer = self.reach.signer.as_ref().map(|(policy, _)| policy.digest());
+        let signer = self.reach.signer.as_ref().map(|(policy, ..)| policy.digest());
         let running = self.reach.running.clone();
         let read =
             tokio::task::spawn_blocking(move || Plan::read(&layers, &in_force, &files, (signer, running.as_deref())));
@@ -222,13 +239,14 @@ impl Reloads {
     /// Makes it so. Only the first step can fail; what fails later had been found good, and is told as a problem.
     async fn take_over(&self, plan: Plan, in_force: &mut Config, who: &Principal) -> Result<Outcome, ReloadError> {
         let Plan { config, written, levels, nodes, mut outcome } = plan;
-        if let Some((policy, guard)) = &self.reach.signer {
+        if let Some((policy, guard, _)) = &self.reach.signer {
             match policy.replace(written, guard, who.id()).await.map_err(ReloadError::Policy)? {
                 Replaced::By { rules } => info!(rules, "{}: the policy of the configuration is in force", who.id()),
                 Replaced::Same => {}
             }
             in_force.policy.clone_from(&config.policy);
             in_force.groups.clone_from(&config.groups);
+            in_force.approvals.clone_from(&config.approvals);
         }
         if let (Some(running), Some(nodes)) = (&self.reach.running, nodes) {
             outcome.problems.extend(running.reconfigure(nodes));

@@ -14,6 +14,9 @@ use crate::telemetry::Levels;
 /// Where the policy stands in the configuration.
 const POLICY: [&str; 2] = ["policy", "groups"];
 
+/// Who approves dangerous acts: live where there is a signer.
+const APPROVALS: [&str; 1] = ["approvals"];
+
 /// Settings that change without a restart in every process.
 const LIVE: [&str; 2] = ["callers", "telemetry.log"];
 
@@ -57,8 +60,9 @@ impl Plan {
         let (switcher, pool) = (running.is_some(), running.is_some_and(|running| running.execution().is_some()));
         let nodes = running.map(|_| Nodes::read(&config, pool)).transpose()?;
         let live = |change: &Change| {
-            let lists: [(&[&str], bool); 4] =
-                [(&LIVE, true), (&POLICY, policy.is_some()), (&CONSENSUS, switcher), (&EXECUTION, pool)];
+            let signer = policy.is_some();
+            let lists: [(&[&str], bool); 5] =
+                [(&LIVE, true), (&POLICY, signer), (&APPROVALS, signer), (&CONSENSUS, switcher), (&EXECUTION, pool)];
             lists.into_iter().filter(|(_, live)| *live).any(|(list, _)| is_in(change, list))
         };
         let (mut changed, waiting): (Vec<_>, Vec<_>) = in_force.changes(&config)?.into_iter().partition(live);
@@ -94,7 +98,8 @@ impl Plan {
         let of = |change: &Change| {
             let nodes = is_in(change, &CONSENSUS) || is_in(change, &EXECUTION);
             let policy = is_in(change, &POLICY) || change.is_within("callers");
-            policy.then_some(AdminArea::Policy).or(nodes.then_some(AdminArea::Switcher))
+            let approvals = is_in(change, &APPROVALS).then_some(AdminArea::Approvals);
+            policy.then_some(AdminArea::Policy).or(nodes.then_some(AdminArea::Switcher)).or(approvals)
         };
         std::iter::once(AdminArea::Status).chain(self.outcome.changed.iter().filter_map(of)).collect()
     }
@@ -134,6 +139,9 @@ fn merged(in_force: &Config, new: &Config, changed: &[Change]) -> Config {
     if says("policy") || says("groups") {
         merged.policy.clone_from(&new.policy);
         merged.groups.clone_from(&new.groups);
+    }
+    if says("approvals") {
+        merged.approvals.clone_from(&new.approvals);
     }
     if says("telemetry.log") {
         merged.telemetry.log.clone_from(&new.telemetry.log);

@@ -13,7 +13,7 @@ use super::super::keys::operator;
 use super::super::reach::failure;
 use super::super::{Context, Exit, Failure};
 use crate::admin::{self, Admin};
-use crate::approval::{Blocked, Brought, Cleared, Examined, Gate};
+use crate::approval::{self, Blocked, Brought, Cleared, Examined, Gate};
 use crate::custody::{Custody, admin_exit};
 
 /// Bytes of what was brought in one message.
@@ -173,8 +173,7 @@ pub(super) fn failed(blocked: Blocked, args: &ApprovalArgs, context: &Context) -
 }
 
 fn needed(request: &Request, blocked: &str, args: &ApprovalArgs, context: &Context) -> Failure {
-    let number: String = request.id.to_string().chars().take(8).collect();
-    let path = args.request_to.clone().unwrap_or_else(|| format!("approval-{}-{number}.txt", request.act).into());
+    let path = args.request_to.clone().unwrap_or_else(|| approval::file_name(request).into());
     if let Err(error) = write_private_file(&path, request.to_text().as_bytes(), Existing::Refuse) {
         return Failure::new(
             Exit::Refused,

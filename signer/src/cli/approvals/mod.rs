@@ -12,10 +12,11 @@ use serde_json::json;
 
 use super::args::{AdoptArgs, ApprovalsCommand, ApprovalsListArgs, ApprovalsShowArgs, ApprovalsVerifyArgs};
 use super::keys::{open_record, operator};
-use super::reach::{Need, failure, reach, say};
+use super::reach::{self, Need, failure, reach, say};
 use super::{Context, Exit, Failure};
 use crate::approval::{Adopted, Gate};
 use crate::clock::{SystemClock, rfc3339};
+use crate::reload;
 pub(super) use approve::{keygen, run as approve};
 pub(super) use gate::{carried, examine, examine_exits, pieces, refused};
 
@@ -27,6 +28,7 @@ pub(super) async fn run(command: &ApprovalsCommand, context: &Context) -> Result
         ApprovalsCommand::Status => status(context).await,
         ApprovalsCommand::List(args) => list(args, context).await,
         ApprovalsCommand::Show(args) => show(args, context).await,
+        ApprovalsCommand::Bring(args) => bring(args, context),
         ApprovalsCommand::Adopt(args) => adopt(args, context).await,
     }
 }
@@ -152,8 +154,33 @@ async fn show(args: &ApprovalsShowArgs, context: &Context) -> Result<Exit, Failu
     Ok(Exit::Done)
 }
 
+/// Puts what people signed where a reload of the running server finds it.
+fn bring(args: &ApprovalsVerifyArgs, context: &Context) -> Result<Exit, Failure> {
+    let Some(brought) = gate::read(&args.files)? else { return Ok(Exit::Done) };
+    let act = brought.request.act;
+    if !reload::ACTS.contains(&act) {
+        let text = format!(
+            "this is for the act {act}, which no reload does: give the command that asked, with --approval and these files"
+        );
+        return Err(Failure::message(Exit::Usage, text));
+    }
+    let path =
+        reload::bring(context.config.data_dir(), &brought).map_err(|error| Failure::new(Exit::Refused, error))?;
+    let (place, count) = (path.display(), brought.approvals.len());
+    context.output.result(
+        format!("{count} approvals for the act {act}, for the next reload (SIGHUP): {place}"),
+        &json!({ "act": act.as_str(), "approvals": count, "request": brought.request.id.to_string(), "file": place.to_string() }),
+    )?;
+    Ok(Exit::Done)
+}
+
 /// Puts the configured approvers in force.
 async fn adopt(args: &AdoptArgs, context: &Context) -> Result<Exit, Failure> {
+    if reach::is_running(context).await {
+        let text = "a server is running, and its approvers change by a reload: put them into its configuration, reload it (SIGHUP), \
+                    and do what its log says then; or stop it and give this command again";
+        return Err(Failure::message(Exit::Refused, text));
+    }
     let custody = open_record(context).await?;
     let adopted = async {
         let gate = Gate::of(&custody, &context.config);

@@ -48,6 +48,8 @@ pub(crate) enum ApprovalsCommand {
     List(ApprovalsListArgs),
     /// Print a request that the running server made lately, as its approvers read and sign it
     Show(ApprovalsShowArgs),
+    /// Hand what was signed for a change of the policy or of the approvers to the next reload (SIGHUP) of the running server
+    Bring(ApprovalsVerifyArgs),
     /// Put the approvers of the configuration in force; if others are, they must approve
     Adopt(AdoptArgs),
 }
@@ -60,7 +62,7 @@ pub(crate) struct KeygenArgs {
     pub(crate) to: PathBuf,
 }
 
-/// `holdfast approvals verify`
+/// `holdfast approvals verify` and `bring`
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ApprovalsVerifyArgs {
     /// The request, and files of approvals
