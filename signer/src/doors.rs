@@ -31,6 +31,16 @@ pub(crate) enum DoorError {
         #[source]
         source: TlsError,
     },
+    /// The certificates for witnesses.
+    #[cfg(feature = "backend-process")]
+    #[error("TLS to the witnesses (witness.ca, witness.certificate, witness.key)")]
+    Witnesses(#[source] TlsError),
+}
+
+/// Checks that the certificates for witnesses can be used; they are read again for each request.
+#[cfg(feature = "backend-process")]
+fn check_witnesses(config: &Config) -> Result<(), DoorError> {
+    crate::lease::of_witnesses(&config.witness).map(drop).map_err(DoorError::Witnesses)
 }
 
 /// The doors of a process.
@@ -56,6 +66,8 @@ impl Doors {
     /// # Errors
     /// [`DoorError`], which says what to do.
     pub(crate) fn open(config: &Config, clock: &Arc<dyn Clock>) -> Result<Self, DoorError> {
+        #[cfg(feature = "backend-process")]
+        check_witnesses(config)?;
         let callers = Arc::new(Callers::open(config, Arc::clone(clock))?);
         let numbers = TlsMetrics::default();
         let pins: Arc<dyn Pins> = Arc::clone(&callers) as _;
@@ -146,7 +158,7 @@ impl Doors {
     /// Takes over what changes in the files, until the tasks are stopped.
     pub(crate) fn watch(&self, tasks: &Tasks) {
         let DoorFiles { callers, all } = self.files();
-        tasks.spawn(tls::watch(all, callers, tasks.stopping()));
+        tasks.spawn(tls::watch(all, Some(callers), tasks.stopping()));
     }
 }
 

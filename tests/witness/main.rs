@@ -2,10 +2,12 @@
 //! signer finds its epochs over, a restart in good order goes on at once and an old checkpoint does not.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use holdfast_tests::documented;
 use holdfast_tests::harness::{Builder, Server, command, holdfast, holdfast_ok};
 use holdfast_tests::http::{Response, once};
 use holdfast_tests::keys::TestKey;
@@ -45,6 +47,10 @@ fn start_witness(world: &World, name: &str) -> Witness {
 }
 
 fn start_witness_on(world: &World, name: &str, database: Option<&str>) -> Witness {
+    start_witness_with(world, name, database, &[])
+}
+
+fn start_witness_with(world: &World, name: &str, database: Option<&str>, environment: &[(&str, &str)]) -> Witness {
     let dir = world.path().join(name);
     let more = database.map(|url| args(&["--database", url])).unwrap_or_default();
     if !dir.join("witness.key").exists() {
@@ -54,6 +60,7 @@ fn start_witness_on(world: &World, name: &str, database: Option<&str>) -> Witnes
     }
     let command = ["--json", "witness", "serve", "--listen", "127.0.0.1:0"];
     let builder = more.into_iter().fold(world.server_in(&dir), Builder::global);
+    let builder = environment.iter().fold(builder, |builder, (name, value)| builder.env(*name, *value));
     let server = builder.command_line(&command).start();
     let mut key = None;
     wait_until("the ready line", || {
@@ -72,16 +79,20 @@ fn args(list: &[&str]) -> Vec<String> {
 
 /// A signer of the group.
 fn signer(world: &World, data_dir: &Path, witnesses: &[&str]) -> Server {
-    let server = world
+    let server = signing_by(world, data_dir, witnesses).start();
+    server.wait_ready();
+    server
+}
+
+/// How one is started.
+fn signing_by(world: &World, data_dir: &Path, witnesses: &[&str]) -> Builder {
+    world
         .server_in(data_dir)
         .env("HOLDFAST_SIGNING_BACKEND", "process")
         .env("HOLDFAST_WITNESS_GROUP", GROUP)
         .env("HOLDFAST_WITNESS_SERVERS", witnesses.join(","))
         // The database of the second machine is a copy, and its signer notices.
         .env("HOLDFAST_SLASHING_ON_ROLLBACK", "fence")
-        .start();
-    server.wait_ready();
-    server
 }
 
 /// A second machine: the same keys and data key, and a database of its own, which knows nothing of the other.
@@ -124,6 +135,96 @@ fn vault_of(server: &Server) -> Option<u32> {
     threads
         .filter_map(|thread| std::fs::read_to_string(thread.ok()?.path().join("children")).ok())
         .find_map(|text| text.split_whitespace().next().and_then(|id| id.parse().ok()))
+}
+
+/// Listens at an address and passes everything on to another one, until the test ends. Returns where it listens.
+fn forward(from: &str, to: SocketAddr) -> SocketAddr {
+    let listener = TcpListener::bind(from).unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for near in listener.incoming().map_while(Result::ok) {
+            let Ok(far) = TcpStream::connect(to) else { continue };
+            for (mut from, mut to) in [(near.try_clone().unwrap(), far.try_clone().unwrap()), (far, near)] {
+                // A connection that ends is no concern of the others.
+                std::thread::spawn(move || {
+                    let _ = std::io::copy(&mut from, &mut to);
+                    let _ = to.shutdown(std::net::Shutdown::Write);
+                });
+            }
+        }
+    });
+    address
+}
+
+#[test]
+fn witnesses_over_tls_know_their_signers_and_are_known_by_them() {
+    let world = World::in_a_hurry(1);
+    let key = &world.keys[0];
+    let files = world.path().join("tls");
+    std::fs::create_dir(&files).unwrap();
+    for block in ["server", "client", "revocations"] {
+        documented::run("docs/tls.md", block, &files);
+    }
+    let file = |name: &str| files.join(name).display().to_string();
+    let of_witness = ["tls.pem", "tls.key", "clients-ca.pem", "clients-crl.pem"].map(file);
+    let [certificate, private, ca, crl] = of_witness.each_ref().map(String::as_str);
+    let witness = start_witness_with(
+        &world,
+        "witness",
+        None,
+        &[
+            ("HOLDFAST_WITNESS_TLS_CERTIFICATE", certificate),
+            ("HOLDFAST_WITNESS_TLS_KEY", private),
+            ("HOLDFAST_WITNESS_TLS_CLIENT_CA", ca),
+            ("HOLDFAST_WITNESS_TLS_CRL", crl),
+        ],
+    );
+    wait_until("TLS", || witness.server.log().contains("\"listener\":\"witness\""));
+    let public = witness.named.rsplit_once('#').unwrap().1;
+    let port = witness.server.http_addr().port();
+    let by_name = format!("https://localhost:{port}#{public}");
+    let by_other_name = format!("https://{}#{public}", forward("127.0.0.2:0", witness.server.http_addr()));
+    let (of_server, of_clients) = (file("ca.pem"), file("clients-ca.pem"));
+    let (own, own_key) = (file("vc-1.pem"), file("vc-1.key"));
+    let dir = world.data_dir();
+    let start = |named: &str, settings: &[(&str, &str)]| {
+        let builder = signing_by(&world, &dir, &[named]);
+        settings.iter().fold(builder, |builder, (name, value)| builder.env(format!("HOLDFAST_WITNESS_{name}"), *value))
+    };
+    let refuses = |named: &str, settings: &[(&str, &str)], words: &str| {
+        let server = start(named, settings).start();
+        wait_until(words, || server.log().contains(words));
+        assert_ne!(attest(&server, key, epoch(), 1).status, 200, "{words}");
+        server.stop();
+    };
+    let certificates = [("CERTIFICATE", own.as_str()), ("KEY", &own_key)];
+    let good = [&[("CA", of_server.as_str())][..], &certificates].concat();
+    refuses(&witness.named, &[], "what answers there is no witness");
+    refuses(&by_name, &certificates, "name the authority in witness.ca");
+    refuses(
+        &by_name,
+        &[&[("CA", of_clients.as_str())][..], &certificates].concat(),
+        "name the authority in witness.ca",
+    );
+    refuses(&by_other_name, &good, "is for another name than its host");
+    refuses(&by_name, &[("CA", &of_server)], "set witness.certificate and witness.key");
+    for (settings, words) in [
+        (&[("CA", of_server.as_str()), ("CERTIFICATE", "/nonexistent/own.pem")][..], "/nonexistent/own.pem"),
+        (&[("CA", &of_server), ("CERTIFICATE", &own), ("KEY", private)], "does not belong to the first certificate"),
+        (&[("KEY", &own_key)], "without witness.certificate"),
+    ] {
+        let error = start(&by_name, settings).try_start().map(drop).unwrap_err();
+        assert!(error.contains("exit status: 2") && error.contains(words), "{error}");
+    }
+
+    let server = start(&by_name, &good).start();
+    server.wait_ready();
+    attests(&server, key, 1);
+    // What the witness hears of a revocation ends that.
+    documented::run("docs/tls.md", "revoke", &files);
+    let words = "it does not accept witness.certificate";
+    wait_until("the revocation", || server.log().contains(words));
+    server.stop();
 }
 
 #[test]

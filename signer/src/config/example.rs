@@ -126,15 +126,18 @@ fn sample(entry: &Entry) -> &'static str {
         ("ask" | "remote", "ca", _) => "\"/etc/holdfast/server-ca.pem\"",
         ("remote", "certificate", _) => "\"/etc/holdfast/alice.pem\"",
         ("remote", "key", _) => "\"/etc/holdfast/alice.key\"",
+        ("witness", "ca", _) => "\"/etc/holdfast/witness-ca.pem\"",
+        ("witness", "certificate", _) => "\"/etc/holdfast/signer.pem\"",
         (_, "certificate", _) => "\"/etc/holdfast/tls.pem\"",
         (_, "client_ca", _) => "\"/etc/holdfast/clients-ca.pem\"",
         (_, "crl", _) => "\"/etc/holdfast/clients-crl.pem\"",
         (_, "known_clients", _) => "\"/etc/holdfast/known-clients.txt\"",
         (_, "pkcs12", _) => "\"/etc/holdfast/tls.p12\"",
         (_, "pkcs12_password_file", _) => "\"/run/secrets/holdfast-tls-password\"",
-        ("admin.tls" | "http.tls" | "metrics.tls" | "switcher.tls" | "execution.tls", "key", _) => {
+        ("admin.tls" | "http.tls" | "metrics.tls" | "switcher.tls" | "execution.tls" | "witness.tls", "key", _) => {
             "\"/etc/holdfast/tls.key\""
         }
+        ("witness", "key", _) => "\"/etc/holdfast/signer.key\"",
         (_, _, Kind::Text) => "\"\"",
         (_, _, Kind::Number) => "1",
         (_, _, Kind::Flag) => "true",

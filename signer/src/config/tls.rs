@@ -1,4 +1,5 @@
-//! `[http.tls]`, `[metrics.tls]`, `[switcher.tls]`, `[execution.tls]` and `[admin.tls]`: TLS of a listener (ADR 0025).
+//! `[http.tls]`, `[metrics.tls]`, `[switcher.tls]`, `[execution.tls]`, `[admin.tls]` and `[witness.tls]`: TLS of a
+//! listener (ADR 0025).
 
 use std::path::PathBuf;
 

@@ -308,7 +308,7 @@ as_text!(
     ActWord, "^[a-z_]+$";
     ApproverEntry, "^[^ ]+ (sk-)?ssh-ed25519.* [A-Za-z0-9+/=]+.*$";
     JournalKeep, "^(forever|[1-9][0-9]* days?)$";
-    WitnessServer, "^http://[^#]+#(0x)?[0-9a-fA-F]{64}$"
+    WitnessServer, "^https?://[^#]+#(0x)?[0-9a-fA-F]{64}$"
 );
 
 #[cfg(test)]

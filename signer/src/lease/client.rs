@@ -1,13 +1,17 @@
 //! Carries a request to a witness and its answer back, over HTTP/1.0: one request, and the answer ends with the connection.
 //!
-//! The messages are signed at both ends, so nothing on the way can do more than lose them; there is no TLS.
+//! The messages are signed at both ends, so nothing on the way can do more than lose them, and see which group signs. TLS
+//! is for witnesses that strangers should not reach.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::ClientConfig;
 use serde_json::Value;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+use super::tls;
 use crate::config::WitnessServer;
 
 /// Longest answer: head and grant, or a refusal.
@@ -31,26 +35,51 @@ pub(super) enum Said {
     Silent(String),
 }
 
+/// How witnesses are spoken to with TLS.
+#[derive(Clone)]
+pub(super) struct Secure {
+    /// What connections are made with; `None` if no witness is https.
+    pub(super) client: Option<Arc<ClientConfig>>,
+    /// Whether a certificate is shown where a witness asks for one.
+    pub(super) shows: bool,
+}
+
 /// Asks one witness.
-pub(super) async fn ask(server: &WitnessServer, request: &[u8], limit: Duration) -> Said {
-    match tokio::time::timeout(limit, exchange(server, request)).await {
+pub(super) async fn ask(server: &WitnessServer, secure: &Secure, request: &[u8], limit: Duration) -> Said {
+    match tokio::time::timeout(limit, exchange(server, secure, request)).await {
         Ok(Ok(answer)) => read(&answer).unwrap_or_else(|| Said::Silent("what answers there is no witness".to_owned())),
-        Ok(Err(error)) => Said::Silent(error.to_string()),
+        Ok(Err(problem)) => Said::Silent(problem),
         Err(_) => Said::Silent(format!("no answer within {} ms", limit.as_millis())),
     }
 }
 
-async fn exchange(server: &WitnessServer, request: &[u8]) -> std::io::Result<Vec<u8>> {
-    let mut stream = TcpStream::connect(server.authority.as_str()).await?;
+async fn exchange(server: &WitnessServer, secure: &Secure, request: &[u8]) -> Result<Vec<u8>, String> {
+    let stream = TcpStream::connect(server.authority.as_str()).await.map_err(|error| error.to_string())?;
+    if !server.secure {
+        return talk(server, stream, request).await.map_err(|error| error.to_string());
+    }
+    let Some(client) = secure.client.clone() else { return Err("its certificates cannot be used".to_owned()) };
+    let problem = |error| tls::problem(&error, secure.shows);
+    let stream = tls::connect(server, client, stream).await.map_err(problem)?;
+    // With TLS 1.3 this side is refused only after its own handshake, so what is read first tells.
+    talk(server, stream, request).await.map_err(problem)
+}
+
+async fn talk(
+    server: &WitnessServer,
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    request: &[u8],
+) -> std::io::Result<Vec<u8>> {
     let head = format!(
         "POST /v1/lease HTTP/1.0\r\nHost: {}\r\nContent-Type: application/octet-stream\r\nContent-Length: {}\r\n\r\n",
         server.authority,
         request.len()
     );
-    stream.write_all(&[head.as_bytes(), request].concat()).await?;
+    let sent = async { stream.write_all(&[head.as_bytes(), request].concat()).await.and(stream.flush().await) }.await;
     let mut answer = Vec::new();
+    // What the witness said of it tells more than that it took no more.
     stream.take(MAX_ANSWER).read_to_end(&mut answer).await?;
-    Ok(answer)
+    sent.map(|()| answer)
 }
 
 fn read(answer: &[u8]) -> Option<Said> {

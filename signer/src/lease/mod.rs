@@ -11,6 +11,7 @@
 mod client;
 mod file;
 mod metrics;
+mod tls;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,12 +25,13 @@ use holdfast_witness::Grant;
 use prometheus_client::registry::Registry;
 use tracing::{info, warn};
 
-use crate::config::{Config, WitnessServer};
+use crate::config::{Config, WitnessConfig};
 use crate::drain::Stopping;
 use crate::loader::KeyLoader;
 use crate::outcome::chain;
-use client::Said;
+use client::{Said, Secure};
 use metrics::LeaseMetrics;
+pub(crate) use tls::of_witnesses;
 
 /// How often a request is made anew at once, because the record had moved.
 const ROUNDS: usize = 3;
@@ -40,7 +42,7 @@ const LONGEST: Duration = Duration::from_secs(2);
 /// Keeps a lease.
 pub(crate) struct Lease {
     backend: ProcessBackend,
-    servers: Vec<WitnessServer>,
+    witness: WitnessConfig,
     timeout: Duration,
     slots: SlotClock,
     clock: Arc<dyn Clock>,
@@ -91,14 +93,22 @@ impl Lease {
         slots: SlotClock,
         clock: Arc<dyn Clock>,
     ) -> Option<Arc<Self>> {
-        let servers = config.witness.servers.clone();
-        if servers.is_empty() {
+        let witness = config.witness.clone();
+        if witness.servers.is_empty() {
             return None;
         }
-        let known = Known { versions: vec![0; servers.len()], generation: 0, said: Standing::Unknown };
+        for server in witness.servers.iter().filter(|server| !server.secure && !server.is_here()) {
+            let witness = &server.authority;
+            warn!(
+                witness,
+                "this witness is asked without TLS: whoever is on the way sees which group signs and can lose requests, but \
+                 forge none, as both sides sign; write https:// where the network is not yours (docs/witness.md)"
+            );
+        }
+        let known = Known { versions: vec![0; witness.servers.len()], generation: 0, said: Standing::Unknown };
         Some(Arc::new(Self {
             backend: backend.clone(),
-            servers,
+            witness,
             timeout: Duration::from_millis(config.witness.timeout_ms.get()),
             slots,
             clock,
@@ -233,16 +243,33 @@ impl Lease {
         self.say(standing, None);
     }
 
+    /// How witnesses are spoken to with TLS: the files as they are now.
+    async fn secure(&self) -> Secure {
+        let (config, shows) = (self.witness.clone(), self.witness.certificate.is_some());
+        let read = tokio::task::spawn_blocking(move || tls::of_witnesses(&config)).await;
+        let client = match read {
+            Ok(Ok(client)) => client,
+            Ok(Err(error)) => {
+                warn!("certificates for witnesses cannot be used: {}", chain(&error));
+                None
+            }
+            // The process is stopping.
+            Err(_) => None,
+        };
+        Secure { client, shows }
+    }
+
     /// Asks every witness at once.
     async fn carry(&self, requests: Vec<Vec<u8>>) -> Carried {
-        let asked = self.servers.iter().cloned().zip(requests).map(|(server, request)| {
-            let limit = self.timeout;
-            async move { client::ask(&server, &request, limit).await }
+        let secure = self.secure().await;
+        let asked = self.witness.servers.iter().cloned().zip(requests).map(|(server, request)| {
+            let (limit, secure) = (self.timeout, secure.clone());
+            async move { client::ask(&server, &secure, &request, limit).await }
         });
         let answers = all(asked).await;
         let (mut grants, mut again, mut elsewhere, mut problems) = (Vec::new(), false, false, Vec::new());
         let mut settled = 0_usize;
-        for (index, (server, answer)) in self.servers.iter().zip(answers).enumerate() {
+        for (index, (server, answer)) in self.witness.servers.iter().zip(answers).enumerate() {
             match answer {
                 Said::Granted(grant) => {
                     self.metrics.answered("granted");
@@ -363,7 +390,7 @@ impl Lease {
                 Err(error) => return warn!(%error, "the checkpoint is not written: report this as a bug"),
             }
             let Carried { settled, again, standing, grants: _ } = self.carry(released.requests).await;
-            if settled == self.servers.len() {
+            if settled == self.witness.servers.len() {
                 return info!("the lease is given back; the next start goes on at once");
             }
             if !again {

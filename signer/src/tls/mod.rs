@@ -6,6 +6,8 @@
 //! handshake ends within a bounded time, and however many do not come to an end, there is room for one that does.
 
 mod certificate;
+#[cfg(feature = "backend-process")]
+mod client;
 mod error;
 mod known;
 mod load;
@@ -40,6 +42,8 @@ use newcomers::Newcomers;
 use open::OpenConnections;
 
 pub(crate) use certificate::{ClientCertificate, Voucher};
+#[cfg(feature = "backend-process")]
+pub(crate) use client::client_config;
 pub(crate) use error::TlsError;
 pub(crate) use newcomers::{Newcomer, Newcomers as Queue};
 pub(crate) use open::Guarded;

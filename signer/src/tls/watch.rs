@@ -36,19 +36,19 @@ fn stamp(file: &Path) -> Option<[i64; 7]> {
 }
 
 /// Takes over changes until the process stops.
-pub(crate) async fn watch(all: Vec<Arc<Tls>>, callers: Arc<Callers>, mut stopping: Stopping) {
+pub(crate) async fn watch(all: Vec<Arc<Tls>>, callers: Option<Arc<Callers>>, mut stopping: Stopping) {
     loop {
         tokio::select! {
             () = stopping.begun() => return,
             () = tokio::time::sleep(EVERY) => {}
         }
-        let (all, callers) = (all.clone(), Arc::clone(&callers));
+        let (all, callers) = (all.clone(), callers.clone());
         // Reading files blocks, and opening PKCS#12 stretches a password.
         let looked = tokio::task::spawn_blocking(move || {
             for tls in all.iter().filter(|tls| tls.has_changed()) {
                 take_over(tls);
             }
-            if callers.has_changed() {
+            if let Some(callers) = callers.filter(|callers| callers.has_changed()) {
                 take_over_callers(&callers);
                 // They name certificates by their fingerprints.
                 for tls in &all {

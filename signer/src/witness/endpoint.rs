@@ -19,6 +19,7 @@ use tracing::{error, info};
 use crate::http::reply::{self, Reply};
 use crate::http::{Peer, server};
 use crate::outcome::chain;
+use crate::tls::TlsMetrics;
 
 /// Longest request, in bytes.
 const MAX_BODY: usize = 1_024;
@@ -43,11 +44,14 @@ impl EncodeLabelSet for Word {
 }
 
 impl<S: Store> Endpoint<S> {
-    /// Serves this witness.
-    pub(super) fn new(witness: Witness<S>) -> Self {
+    /// Serves this witness; `tls` is what is measured of its listener, if that speaks TLS.
+    pub(super) fn new(witness: Witness<S>, tls: Option<&TlsMetrics>) -> Self {
         let (mut registry, answers) = (Registry::default(), Family::default());
         let area = registry.sub_registry_with_prefix("holdfast_witness");
         area.register("requests", "Requests for leases, by outcome", Family::clone(&answers));
+        if let Some(tls) = tls {
+            tls.register(registry.sub_registry_with_prefix("holdfast"));
+        }
         Self { witness, registry, answers }
     }
 

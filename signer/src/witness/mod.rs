@@ -6,6 +6,7 @@
 mod endpoint;
 
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +21,7 @@ use holdfast_witness::store::postgres::PostgresStore;
 use holdfast_witness::store::sqlite::SqliteStore;
 use prometheus_client::metrics::gauge::Gauge;
 use serde_json::json;
-use tracing::info;
+use tracing::{info, warn};
 use zeroize::Zeroizing;
 
 use crate::cli::args::{EnrollArgs, WitnessArgs, WitnessCommand, WitnessServeArgs};
@@ -29,8 +30,9 @@ use crate::cli::{Context, Failure};
 use crate::clock::SystemClock;
 use crate::config::{Config, Database, resolve_network};
 use crate::drain::Tasks;
-use crate::http::server::{self, ServerBounds};
+use crate::http::server::{self, Listening, ServerBounds};
 use crate::outcome::Exit;
+use crate::tls::{NoPins, Protocol, Tls, TlsMetrics, watch};
 use endpoint::Endpoint;
 
 /// Signers are few, and each asks once an epoch.
@@ -166,6 +168,28 @@ async fn chain(config: &Config) -> Result<(GenesisValidatorsRoot, SlotClock), Fa
     }
 }
 
+/// TLS of the witness, if it is configured. Without it others see which groups sign, and strangers can ask.
+fn open_tls(
+    context: &Context,
+    listen: SocketAddr,
+    numbers: &TlsMetrics,
+    clock: &Arc<dyn Clock>,
+) -> Result<Option<Arc<Tls>>, Failure> {
+    let config = &context.config.witness.tls;
+    let tls = Tls::open("witness", config, Protocol::Http1, Arc::new(NoPins), numbers, Arc::clone(clock));
+    let tls = tls.map_err(|error| {
+        Failure::new(Exit::Usage, anyhow::Error::new(error).context("TLS of the witness (witness.tls)"))
+    })?;
+    if tls.is_none() && !listen.ip().is_loopback() {
+        warn!(
+            %listen,
+            "without TLS: whoever is on the way sees which group signs and can lose requests, but forge none, as both sides \
+             sign; set witness.tls where the network is not yours (docs/witness.md)"
+        );
+    }
+    Ok(tls)
+}
+
 async fn serve<S: Store>(args: &WitnessServeArgs, context: &Context, store: S) -> Result<Exit, Failure> {
     crate::telemetry::init(&context.config.telemetry).map_err(|error| Failure::new(Exit::Usage, error))?;
     let key = read_key(&args.witness, &context.config)?;
@@ -173,17 +197,22 @@ async fn serve<S: Store>(args: &WitnessServeArgs, context: &Context, store: S) -
     let founding =
         if args.enrolled_only || !args.listen.ip().is_loopback() { Founding::Closed } else { Founding::Open };
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let numbers = TlsMetrics::default();
+    let tls = open_tls(context, args.listen, &numbers, &clock)?;
     let witness = Witness::new(key, chain(&context.config).await?, clock, store, founding);
     let mut signals = StopSignals::new()?;
     let bound = server::bind(args.listen, "--listen").map_err(|error| Failure::new(Exit::Unreachable, error))?;
     let address = bound.address;
     let tasks = Tasks::new();
     let bounds = ServerBounds { max_connections: CONNECTIONS, head_timeout: HEAD_TIMEOUT, last_word: Duration::ZERO };
-    server::start(bound, Arc::new(Endpoint::new(witness)), bounds, Gauge::default(), &tasks);
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    tasks.spawn(watch(tls.iter().cloned().collect(), None, tasks.stopping()));
+    let endpoint = Endpoint::new(witness, tls.is_some().then_some(&numbers));
+    server::start(Listening { bound, tls }, Arc::new(endpoint), bounds, Gauge::default(), &tasks);
     let members = if founding == Founding::Closed { "enrolled" } else { "enrolled, or the first of a new group" };
     info!(%address, key = %public, members, "ready");
     context.output.result(
-        format!("ready: witness.servers = [\"http://{address}#{public}\"]; members: {members}"),
+        format!("ready: witness.servers = [\"{scheme}://{address}#{public}\"]; members: {members}"),
         // One listener has all.
         &json!({
             "event": "ready", "http": address.to_string(), "metrics": address.to_string(),
