@@ -34,7 +34,7 @@ use crate::lease::Lease;
 use crate::loader::KeyLoader;
 use crate::metrics::Metrics;
 use crate::pipeline::{KeysReady, Signer};
-use crate::policy::{PolicyStore, Replaced};
+use crate::policy::{PolicyStore, Replaced, RuleSources};
 use crate::status::{Board, SignerParts, Sources};
 use crate::switcher::{CrossChecker, Doppelganger, Running};
 use crate::vault::Backend;
@@ -278,7 +278,7 @@ impl App {
         clock: Arc<dyn Clock>,
         keymanager_token: Option<Token>,
         running: Option<Arc<Running>>,
-        (policy, anchors): (WrittenPolicy, Anchors),
+        (policy, anchors): (RuleSources, Anchors),
     ) -> Result<Self, SignError> {
         let backend = Backend::start(config, &custody.network)?;
         #[cfg(feature = "backend-process")]

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use holdfast_wire::admin::v1::keys_client::KeysClient;
+use holdfast_wire::admin::v1::policy_client::PolicyClient;
 use holdfast_wire::admin::v1::slashing_client::SlashingClient;
 use holdfast_wire::admin::{Reason, reason_of};
 use hyper::client::conn::http2::{SendRequest, handshake};
@@ -63,6 +64,10 @@ impl Admin {
 
     pub(crate) fn slashing(&self) -> SlashingClient<Channel> {
         SlashingClient::with_origin(self.channel.clone(), origin())
+    }
+
+    pub(crate) fn policy(&self) -> PolicyClient<Channel> {
+        PolicyClient::with_origin(self.channel.clone(), origin())
     }
 
     pub(crate) fn health(&self) -> HealthClient<Channel> {

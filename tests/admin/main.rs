@@ -4,5 +4,6 @@
 mod client;
 mod hostile;
 mod keymanager;
+mod policy;
 mod same;
 mod verbs;

@@ -6,7 +6,7 @@
 //! services in its own process.
 //!
 //! Request to answer: [`server`] (connection, bounds, caller) → [`routes`] (which service) → a service ([`keys`],
-//! [`slashing`], [`kek`], [`audit`], [`status`], [`switcher`]) → [`gate`] (may, approved, journaled) → [`desk`] (done in a
+//! [`slashing`], [`kek`], [`audit`], [`policy`], [`status`], [`switcher`]) → [`gate`] (may, approved, journaled) → [`desk`] (done in a
 //! running signer, or in a database that is open here alone).
 
 mod audit;
@@ -22,6 +22,7 @@ mod kek;
 mod keys;
 mod lines;
 pub(crate) mod pipe;
+mod policy;
 mod remote;
 mod routes;
 mod server;

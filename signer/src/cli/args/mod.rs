@@ -46,7 +46,7 @@ pub(crate) use keys::{
     DeleteArgs, DepositArgs, ExportArgs, GenerateArgs, GeneratedWatermarkArg, ImportArgs, KdfArg, KeysCommand,
     ListArgs, ShowArgs, SourceArgs, SwitchArgs, WatermarkArg,
 };
-pub(crate) use policy::{ExplainArgs, PolicyCommand};
+pub(crate) use policy::{ExplainArgs, PolicyApplyArgs, PolicyChangeArgs, PolicyCheckArgs, PolicyCommand};
 pub(crate) use slashing::{
     FenceArgs, MigrateArgs, SlashingCommand, SlashingExportArgs, SlashingImportArgs, SlashingStatusArgs,
 };
@@ -362,7 +362,7 @@ impl Command {
             Self::Kek(command) => matches!(command, KekCommand::Status(_)),
             Self::Audit(command) => !matches!(command, AuditCommand::Key),
             Self::Exits(command) => matches!(command, ExitsCommand::Verify(_)),
-            Self::Switcher(_) | Self::Status(_) | Self::Config(_) => true,
+            Self::Switcher(_) | Self::Status(_) | Self::Config(_) | Self::Policy(_) => true,
             Self::Quickstart(_)
             | Self::Serve(_)
             | Self::Callers(_)
@@ -370,7 +370,6 @@ impl Command {
             | Self::Approve(_)
             | Self::Approvals(_)
             | Self::Witness(_)
-            | Self::Policy(_)
             | Self::Top(_)
             | Self::Doctor
             | Self::Connect(_)
