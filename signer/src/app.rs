@@ -23,7 +23,7 @@ use crate::anchors::Anchors;
 use crate::approval;
 use crate::callers::{Callers, Door};
 use crate::checkpoints::{CheckpointMetrics, Checkpoints};
-use crate::config::{Config, PolicyEntry, WrittenPolicy};
+use crate::config::{Config, WrittenPolicy};
 use crate::custody::{self, Custody, CustodyError, ProviderMetrics};
 use crate::doors::Doors;
 use crate::drain::{Tasks, Unfinished};
@@ -36,7 +36,7 @@ use crate::lease::Lease;
 use crate::loader::KeyLoader;
 use crate::metrics::Metrics;
 use crate::pipeline::{KeysReady, Signer};
-use crate::policy::{PolicyStore, Replaced};
+use crate::policy::{PolicyStore, Replaced, RuleSources};
 use crate::status::{Board, SignerParts, Sources};
 use crate::switcher::{CrossChecker, Doppelganger, Running};
 use crate::vault::Backend;
@@ -281,7 +281,7 @@ impl App {
         clock: Arc<dyn Clock>,
         keymanager_token: Option<Token>,
         running: Option<Arc<Running>>,
-        (policy, anchors): (WrittenPolicy, Anchors),
+        (policy, anchors): (RuleSources, Anchors),
     ) -> Result<Self, SignError> {
         let backend = Backend::start(config, &custody.network)?;
         #[cfg(feature = "backend-process")]
@@ -398,10 +398,10 @@ impl App {
         &self.approvals
     }
 
-    /// What putting another policy in force changes, with these rules; `None` if it says the same.
-    pub(crate) fn policy_change(&self, written: &WrittenPolicy, rules: &[PolicyEntry]) -> Option<Payload> {
+    /// What putting the policy of a configuration in force changes; `None` if nothing.
+    pub(crate) fn policy_change(&self, written: &WrittenPolicy) -> Option<Payload> {
         let (said, directory) = self.policy.replaced_by(written)?;
-        Some(approval::of_rules((&said, &directory), written, rules))
+        Some(approval::of_rules((&said, &directory), written, approval::Way::Reload))
     }
 
     /// Puts another policy in force, after it is in the journal.

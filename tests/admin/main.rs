@@ -5,5 +5,6 @@ mod approvals;
 mod client;
 mod hostile;
 mod keymanager;
+mod policy;
 mod same;
 mod verbs;

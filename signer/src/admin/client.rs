@@ -11,6 +11,7 @@ use holdfast_wire::admin::v1::approvals_client::ApprovalsClient;
 use holdfast_wire::admin::v1::audit_client::AuditClient;
 use holdfast_wire::admin::v1::kek_client::KekClient;
 use holdfast_wire::admin::v1::keys_client::KeysClient;
+use holdfast_wire::admin::v1::policy_client::PolicyClient;
 use holdfast_wire::admin::v1::slashing_client::SlashingClient;
 use holdfast_wire::admin::v1::status_client::StatusClient;
 use holdfast_wire::admin::v1::switcher_client::SwitcherClient;
@@ -200,6 +201,11 @@ impl Admin {
     /// The state of the process.
     pub(crate) fn status(&self) -> StatusClient<Channel> {
         StatusClient::with_origin(self.channel.clone(), origin())
+    }
+
+    /// The policy.
+    pub(crate) fn policy(&self) -> PolicyClient<Channel> {
+        PolicyClient::with_origin(self.channel.clone(), origin()).max_decoding_message_size(MAX_MESSAGE_BYTES)
     }
 
     /// The switcher.

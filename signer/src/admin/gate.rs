@@ -84,6 +84,11 @@ impl Gate {
         self.inner.guard.as_ref()
     }
 
+    /// What is asked of a running server.
+    pub(super) fn policy(&self) -> Option<&Arc<PolicyStore>> {
+        self.policy.as_ref()
+    }
+
     /// The time.
     pub(super) fn clock(&self) -> &Arc<dyn Clock> {
         &self.inner.clock

@@ -15,7 +15,7 @@ use crate::config::{Config, Layers, WrittenPolicy, compile_policy, load};
 use crate::doors::DoorFiles;
 use crate::notify::ServiceManager;
 use crate::outcome::chain;
-use crate::policy::Replaced;
+use crate::policy::{Given, Replaced};
 use crate::telemetry::Levels;
 
 /// Settings that change without a restart.
@@ -63,6 +63,12 @@ impl Reloads<'_> {
         };
         match app.replace_policy(written, &by).await {
             Ok(Replaced::By { rules }) => info!(rules, "SIGHUP: the policy of the configuration is in force"),
+            Ok(Replaced::Kept { given: Given { since, by } }) => warn!(
+                since = since.rfc3339(),
+                by,
+                "SIGHUP: the policy stays the one that was given through the admin API; that of the configuration was read, \
+                 and counts for nothing until `holdfast policy reset`"
+            ),
             Ok(Replaced::Same) => info!("SIGHUP: the policy of the configuration is in force already"),
             Err(refusal) => {
                 return error!("SIGHUP: nothing changes, because the change cannot be journaled: {refusal}");

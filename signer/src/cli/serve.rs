@@ -1,6 +1,5 @@
 //! `holdfast serve`: the service, from checked configuration to exit code.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -18,13 +17,14 @@ use crate::admin::SocketError;
 use crate::anchors::Anchors;
 use crate::app::{Addresses, App, PortTaken, Sockets, Stopped};
 use crate::clock::SystemClock;
-use crate::config::{DoppelgangerCheck, TlsConfig, compile_policy};
+use crate::config::{DoppelgangerCheck, TlsConfig, place_of_file};
 use crate::custody::{self, Custody};
 use crate::doors::Doors;
 use crate::drain::Tasks;
 use crate::http::server::BindError;
 use crate::keymanager::Token;
 use crate::notify::ServiceManager;
+use crate::policy::{Given, KeysOfLabels, RuleSources};
 use crate::switcher::{self, PoolAddresses, PoolSockets, Running};
 use crate::telemetry;
 
@@ -134,8 +134,9 @@ pub(super) async fn serve(
     greet: impl FnOnce(Addresses) -> Result<(), Failure>,
 ) -> Result<Exit, Failure> {
     let (mut signals, mut hangups) = (StopSignals::new()?, listen_for(SignalKind::hangup())?);
-    let policy = compile_policy(&context.config, BTreeMap::new())?;
-    if policy.policy.is_empty() {
+    let at = Given { since: clock.now(), by: "start".to_owned() };
+    let policy = RuleSources::read(&context.config, place_of_file(&context.layers), KeysOfLabels::new(), at)?;
+    if policy.in_force().written.is_open() {
         info!("there are no [[policy]] rules: whoever may ask may do everything");
     }
     let (addresses, pool_addresses) = (sockets.addresses(), pools.addresses());

@@ -45,7 +45,7 @@ pub(in crate::cli) async fn of_reload(
         Err(blocked) => return Err(chain(&blocked)),
     }
     // Both are asked of the people in force until now.
-    let policy = match app.policy_change(written, &config.policy) {
+    let policy = match app.policy_change(written) {
         None => None,
         Some(payload) => {
             match approvals.examine(&[Act::Policy], &payload, place.brought(Act::Policy)?.as_ref(), by).await {

@@ -49,7 +49,7 @@ pub(crate) use keys::{
     DeleteArgs, DepositArgs, ExportArgs, GenerateArgs, GeneratedWatermarkArg, ImportArgs, KdfArg, KeysCommand,
     ListArgs, ShowArgs, SourceArgs, SwitchArgs, WatermarkArg,
 };
-pub(crate) use policy::{ExplainArgs, PolicyCommand};
+pub(crate) use policy::{ExplainArgs, PolicyApplyArgs, PolicyChangeArgs, PolicyCheckArgs, PolicyCommand};
 pub(crate) use slashing::{
     FenceArgs, MigrateArgs, SlashingCommand, SlashingExportArgs, SlashingImportArgs, SlashingStatusArgs,
 };
@@ -368,14 +368,13 @@ impl Command {
             Self::Approvals(command) => {
                 matches!(command, ApprovalsCommand::Status | ApprovalsCommand::List(_) | ApprovalsCommand::Show(_))
             }
-            Self::Switcher(_) | Self::Status(_) | Self::Config(_) => true,
+            Self::Switcher(_) | Self::Status(_) | Self::Config(_) | Self::Policy(_) => true,
             Self::Quickstart(_)
             | Self::Serve(_)
             | Self::Callers(_)
             | Self::Backup(_)
             | Self::Approve(_)
             | Self::Witness(_)
-            | Self::Policy(_)
             | Self::Top(_)
             | Self::Doctor
             | Self::Connect(_)
