@@ -290,6 +290,17 @@ fn rules_that_were_given_stay_until_they_are_withdrawn() {
     let explain = ["policy", "explain", "--caller", "http", "--op", "block", "--key", &key];
     holdfast(&world, &explain).expect(0, &["rule \"given\" allows it", "No server answers"]);
     holdfast(&world, &["policy", "check"]).expect(0, &["given through the admin API by uid/"]);
+    // A backup has them, and a restore puts them back.
+    let (backup, restored) = (world.path().join("backup").display().to_string(), world.path().join("restored"));
+    holdfast(&world, &["backup", "create", "--to", &backup]).expect(0, &[]);
+    let there = |rest: &[&str]| {
+        let mut arguments = world.arguments_in(&restored);
+        arguments.extend(rest.iter().map(|&one| one.to_owned()));
+        run(&arguments)
+    };
+    there(&["backup", "restore", "--from", &backup]).expect(0, &["are in force again as they were then"]);
+    let back = there(&["--json", "policy", "show"]).expect(0, &[]).lines().remove(0);
+    assert_eq!(back["in_force"], here["in_force"]);
     // A file that was altered starts nothing, and is no reason to go back to the configuration.
     let kept = world.data_dir().join("policy.toml");
     let text = std::fs::read_to_string(&kept).unwrap();

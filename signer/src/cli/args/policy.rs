@@ -25,7 +25,7 @@ pub(crate) enum PolicyCommand {
 /// `holdfast policy check`
 #[derive(Debug, Clone, Args)]
 pub(crate) struct PolicyCheckArgs {
-    /// File with nothing but [[policy]] and [[groups]]; "-" is standard input [default: the rules in force]
+    /// File with nothing but `[[policy]]` and `[[groups]]`; "-" is standard input [default: the rules in force]
     #[arg(value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
     /// Look at the rules of the configuration as it is written now, also if a server runs: before SIGHUP puts them in force
@@ -36,7 +36,7 @@ pub(crate) struct PolicyCheckArgs {
 /// `holdfast policy apply`
 #[derive(Debug, Clone, Args)]
 pub(crate) struct PolicyApplyArgs {
-    /// File with nothing but [[policy]] and [[groups]], all of them; "-" is standard input
+    /// File with nothing but `[[policy]]` and `[[groups]]`, all of them; "-" is standard input
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
     /// On what terms.

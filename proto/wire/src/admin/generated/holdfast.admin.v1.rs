@@ -3022,7 +3022,7 @@ pub mod policy_client {
     )]
     use tonic::codegen::*;
     use tonic::codegen::http::Uri;
-    /// The policy. Rules are written as in a configuration file: [[policy]] and [[groups]] in TOML (docs/policy.md).
+    /// The policy. Rules are written as in a configuration file: the tables policy and groups, in TOML (docs/policy.md).
     #[derive(Debug, Clone)]
     pub struct PolicyClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -3273,7 +3273,7 @@ pub mod policy_server {
             tonic::Status,
         >;
     }
-    /// The policy. Rules are written as in a configuration file: [[policy]] and [[groups]] in TOML (docs/policy.md).
+    /// The policy. Rules are written as in a configuration file: the tables policy and groups, in TOML (docs/policy.md).
     #[derive(Debug)]
     pub struct PolicyServer<T> {
         inner: Arc<T>,
