@@ -71,6 +71,26 @@ impl KeyTree {
         Ok(PublicKey::from_bytes(secret.public_key().to_bytes()))
     }
 
+    /// The tree of a seed as it came from [`Self::expose_seed`].
+    #[cfg(feature = "backend-process")]
+    pub(crate) fn of_seed(seed: &[u8]) -> Result<Self, KeyError> {
+        Seed::from_bytes(seed).map(Self).map_err(KeyError::Generate)
+    }
+
+    /// Lends the seed, for a vault that derives the keys itself.
+    #[cfg(feature = "backend-process")]
+    pub(crate) fn expose_seed<R>(&self, f: impl FnOnce(&[u8]) -> R) -> R {
+        self.0.expose(f)
+    }
+
+    /// Both keys of a place, for the price of one: the signing key is the first child of the withdrawal key.
+    pub(crate) fn keys_at(&self, account: AccountIndex) -> Result<(SecretKey, PublicKey), KeyError> {
+        let withdrawal = self.derive(&DerivationPath::validator_withdrawal(account))?;
+        let mut bytes = Zeroizing::new(withdrawal.child(0).expose(|bytes| *bytes));
+        let withdrawal_key = PublicKey::from_bytes(withdrawal.public_key().to_bytes());
+        Ok((SecretKey::from_be_bytes(&mut bytes)?, withdrawal_key))
+    }
+
     fn derive(&self, path: &DerivationPath) -> Result<Secret, KeyError> {
         Secret::derive(&self.0, path).map_err(KeyError::Generate)
     }

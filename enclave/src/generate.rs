@@ -1,13 +1,91 @@
-//! New private keys from the operating system's randomness.
+//! New private keys: of the operating system's randomness, or of a tree; and sealed before anybody has them.
 //!
 //! Guarantees: 256 random bits become a key by EIP-2333's `derive_master_SK`, so keys are uniform and
-//! never zero; the random bits are wiped.
+//! never zero; the random bits are wiped; of [`sealed`] keys only the public part is returned.
 
-use eth2_keystore::{DerivationPath, PathError, Secret, Seed};
+use eth2_keystore::{AccountIndex, DerivationPath, PathError, Secret, Seed};
+use holdfast_domain::PublicKey;
+use holdfast_slashing_db::SealedKey;
 use zeroize::Zeroizing;
 
-use crate::error::KeyError;
+use crate::ceremony::KeyTree;
+use crate::error::{KeyError, SealError};
+use crate::import::SealFor;
+use crate::seal;
 use crate::secret::SecretKey;
+
+/// What new keys are made of.
+#[derive(Clone, Copy)]
+pub enum Origin<'a> {
+    /// Randomness: what is not backed up is lost.
+    Random,
+    /// The tree of a mnemonic.
+    Tree {
+        /// The tree.
+        tree: &'a KeyTree,
+        /// The place of the first key; the others follow.
+        first: AccountIndex,
+    },
+}
+
+impl Origin<'_> {
+    /// What the keys are made of that come after so many. Beyond the last place of a tree it stays there, and making fails.
+    #[must_use]
+    pub fn after(self, done: u32) -> Self {
+        match self {
+            Self::Random => Self::Random,
+            Self::Tree { tree, first } => {
+                Self::Tree { tree, first: AccountIndex::new(first.get().saturating_add(done)) }
+            }
+        }
+    }
+}
+
+/// A new key, as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Generated {
+    /// The public key.
+    pub key: PublicKey,
+    /// The private key, sealed.
+    pub sealed: SealedKey,
+    /// In a tree, the public key of BLS withdrawal credentials at the same place.
+    pub withdrawal_key: Option<PublicKey>,
+}
+
+/// A new key could not be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum GenerateError {
+    /// The key itself.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// Its seal.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    /// The tree ends before the last of them.
+    #[error("there are not that many places in a mnemonic")]
+    NoPlace,
+}
+
+/// Makes keys and seals each at once, in the order of their places.
+///
+/// # Errors
+/// [`GenerateError`]; then none was made.
+pub fn sealed(origin: Origin<'_>, count: u32, sealed_for: SealFor<'_>) -> Result<Vec<Generated>, GenerateError> {
+    let SealFor { data_key, network } = sealed_for;
+    let one = |place: u32| {
+        let (secret, withdrawal_key) = match origin {
+            Origin::Random => (secret_key()?, None),
+            Origin::Tree { tree, first } => {
+                let account = first.get().checked_add(place).ok_or(GenerateError::NoPlace)?;
+                let (secret, withdrawal_key) = tree.keys_at(AccountIndex::new(account))?;
+                (secret, Some(withdrawal_key))
+            }
+        };
+        Ok(Generated { key: *secret.public_key(), sealed: seal::seal(data_key, network, &secret)?, withdrawal_key })
+    };
+    (0..count).map(one).collect()
+}
 
 /// A new private key. It is derived from no mnemonic: what is not backed up is lost.
 ///
@@ -26,9 +104,37 @@ pub fn secret_key() -> Result<SecretKey, KeyError> {
 
 #[cfg(test)]
 mod tests {
-    //! Proved here: keys differ, and belong to their public keys.
+    //! Proved here: keys differ, and belong to their public keys; sealed ones are those of the tree, in order.
+
+    use eth2_keystore::Mnemonic;
+    use holdfast_domain::GenesisValidatorsRoot;
 
     use super::*;
+    use crate::secret::DataKey;
+
+    #[test]
+    fn sealed_keys_are_those_of_the_tree() {
+        const NETWORK: GenesisValidatorsRoot = GenesisValidatorsRoot([3; 32]);
+        let mnemonic = Mnemonic::parse(&format!("{}about", "abandon ".repeat(11))).unwrap();
+        let tree = KeyTree::new(&mnemonic, None).unwrap();
+        let data_key = DataKey::generate().unwrap();
+        let sealed_for = SealFor { data_key: &data_key, network: NETWORK };
+        let first = AccountIndex::new(5);
+        let made = sealed(Origin::Tree { tree: &tree, first }, 2, sealed_for).unwrap();
+        assert_eq!(made.len(), 2);
+        for (one, place) in made.iter().zip(5..) {
+            let account = AccountIndex::new(place);
+            assert_eq!(one.key, *tree.signing_key(account).unwrap().public_key());
+            assert_eq!(one.withdrawal_key, Some(tree.withdrawal_public_key(account).unwrap()));
+            assert_eq!(seal::open(&data_key, &one.key, NETWORK, &one.sealed).unwrap().public_key(), &one.key);
+        }
+        let random = sealed(Origin::Random, 3, sealed_for).unwrap();
+        assert!(random.iter().all(|one| one.withdrawal_key.is_none()));
+        assert_ne!(random[0].key, random[1].key);
+        let last = AccountIndex::new(u32::MAX);
+        let beyond = sealed(Origin::Tree { tree: &tree, first: last }, 2, sealed_for);
+        assert!(matches!(beyond, Err(GenerateError::NoPlace)));
+    }
 
     #[test]
     fn keys_differ_and_sign() {

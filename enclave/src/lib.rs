@@ -55,9 +55,10 @@ pub use error::{
     DurableError, ExportError, Failures, ImportError, KeyError, MnemonicInputError, PermissionError, ProviderError,
     SealError, SecretError, SignError, SignErrorClass,
 };
+pub use generate::{GenerateError, Generated};
 pub use holdfast_enclave_sys::{LockFailure, LockStatus, harden_process, lock_status};
 #[cfg(feature = "backend-process")]
-pub use holdfast_vault_proto::{DataKeyCommitment, EncryptedKey};
+pub use holdfast_vault_proto::{AttestedOrder, DataKeyCommitment, EncryptedKey, EncryptedSeed, GeneratedKey};
 pub use keyring::{ActiveKey, Keyring};
 pub use secret::{DataKey, Passphrase, SecretKey};
 pub use signature::{SignTimes, Signature, Signed};

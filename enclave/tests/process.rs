@@ -1,7 +1,7 @@
 //! A vault in a process of its own: this program is both, the test and the vault it starts.
 //!
 //! Proved here, on a real process with everything given up that a vault gives up: the suite of every backend; that a
-//! crash is noticed, said and mended; that the raw protocol yields nothing slashable; what the system says of the
+//! crash is noticed, said and mended; that keys are made there and leave sealed; that the raw protocol yields nothing slashable; what the system says of the
 //! process; and that none of its secrets can be read from outside.
 
 #![allow(
@@ -20,6 +20,8 @@ mod support;
 
 #[path = "process/crash.rs"]
 mod crash;
+#[path = "process/generate.rs"]
+mod generate;
 #[path = "process/memory.rs"]
 mod memory;
 #[path = "process/raw.rs"]
@@ -142,11 +144,12 @@ fn main() -> ExitCode {
     if arguments.iter().any(|argument| argument == "--list") {
         return ExitCode::SUCCESS;
     }
-    let tests: [(&str, fn()); 9] = [
+    let tests: [(&str, fn()); 10] = [
         ("the suite of every backend", conformance),
         ("a crash is said and mended", crash::a_crash_is_said_and_mended),
         ("a vault that cannot be started is an error", crash::a_vault_that_cannot_be_started_is_an_error),
         ("stopping finishes what was accepted", crash::stopping_finishes_what_was_accepted),
+        ("keys are made, sealed and sign", generate::keys_are_made_sealed_and_sign),
         ("nothing slashable over the raw protocol", raw::nothing_slashable),
         ("garbage ends the vault", raw::garbage_ends_the_vault),
         ("what the system says of the process", system::what_was_given_up),

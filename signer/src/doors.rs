@@ -167,6 +167,10 @@ impl DoorFiles {
         let mut failures = Vec::new();
         failures.extend(self.callers.reload().err().map(|error| chain(&error)));
         failures.extend(self.all.iter().filter_map(|tls| tls.reload().err()).map(|error| chain(&error)));
+        // Callers name certificates by their fingerprints.
+        for tls in &self.all {
+            tls.judge_again();
+        }
         if failures.is_empty() { Ok(()) } else { Err(failures) }
     }
 }

@@ -8,13 +8,14 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use holdfast_domain::Network;
+use holdfast_domain::{GenesisValidatorsRoot, Network};
 use holdfast_enclave::backend::KeyBackend;
-use holdfast_enclave::{LocalBackend, LocalOptions, SignError, VerifyPolicy};
+use holdfast_enclave::{ActiveKey, DataKey, LocalBackend, LocalOptions, SignError, VerifyPolicy};
 #[cfg(feature = "backend-process")]
 use holdfast_enclave::{
     ProcessBackend, ProcessOptions, Unprotected, VaultPlace, VaultProgram, vault::home, vault::service,
 };
+use holdfast_slashing_db::StoredKey;
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 
@@ -23,9 +24,14 @@ use crate::cli::args::VaultArgs;
 #[cfg(feature = "backend-process")]
 use crate::clock::SystemClock;
 use crate::config::{Config, SignatureCheck, SigningBackend};
+use crate::custody::CustodyError;
 use crate::drain::Stopping;
 use crate::loader::KeyLoader;
 use crate::outcome::Exit;
+
+/// Who talks to a vault, and which vault answers, for their logs.
+#[cfg(feature = "backend-process")]
+const PROGRAM: &str = concat!("holdfast ", env!("CARGO_PKG_VERSION"));
 
 /// Where keys are held.
 pub(crate) enum Backend {
@@ -63,17 +69,13 @@ impl Backend {
             SigningBackend::Process => Ok(Self::Process(ProcessBackend::start(ProcessOptions {
                 vault: match &config.signing.vault_socket {
                     Some(path) => VaultPlace::Socket(path.clone()),
-                    None => VaultPlace::Program(VaultProgram {
-                        // Not its path: this very file, even if the path has another version by now.
-                        program: PathBuf::from("/proc/self/exe"),
-                        arguments: ["vault", "--threads", &threads.to_string()].map(str::to_owned).to_vec(),
-                    }),
+                    None => VaultPlace::Program(this_program(threads)),
                 },
                 network: network.clone(),
-                program: concat!("holdfast ", env!("CARGO_PKG_VERSION")).to_owned(),
+                program: PROGRAM.to_owned(),
                 queue_capacity: config.signing.queue_capacity,
                 verify,
-                unprotected: if config.signing.require_protections { Unprotected::Refuse } else { Unprotected::Warn },
+                unprotected: unprotected(config),
                 // Checked with the rest of the configuration.
                 witnesses: config.witness.pins().ok().flatten(),
             })?)),
@@ -85,7 +87,7 @@ impl Backend {
                         SignError::VaultStart(error.into())
                     })?),
                     network: network.clone(),
-                    program: concat!("holdfast ", env!("CARGO_PKG_VERSION")).to_owned(),
+                    program: PROGRAM.to_owned(),
                     queue_capacity: config.signing.queue_capacity,
                     verify,
                     // The machine is the vault's alone; who may be in it is what its measurements say.
@@ -103,6 +105,31 @@ impl Backend {
                     .into(),
             )),
         }
+    }
+
+    /// Where a command makes keys and signs with them: in a vault process of its own, whatever `signing.backend` says, so that
+    /// no private key is ever in the command. Every signature is verified: deposits and exits are forever.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    #[cfg(feature = "backend-process")]
+    pub(crate) fn for_a_command(config: &Config, network: &Network) -> Result<Self, SignError> {
+        Ok(Self::Process(ProcessBackend::start(ProcessOptions {
+            vault: VaultPlace::Program(this_program(NonZeroUsize::MIN)),
+            network: network.clone(),
+            program: PROGRAM.to_owned(),
+            queue_capacity: config.signing.queue_capacity,
+            verify: VerifyPolicy::BeforeRelease,
+            unprotected: unprotected(config),
+            witnesses: None,
+        })?))
+    }
+
+    /// In a build without a vault: here.
+    #[cfg(not(feature = "backend-process"))]
+    pub(crate) fn for_a_command(_: &Config, _: &Network) -> Result<Self, SignError> {
+        let options = LocalOptions { verify: VerifyPolicy::BeforeRelease, ..LocalOptions::default() };
+        Ok(Self::Local(LocalBackend::start(options)?))
     }
 
     /// Registers what it measures.
@@ -160,6 +187,36 @@ impl Backend {
     }
 }
 
+/// The vault that is this program: not its path, but this very file, even if the path has another version by now.
+#[cfg(feature = "backend-process")]
+fn this_program(threads: NonZeroUsize) -> VaultProgram {
+    VaultProgram {
+        program: PathBuf::from("/proc/self/exe"),
+        arguments: ["vault", "--threads", &threads.to_string()].map(str::to_owned).to_vec(),
+    }
+}
+
+#[cfg(feature = "backend-process")]
+fn unprotected(config: &Config) -> Unprotected {
+    if config.signing.require_protections { Unprotected::Refuse } else { Unprotected::Warn }
+}
+
+/// A stored key, ready to sign in this place.
+///
+/// # Errors
+/// [`CustodyError`] if the place cannot be had, or the key does not open there.
+pub(crate) fn ready(
+    place: &Arc<dyn KeyBackend>,
+    data_key: &DataKey,
+    network: GenesisValidatorsRoot,
+    stored: StoredKey,
+) -> Result<ActiveKey, CustodyError> {
+    let key = *stored.registration.key();
+    let opened = place.open(data_key, network, &[(key, &stored.sealed)]).map_err(CustodyError::Backend)?;
+    let held = opened.into_iter().next().ok_or(CustodyError::Backend(SignError::VaultDown))??;
+    Ok(ActiveKey::held(stored.registration, held, Arc::clone(place))?)
+}
+
 /// Brings the keys back whenever a vault had to be started again.
 pub(crate) async fn watch(mut generations: watch::Receiver<u64>, loader: Arc<KeyLoader>, mut stopping: Stopping) {
     let follow = async {
@@ -177,7 +234,7 @@ pub(crate) async fn watch(mut generations: watch::Receiver<u64>, loader: Arc<Key
 #[cfg(feature = "backend-process")]
 pub(crate) fn run(args: &VaultArgs) -> Result<Exit, Failure> {
     let threads = args.threads.or_else(|| std::thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN);
-    let program = concat!("holdfast ", env!("CARGO_PKG_VERSION")).to_owned();
+    let program = PROGRAM.to_owned();
     let ended = match (&args.listen, args.parent) {
         (Some(socket), _) => {
             let options = service::ServiceOptions { socket: socket.clone(), client: args.client, threads, program };

@@ -1,11 +1,11 @@
 //! The admin API over TCP: certificates on both sides, named administrators, and the same answers as over the socket.
 
-use std::io::Write as _;
+use std::io::{BufRead as _, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 
 use holdfast_tests::finished::{Finished, run};
-use holdfast_tests::harness::{Builder, Server};
+use holdfast_tests::harness::{Builder, Server, command};
 
 use crate::stage::{Stage, wait_for};
 
@@ -32,14 +32,58 @@ pub fn address(server: &Server) -> SocketAddr {
     found.filter_map(|word| word.parse().ok()).find(|at: &SocketAddr| at.port() != 0).expect("an address in the line")
 }
 
-/// A command on a machine without the data directory, as whoever has this certificate.
-pub fn from_elsewhere(stage: &Stage, at: SocketAddr, who: &str, rest: &[&str]) -> Finished {
+/// What a command on a machine without the data directory is called with, by whoever has this certificate.
+fn elsewhere(stage: &Stage, at: SocketAddr, who: &str, rest: &[&str]) -> Vec<String> {
     let folder = stage.files.join("elsewhere").display().to_string();
     let url = format!("https://localhost:{}", at.port());
     let (ca, certificate, key) =
         (stage.file("ca.pem"), stage.file(&format!("{who}.pem")), stage.file(&format!("{who}.key")));
     let own = ["--data-dir", &folder, "--admin-server", &url, "--admin-ca", &ca, "--admin-certificate", &certificate];
-    run(&[&own[..], &["--admin-key", &key], rest].concat())
+    [&own[..], &["--admin-key", &key], rest].concat().into_iter().map(str::to_owned).collect()
+}
+
+/// Such a command, run to its end.
+pub fn from_elsewhere(stage: &Stage, at: SocketAddr, who: &str, rest: &[&str]) -> Finished {
+    run(&elsewhere(stage, at, who, rest))
+}
+
+/// A command that goes on until its connection ends.
+struct Following(Child);
+
+impl Following {
+    /// Begins, and waits for the first record.
+    fn start(stage: &Stage, at: SocketAddr, who: &str) -> Self {
+        let mut child = command()
+            .args(elsewhere(stage, at, who, &["audit", "tail", "--follow"]))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
+        let mut first = String::new();
+        let stdout = child.stdout.as_mut().expect("a pipe");
+        std::io::BufReader::new(stdout).read_line(&mut first).expect("a record");
+        assert!(!first.is_empty(), "it has begun");
+        Self(child)
+    }
+
+    /// Waits for its end, and returns its exit code and what it said of it.
+    fn end(mut self) -> (Option<i32>, String) {
+        let mut status = None;
+        wait_for("the end of the command", || {
+            status = self.0.try_wait().expect("it can be waited for");
+            status.is_some()
+        });
+        let mut said = String::new();
+        self.0.stderr.take().expect("a pipe").read_to_string(&mut said).expect("text");
+        (status.and_then(|status| status.code()), said)
+    }
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// A connection with a certificate that stays and says no more than a greeting.
@@ -139,12 +183,16 @@ fn administrators_work_from_another_machine_and_nobody_else_does() {
     from_elsewhere(&stage, at, "alice", &["keys", "list"]).expect(0, &[&key]);
     drop(held);
 
-    // Revoked while the server runs.
+    // Revoked while the server runs, and while a connection is open.
+    let following = Following::start(&stage, at, "alice");
     stage.shell(
         "openssl ca -config ca.cnf -cert clients-ca.pem -keyfile clients-ca.key -revoke alice.pem
          openssl ca -config ca.cnf -cert clients-ca.pem -keyfile clients-ca.key -gencrl -out clients-crl.pem",
     );
     wait_for("the revocation", || from_elsewhere(&stage, at, "alice", &["keys", "list"]).code == 3);
+    let (code, said) = following.end();
+    assert_eq!(code, Some(3), "{said}");
+    assert!(said.contains("broke"), "{said}");
     assert!(server.stop().0.success());
     from_elsewhere(&stage, at, "alice", &["keys", "list"]).expect(3, &["no server answers"]);
 }

@@ -100,6 +100,34 @@ fn the_first_caller_closes_the_door_and_tokens_are_exchanged_while_all_runs() {
 }
 
 #[test]
+fn metrics_are_for_callers_alone_where_that_is_asked_for() {
+    let world = World::new(1);
+    let server = world.server().env("HOLDFAST_METRICS_REQUIRE_CALLER", "true").start();
+    server.wait_ready();
+    let status = |path: &str, user: &str| {
+        let url = format!("http://{user}{}{path}", server.metrics_addr());
+        curl(std::path::Path::new("/"), &[&url]).status
+    };
+    // Also while there is no caller yet.
+    for (path, expected) in [("/livez", 200), ("/readyz", 200), ("/metrics", 401), ("/", 401), ("/status.json", 401)] {
+        assert_eq!(status(path, ""), expected, "{path}");
+    }
+    let made = callers(&world, &["add", "monitor", "--bearer", "--basic"]);
+    let bearer = format!("Authorization: Bearer {}", token(&made, "bearer_token"));
+    let basic = format!("monitor:{}@", token(&made, "basic_token"));
+    for path in ["/metrics", "/status.json", "/"] {
+        let url = format!("http://{}{path}", server.metrics_addr());
+        wait_for("the caller", || curl(std::path::Path::new("/"), &["-H", &bearer, &url]).status == 200);
+        wait_for("the caller's other token", || status(path, &basic) == 200);
+        assert_eq!((status(path, ""), status(path, "monitor:wrong@")), (401, 401), "{path}");
+    }
+    assert_eq!(status("/livez", ""), 200);
+    callers(&world, &["remove", "monitor"]);
+    wait_for("the end of the caller", || status("/metrics", &basic) == 401);
+    assert!(server.stop().0.success());
+}
+
+#[test]
 fn users_of_the_unix_socket_are_callers() {
     let world = World::new(1);
     let socket = world.path().join("http.sock");

@@ -1,6 +1,6 @@
 //! A client that keeps a connection over TLS open.
 
-use std::io::{Read, Write};
+use std::io::{Error, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,22 +53,71 @@ impl TlsClient {
 
     /// Sends a request and reads the answer: its status and body.
     pub fn request(&mut self, method: &str, path: &str, more: &str, body: &str) -> std::io::Result<(u16, String)> {
+        self.request_of("localhost", method, path, more, body)
+    }
+
+    /// The same, of a server by this name.
+    pub fn request_of(
+        &mut self,
+        host: &str,
+        method: &str,
+        path: &str,
+        more: &str,
+        body: &str,
+    ) -> std::io::Result<(u16, String)> {
         let length = body.len();
-        let head = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n{more}\r\n");
+        let head = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {length}\r\n{more}\r\n");
         self.0.write_all(format!("{head}{body}").as_bytes())?;
-        let mut answer = Vec::new();
-        let mut byte = [0];
-        while !answer.ends_with(b"\r\n\r\n") {
-            if self.0.read(&mut byte)? == 0 {
-                return Err(std::io::ErrorKind::UnexpectedEof.into());
-            }
-            answer.extend_from_slice(&byte);
-        }
-        let head = String::from_utf8_lossy(&answer).to_lowercase();
+        let head = self.until("\r\n\r\n")?.to_lowercase();
         let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0);
-        let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok()).unwrap_or(0);
-        let mut body = vec![0; length];
-        self.0.read_exact(&mut body)?;
+        let body = if head.contains("transfer-encoding: chunked") {
+            self.chunks()?
+        } else {
+            let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok()).unwrap_or(0);
+            self.exactly(length)?
+        };
         Ok((status, String::from_utf8_lossy(&body).into_owned()))
+    }
+
+    #[allow(dead_code, reason = "only the tests of the switcher do")]
+    /// Asks for a stream of events; what comes is read with [`Self::until`].
+    pub fn stream(&mut self, path: &str) -> std::io::Result<()> {
+        let head = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n");
+        self.0.write_all(head.as_bytes())?;
+        let head = self.until("\r\n\r\n")?;
+        assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+        Ok(())
+    }
+
+    /// Reads until these words have come, and returns all up to them.
+    pub fn until(&mut self, words: &str) -> std::io::Result<String> {
+        let (mut read, mut byte) = (Vec::new(), [0]);
+        while !read.ends_with(words.as_bytes()) {
+            if self.0.read(&mut byte)? == 0 {
+                return Err(Error::new(ErrorKind::UnexpectedEof, String::from_utf8_lossy(&read).into_owned()));
+            }
+            read.extend_from_slice(&byte);
+        }
+        Ok(String::from_utf8_lossy(&read).into_owned())
+    }
+
+    fn exactly(&mut self, length: usize) -> std::io::Result<Vec<u8>> {
+        let mut bytes = vec![0; length];
+        self.0.read_exact(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn chunks(&mut self) -> std::io::Result<Vec<u8>> {
+        let mut body = Vec::new();
+        loop {
+            let size = self.until("\r\n")?;
+            let size =
+                usize::from_str_radix(size.trim(), 16).map_err(|error| Error::new(ErrorKind::InvalidData, error))?;
+            body.extend(self.exactly(size)?);
+            self.until("\r\n")?;
+            if size == 0 {
+                return Ok(body);
+            }
+        }
     }
 }

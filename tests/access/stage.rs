@@ -41,6 +41,16 @@ impl Stage {
         documented::run(file, name, &self.files);
     }
 
+    /// Makes a key and a certificate of one more client, by the same authority.
+    pub fn client(&self, name: &str) {
+        self.shell(&format!(
+            "openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -noenc -subj /CN={name} -keyout {name}.key -out {name}.csr
+             printf extendedKeyUsage=clientAuth > {name}.ext
+             openssl x509 -req -in {name}.csr -CA clients-ca.pem -CAkey clients-ca.key -CAcreateserial -days 30 \
+               -extfile {name}.ext -out {name}.pem"
+        ));
+    }
+
     /// Runs shell lines in the folder of the files.
     pub fn shell(&self, lines: &str) -> String {
         documented::shell(lines, &self.files)
@@ -94,7 +104,7 @@ pub fn curl(folder: &Path, arguments: &[&str]) -> Curled {
 }
 
 /// Waits until something holds.
-pub fn wait_for(what: &str, holds: impl Fn() -> bool) {
+pub fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
     let end = Instant::now() + TAKEN_OVER;
     while !holds() {
         assert!(Instant::now() < end, "{what} did not happen within {TAKEN_OVER:?}");

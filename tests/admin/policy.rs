@@ -52,7 +52,13 @@ fn in_force(admin: &Admin) -> PolicyRules {
 
 fn wanted(admin: &Admin, rules: &str) -> ReplacePolicyRequest {
     let expected_digest = in_force(admin).digest;
-    ReplacePolicyRequest { rules_toml: rules.to_owned(), expected_digest, dry_run: false, force: false, approval: Vec::new() }
+    ReplacePolicyRequest {
+        rules_toml: rules.to_owned(),
+        expected_digest,
+        dry_run: false,
+        force: false,
+        approval: Vec::new(),
+    }
 }
 
 fn replace(admin: &Admin, request: ReplacePolicyRequest) -> Result<ChangePolicyResponse, Status> {

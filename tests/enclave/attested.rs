@@ -90,7 +90,7 @@ impl Service {
 }
 
 /// A booted enclave that took the chain, and what it said.
-fn enclave() -> (Machine, Line, Greeting) {
+pub(crate) fn enclave() -> (Machine, Line, Greeting) {
     let mut machine = boot(image());
     let (line, greeting) = Line::pinned(&mut machine);
     (machine, line, greeting)

@@ -9,6 +9,7 @@
 
 mod attested;
 mod every;
+mod generated;
 mod hostile;
 mod imported;
 mod leased;
@@ -20,7 +21,7 @@ use std::time::Instant;
 /// A test by its name.
 type Test = (&'static str, fn());
 
-const STOCK: [Test; 9] = [
+const STOCK: [Test; 10] = [
     ("every backend: in this process", every::in_this_process),
     ("every backend: in a vault process", every::in_a_process),
     ("every backend: in a machine", every::in_a_machine),
@@ -28,15 +29,17 @@ const STOCK: [Test; 9] = [
     ("garbage ends a conversation and not the vault", hostile::garbage),
     ("a killed machine and replayed state gain nothing", hostile::rollback),
     ("an administrator's keys are sealed inside, outlive a boot and sign", imported::sealed_inside),
+    ("keys are made only where something vouches for them", generated::nothing_unattested),
     ("an image with witnesses signs nothing without their grants", leased::nothing_without_a_grant),
     ("of two clones that race for the lease one signs", leased::race),
 ];
 
-const NITRO: [Test; 7] = [
+const NITRO: [Test; 8] = [
     ("every backend: in an enclave", every::in_an_enclave),
     ("every backend: all signing vectors in enclaves", every::signing_vectors_in_an_enclave),
     ("the document says what was measured", attested::measured),
     ("a key service opens for this image and no other", attested::key_service),
+    ("keys are made inside and vouched for", generated::made_inside_and_vouched_for),
     ("nothing slashable inside an attested enclave", attested::nothing_slashable),
     ("a killed enclave and replayed state gain nothing", attested::rollback),
     ("a clone signs nothing that was signed before it got its keys", attested::clones),

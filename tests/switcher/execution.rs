@@ -15,7 +15,7 @@ use crate::alone::{document, nobody, switcher};
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// An execution client in sync on chain 1 that answers everything else with its name. It runs until the test ends.
-fn node(name: &'static str) -> String {
+pub(crate) fn node(name: &'static str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
@@ -88,7 +88,7 @@ fn until(data: &Path, name: &str, wanted: impl Fn(&Value) -> bool) -> Value {
 }
 
 /// Where the execution pool listens, from the line that says that the server is ready.
-fn listens_at(server: &Server) -> SocketAddr {
+pub(crate) fn listens_at(server: &Server) -> SocketAddr {
     let end = Instant::now() + PATIENCE;
     loop {
         let log = server.log();

@@ -13,7 +13,15 @@
 #[path = "../../clients/beacon/tests/scripted/mod.rs"]
 mod scripted;
 
+#[allow(dead_code, reason = "the tests of access use all of it")]
+#[path = "../access/client.rs"]
+mod client;
+#[allow(dead_code, reason = "the tests of access use all of it")]
+#[path = "../access/stage.rs"]
+mod stage;
+
 mod alone;
 mod doppelganger;
 mod execution;
 mod journal;
+mod tls;

@@ -22,9 +22,10 @@ const SECRET: [&str; 12] = [
 /// Types that show nothing of a secret.
 const SAFE: [&str; 5] = ["SecretText", "SecretUrl", "SecretLink", "BeaconUrl", "DatabaseUrl"];
 /// Settings that are named like a secret and are none: file, field, why.
-const HARMLESS: [(&str, &str, &str); 10] = [
+const HARMLESS: [(&str, &str, &str); 11] = [
     ("tls.rs", "key", "the path of the file that holds it"),
     ("admin.rs", "key", "the path of a file"),
+    ("ask.rs", "key", "the path of a file"),
     ("providers.rs", "token", "the label of a PKCS#11 token"),
     ("providers.rs", "key", "the name of a key that is elsewhere"),
     ("enclave.rs", "key", "the name of a key of KMS"),

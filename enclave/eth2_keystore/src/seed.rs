@@ -56,6 +56,11 @@ impl Seed {
     pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.0
     }
+
+    /// Lends its bytes: 64 for the seed of a mnemonic.
+    pub fn expose<R>(&self, f: impl FnOnce(&[u8]) -> R) -> R {
+        f(&self.0)
+    }
 }
 
 /// Joins and normalises. Two passes, so that growing never leaves a copy of the secret behind.

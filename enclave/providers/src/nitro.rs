@@ -7,9 +7,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use holdfast_enclave::generate::Origin;
 use holdfast_enclave::provider::{ProviderKind, ServiceError, ServiceFailure, WrapContext};
 use holdfast_enclave::vault::enclave::{ImportKeyError, encrypt_for_import};
-use holdfast_enclave::{DataKeyCommitment, EncryptedKey, SecretKey};
+use holdfast_enclave::vault::generate::encrypt_seed;
+use holdfast_enclave::{DataKeyCommitment, EncryptedKey, EncryptedSeed, SecretKey};
 use holdfast_nitro::attestation::{AttestationError, PcrPolicy, Timestamp, Verifier};
 use holdfast_nitro::cms::wrap::wrap;
 
@@ -102,6 +104,21 @@ impl Proven {
         data_key: DataKeyCommitment,
     ) -> Result<EncryptedKey, ImportKeyError> {
         encrypt_for_import(secret, context.network, data_key, |wrapping| wrap(&self.boot_key, wrapping))
+    }
+
+    /// Encrypts the seed of a tree for this boot of the enclave, to make keys of it; `None` for random keys. It can be used with
+    /// no other data key than the one with this commitment, and for no other chain.
+    ///
+    /// # Errors
+    /// [`ImportKeyError::Wrap`].
+    pub fn encrypt_seed(
+        &self,
+        origin: Origin<'_>,
+        context: &WrapContext,
+        data_key: DataKeyCommitment,
+    ) -> Result<Option<EncryptedSeed>, ImportKeyError> {
+        let sealed = encrypt_seed(origin, data_key, context.network, |plain| wrap(&self.boot_key, plain));
+        sealed.map_err(|error| ImportKeyError::Wrap(error.into()))
     }
 }
 

@@ -17,10 +17,12 @@ use super::cache::HashCache;
 use super::queue::Queues;
 use super::{Held, KeyBackend, OpenError, PendingSignature, Reply, SignJob, Urgency, VerifyPolicy};
 use crate::error::SignError;
+use crate::generate::{self, Generated, Origin};
+use crate::import::SealFor;
 use crate::metrics::Metrics;
-use crate::seal;
 use crate::secret::{DataKey, SecretKey};
 use crate::signature::{RawSignature, SignTimes, Signed};
+use crate::{seal, stack};
 
 /// Most signatures a thread takes at once: enough that a burst is not all locking, and few enough that
 /// a proposal waits about a millisecond. It takes fewer if that leaves other threads without.
@@ -151,6 +153,12 @@ impl KeyBackend for Pool {
         let open =
             |(key, sealed): &(PublicKey, &SealedKey)| Ok(Held::here(seal::open(data_key, key, network, sealed)?));
         Ok(keys.iter().map(open).collect())
+    }
+
+    fn generate(&self, origin: Origin<'_>, count: u32, sealed_for: SealFor<'_>) -> Result<Vec<Generated>, SignError> {
+        let made = generate::sealed(origin, count, sealed_for);
+        stack::scrub();
+        made.map_err(|error| SignError::NotMade(Box::new(error)))
     }
 
     /// A secret is wiped when the last who holds it lets go.

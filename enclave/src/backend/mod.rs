@@ -12,6 +12,8 @@ use holdfast_slashing_db::{SealedKey, SigningPermit};
 use tokio::sync::oneshot;
 
 use crate::error::{SealError, SignError};
+use crate::generate::{Generated, Origin};
+use crate::import::SealFor;
 use crate::secret::{DataKey, SecretKey};
 use crate::signature::Signed;
 
@@ -148,6 +150,14 @@ pub trait KeyBackend: Send + Sync {
         network: GenesisValidatorsRoot,
         keys: &[(PublicKey, &SealedKey)],
     ) -> Result<Vec<Result<Held, OpenError>>, SignError>;
+
+    /// Makes new keys where signatures are computed, and returns them sealed: whoever asks never has one in the clear. They
+    /// are not ready to sign. Blocks as [`Self::open`] does.
+    ///
+    /// # Errors
+    ///
+    /// [`SignError`] if the backend cannot be had, or cannot make them; then none was made.
+    fn generate(&self, origin: Origin<'_>, count: u32, sealed_for: SealFor<'_>) -> Result<Vec<Generated>, SignError>;
 
     /// The vault behind it, if that takes no data key from this process: then [`Self::open`] is not for it.
     #[cfg(feature = "backend-process")]

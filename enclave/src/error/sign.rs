@@ -54,6 +54,9 @@ pub enum SignError {
     /// The vault answered a request about leases with a failure.
     #[error("the vault does not carry out what concerns its lease: {0}")]
     Lease(&'static str),
+    /// A new key could not be made.
+    #[error("cannot make a key")]
+    NotMade(#[source] Box<crate::generate::GenerateError>),
     /// The vault did not do what it was asked, other than signing.
     #[error("the vault does not do that: {reason}")]
     VaultFailed {
@@ -95,6 +98,7 @@ impl SignError {
             | Self::VaultDown
             | Self::VaultFailed { .. }
             | Self::VaultStart(_)
+            | Self::NotMade(_)
             | Self::NoLease
             | Self::Lease(_) => SignErrorClass::Unavailable,
             Self::VaultRefused { .. } => SignErrorClass::Refused,
@@ -111,6 +115,7 @@ impl SignError {
             Self::Invalid { .. } => "signature_invalid",
             Self::Thread(_) | Self::VaultStart(_) => "backend_not_started",
             Self::NotHere { .. } => "key_not_here",
+            Self::NotMade(_) => "not_made",
             Self::VaultDown => "vault_down",
             Self::NoLease => "no_lease",
             Self::Lease(reason) | Self::VaultRefused { reason, .. } | Self::VaultFailed { reason } => reason,

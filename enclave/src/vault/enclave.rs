@@ -89,21 +89,41 @@ pub(super) struct Inside {
 }
 
 impl Inside {
-    /// Decrypts 32 bytes.
-    fn decrypt(
+    /// Decrypts so many bytes.
+    pub(super) fn decrypt(
         &mut self,
+        len: usize,
         open: impl FnOnce(&dyn Enclave) -> Result<Zeroizing<Vec<u8>>, Failure>,
     ) -> Result<Zeroizing<Vec<u8>>, Failure> {
         if self.failures_left == 0 {
             return Err(Failure::NotForThisBoot);
         }
         match open(self.enclave.as_ref()) {
-            Ok(plain) if plain.len() == KEY_LEN => Ok(plain),
+            Ok(plain) if plain.len() == len => Ok(plain),
             Ok(_) | Err(_) => {
                 self.failures_left = self.failures_left.saturating_sub(1);
                 Err(Failure::NotForThisBoot)
             }
         }
+    }
+
+    /// The data key that is held, if one is.
+    pub(super) fn held(&self) -> Option<&DataKey> {
+        self.data_key.as_ref()
+    }
+
+    /// Whether the data key that is held is the one named so.
+    ///
+    /// # Errors
+    /// [`Failure::OtherDataKey`] if not, or if none is.
+    pub(super) fn holds(&self, named: DataKeyCommitment) -> Result<(), Failure> {
+        let holds = self.held().is_some_and(|held| commitment(held) == named);
+        if holds { Ok(()) } else { Err(Failure::OtherDataKey) }
+    }
+
+    /// An attestation document with this nonce and user data.
+    pub(super) fn attest(&self, nonce: &[u8], user_data: &[u8]) -> Result<Vec<u8>, Failure> {
+        self.enclave.attest(nonce, user_data)
     }
 
     /// Whose leases it signs by, whatever its host says.
@@ -228,7 +248,7 @@ impl Vault {
         }
     }
 
-    fn inside_mut(&mut self) -> Result<&mut Inside, Failure> {
+    pub(super) fn inside_mut(&mut self) -> Result<&mut Inside, Failure> {
         match &mut self.home {
             Home::Process => Err(Failure::NoEnclave),
             Home::Enclave(inside) => Ok(inside),
@@ -243,7 +263,7 @@ impl Vault {
     /// An attestation document.
     pub(super) fn attest(&self, nonce: &[u8]) -> Result<Vec<u8>, Failure> {
         let bound = Bound { version: VERSION, chain: self.genesis() };
-        self.inside()?.enclave.attest(nonce, &bound.encode())
+        self.inside()?.attest(nonce, &bound.encode())
     }
 
     /// Opens sealed keys with a data key that was encrypted to the boot key. A data key that comes with no keys is held for
@@ -256,7 +276,7 @@ impl Vault {
         let inside = self.inside_mut()?;
         // Before anything is decrypted, so that how long it takes says nothing of what came out.
         inside.enclave.set_clock()?;
-        let mut candidate = inside.decrypt(|enclave| enclave.open(cms))?;
+        let mut candidate = inside.decrypt(KEY_LEN, |enclave| enclave.open(cms))?;
         let data_key = DataKey::take(&mut candidate).map_err(|_| Failure::Internal)?;
         let for_imports = keys.is_empty();
         let outcomes = self.open_all(&data_key, keys)?;
@@ -276,10 +296,8 @@ impl Vault {
     pub(super) fn import(&mut self, key: &EncryptedKey) -> Result<Vec<u8>, Failure> {
         let genesis = self.genesis().ok_or(Failure::NotPinned)?;
         let inside = self.inside_mut()?;
-        if !inside.data_key.as_ref().is_some_and(|held| commitment(held) == key.data_key) {
-            return Err(Failure::OtherDataKey);
-        }
-        let mut wrapping = inside.decrypt(|enclave| enclave.unwrap(&key.wrapped_key))?;
+        inside.holds(key.data_key)?;
+        let mut wrapping = inside.decrypt(KEY_LEN, |enclave| enclave.unwrap(&key.wrapped_key))?;
         let wrapping = LockedBytes::take(&mut wrapping).map_err(|_| Failure::Internal)?;
         let aad = import_associated_data(&key.public_key, genesis, key.data_key);
         let mut secret = aead::decrypt(&wrapping, &aad, &key.ciphertext).ok_or(Failure::NotForThisBoot)?;

@@ -23,6 +23,7 @@ mod checkpoint;
 mod core;
 mod crew;
 pub mod enclave;
+pub mod generate;
 pub mod home;
 mod lease;
 mod rules;

@@ -139,6 +139,18 @@ impl Conversation<'_> {
                 scrub_stack();
                 imported.map_or_else(Answer::Failed, Answer::Imported)
             }
+            Request::Generate { mut data_key, origin, count } => {
+                let generated = self.vault.generate(&mut data_key, &origin, count);
+                drop((data_key, origin));
+                scrub_stack();
+                generated.map_or_else(Answer::Failed, Answer::Generated)
+            }
+            Request::GenerateAttested(order) => {
+                let generated = self.vault.generate_attested(&order);
+                scrub_stack();
+                let answer = |(keys, document)| Answer::GeneratedAttested { keys, document };
+                generated.map_or_else(Answer::Failed, answer)
+            }
             request @ (Request::Witnesses { .. }
             | Request::AskLease { .. }
             | Request::TakeLease(_)

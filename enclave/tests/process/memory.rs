@@ -1,14 +1,19 @@
-//! Reading the memory of a vault as root, after it has signed a thousand times.
+//! Reading the memory of a vault as root, after it has signed a thousand times and made keys.
 //!
 //! The same scan has to find a copy planted in ordinary memory: else it would prove nothing.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
+use std::sync::Arc;
 
-use holdfast_enclave::generate;
+use eth2_keystore::{AccountIndex, DerivationPath, Secret, Seed};
+use holdfast_enclave::backend::KeyBackend;
+use holdfast_enclave::generate::{self, Origin};
+use holdfast_enclave::import::SealFor;
 
-use crate::support::{Bench, attestation};
+use crate::generate::tree;
+use crate::support::{Bench, NETWORK, attestation};
 use crate::{Beside, block_on, next_slot, start, suite};
 
 /// How often each needle is found in the memory of a process that can be read, and how many bytes those were.
@@ -49,6 +54,22 @@ fn scan(process: u32, needles: &[[u8; 32]]) -> (Vec<usize>, usize) {
     (found, total)
 }
 
+/// What [`tree`] grows from, and what it grows through and into at its first places; each also with its bytes turned round.
+fn grown() -> Vec<[u8; 32]> {
+    let seed = Seed::from_mnemonic(&format!("{}about", "abandon ".repeat(11)), "").unwrap();
+    let mut secrets: Vec<[u8; 32]> =
+        seed.expose(|bytes| bytes.chunks(32).map(|half| half.try_into().unwrap()).collect());
+    let mut paths: Vec<DerivationPath> = ["m", "m/12381", "m/12381/3600"].map(|path| path.parse().unwrap()).to_vec();
+    for account in (0..4).map(AccountIndex::new) {
+        let index = account.get();
+        paths.push(format!("m/12381/3600/{index}").parse().unwrap());
+        paths.extend([DerivationPath::validator_withdrawal(account), DerivationPath::validator_signing(account)]);
+    }
+    secrets.extend(paths.iter().map(|path| Secret::derive(&seed, path).unwrap().expose(|bytes| *bytes)));
+    let turned: Vec<[u8; 32]> = secrets.iter().map(|secret| std::array::from_fn(|index| secret[31 - index])).collect();
+    [secrets, turned].concat()
+}
+
 pub(crate) fn no_secret_can_be_read() {
     if !rustix::process::geteuid().is_root() {
         // Without root nothing of the vault can be read, which is less than this test is about, but is checked.
@@ -80,8 +101,12 @@ pub(crate) fn no_secret_can_be_read() {
             }
         }
     });
+    let place: Arc<dyn KeyBackend> = backend.clone().into();
+    let sealed_for = SealFor { data_key: &suite::data_key(), network: NETWORK };
+    place.generate(Origin::Tree { tree: &tree(), first: AccountIndex::new(0) }, 4, sealed_for).unwrap();
+    needles.extend(grown());
     let (found, bytes) = scan(backend.vault_process().unwrap(), &needles);
-    println!("scanned {} KiB of a vault after 1000 signatures; found {found:?}", bytes / 1024);
+    println!("scanned {} KiB of a vault after 1000 signatures and new keys; found {found:?}", bytes / 1024);
     assert!(bytes > 1_000_000, "only {bytes} bytes could be read");
     assert!(found[0] > 0, "the scan does not find the control copy");
     assert_eq!(found[1], 0, "the data key is in readable memory");

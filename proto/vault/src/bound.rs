@@ -5,8 +5,10 @@
 use holdfast_domain::GenesisValidatorsRoot;
 
 use crate::error::Malformed;
+use crate::message::DataKeyCommitment;
 
 const LABEL: &[u8; 16] = b"holdfast vault\0\0";
+const LABEL_OF_KEYS: &[u8; 16] = b"holdfast keys\0\0\0";
 
 /// The user data of an attestation document of a vault.
 ///
@@ -39,6 +41,28 @@ impl Bound {
             root => Some(GenesisValidatorsRoot(root.try_into().map_err(|_| other())?)),
         };
         Ok(Self { version: u32::from_be_bytes(*version), chain })
+    }
+}
+
+/// The user data of the document that comes with keys made in an enclave. It is compared, never decoded.
+///
+/// `"holdfast keys\0\0\0" | version, 4 bytes big-endian | genesis validators root | the data key's commitment | digest`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BoundKeys {
+    /// Version of the protocol.
+    pub version: u32,
+    /// The chain that they are for.
+    pub chain: GenesisValidatorsRoot,
+    /// The data key that they are sealed under.
+    pub data_key: DataKeyCommitment,
+    /// SHA-256 of the answer's keys as a `Generated` message.
+    pub digest: [u8; 32],
+}
+
+impl BoundKeys {
+    /// The bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        [LABEL_OF_KEYS.as_slice(), &self.version.to_be_bytes(), &self.chain.0, &self.data_key.0, &self.digest].concat()
     }
 }
 

@@ -8,7 +8,7 @@ use prost::encoding::{DecodeContext, WireType, decode_key, skip_field};
 
 use crate::error::Malformed;
 use crate::frame::{Frame, Header, Operation};
-use crate::limits::{MAX_BOOT_KEY, MAX_FORKS, MAX_ITEMS, MAX_KEYS, MAX_NAME, MAX_SEALED};
+use crate::limits::{MAX_BOOT_KEY, MAX_DOCUMENT, MAX_FORKS, MAX_GENERATED, MAX_ITEMS, MAX_KEYS, MAX_NAME, MAX_SEALED};
 use crate::message::{
     Answer, DataKeyBytes, Failure, HealthReport, KeyOutcome, KeyState, Protections, Reason, Refusal, Request,
     SealedKeyBytes, Watermarks,
@@ -16,6 +16,7 @@ use crate::message::{
 use crate::v1;
 
 mod attested;
+mod generate;
 mod lease;
 mod network;
 mod sign;
@@ -41,6 +42,8 @@ impl Request {
             Self::Attest { .. } => Operation::Attest,
             Self::ProvisionAttested { .. } => Operation::ProvisionAttested,
             Self::ImportAttested(_) => Operation::ImportAttested,
+            Self::Generate { .. } => Operation::Generate,
+            Self::GenerateAttested(_) => Operation::GenerateAttested,
             Self::Witnesses { .. } => Operation::Witnesses,
             Self::AskLease { .. } => Operation::AskLease,
             Self::TakeLease(_) => Operation::TakeLease,
@@ -85,6 +88,8 @@ impl Request {
                 pack(header, &attested::pack_provision(cms, pack_sealed_keys(keys)?)?)
             }
             Self::ImportAttested(key) => pack(header, &attested::pack_import(key)?),
+            Self::Generate { data_key, origin, count } => generate::frame(header, data_key, origin, *count),
+            Self::GenerateAttested(order) => pack(header, &generate::pack_order(order)?),
             Self::Witnesses { group, witnesses, quorum } => {
                 pack(header, &lease::pack_witnesses(group, witnesses, *quorum)?)
             }
@@ -151,6 +156,8 @@ impl Request {
                 Self::ProvisionAttested { cms, keys: keys.into_iter().map(sealed_key).collect::<Result<_, _>>()? }
             }
             Operation::ImportAttested => Self::ImportAttested(Box::new(attested::unpack_import(unpack(body)?)?)),
+            Operation::Generate => generate::read(body)?,
+            Operation::GenerateAttested => Self::GenerateAttested(Box::new(generate::unpack_order(unpack(body)?)?)),
             Operation::Witnesses
             | Operation::AskLease
             | Operation::TakeLease
@@ -174,6 +181,8 @@ impl Answer {
             Self::ProvisionedAttested(_) => Operation::ProvisionAttested,
             Self::Attested(_) => Operation::Attest,
             Self::Imported(_) => Operation::ImportAttested,
+            Self::Generated(_) => Operation::Generate,
+            Self::GeneratedAttested { .. } => Operation::GenerateAttested,
             Self::Signed(_) => Operation::Sign,
             Self::Listed(_) => Operation::List,
             Self::Health(_) => Operation::Health,
@@ -195,6 +204,8 @@ impl Answer {
             Self::Done(_) => pack(header, &v1::Done {}),
             Self::Attested(document) => pack(header, &attested::pack_document(document)?),
             Self::Imported(sealed) => pack(header, &attested::pack_imported(sealed)?),
+            Self::Generated(keys) => pack(header, &v1::Generated { keys: generate::pack_keys(keys)? }),
+            Self::GeneratedAttested { keys, document } => pack(header, &generate::pack_attested(keys, document)?),
             Self::Provisioned(outcomes) | Self::ProvisionedAttested(outcomes) => {
                 let outcomes = outcomes.iter().map(|outcome| outcome.code()).collect();
                 pack(header, &v1::Provisioned { outcomes })
@@ -245,6 +256,17 @@ impl Answer {
             Operation::ProvisionAttested => Self::ProvisionedAttested(unpack_outcomes(body)?),
             Operation::Attest => Self::Attested(attested::unpack_document(unpack(body)?)?),
             Operation::ImportAttested => Self::Imported(attested::unpack_imported(unpack(body)?)?),
+            Operation::Generate => {
+                at_most("keys", MAX_GENERATED, ONLY_LIST, body)?;
+                let v1::Generated { keys } = unpack(body)?;
+                Self::Generated(generate::unpack_keys(keys)?)
+            }
+            Operation::GenerateAttested => {
+                at_most("keys", MAX_GENERATED, ONLY_LIST, body)?;
+                let v1::GeneratedAttested { keys, document } = unpack(body)?;
+                let document = bounded("document", MAX_DOCUMENT, document)?;
+                Self::GeneratedAttested { keys: generate::unpack_keys(keys)?, document }
+            }
             Operation::Sign => {
                 at_most("outcomes", MAX_ITEMS, ONLY_LIST, body)?;
                 Self::Signed(sign::unpack_outcomes(unpack(body)?)?)

@@ -29,6 +29,8 @@ pub enum Operation {
     Attest,
     ProvisionAttested,
     ImportAttested,
+    Generate,
+    GenerateAttested,
     Witnesses,
     AskLease,
     TakeLease,
@@ -41,7 +43,7 @@ pub enum Operation {
 
 impl Operation {
     /// Every operation.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 20] = [
         Self::Hello,
         Self::Pin,
         Self::Provision,
@@ -53,6 +55,8 @@ impl Operation {
         Self::Attest,
         Self::ProvisionAttested,
         Self::ImportAttested,
+        Self::Generate,
+        Self::GenerateAttested,
         Self::Witnesses,
         Self::AskLease,
         Self::TakeLease,
@@ -76,6 +80,8 @@ impl Operation {
             Self::Attest => 9,
             Self::ProvisionAttested => 10,
             Self::ImportAttested => 11,
+            Self::Generate => 12,
+            Self::GenerateAttested => 13,
             Self::Witnesses => 30,
             Self::AskLease => 31,
             Self::TakeLease => 32,

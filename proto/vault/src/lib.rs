@@ -14,12 +14,13 @@ pub mod frame;
 pub mod limits;
 mod message;
 
-pub use bound::Bound;
+pub use bound::{Bound, BoundKeys};
 pub use error::{FrameError, Malformed};
 pub use frame::{Frame, Header, Operation};
 pub use message::{
-    Answer, DataKeyBytes, DataKeyCommitment, EncryptedKey, Failure, HealthReport, KeyOutcome, KeyState, LeaseNews,
-    LeaseReport, Protections, Reason, Refusal, Request, SealedKeyBytes, SignItem, Watermarks,
+    Answer, AttestedOrder, DataKeyBytes, DataKeyCommitment, EncryptedKey, EncryptedSeed, Failure, GeneratedKey,
+    HealthReport, KeyOutcome, KeyState, LeaseNews, LeaseReport, Origin, Protections, Reason, Refusal, Request,
+    SealedKeyBytes, SecretBytes, SeedBytes, SignItem, Watermarks,
 };
 
 /// The version of the protocol. The two sides are parts of one program, so there is no range to agree on.

@@ -24,6 +24,10 @@ pub const MAX_CMS: usize = 2_048;
 pub const MAX_WRAPPED_KEY: usize = 512;
 /// Length of an encrypted private key in bytes: nonce, 32 bytes, tag.
 pub const ENCRYPTED_KEY: usize = 12 + 32 + 16;
+/// Most keys made in one frame. Deriving one takes a few milliseconds, in which nothing else is answered.
+pub const MAX_GENERATED: usize = 32;
+/// Length of a seed (BIP-39) in bytes.
+pub const SEED: usize = 64;
 /// Most witnesses, and most of what is for or from each.
 pub const MAX_WITNESSES: usize = 15;
 /// Longest message for or from a witness, in bytes.

@@ -6,7 +6,7 @@ use holdfast_domain::{Epoch, Network, ObservedRoot, PublicKey, Slot, Statement};
 use zeroize::Zeroizing;
 
 use crate::frame::Operation;
-use crate::limits::ENCRYPTED_KEY;
+use crate::limits::{ENCRYPTED_KEY, SEED};
 
 /// What the signer asks of the vault.
 pub enum Request {
@@ -55,6 +55,17 @@ pub enum Request {
     },
     /// A private key to be sealed under a data key that the vault holds.
     ImportAttested(Box<EncryptedKey>),
+    /// New keys, sealed under this data key.
+    Generate {
+        /// Seals them.
+        data_key: DataKeyBytes,
+        /// What they are made of.
+        origin: Origin,
+        /// How many.
+        count: usize,
+    },
+    /// New keys, sealed under a data key that the vault holds, and attested.
+    GenerateAttested(Box<AttestedOrder>),
     /// Whose leases it signs by.
     Witnesses {
         /// The group.
@@ -101,12 +112,61 @@ pub struct EncryptedKey {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DataKeyCommitment(pub [u8; 32]);
 
-/// A data key on its way. Wiped when dropped, and moved without leaving a copy behind.
-pub struct DataKeyBytes(Zeroizing<Vec<u8>>);
+/// What new keys are made of.
+pub enum Origin {
+    /// Randomness of the vault.
+    Random,
+    /// The tree of a seed (EIP-2333).
+    Tree {
+        /// The seed (BIP-39).
+        seed: SeedBytes,
+        /// The place of the first key (EIP-2334).
+        first: u32,
+    },
+}
 
-impl DataKeyBytes {
-    /// Copies 32 bytes, which stay the caller's to wipe.
-    pub fn new(bytes: &[u8; 32]) -> Self {
+/// New keys wanted of an enclave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AttestedOrder {
+    /// Whoever asks finds it in the document.
+    pub nonce: Vec<u8>,
+    /// The commitment of the data key to seal them under.
+    pub data_key: DataKeyCommitment,
+    /// How many.
+    pub count: usize,
+    /// What they are derived from; randomness without it.
+    pub seed: Option<EncryptedSeed>,
+}
+
+/// A seed encrypted to the boot key of an enclave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EncryptedSeed {
+    /// The place of the first key (EIP-2334).
+    pub first: u32,
+    /// The seed, the data key's commitment and the genesis validators root, encrypted to the boot key (RSAES-OAEP, SHA-256).
+    pub wrapped: Vec<u8>,
+}
+
+/// A key that the vault made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GeneratedKey {
+    /// The key, and its secret as it is to be stored.
+    pub key: SealedKeyBytes,
+    /// In a tree, the public key of BLS withdrawal credentials at the same place.
+    pub withdrawal_key: Option<PublicKey>,
+}
+
+/// A data key on its way.
+pub type DataKeyBytes = SecretBytes<32>;
+/// A seed on its way.
+pub type SeedBytes = SecretBytes<SEED>;
+
+/// A secret on its way. Wiped when dropped, and moved without leaving a copy behind.
+pub struct SecretBytes<const N: usize>(Zeroizing<Vec<u8>>);
+
+impl<const N: usize> SecretBytes<N> {
+    /// Copies the bytes, which stay the caller's to wipe.
+    pub fn new(bytes: &[u8; N]) -> Self {
         Self(Zeroizing::new(bytes.to_vec()))
     }
 
@@ -136,6 +196,11 @@ impl fmt::Debug for Request {
             Self::Attest { nonce } => write!(f, "Attest {{ nonce: {nonce:02x?} }}"),
             Self::ProvisionAttested { cms: _, keys } => write!(f, "ProvisionAttested({} keys)", keys.len()),
             Self::ImportAttested(key) => write!(f, "ImportAttested({})", key.public_key),
+            Self::Generate { data_key: _, origin: Origin::Random, count } => write!(f, "Generate({count} random)"),
+            Self::Generate { data_key: _, origin: Origin::Tree { seed: _, first }, count } => {
+                write!(f, "Generate({count} from {first})")
+            }
+            Self::GenerateAttested(order) => write!(f, "GenerateAttested({})", order.count),
             Self::Witnesses { group, witnesses, quorum } => {
                 write!(f, "Witnesses({group}, {quorum} of {})", witnesses.len())
             }
@@ -181,6 +246,15 @@ pub enum Answer {
     Attested(Vec<u8>),
     /// To [`Request::ImportAttested`]: the sealed key, to be stored.
     Imported(Vec<u8>),
+    /// To [`Request::Generate`]: as many as asked for, in the order of their places.
+    Generated(Vec<GeneratedKey>),
+    /// To [`Request::GenerateAttested`].
+    GeneratedAttested {
+        /// As many as asked for, in the order of their places.
+        keys: Vec<GeneratedKey>,
+        /// Says so, to whoever verifies it.
+        document: Vec<u8>,
+    },
     /// To [`Request::AskLease`] and [`Request::ReleaseLease`], as the operation says.
     Requests {
         /// The operation of the request.

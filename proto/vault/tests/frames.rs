@@ -10,13 +10,13 @@ use holdfast_domain::{
 };
 use holdfast_vault_proto::frame::FrameReader;
 use holdfast_vault_proto::limits::{
-    MAX_BOOT_KEY, MAX_CMS, MAX_DOCUMENT, MAX_FRAME, MAX_ITEMS, MAX_KEYS, MAX_NONCE, MAX_PAGE, MAX_SEALED,
-    MAX_WITNESS_MESSAGE, MAX_WITNESSES, MAX_WRAPPED_KEY,
+    MAX_BOOT_KEY, MAX_CMS, MAX_DOCUMENT, MAX_FRAME, MAX_GENERATED, MAX_ITEMS, MAX_KEYS, MAX_NONCE, MAX_PAGE,
+    MAX_SEALED, MAX_WITNESS_MESSAGE, MAX_WITNESSES, MAX_WRAPPED_KEY,
 };
 use holdfast_vault_proto::{
-    Answer, DataKeyBytes, DataKeyCommitment, EncryptedKey, Failure, FrameError, HealthReport, KeyOutcome, KeyState,
-    LeaseNews, LeaseReport, Malformed, Operation, Protections, Reason, Refusal, Request, SealedKeyBytes, SignItem,
-    Watermarks,
+    Answer, AttestedOrder, DataKeyBytes, DataKeyCommitment, EncryptedKey, EncryptedSeed, Failure, FrameError,
+    GeneratedKey, HealthReport, KeyOutcome, KeyState, LeaseNews, LeaseReport, Malformed, Operation, Origin,
+    Protections, Reason, Refusal, Request, SealedKeyBytes, SeedBytes, SignItem, Watermarks,
 };
 use proptest::prelude::*;
 
@@ -34,6 +34,14 @@ fn shown(request: &Request) -> String {
         Request::Attest { nonce } => format!("attest {nonce:?}"),
         Request::ProvisionAttested { cms, keys } => format!("provision attested {cms:?} {keys:?}"),
         Request::ImportAttested(key) => format!("import {key:?}"),
+        Request::Generate { data_key, origin, count } => {
+            let origin = match origin {
+                Origin::Random => "random".to_owned(),
+                Origin::Tree { seed, first } => format!("{:?} from {first}", seed.as_bytes()),
+            };
+            format!("generate {:?} {origin} {count}", data_key.as_bytes())
+        }
+        Request::GenerateAttested(order) => format!("generate attested {order:?}"),
         Request::Witnesses { group, witnesses, quorum } => format!("witnesses {group} {witnesses:?} {quorum}"),
         Request::AskLease { until, versions } => format!("ask {until:?} {versions:?}"),
         Request::TakeLease(grants) => format!("take {grants:?}"),
@@ -139,7 +147,38 @@ fn request() -> impl Strategy<Value = Request> {
             }
         ),
         lease_request(),
+        order(),
     ]
+}
+
+fn order() -> impl Strategy<Value = Request> {
+    let first = || 0..u32::MAX - u32::try_from(MAX_GENERATED).unwrap();
+    let seed = (first(), any::<[u8; 32]>());
+    let encrypted = (first(), bytes(MAX_WRAPPED_KEY)).prop_map(|(first, wrapped)| EncryptedSeed { first, wrapped });
+    let data_key = any::<[u8; 32]>();
+    prop_oneof![
+        (data_key, proptest::option::of(seed), 1..=MAX_GENERATED).prop_map(|(data_key, seed, count)| {
+            let origin = match seed {
+                None => Origin::Random,
+                Some((first, half)) => {
+                    Origin::Tree { seed: SeedBytes::new(&[half, half].concat().try_into().unwrap()), first }
+                }
+            };
+            Request::Generate { data_key: DataKeyBytes::new(&data_key), origin, count }
+        }),
+        (bytes(MAX_NONCE), data_key, 1..=MAX_GENERATED, proptest::option::of(encrypted)).prop_map(
+            |(nonce, data_key, count, seed)| {
+                let data_key = DataKeyCommitment(data_key);
+                Request::GenerateAttested(Box::new(AttestedOrder { nonce, data_key, count, seed }))
+            }
+        ),
+    ]
+}
+
+fn generated() -> impl Strategy<Value = Vec<GeneratedKey>> {
+    let one =
+        (sealed(), proptest::option::of(key())).prop_map(|(key, withdrawal_key)| GeneratedKey { key, withdrawal_key });
+    proptest::collection::vec(one, 0..=MAX_GENERATED)
 }
 
 fn messages() -> impl Strategy<Value = Vec<Vec<u8>>> {
@@ -204,6 +243,8 @@ fn answer() -> impl Strategy<Value = Answer> {
         ),
         bytes(MAX_DOCUMENT).prop_map(Answer::Attested),
         bytes(MAX_SEALED).prop_map(Answer::Imported),
+        generated().prop_map(Answer::Generated),
+        (generated(), bytes(MAX_DOCUMENT)).prop_map(|(keys, document)| Answer::GeneratedAttested { keys, document }),
         Just(Answer::ProvisionedAttested(KeyOutcome::ALL.to_vec())),
         Just(Answer::Done(Operation::Pin)),
         proptest::collection::vec(0..KeyOutcome::ALL.len(), 0..MAX_KEYS)
@@ -286,6 +327,10 @@ fn check_limits(request: &Request) {
         Request::List { limit, .. } => assert!(*limit <= MAX_KEYS),
         Request::Attest { nonce } => assert!(nonce.len() <= MAX_NONCE),
         Request::ImportAttested(key) => assert!(key.wrapped_key.len() <= MAX_WRAPPED_KEY),
+        Request::Generate { count, .. } => assert!((1..=MAX_GENERATED).contains(count)),
+        Request::GenerateAttested(order) => {
+            assert!((1..=MAX_GENERATED).contains(&order.count) && order.nonce.len() <= MAX_NONCE);
+        }
         Request::Witnesses { witnesses, .. } => assert!(witnesses.len() <= MAX_WITNESSES),
         Request::AskLease { versions, .. } | Request::ReleaseLease { versions } => {
             assert!(versions.len() <= MAX_WITNESSES);
@@ -376,6 +421,31 @@ fn blocks_and_votes_never_come_as_a_hash() {
     // 1 and 2 are blocks and attestations, 6 and 7 exits and deposits, which have forms of their own.
     assert_eq!(accepted, [3, 4, 5, 8, 9, 10, 11, 12, 13, 14, 15, 16]);
     assert!(matches!(item(1), Err(Malformed::Value { field: "kind", value: 1 })));
+}
+
+#[test]
+fn an_order_of_too_many_keys_or_of_places_that_are_not_there_is_refused() {
+    let order = |count, first| {
+        let origin = Origin::Tree { seed: SeedBytes::new(&[7; 64]), first };
+        Request::Generate { data_key: DataKeyBytes::new(&[1; 32]), origin, count }.frame(1)
+    };
+    for count in [0, MAX_GENERATED + 1] {
+        assert!(order(count, 0).is_none(), "{count}");
+    }
+    // Written by somebody else: count in field 1, first in field 2.
+    let raw = |seed: u8, fields: &[u8]| {
+        Request::read(Operation::Generate, &[[1; 32].as_slice(), &[seed; 64], fields].concat())
+    };
+    assert!(raw(7, &[0x08, 32, 0x10, 5]).is_ok());
+    assert!(matches!(raw(7, &[0x08, 33, 0x10, 5]), Err(Malformed::Value { field: "count", value: 33 })));
+    assert!(matches!(raw(7, &[0x10, 5]), Err(Malformed::Value { field: "count", value: 0 })));
+    assert!(matches!(
+        raw(7, &[0x08, 1, 0x10, 0xff, 0xff, 0xff, 0xff, 0x0f]),
+        Err(Malformed::Value { field: "first", .. })
+    ));
+    assert!(matches!(raw(7, &[0x08, 1]), Err(Malformed::Value { field: "first", .. })), "a seed without a place");
+    assert!(raw(0, &[0x08, 1]).is_ok(), "no seed and no place");
+    assert!(matches!(Request::read(Operation::Generate, &[1; 95]), Err(Malformed::Length { field: "seed", len: 95 })));
 }
 
 #[test]

@@ -8,6 +8,8 @@ use std::sync::Arc;
 use holdfast_approvals::{Act, MAX_REQUEST_BYTES, Payload};
 use holdfast_domain::{GenesisValidatorsRoot, PublicKey};
 use holdfast_enclave::DataKey;
+use holdfast_enclave::generate::{Generated, Origin};
+use holdfast_enclave::import::SealFor;
 use holdfast_enclave::kdf::KdfBudget;
 use holdfast_slashing_db::journal::InstanceId;
 use holdfast_slashing_db::{AdminError, CallerId, Guard, KeyState, Then, Tombstone, Withdraw, Withdrawn};
@@ -26,6 +28,7 @@ use crate::custody::{self, Custody, CustodyError};
 use crate::keymanager::{Incoming, Intake, Stored};
 use crate::loader::KeyLoader;
 use crate::outcome::chain;
+use crate::vault::Backend;
 
 /// The fact beside [`Reason::ApprovalRequired`] that names the request to fetch.
 pub(crate) const REQUEST: &str = "request";
@@ -249,6 +252,26 @@ impl Desk {
                 self.with_custody(move |custody| Handle::current().block_on(custody.ensure_data_key(&config))).await
             }
         }
+    }
+
+    /// Has random keys made where signatures are computed, sealed under the data key: by the vault, if there is one. A command
+    /// that has the database itself starts one for it.
+    pub(super) async fn generate(&self, data_key: Arc<DataKey>, count: u32) -> Result<Vec<Generated>, CustodyError> {
+        let place = if let Some(loader) = self.loader() {
+            loader.backend()
+        } else {
+            let config = self.config.clone();
+            let started = self.with_custody(move |custody| Backend::for_a_command(&config, &custody.network)).await;
+            started.map_err(CustodyError::Generate)?.place()
+        };
+        let network = self.root;
+        let made = tokio::task::spawn_blocking(move || {
+            place.generate(Origin::Random, count, SealFor { data_key: &data_key, network })
+        });
+        // A panic there is one here.
+        made.await
+            .unwrap_or_else(|failure| std::panic::resume_unwind(failure.into_panic()))
+            .map_err(CustodyError::Generate)
     }
 
     /// Brings keys in; the answer is in their order. Each key comes once.

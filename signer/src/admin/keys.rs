@@ -5,7 +5,6 @@ use std::sync::Arc;
 use holdfast_access::AdminArea;
 use holdfast_domain::PublicKey;
 use holdfast_enclave::import::Imported;
-use holdfast_enclave::{generate, seal};
 use holdfast_slashing_db::{CallerId, EntryWatermark, KeyOrigin, KeyState, Switch, Tombstone, Withdrawn};
 use holdfast_wire::admin::v1::keys_server::Keys;
 use holdfast_wire::admin::v1::{
@@ -22,7 +21,6 @@ use super::convert;
 use super::desk::Desk;
 use super::gate::{Act, Gate, admin_reason, custody_status, record_status};
 use super::{import, pipe};
-use crate::custody::CustodyError;
 use crate::keymanager::{Incoming, Stored};
 use crate::outcome::chain;
 
@@ -224,14 +222,13 @@ impl Keys for KeysService {
 /// Makes random keys, in custody from birth.
 async fn make(desk: &Desk, count: u32, by: &CallerId) -> Result<Vec<String>, Status> {
     let data_key = desk.data_key().await.map_err(|error| custody_status(&error))?;
-    let mut incoming = Vec::new();
-    for _ in 0..count {
-        let secret = generate::secret_key().map_err(|error| custody_status(&CustodyError::from(error)))?;
-        let sealed =
-            seal::seal(&data_key, desk.root, &secret).map_err(|error| custody_status(&CustodyError::from(error)))?;
-        let key = Imported { public_key: *secret.public_key(), sealed };
-        incoming.push(Incoming { key, entry: EntryWatermark::NeverSigned, origin: KeyOrigin::Generated });
-    }
+    let made = desk.generate(Arc::clone(&data_key), count).await.map_err(|error| custody_status(&error))?;
+    let incoming = made.into_iter().map(|one| Incoming {
+        key: Imported { public_key: one.key, sealed: one.sealed },
+        entry: EntryWatermark::NeverSigned,
+        origin: KeyOrigin::Generated,
+    });
+    let incoming: Vec<Incoming> = incoming.collect();
     let keys: Vec<PublicKey> = incoming.iter().map(|one| one.key.public_key).collect();
     let stored = desk.store(data_key, incoming, Tombstone::Refuse, by).await;
     let mut made = Vec::with_capacity(keys.len());

@@ -15,6 +15,7 @@ use super::serve::{StopSignals, bind_failure, start};
 use super::{Context, Failure};
 use crate::admin;
 use crate::clock::SystemClock;
+use crate::config::TlsConfig;
 use crate::doors::Doors;
 use crate::drain::Tasks;
 use crate::http::server::{self, Listening, ServerBounds};
@@ -125,9 +126,12 @@ fn say_ready(context: &Context, addresses: PoolAddresses, metrics: std::net::Soc
     let PoolAddresses { switcher, execution } = addresses;
     let shown = |address: Option<std::net::SocketAddr>| address.map(|address| address.to_string());
     let beacon = shown(switcher).unwrap_or_default();
-    let mut text = format!("ready: Beacon API on http://{beacon}, metrics on http://{metrics}");
+    let scheme = |tls: &TlsConfig| if tls.is_on() { "https" } else { "http" };
+    let config = &context.config;
+    let (of_beacon, of_metrics) = (scheme(&config.switcher.tls), scheme(&config.metrics.tls));
+    let mut text = format!("ready: Beacon API on {of_beacon}://{beacon}, metrics on {of_metrics}://{metrics}");
     if let Some(execution) = execution {
-        let _ = write!(text, ", JSON-RPC on http://{execution}");
+        let _ = write!(text, ", JSON-RPC on {}://{execution}", scheme(&config.execution.tls));
     }
     info!(switcher = beacon, %metrics, "ready");
     context.output.result(

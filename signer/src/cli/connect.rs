@@ -11,7 +11,7 @@ use super::args::{Client, ConnectArgs};
 use super::bundle::{self, Bundle};
 use super::callers::user_of_url;
 use super::{Context, Exit, Failure};
-use crate::ask;
+use crate::ask::{Listener, Target};
 use crate::clock::SystemClock;
 use crate::custody::{self, CustodyError};
 
@@ -250,14 +250,14 @@ async fn public_keys(context: &Context) -> Result<Vec<PublicKey>, Failure> {
         Ok(custody) => custody,
         Err(CustodyError::InUse { .. }) => {
             let listen = context.config.http.listen;
-            return keys_of_server(listen).await.map_err(|error| {
-                Failure::new(
-                    Exit::Unreachable,
-                    error.context(format!(
-                        "the database is in use, but no server answers on {listen}; give the address it listens on \
-                         (http.listen, HOLDFAST_HTTP_LISTEN)"
-                    )),
-                )
+            let target = Target::of(Listener::Http, listen, &context.config);
+            let target = target.map_err(|error| Failure::new(error.exit(), error))?;
+            return keys_of_server(&target).await.map_err(|error| {
+                let hint = format!(
+                    "the database is in use, but the server's keys cannot be had at {listen}; give the address it listens \
+                     on (http.listen, HOLDFAST_HTTP_LISTEN)"
+                );
+                Failure::new(Exit::Unreachable, error.context(hint))
             });
         }
         Err(error) => return Err(error.into()),
@@ -277,10 +277,8 @@ async fn public_keys(context: &Context) -> Result<Vec<PublicKey>, Failure> {
 }
 
 /// Asks the running server.
-async fn keys_of_server(address: std::net::SocketAddr) -> anyhow::Result<Vec<PublicKey>> {
-    let answer = ask::get(address, None, "/api/v1/eth2/publicKeys").await?;
-    anyhow::ensure!(answer.status == 200, "the server answered {}: {}", answer.status, answer.body.trim());
-    let list: Vec<String> = serde_json::from_str(&answer.body)?;
+async fn keys_of_server(target: &Target) -> anyhow::Result<Vec<PublicKey>> {
+    let list: Vec<String> = serde_json::from_str(&target.fetch("/api/v1/eth2/publicKeys").await?)?;
     Ok(list.iter().map(|key| key.parse()).collect::<Result<_, _>>()?)
 }
 
@@ -353,7 +351,8 @@ mod tests {
             let answer = format!("HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n[\"{}\"]", key());
             stream.write_all(answer.as_bytes()).await.unwrap();
         };
-        let (keys, ()) = tokio::join!(keys_of_server(address), serve);
+        let target = Target::plain(address);
+        let (keys, ()) = tokio::join!(keys_of_server(&target), serve);
         assert_eq!(keys.unwrap(), [key()]);
     }
 }

@@ -83,7 +83,9 @@ fn dispatch(cli: &Cli, output: Output) -> Result<Exit, Failure> {
         Command::Completions(args) => return completions::run(args),
         Command::Version => return version::run(output),
         #[cfg(feature = "backend-enclave")]
-        Command::Enclave(args::EnclaveCommand::Wrap(_) | args::EnclaveCommand::Import(_)) => {}
+        Command::Enclave(
+            args::EnclaveCommand::Wrap(_) | args::EnclaveCommand::Import(_) | args::EnclaveCommand::Generate(_),
+        ) => {}
         Command::Enclave(command) => return enclave::run(command, output),
         Command::UnwrapHelper => return unwrap::run(),
         Command::Approve(args) => return approvals::approve(args, output),
@@ -107,7 +109,7 @@ fn dispatch(cli: &Cli, output: Output) -> Result<Exit, Failure> {
         | Command::Policy(_)
         | Command::Status(_)
         | Command::Top(_)
-        | Command::Doctor
+        | Command::Doctor(_)
         | Command::Exits(_)
         | Command::Connect(_) => {}
     }
@@ -139,12 +141,14 @@ fn dispatch(cli: &Cli, output: Output) -> Result<Exit, Failure> {
         Command::Enclave(args::EnclaveCommand::Wrap(args)) => block_on(enclave::wrap::run(args, &context)),
         #[cfg(feature = "backend-enclave")]
         Command::Enclave(args::EnclaveCommand::Import(args)) => block_on(keys::import_into_enclave(args, &context)),
+        #[cfg(feature = "backend-enclave")]
+        Command::Enclave(args::EnclaveCommand::Generate(args)) => block_on(keys::generate_in_enclave(args, &context)),
         Command::Switcher(command) => block_on(switcher::run(command, &context)),
         Command::Witness(command) => block_on(crate::witness::run(command, &context)),
         Command::Policy(command) => block_on(policy::run(command, &context)),
-        Command::Status(args) => block_on(reach::status(*args, &context)),
+        Command::Status(args) => block_on(reach::status(args, &context)),
         Command::Top(args) => block_on(top::run(args, &context)),
-        Command::Doctor => block_on(doctor::run(&context)),
+        Command::Doctor(_) => block_on(doctor::run(&context)),
         Command::Connect(args) => block_on(connect::run(args, &context)),
         Command::Config(_) => block_on(config_cmd::validate(&context)),
         Command::Approve(_)

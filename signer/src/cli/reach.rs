@@ -234,14 +234,16 @@ pub(super) fn say(report: &Report, output: Output) -> Result<Exit, Failure> {
 }
 
 /// `holdfast status`: shown by the server, if it answers; else by looking. Nothing is opened, locked or changed for it.
-pub(super) async fn status(args: StatusArgs, context: &Context) -> Result<Exit, Failure> {
+pub(super) async fn status(args: &StatusArgs, context: &Context) -> Result<Exit, Failure> {
     if context.config.remote.server.is_some() {
         let Some(reached) = server(context).await? else { return Err(Failure::message(Exit::Bug, "no server")) };
         let report = reached.admin.status().get(GetStatusRequest {}).await.map_err(failure)?;
         return show(args, &report.into_inner(), reached.output);
     }
-    // A server that is in trouble must not keep anybody from seeing that.
-    if let Ok(Some(reached)) = server(context).await
+    // A server that is in trouble must not keep anybody from seeing that. It asks its own listeners as its own
+    // configuration says, not as this command was told.
+    if !args.ask.any()
+        && let Ok(Some(reached)) = server(context).await
         && let Ok(report) = reached.admin.status().get(GetStatusRequest {}).await
     {
         return show(args, &report.into_inner(), reached.output);
@@ -251,7 +253,7 @@ pub(super) async fn status(args: StatusArgs, context: &Context) -> Result<Exit, 
 }
 
 /// Prints the status; on request only a server that is ready is good.
-fn show(args: StatusArgs, report: &Report, output: Output) -> Result<Exit, Failure> {
+fn show(args: &StatusArgs, report: &Report, output: Output) -> Result<Exit, Failure> {
     let document: Value =
         serde_json::from_str(&report.document_json).map_err(|error| Failure::new(Exit::Unreachable, error))?;
     let ready = document.pointer("/server/state").and_then(Value::as_str) == Some("ready");

@@ -5,7 +5,6 @@
 
 use std::fmt::Write as _;
 use std::io::{IsTerminal as _, Stdout, Write as _};
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use holdfast_domain::UnixMillis;
@@ -14,9 +13,8 @@ use serde_json::Value;
 use super::args::TopArgs;
 use super::serve::StopSignals;
 use super::{Context, Exit, Failure, Format};
-use crate::ask::get;
-use crate::glance::metrics_listener;
-use crate::outcome::chain;
+use crate::ask::{AskError, How, Listener, Target};
+use crate::glance::{Found, metrics_listener};
 
 /// Columns of a terminal that does not say how many it has, and of what is no terminal.
 const COLUMNS: usize = 80;
@@ -34,13 +32,13 @@ const LEAVE: &str = "\x1b[?7h\x1b[?25h\x1b[?1049l";
 
 /// Looks once, or until told to stop.
 pub(super) async fn run(args: &TopArgs, context: &Context) -> Result<Exit, Failure> {
-    let Some(address) = metrics_listener(&context.config).await? else {
-        let text = "no server answers for this data directory, nor on metrics.listen; start one with `holdfast serve`";
-        return Err(Failure::message(Exit::Unreachable, text));
+    let target = match Target::named(&context.config).await.map_err(failed)? {
+        Some(target) => target,
+        None => here(context).await?,
     };
     let terminal = std::io::stdout().is_terminal();
     if args.once || (!terminal && context.output.format == Format::Text) {
-        let document = ask(address, context).await?;
+        let document = ask(&target).await?;
         context.output.result(screen(&document, COLUMNS).join("\n"), &document)?;
         return Ok(Exit::Done);
     }
@@ -48,10 +46,12 @@ pub(super) async fn run(args: &TopArgs, context: &Context) -> Result<Exit, Failu
     let every = Duration::from_secs(args.every.get().into());
     let shown = (context.output.format == Format::Text).then(Screen::enter);
     loop {
-        let document = ask(address, context).await;
+        let document = ask(&target).await;
         match (&shown, document) {
             (Some(shown), Ok(document)) => shown.show(&screen(&document, columns())),
-            (Some(shown), Err(failure)) => shown.show(&[format!("no answer from {address}: {}", failure.text())]),
+            (Some(shown), Err(failure)) => {
+                shown.show(&[format!("no answer from {}: {}", target.address(), failure.text())]);
+            }
             (None, Ok(document)) => context.output.result("", &document)?,
             (None, Err(failure)) => return Err(failure),
         }
@@ -62,15 +62,31 @@ pub(super) async fn run(args: &TopArgs, context: &Context) -> Result<Exit, Failu
     }
 }
 
-async fn ask(address: SocketAddr, context: &Context) -> Result<Value, Failure> {
-    let failed = |why: String| Failure::message(Exit::Unreachable, format!("{address} gives no status: {why}"));
-    let names = &context.config.http.allowed_hosts;
-    let host = names.iter().find(|name| *name != "*" && !name.eq_ignore_ascii_case("all")).map(String::as_str);
-    let answer = get(address, host, "/status.json").await.map_err(|error| failed(chain(error.as_ref())))?;
-    if answer.status != 200 {
-        return Err(failed(format!("HTTP status {}; it may be an older version", answer.status)));
+/// The metrics listener of the server on this data directory.
+async fn here(context: &Context) -> Result<Target, Failure> {
+    // Files that cannot be used are no server that does not answer.
+    How::of(Listener::Metrics, &context.config).map_err(failed)?;
+    match metrics_listener(&context.config).await? {
+        Found::Listener(target) => Ok(target),
+        Found::Nothing(Some(problem)) => Err(Failure::message(Exit::Unreachable, problem)),
+        Found::Nothing(None) => {
+            let text =
+                "no server answers for this data directory, nor on metrics.listen; start one with `holdfast serve`";
+            Err(Failure::message(Exit::Unreachable, text))
+        }
     }
-    serde_json::from_str(&answer.body).map_err(|error| failed(error.to_string()))
+}
+
+async fn ask(target: &Target) -> Result<Value, Failure> {
+    let body = target.fetch("/status.json").await.map_err(failed)?;
+    serde_json::from_str(&body).map_err(|error| {
+        let text = format!("{} gives no status: {error}; it may be an older version", target.address());
+        Failure::message(Exit::Unreachable, text)
+    })
+}
+
+fn failed(error: AskError) -> Failure {
+    Failure::new(error.exit(), error)
 }
 
 /// The other screen of the terminal, until this is dropped.

@@ -7,6 +7,7 @@ use holdfast_access::CallerName;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::ask::place_with;
 use super::{ConfigError, TlsConfig};
 
 /// `[admin]`
@@ -98,17 +99,8 @@ impl RemoteConfig {
 
 /// Host and port of `https://HOST:PORT`; the port is 9002 if it is left out.
 pub(crate) fn place(server: &str) -> Option<(String, u16)> {
-    let uri: hyper::Uri = server.parse().ok()?;
-    let authority = uri.authority().filter(|authority| !authority.as_str().contains('@'))?;
-    let plain =
-        uri.scheme_str() == Some("https") && uri.path() == "/" && uri.query().is_none() && !server.contains('#');
-    let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
-    // A port that is no number is none to the library.
-    let port = match authority.as_str().strip_prefix(authority.host())? {
-        "" => 9002,
-        port => port.strip_prefix(':')?.parse().ok()?,
-    };
-    plain.then_some((host, port))
+    let (secure, host, port) = place_with(server, 9_002)?;
+    secure.then_some((host, port))
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@
 
 mod admin;
 mod approvals;
+mod ask;
 mod audit;
 mod callers;
 mod catalog;
@@ -39,6 +40,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use admin::{AdminConfig, RemoteConfig, place};
 pub(crate) use approvals::{ActWord, ApprovalsConfig, ApproverEntry};
+pub(crate) use ask::{AskConfig, web_place};
 use audit::AuditConfig;
 pub(crate) use callers::{CallerEntry, Fingerprint, TokenHash, check_callers};
 #[cfg(test)]
@@ -86,6 +88,8 @@ pub(crate) struct Config {
     pub(crate) admin: AdminConfig,
     /// People who approve dangerous acts before they happen.
     pub(crate) approvals: ApprovalsConfig,
+    /// How `holdfast status`, `top`, `connect`, `doctor` and `exits sign` ask the listeners of a running server.
+    pub(crate) ask: AskConfig,
     /// What makes the journal evidence for others.
     pub(crate) audit: AuditConfig,
     /// Keys of AWS KMS that protect the data key: the "aws-kms" provider.
@@ -470,6 +474,7 @@ impl Config {
         self.check_doors()?;
         self.admin.check()?;
         self.remote.check()?;
+        self.ask.check()?;
         if self.http.listen == self.metrics.listen && self.http.listen.port() != 0 {
             return setting(
                 "metrics.listen",

@@ -8,14 +8,19 @@ use std::sync::Arc;
 
 use holdfast_domain::PublicKey;
 use holdfast_enclave::backend::{Held, KeyBackend, OpenError};
+use holdfast_enclave::generate::{Generated, Origin};
 use holdfast_enclave::provider::{ServiceError, WrapContext};
 use holdfast_enclave::vault::enclave::commitment;
-use holdfast_enclave::{AttestedVault, DataKeyCommitment, ProcessBackend, SecretKey};
+use holdfast_enclave::vault::generate::{MAX_GENERATED, bound};
+use holdfast_enclave::{
+    ActiveKey, AttestedOrder, AttestedVault, DataKeyCommitment, GeneratedKey, ProcessBackend, SecretError, SecretKey,
+    SignError,
+};
 use holdfast_nitro::Pcr;
 use holdfast_nitro::attestation::{PcrIndex, PcrPolicy, Timestamp, Verifier};
 use holdfast_providers::aws::{AwsKms, AwsOptions};
 use holdfast_providers::nitro::{EnclaveKey, Expected, Proven, ReleaseError};
-use holdfast_slashing_db::SealedKey;
+use holdfast_slashing_db::{SealedKey, StoredKey};
 
 use super::{Custody, CustodyError};
 use crate::config::Config;
@@ -105,10 +110,86 @@ impl EnclaveSeal {
         let sealed = vault.import(encrypted).map_err(CustodyError::EnclaveSeal)?;
         // What is stored can sign: a damage on the way back is noticed while the keystore is at hand.
         let keys = [(*secret.public_key(), &sealed)];
-        let opened = vault.open_attested(&self.envelope, self.context.network, &keys).map_err(CustodyError::Backend)?;
+        let opened = self.open(&keys)?;
         opened.into_iter().try_for_each(|held| held.map(drop)).map_err(CustodyError::EnclaveReopen)?;
         Ok(sealed)
     }
+}
+
+impl EnclaveSeal {
+    /// Has keys made inside, and believes it only with a document that says so: the host, which carries the answer, could put
+    /// keys of its own into it. What came is opened there as well. Blocks.
+    ///
+    /// # Errors
+    /// [`CustodyError`]; then none is used.
+    pub(crate) fn generate(
+        &self,
+        custody: &Custody,
+        config: &Config,
+        origin: Origin<'_>,
+        count: u32,
+    ) -> Result<Vec<Generated>, CustodyError> {
+        let at_once = u32::try_from(MAX_GENERATED).unwrap_or(u32::MAX);
+        let mut made = Vec::new();
+        let mut done = 0_u32;
+        while done < count {
+            let some = count.saturating_sub(done).min(at_once);
+            made.extend(self.generate_some(custody, config, origin.after(done), some)?);
+            done = done.saturating_add(some);
+        }
+        let sealed: Vec<_> = made.iter().map(|one: &Generated| (one.key, &one.sealed)).collect();
+        self.open(&sealed)?.into_iter().try_for_each(|held| held.map(drop)).map_err(CustodyError::EnclaveReopen)?;
+        Ok(made)
+    }
+
+    fn generate_some(
+        &self,
+        custody: &Custody,
+        config: &Config,
+        origin: Origin<'_>,
+        count: u32,
+    ) -> Result<Vec<Generated>, CustodyError> {
+        let seed = self.proven.encrypt_seed(origin, &self.context, self.data_key)?;
+        let nonce = nonce()?;
+        let count = usize::try_from(count).unwrap_or(usize::MAX);
+        let order = AttestedOrder { nonce: nonce.to_vec(), data_key: self.data_key, count, seed };
+        let place: Arc<dyn KeyBackend> = self.backend.clone().into();
+        let vault = place.attested().ok_or(CustodyError::EnclaveNotConfigured)?;
+        let (keys, document) = vault.generate(order).map_err(CustodyError::EnclaveSeal)?;
+        let user_data = bound(self.context.network, self.data_key, &keys).filter(|_| keys.len() == count);
+        let user_data = user_data.ok_or(CustodyError::Generate(SignError::VaultDown))?;
+        let now = Timestamp::from_millis(custody.clock.now().0);
+        let expected = Expected { nonce: &nonce, user_data: &user_data, now };
+        Proven::new(&Verifier::aws(), &images(config), &document, &expected).map_err(CustodyError::EnclaveKeys)?;
+        let stored = |one: GeneratedKey| Generated {
+            key: one.key.public_key,
+            sealed: SealedKey::new(one.key.sealed).under(Some(self.context.data_key)),
+            withdrawal_key: one.withdrawal_key,
+        };
+        Ok(keys.into_iter().map(stored).collect())
+    }
+
+    fn open(&self, keys: &[(PublicKey, &SealedKey)]) -> Result<Vec<Result<Held, OpenError>>, CustodyError> {
+        let place: Arc<dyn KeyBackend> = self.backend.clone().into();
+        let vault = place.attested().ok_or(CustodyError::EnclaveNotConfigured)?;
+        vault.open_attested(&self.envelope, self.context.network, keys).map_err(CustodyError::Backend)
+    }
+
+    /// A stored key, ready to sign there. Blocks.
+    ///
+    /// # Errors
+    /// [`CustodyError`] if the vault cannot be had, or the key does not open there.
+    pub(crate) fn ready(&self, stored: StoredKey) -> Result<ActiveKey, CustodyError> {
+        let opened = self.open(&[(*stored.registration.key(), &stored.sealed)])?;
+        let held = opened.into_iter().next().ok_or(CustodyError::Backend(SignError::VaultDown))??;
+        Ok(ActiveKey::held(stored.registration, held, self.backend.clone())?)
+    }
+}
+
+fn nonce() -> Result<[u8; 32], CustodyError> {
+    let mut nonce = [0; 32];
+    getrandom::fill(&mut nonce).map_err(|error| CustodyError::Secret(SecretError::Random(error)))?;
+    Ok(nonce)
 }
 
 /// A document of the vault with a nonce of its own, and what it has to say.
@@ -120,9 +201,7 @@ struct Asked {
 
 impl Asked {
     fn new(vault: &dyn AttestedVault, custody: &Custody) -> Result<Self, CustodyError> {
-        let mut nonce = [0; 32];
-        getrandom::fill(&mut nonce)
-            .map_err(|error| CustodyError::Secret(holdfast_enclave::SecretError::Random(error)))?;
+        let nonce = nonce()?;
         let document = vault.attest(&nonce).map_err(CustodyError::Backend)?;
         Ok(Self { document, nonce, user_data: vault.user_data(custody.genesis_validators_root) })
     }

@@ -168,10 +168,16 @@ pub(crate) enum CustodyError {
     /// The vault in the enclave did not seal a key.
     #[cfg(feature = "backend-enclave")]
     #[error(
-        "the vault in the enclave did not seal the key; with other_data_key it holds another data key than --data-key names, \
+        "the vault in the enclave did not seal a key; with other_data_key it holds another data key than --data-key names, \
          which is the one that `holdfast enclave wrap` printed"
     )]
     EnclaveSeal(#[source] SignError),
+    /// The document that came with new keys does not prove that the enclave made them.
+    #[cfg(feature = "backend-enclave")]
+    #[error(
+        "nothing proves that the enclave made these keys, so none is used: the host may have put its own in their place"
+    )]
+    EnclaveKeys(#[source] holdfast_providers::nitro::ReleaseError),
     /// The vault in the enclave does not open what it is said to have sealed.
     #[cfg(feature = "backend-enclave")]
     #[error(
@@ -184,6 +190,9 @@ pub(crate) enum CustodyError {
         "there is no data key yet: `holdfast kek init` makes one, and `holdfast enclave wrap` has it encrypted for enclaves"
     )]
     NoDataKey,
+    /// The place where keys are made did not make them.
+    #[error("no key was made")]
+    Generate(#[source] SignError),
     /// The place where keys are held cannot be had.
     #[error("the stored keys cannot be opened now")]
     Backend(#[source] SignError),
@@ -264,9 +273,11 @@ impl CustodyError {
             #[cfg(feature = "backend-enclave")]
             Self::NoDataKey => Exit::Refused,
             #[cfg(feature = "backend-enclave")]
-            Self::Release(_) | Self::EnclaveImport(_) | Self::EnclaveSeal(_) | Self::EnclaveReopen(_) => {
-                Exit::Unreachable
-            }
+            Self::Release(_)
+            | Self::EnclaveImport(_)
+            | Self::EnclaveSeal(_)
+            | Self::EnclaveKeys(_)
+            | Self::EnclaveReopen(_) => Exit::Unreachable,
             Self::Database(error) => admin_exit(error),
             Self::InUse { .. }
             | Self::DataDir { .. }
@@ -281,6 +292,7 @@ impl CustodyError {
             | Self::CannotReseal(_)
             | Self::KeysKeepChanging
             | Self::Sealed(_)
+            | Self::Generate(_)
             | Self::Backend(_) => Exit::Unreachable,
             Self::Key(_) => Exit::Bug,
         }

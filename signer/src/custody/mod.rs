@@ -25,6 +25,8 @@ use crate::config::DatabaseUrl;
 use crate::config::{Config, Database, resolve_network};
 pub(crate) use canary::{ProviderMetrics, watch as watch_providers};
 pub(crate) use data_key::Terminal;
+#[cfg(feature = "backend-enclave")]
+pub(crate) use enclave::EnclaveSeal;
 pub(crate) use error::{CustodyError, admin_exit};
 use holdfast_domain::{Clock, GenesisValidatorsRoot, Network, SlotClock};
 use holdfast_enclave::provider::shares::Collected;

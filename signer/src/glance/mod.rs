@@ -6,8 +6,6 @@
 mod server;
 mod sockets;
 
-use std::net::SocketAddr;
-
 use holdfast_domain::{Clock as _, GenesisValidatorsRoot, UnixMillis};
 use holdfast_slashing_db::journal::Head;
 use holdfast_slashing_db::{
@@ -17,6 +15,7 @@ use holdfast_wire::admin::v1::Report;
 use serde_json::{Value, json};
 
 use self::server::Server;
+use crate::ask::Target;
 use crate::clock::{SystemClock, rfc3339};
 use crate::config::{Config, Database};
 use crate::custody::{self, CustodyError};
@@ -53,17 +52,26 @@ enum Protection {
     Unknown,
 }
 
-/// Where the server of this data directory shows its metrics and its status; without one, whoever answers on the
-/// configured address. `None` if nobody does.
+/// The metrics listener, or why there is none to ask.
+pub(crate) enum Found {
+    /// It answers.
+    Listener(Target),
+    /// Nothing does; perhaps why.
+    Nothing(Option<String>),
+}
+
+/// How the server of this data directory is asked for its metrics and its status; without one, whoever answers on the
+/// configured address.
 ///
 /// # Errors
 /// [`CustodyError`] if the data directory cannot be read.
-pub(crate) async fn metrics_listener(config: &Config) -> Result<Option<SocketAddr>, CustodyError> {
+pub(crate) async fn metrics_listener(config: &Config) -> Result<Found, CustodyError> {
     let anchor = AnchorView::read(&config.anchor()).map_err(CustodyError::from)?;
-    let found = server::find(anchor.and_then(|anchor| anchor.holder), config).await;
-    Ok(match found {
-        Server::Running(running) => Some(running.metrics),
-        Server::Absent | Server::Elsewise { .. } | Server::Silent { .. } => None,
+    let (server, target) = server::find(anchor.and_then(|anchor| anchor.holder), config).await;
+    Ok(match (target, server) {
+        (Some(target), _) => Found::Listener(target),
+        (None, Server::Silent { problem, .. } | Server::Absent { problem }) => Found::Nothing(problem),
+        (None, Server::Running(_) | Server::Elsewise { .. }) => Found::Nothing(None),
     })
 }
 
@@ -87,7 +95,7 @@ async fn look(config: &Config) -> Result<Status, CustodyError> {
     // Before the database, which can then not be behind it by rights.
     let anchor = AnchorView::read(&config.anchor()).map_err(CustodyError::from)?;
     let database = overview(&target, config);
-    let server = server::find(anchor.as_ref().and_then(|anchor| anchor.holder), config).await;
+    let (server, _) = server::find(anchor.as_ref().and_then(|anchor| anchor.holder), config).await;
     Ok(Status {
         network: chain.network.name,
         root: chain.genesis_validators_root,

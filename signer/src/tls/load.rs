@@ -26,7 +26,7 @@ pub(super) struct Loaded {
     /// Of rustls.
     pub(super) server: Arc<ServerConfig>,
     /// Accepts certificates of clients.
-    pub(super) clients: Option<Arc<ClientVerifier>>,
+    pub(super) clients: Arc<ClientVerifier>,
     /// Name of the certificate.
     pub(super) subject: String,
     /// When it ends, in Unix seconds.
@@ -81,7 +81,7 @@ impl Loaded {
         server.alpn_protocols = protocol.alpn();
         Ok(Self {
             server: Arc::new(server),
-            clients: Some(clients),
+            clients,
             subject: dates.subject,
             expiry: dates.to,
             authorities_expiry,

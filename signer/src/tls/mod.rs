@@ -2,14 +2,15 @@
 //!
 //! Why it exists: every listener needs the same things of TLS: a certificate, perhaps clients' certificates, bounds.
 //! What it guarantees: a [`Tls`] that exists can do a handshake; a change of files is taken over for the connections
-//! that come next, whole or not at all, and drops none; a handshake ends within a bounded time, and however many do
-//! not come to an end, there is room for one that does.
+//! that come next, whole or not at all, and ends of the others only those whose client would not be let in again; a
+//! handshake ends within a bounded time, and however many do not come to an end, there is room for one that does.
 
 mod certificate;
 mod error;
 mod known;
 mod load;
 mod newcomers;
+mod open;
 mod pem;
 mod verify;
 mod watch;
@@ -28,20 +29,21 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
-use rustls::pki_types::UnixTime;
+use rustls::pki_types::{CertificateDer, UnixTime};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 
 use crate::config::{Fingerprint, TlsConfig};
 use crate::outcome::chain;
 use load::Loaded;
 use newcomers::Newcomers;
+use open::OpenConnections;
 
 pub(crate) use certificate::{ClientCertificate, Voucher};
 pub(crate) use error::TlsError;
 pub(crate) use newcomers::{Newcomer, Newcomers as Queue};
-pub(crate) use pem::{client_identity, trusted};
+pub(crate) use open::Guarded;
+pub(crate) use pem::{client_identity, own_certificate, trusted};
 pub(crate) use watch::{Stamps, watch};
 
 /// Longest time for a handshake: two round trips and a signature.
@@ -122,6 +124,7 @@ pub(crate) struct TlsMetrics {
     reloads: Family<Listener, Counter>,
     reload_failures: Family<Listener, Counter>,
     stale: Family<Listener, Gauge>,
+    ended: Family<Listener, Counter>,
     failures: Family<FailureLabels, Counter>,
 }
 
@@ -140,6 +143,8 @@ impl TlsMetrics {
         registry.register("reload_failures", help, self.reload_failures.clone());
         let help = "1 while the files of a listener cannot be used and those of before are";
         registry.register("files_unusable", help, self.stale.clone());
+        let help = "Open connections that were closed because their clients' certificates are accepted no more";
+        registry.register("connections_ended", help, self.ended.clone());
         registry.register("handshake_failures", "TLS handshakes that failed, by reason", self.failures.clone());
     }
 }
@@ -201,6 +206,7 @@ pub(crate) struct Tls {
     /// The files as they were when they were last read, with or without success.
     stamps: Mutex<Stamps>,
     handshakes: Newcomers,
+    open: OpenConnections,
     metrics: TlsMetrics,
     last_log: Mutex<Option<Instant>>,
 }
@@ -233,6 +239,7 @@ impl Tls {
             loaded: ArcSwap::from_pointee(loaded),
             stamps: Mutex::new(stamps),
             handshakes: Newcomers::new(MAX_HANDSHAKES),
+            open: OpenConnections::default(),
             metrics: metrics.clone(),
             last_log: Mutex::new(None),
         };
@@ -249,7 +256,7 @@ impl Tls {
         &self,
         stream: S,
         peer: std::net::IpAddr,
-    ) -> Result<(TlsStream<S>, Option<Arc<ClientCertificate>>), HandshakeError>
+    ) -> Result<(Guarded<S>, Option<Arc<ClientCertificate>>), HandshakeError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -260,7 +267,7 @@ impl Tls {
         result
     }
 
-    async fn handshake<S>(&self, stream: S) -> Result<(TlsStream<S>, Option<Arc<ClientCertificate>>), HandshakeError>
+    async fn handshake<S>(&self, stream: S) -> Result<(Guarded<S>, Option<Arc<ClientCertificate>>), HandshakeError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -276,16 +283,15 @@ impl Tls {
             () = newcomer.told_to_go() => return Err(HandshakeError::MadeWay),
         };
         let shown = stream.get_ref().1.peer_certificates().unwrap_or_default();
-        let certificate = match (shown.split_first(), &loaded.clients) {
-            (Some((own, between)), Some(clients)) => {
-                // A resumed session has not been looked at since it began, and it may have been revoked.
-                let voucher = clients.voucher(own, between, now(self.clock.as_ref()));
-                let voucher = voucher.map_err(HandshakeError::Certificate)?;
-                Some(Arc::new(ClientCertificate::read(own, voucher)))
-            }
-            _ => None,
-        };
-        Ok((stream, certificate))
+        let Some((own, between)) = shown.split_first() else { return Ok((Guarded::new(stream, None), None)) };
+        // First among those who are judged when something changes: what changes after this is not missed.
+        let place = self.open.enter(shown.iter().cloned().map(CertificateDer::into_owned).collect());
+        // A resumed session has not been looked at since it began, and it may have been revoked.
+        let judged = self.loaded.load().clients.voucher(own, between, now(self.clock.as_ref()));
+        let voucher = judged.map_err(HandshakeError::Certificate)?;
+        place.accepted(voucher);
+        let certificate = Arc::new(ClientCertificate::read(own, voucher));
+        Ok((Guarded::new(stream, Some(place)), Some(certificate)))
     }
 
     fn account(&self, peer: std::net::IpAddr, error: &HandshakeError) {
@@ -301,8 +307,8 @@ impl Tls {
         tracing::info!(%peer, listener, reason, "no connection: {}", chain(error));
     }
 
-    /// Reads the files again, whether they have changed or not. Connections that exist stay as they are. On an error
-    /// all is as before.
+    /// Reads the files again, whether they have changed or not, and ends the connections of those who would not be let in
+    /// by what is there now. On an error all is as before. Blocks.
     ///
     /// # Errors
     /// [`TlsError`]; it is counted here.
@@ -320,6 +326,7 @@ impl Tls {
                 self.loaded.store(Arc::new(loaded));
                 self.metrics.reloads.get_or_create(&listener).inc();
                 self.show();
+                self.judge_again();
                 Ok(Reloaded::Changed)
             }
             Err(error) => {
@@ -327,6 +334,17 @@ impl Tls {
                 self.metrics.reload_failures.get_or_create(&listener).inc();
                 Err(error)
             }
+        }
+    }
+
+    /// Ends the open connections of those who would not be let in now: their certificate was revoked or has ended, or
+    /// nobody vouches for it any more. Blocks.
+    pub(crate) fn judge_again(&self) {
+        let (loaded, now, listener) = (self.loaded.load_full(), now(self.clock.as_ref()), self.listener);
+        let ended = self.open.end_unless(|own, between| loaded.clients.voucher(own, between, now).ok());
+        if ended > 0 {
+            self.metrics.ended.get_or_create(&Listener(listener)).inc_by(u64::try_from(ended).unwrap_or(u64::MAX));
+            tracing::warn!(listener, connections = ended, "closed: their clients' certificates are accepted no more");
         }
     }
 

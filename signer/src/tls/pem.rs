@@ -12,6 +12,7 @@ use rustls::pki_types::{
 use zeroize::Zeroizing;
 
 use super::TlsError;
+use crate::config::TlsConfig;
 
 /// The sections of a PEM file that matter here.
 pub(super) struct Sections {
@@ -141,6 +142,19 @@ pub(crate) fn client_identity(
 ) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TlsError> {
     let Identity { chain, key } = from_pem(certificate, key)?;
     Ok((chain, key))
+}
+
+/// The certificate that a listener with these settings shows.
+///
+/// # Errors
+/// [`TlsError`].
+pub(crate) fn own_certificate(config: &TlsConfig) -> Result<CertificateDer<'static>, TlsError> {
+    let (path, chain) = match (&config.certificate, &config.pkcs12, &config.pkcs12_password_file) {
+        (Some(path), _, _) => (path, certificates(path)?),
+        (None, Some(path), Some(password)) => (path, from_pkcs12(path, password)?.chain),
+        (None, _, _) => return Err(TlsError::Setup(rustls::Error::General("no certificate is configured".to_owned()))),
+    };
+    chain.into_iter().next().ok_or_else(|| TlsError::NoCertificate { path: path.clone() })
 }
 
 /// Certificate and key of a PKCS#12 file.

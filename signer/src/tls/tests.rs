@@ -97,7 +97,7 @@ impl Stage {
 }
 
 fn voucher(tls: &Tls, own: &CertificateDer<'_>) -> Result<Voucher, rustls::Error> {
-    tls.loaded.load().clients.as_ref().unwrap().voucher(own, &[], now(&SystemClock))
+    tls.loaded.load().clients.voucher(own, &[], now(&SystemClock))
 }
 
 #[test]
@@ -197,4 +197,51 @@ fn changes_are_taken_over_whole_or_not_at_all() {
     std::fs::remove_file(Path::new(config.key.as_ref().unwrap())).unwrap();
     assert!(tls.reload().is_err());
     assert_eq!(ends(), 32_472_144_000);
+}
+
+#[tokio::test]
+async fn a_connection_ends_when_its_client_is_known_no_more_and_whoever_reads_hears_of_it() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    let stage = Stage::new();
+    let [first, second] = ["vc-1", "vc-2"].map(|name| Made::authority(name, 3_000));
+    let line = |made: &Made, name: &str| format!("{name} {}\n", Fingerprint::of(&made.der));
+    let both = format!("{}{}", line(&first, "vc-1"), line(&second, "vc-2"));
+    let config = TlsConfig { known_clients: Some(stage.file("known", &both)), ..stage.config() };
+    let tls = Stage::open(&config).unwrap();
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(stage.authority.der.clone()).unwrap();
+    let connect = async |client: &Made| {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let builder = builder.unwrap().with_root_certificates(roots.clone());
+        let key = rustls::pki_types::PrivatePkcs8KeyDer::from(client.key.serialized_der().to_vec());
+        let config = builder.with_client_auth_cert(vec![client.der.clone()], key.into()).unwrap();
+        let (near, far) = tokio::io::duplex(64 * 1024);
+        let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+        let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
+        let local = std::net::IpAddr::from([127, 0, 0, 1]);
+        let (client, server) = tokio::join!(connector.connect(name, near), tls.accept(far, local));
+        let (server, certificate) = server.unwrap_or_else(|error| panic!("{}", chain(&error)));
+        assert_eq!(certificate.unwrap().voucher, Voucher::KnownClient);
+        (client.unwrap(), server)
+    };
+    let (mut near, mut far) = connect(&first).await;
+    let (mut other_near, mut other_far) = connect(&second).await;
+    near.write_all(b"a").await.unwrap();
+    assert_eq!(far.read_u8().await.unwrap(), b'a');
+
+    stage.file("known", &line(&second, "vc-2"));
+    let change = async {
+        // Only once the other waits: both are polled in this task, in this order.
+        assert_eq!(tls.reload().unwrap(), Reloaded::Changed);
+    };
+    let (read, ()) = tokio::join!(far.read_u8(), change);
+    assert_eq!(read.unwrap_err().kind(), std::io::ErrorKind::ConnectionAborted);
+    assert!(far.write_all(b"b").await.is_err(), "nor is anything written");
+    near.write_all(b"c").await.unwrap();
+    assert!(far.read_u8().await.is_err(), "what comes afterwards is not read");
+    other_near.write_all(b"d").await.unwrap();
+    assert_eq!(other_far.read_u8().await.unwrap(), b'd');
+    assert_eq!(tls.metrics.ended.get_or_create(&Listener("http")).get(), 1);
 }

@@ -50,6 +50,10 @@ pub(crate) async fn watch(all: Vec<Arc<Tls>>, callers: Arc<Callers>, mut stoppin
             }
             if callers.has_changed() {
                 take_over_callers(&callers);
+                // They name certificates by their fingerprints.
+                for tls in &all {
+                    tls.judge_again();
+                }
             }
         });
         if looked.await.is_err() {

@@ -82,10 +82,10 @@ async fn accept(
                     // Answers are one small packet, wanted now; without it they come a little later.
                     let _ = stream.set_nodelay(true);
                     match door {
-                        None => connection(stream, pool, tasks_of_connection).await,
+                        None => connection(stream, Names::Own, pool, tasks_of_connection).await,
                         Some(door) => {
                             if let Some(stream) = door.open(stream, peer).await {
-                                connection(stream, pool, tasks_of_connection).await;
+                                connection(stream, Names::Any, pool, tasks_of_connection).await;
                             }
                         }
                     }
@@ -100,11 +100,20 @@ async fn accept(
     }
 }
 
-async fn connection(stream: impl ByteStream, pool: Arc<ExecutionPool>, tasks: Tasks) {
+/// Names that a request may call this listener by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Names {
+    /// This machine's, and addresses: a web page that makes its own name point here gives that (DNS rebinding).
+    Own,
+    /// All: the client has checked the name against a certificate already.
+    Any,
+}
+
+async fn connection(stream: impl ByteStream, names: Names, pool: Arc<ExecutionPool>, tasks: Tasks) {
     let mut stopping = tasks.stopping();
     let service = service_fn(|request| {
         let (pool, tasks) = (Arc::clone(&pool), tasks.clone());
-        async move { Ok::<_, Infallible>(respond(request, pool, &tasks).await) }
+        async move { Ok::<_, Infallible>(respond(request, names, pool, &tasks).await) }
     });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD);
@@ -121,8 +130,8 @@ async fn connection(stream: impl ByteStream, pool: Arc<ExecutionPool>, tasks: Ta
     }
 }
 
-async fn respond(request: Request<Incoming>, pool: Arc<ExecutionPool>, tasks: &Tasks) -> Reply {
-    if !host_is_ours(request.headers()) {
+async fn respond(request: Request<Incoming>, names: Names, pool: Arc<ExecutionPool>, tasks: &Tasks) -> Reply {
+    if names == Names::Own && !host_is_ours(request.headers()) {
         return plain(StatusCode::FORBIDDEN, "use this address by its number or as localhost\n");
     }
     if wants_websocket(request.headers()) {

@@ -16,7 +16,9 @@ use holdfast_domain::{GenesisValidatorsRoot, PublicKey};
 use holdfast_enclave_sys::vsock::{VsockMachine, VsockPort, VsockStream};
 use holdfast_slashing_db::SealedKey;
 use holdfast_vault_proto::limits::MAX_KEYS;
-use holdfast_vault_proto::{Answer, Bound, EncryptedKey, Request, SealedKeyBytes, VERSION};
+use holdfast_vault_proto::{
+    Answer, AttestedOrder, Bound, EncryptedKey, GeneratedKey, Request, SealedKeyBytes, VERSION,
+};
 
 use super::{Pool, held};
 use crate::backend::{Held, OpenError};
@@ -141,6 +143,13 @@ pub trait AttestedVault: Send + Sync {
     /// [`SignError`] if the vault cannot be had, or the envelope is not for this boot of it.
     fn hold_data_key(&self, cms: &[u8]) -> Result<(), SignError>;
 
+    /// Has keys made and sealed under the data key that is named, with a document that says so. Blocks, and believes nothing.
+    ///
+    /// # Errors
+    /// [`SignError`] if the vault cannot be had; [`SignError::VaultFailed`] if it holds another data key, or the seed is
+    /// not for this boot of it.
+    fn generate(&self, order: AttestedOrder) -> Result<(Vec<GeneratedKey>, Vec<u8>), SignError>;
+
     /// Has a private key sealed that was encrypted for the vault, under the data key that it names. Blocks.
     ///
     /// # Errors
@@ -190,6 +199,14 @@ impl AttestedVault for Pool {
     fn hold_data_key(&self, cms: &[u8]) -> Result<(), SignError> {
         match self.shared.link()?.ask(&Request::ProvisionAttested { cms: cms.to_vec(), keys: Vec::new() })? {
             Answer::ProvisionedAttested(outcomes) if outcomes.is_empty() => Ok(()),
+            Answer::Failed(failure) => Err(SignError::VaultFailed { reason: failure.as_str() }),
+            _ => Err(SignError::VaultDown),
+        }
+    }
+
+    fn generate(&self, order: AttestedOrder) -> Result<(Vec<GeneratedKey>, Vec<u8>), SignError> {
+        match self.shared.link()?.ask(&Request::GenerateAttested(Box::new(order)))? {
+            Answer::GeneratedAttested { keys, document } => Ok((keys, document)),
             Answer::Failed(failure) => Err(SignError::VaultFailed { reason: failure.as_str() }),
             _ => Err(SignError::VaultDown),
         }

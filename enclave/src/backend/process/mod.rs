@@ -26,12 +26,15 @@ use tokio::sync::watch;
 use super::queue::Queues;
 use super::{Held, KeyBackend, OpenError, PendingSignature, Reply, SignJob, Urgency, VerifyPolicy};
 use crate::error::{SealError, SignError};
+use crate::generate::{Generated, Origin};
+use crate::import::SealFor;
 use crate::metrics::Metrics;
 use crate::secret::DataKey;
 use crate::signature::{SignTimes, Signed};
 
 mod check;
 pub mod enclave;
+mod generate;
 pub mod lease;
 mod link;
 mod metrics;
@@ -339,6 +342,10 @@ impl KeyBackend for Pool {
                 .extend(some.iter().zip(outcomes).map(|((key, sealed), outcome)| held(*key, sealed, network, outcome)));
         }
         Ok(results)
+    }
+
+    fn generate(&self, origin: Origin<'_>, count: u32, sealed_for: SealFor<'_>) -> Result<Vec<Generated>, SignError> {
+        generate::generate(&*self.shared.link()?, origin, count, sealed_for)
     }
 
     fn forget(&self, keys: &[PublicKey]) {

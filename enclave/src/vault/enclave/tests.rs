@@ -5,11 +5,14 @@
 use std::num::NonZeroU64;
 use std::sync::Mutex;
 
+use eth2_keystore::AccountIndex;
 use holdfast_domain::UnixMillis;
-use holdfast_vault_proto::{DataKeyBytes, SignItem};
+use holdfast_vault_proto::{AttestedOrder, DataKeyBytes, EncryptedSeed, Origin, SignItem};
 
+use super::super::generate;
 use super::*;
-use crate::generate;
+use crate::ceremony::KeyTree;
+use crate::generate::secret_key;
 use crate::support::{NETWORK, block, intent, network};
 
 /// A slot is this long in these tests.
@@ -89,7 +92,7 @@ fn item(key: PublicKey, slot: u64) -> SignItem {
 #[test]
 fn a_data_key_in_the_clear_is_refused_and_an_encrypted_one_is_a_candidate() {
     let (mut vault, _) = pinned();
-    let secret = generate::secret_key().unwrap();
+    let secret = secret_key().unwrap();
     let sealed = sealed_under(PLAIN, &secret);
     let plain = vault.provision(&mut DataKeyBytes::new(&PLAIN), vec![sealed.clone()]);
     assert_eq!(plain, Err(Failure::PlainDataKey));
@@ -102,7 +105,7 @@ fn a_data_key_in_the_clear_is_refused_and_an_encrypted_one_is_a_candidate() {
 #[test]
 fn the_clock_is_set_before_a_key_gets_its_fence() {
     let (mut vault, dial) = pinned();
-    let secret = generate::secret_key().unwrap();
+    let secret = secret_key().unwrap();
     let key = *secret.public_key();
     vault.provision_attested(&cms(&PLAIN), vec![sealed_under(PLAIN, &secret)]).unwrap();
     // It was slot 1,000 and became 1,001. Another instance's clock may be ahead by a slot, and it signs one slot ahead.
@@ -114,7 +117,7 @@ fn the_clock_is_set_before_a_key_gets_its_fence() {
 #[test]
 fn after_some_failures_nothing_is_decrypted_any_more() {
     let (mut vault, _) = pinned();
-    let secret = generate::secret_key().unwrap();
+    let secret = secret_key().unwrap();
     let sealed = || vec![sealed_under(PLAIN, &secret)];
     let bad: [Vec<u8>; 4] = [Vec::new(), b"other".to_vec(), cms(&PLAIN[..31]), cms(&[1; 33])];
     for attempt in 0..FAILED_OPENINGS as usize {
@@ -169,7 +172,7 @@ fn encrypted(secret: &SecretKey, named: PublicKey, data_key: DataKeyCommitment) 
 fn an_import_is_sealed_under_the_data_key_that_was_named_and_no_other() {
     let (mut vault, _) = pinned();
     let named = commitment(&DataKey::take(&mut PLAIN.clone()).unwrap());
-    let [held, imported, other] = [(); 3].map(|()| generate::secret_key().unwrap());
+    let [held, imported, other] = [(); 3].map(|()| secret_key().unwrap());
     let key = encrypted(&imported, *imported.public_key(), named);
     assert_eq!(vault.import(&key), Err(Failure::OtherDataKey), "no data key is held yet");
 
@@ -195,10 +198,66 @@ fn an_import_is_sealed_under_the_data_key_that_was_named_and_no_other() {
     }
 }
 
+fn order(data_key: DataKeyCommitment, seed: Option<EncryptedSeed>) -> AttestedOrder {
+    AttestedOrder { nonce: b"nonce".to_vec(), data_key, count: 3, seed }
+}
+
+#[test]
+fn keys_are_made_under_the_data_key_that_was_named_and_attested() {
+    let (mut vault, _) = pinned();
+    let [named, hosts] = [PLAIN, [9; 32]].map(|plain| commitment(&DataKey::take(&mut plain.clone()).unwrap()));
+    assert_eq!(vault.generate_attested(&order(named, None)), Err(Failure::OtherDataKey), "none is held");
+    vault.provision_attested(&cms(&[9; 32]), vec![]).unwrap();
+    assert_eq!(vault.generate_attested(&order(named, None)), Err(Failure::OtherDataKey), "the host's is held");
+    let plain = vault.generate(&mut DataKeyBytes::new(&PLAIN), &Origin::Random, 1);
+    assert_eq!(plain, Err(Failure::PlainDataKey));
+
+    vault.provision_attested(&cms(&PLAIN), vec![]).unwrap();
+    let (keys, document) = vault.generate_attested(&order(named, None)).unwrap();
+    let expected = [b"nonce".as_slice(), &generate::bound(NETWORK, named, &keys).unwrap()].concat();
+    assert_eq!((keys.len(), document), (3, expected.clone()));
+    // Whoever carries the answer cannot put a key of his own into it, nor say that it is sealed under another data key.
+    let (others, _) = vault.generate_attested(&order(named, None)).unwrap();
+    assert_ne!(generate::bound(NETWORK, named, &others), generate::bound(NETWORK, named, &keys));
+    assert_ne!(generate::bound(NETWORK, hosts, &keys), generate::bound(NETWORK, named, &keys));
+    let mut other = keys.clone();
+    other[1].withdrawal_key = Some(keys[0].key.public_key);
+    assert_ne!(generate::bound(NETWORK, named, &other), generate::bound(NETWORK, named, &keys));
+
+    let sealed = keys.into_iter().map(|one| one.key).collect();
+    assert_eq!(vault.provision_attested(&cms(&PLAIN), sealed), Ok(vec![KeyOutcome::Opened; 3]));
+}
+
+#[test]
+fn a_seed_is_used_with_the_data_key_it_was_encrypted_with_and_no_other() {
+    let (mut vault, _) = pinned();
+    let [named, hosts] = [PLAIN, [9; 32]].map(|plain| commitment(&DataKey::take(&mut plain.clone()).unwrap()));
+    let mnemonic = eth2_keystore::Mnemonic::parse(&format!("{}about", "abandon ".repeat(11))).unwrap();
+    let tree = KeyTree::new(&mnemonic, None).unwrap();
+    let origin = crate::generate::Origin::Tree { tree: &tree, first: AccountIndex::new(2) };
+    let wrap = |plain: &[u8]| Ok::<_, std::io::Error>([b"rsa".as_slice(), plain].concat());
+    let seed = |network| generate::encrypt_seed(origin, named, network, wrap).unwrap().unwrap();
+    vault.provision_attested(&cms(&PLAIN), vec![]).unwrap();
+    let (keys, _) = vault.generate_attested(&order(named, Some(seed(NETWORK)))).unwrap();
+    for (key, place) in keys.iter().zip(2..) {
+        let account = AccountIndex::new(place);
+        assert_eq!(key.key.public_key, *tree.signing_key(account).unwrap().public_key());
+        assert_eq!(key.withdrawal_key, Some(tree.withdrawal_public_key(account).unwrap()));
+    }
+    let refused = Err(Failure::NotForThisBoot);
+    let other_chain = seed(GenesisValidatorsRoot([1; 32]));
+    assert_eq!(vault.generate_attested(&order(named, Some(other_chain))), refused);
+    let short = EncryptedSeed { first: 0, wrapped: b"rsa0123".to_vec() };
+    assert_eq!(vault.generate_attested(&order(named, Some(short))), refused);
+    // The host brings a data key of its own, and the administrator's seed.
+    vault.provision_attested(&cms(&[9; 32]), vec![]).unwrap();
+    assert_eq!(vault.generate_attested(&order(hosts, Some(seed(NETWORK)))), refused);
+}
+
 #[test]
 fn an_administrator_s_key_is_imported_also_where_no_key_is_yet() {
     let (mut vault, _) = pinned();
-    let secret = generate::secret_key().unwrap();
+    let secret = secret_key().unwrap();
     let named = commitment(&DataKey::take(&mut PLAIN.clone()).unwrap());
     let wrap = |wrapping: &[u8]| Ok::<_, std::io::Error>([b"rsa".as_slice(), wrapping].concat());
     let key = encrypt_for_import(&secret, NETWORK, named, wrap).unwrap();

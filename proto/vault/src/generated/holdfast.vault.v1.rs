@@ -303,6 +303,65 @@ pub struct Imported {
     #[prost(bytes = "vec", tag = "1")]
     pub sealed: ::prost::alloc::vec::Vec<u8>,
 }
+/// Operation 12: new keys, made by the vault and sealed. The 32 bytes before this message are the data key to seal them
+/// under, and the 64 bytes after those the seed that they are derived from (BIP-39), zeros where there is none: outside
+/// of it as in operation 3. Refused in an enclave.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Generate {
+    #[prost(uint32, tag = "1")]
+    pub count: u32,
+    /// The place of the first key in the tree of the seed (EIP-2334). Without it keys are random, and of no tree.
+    #[prost(uint32, optional, tag = "2")]
+    pub first: ::core::option::Option<u32>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Generated {
+    #[prost(message, repeated, tag = "1")]
+    pub keys: ::prost::alloc::vec::Vec<GeneratedKey>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GeneratedKey {
+    #[prost(bytes = "vec", tag = "1")]
+    pub public_key: ::prost::alloc::vec::Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")]
+    pub sealed: ::prost::alloc::vec::Vec<u8>,
+    /// In a tree: the public key of BLS withdrawal credentials at the same place.
+    #[prost(bytes = "vec", tag = "3")]
+    pub withdrawal_key: ::prost::alloc::vec::Vec<u8>,
+}
+/// Operation 13: the same in an enclave, under a data key that it holds already.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GenerateAttested {
+    /// Whoever asks finds it in the document.
+    #[prost(bytes = "vec", tag = "1")]
+    pub nonce: ::prost::alloc::vec::Vec<u8>,
+    /// The data key to seal under: 32 bytes that only this one has.
+    #[prost(bytes = "vec", tag = "2")]
+    pub data_key: ::prost::alloc::vec::Vec<u8>,
+    #[prost(uint32, tag = "3")]
+    pub count: u32,
+    /// Without it keys are random, and of no tree.
+    #[prost(message, optional, tag = "4")]
+    pub seed: ::core::option::Option<EncryptedSeed>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct EncryptedSeed {
+    #[prost(uint32, tag = "1")]
+    pub first: u32,
+    /// RSAES-OAEP with SHA-256, to the boot key: the seed (64 bytes), the data key's 32 bytes as above, and the genesis
+    /// validators root. Whoever carries it can name no other data key for it.
+    #[prost(bytes = "vec", tag = "2")]
+    pub wrapped: ::prost::alloc::vec::Vec<u8>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GeneratedAttested {
+    #[prost(message, repeated, tag = "1")]
+    pub keys: ::prost::alloc::vec::Vec<GeneratedKey>,
+    /// Says that these keys were made here and sealed so: its user data is a digest of them (see `Bound` in the code).
+    /// Whoever carries the answer could have put keys of his own into it.
+    #[prost(bytes = "vec", tag = "2")]
+    pub document: ::prost::alloc::vec::Vec<u8>,
+}
 /// Operation 30: the witnesses. Once given, they stay; after the first key they cannot be given any more.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Witnesses {

@@ -23,6 +23,9 @@ pub(crate) enum EnclaveCommand {
     /// Import keystores into the vault of an enclave, which seals them: its document is checked, and each key is encrypted for that boot of it. The signer must not run
     #[cfg(feature = "backend-enclave")]
     Import(EnclaveImportArgs),
+    /// Make keys inside the vault of an enclave, which seals them, and deposit data for them; its documents are checked. The signer must not run
+    #[cfg(feature = "backend-enclave")]
+    Generate(EnclaveGenerateArgs),
     /// Start an enclave on this instance, or under QEMU for testing, and wait for its end
     Run(RunArgs),
 }
@@ -152,6 +155,18 @@ pub(crate) struct EnclaveImportArgs {
     /// What is imported.
     #[command(flatten)]
     pub(crate) keys: super::ImportArgs,
+}
+
+/// `holdfast enclave generate`
+#[cfg(feature = "backend-enclave")]
+#[derive(Debug, Clone, Args)]
+pub(crate) struct EnclaveGenerateArgs {
+    /// Which data key the enclave has to seal them under: the 64 digits that `holdfast enclave wrap` printed. A host that brought another one gets nothing
+    #[arg(long, value_name = "HEX")]
+    pub(crate) data_key: NamedDataKey,
+    /// What is made.
+    #[command(flatten)]
+    pub(crate) keys: super::GenerateArgs,
 }
 
 /// A data key by its commitment.

@@ -6,13 +6,13 @@ use std::path::PathBuf;
 use clap::{ArgGroup, Args, Subcommand};
 use holdfast_domain::PublicKey;
 
-use super::{ApprovalArgs, KdfArg};
+use super::{ApprovalArgs, AskArgs, KdfArg};
 
 /// `holdfast exits`
 #[derive(Debug, Subcommand)]
 pub(crate) enum ExitsCommand {
     /// Sign voluntary exits of many validators, one file each, for an ejector service or to be sent later
-    Sign(ExitsSignArgs),
+    Sign(Box<ExitsSignArgs>),
     /// Check files of signed exits: signature, network, validator
     Verify(ExitsVerifyArgs),
 }
@@ -45,6 +45,9 @@ pub(crate) struct ExitsSignArgs {
     /// Have them signed by the server that runs, through its signing API at this address, instead of working on the database
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) server: Option<SocketAddr>,
+    /// How the server is asked.
+    #[command(flatten)]
+    pub(crate) ask: AskArgs,
     /// Encrypt each file (EIP-2335), for ejector services that hold the password
     #[arg(long, requires = "password_file")]
     pub(crate) encrypt: bool,

@@ -6,6 +6,7 @@
 #![allow(rustdoc::invalid_html_tags, reason = "doc comments here are help texts, shown as they stand")]
 
 mod approvals;
+mod ask;
 mod audit;
 mod backup;
 mod callers;
@@ -30,6 +31,7 @@ pub(crate) use approvals::{
     AdoptArgs, ApprovalArgs, ApprovalsCommand, ApprovalsListArgs, ApprovalsShowArgs, ApprovalsVerifyArgs, ApproveArgs,
     KeygenArgs,
 };
+pub(crate) use ask::AskArgs;
 pub(crate) use audit::{
     AuditCommand, AuditConsistencyArgs, AuditExportArgs, AuditFormat, AuditProveArgs, AuditSelection, AuditTailArgs,
     AuditVerifyArgs, Moment,
@@ -42,7 +44,7 @@ pub(crate) use callers::{CallersAddArgs, CallersCommand, CallersRemoveArgs, Call
 pub(crate) use enclave::MeasuredWitnessArgs;
 pub(crate) use enclave::{BuildArgs, DescribeArgs, EnclaveCommand, ImageArgs, KmsPolicyArgs, RunArgs, VerifyArgs};
 #[cfg(feature = "backend-enclave")]
-pub(crate) use enclave::{EnclaveImportArgs, WrapArgs};
+pub(crate) use enclave::{EnclaveGenerateArgs, EnclaveImportArgs, WrapArgs};
 pub(crate) use exits::{ExitsCommand, ExitsSignArgs, ExitsVerifyArgs};
 pub(crate) use kek::{KekCommand, KekInitArgs, KekRotateArgs, KekUnsealArgs, ProviderArgs};
 pub(crate) use keys::{
@@ -165,7 +167,7 @@ pub(crate) enum Command {
     /// Watch a running server in the terminal: signatures, latencies, refusals, nodes, keys
     Top(TopArgs),
     /// Check this installation and say how to mend what is wrong
-    Doctor,
+    Doctor(DoctorArgs),
     /// Print the options with which a validator client uses this signer
     Connect(ConnectArgs),
     /// The configuration file: an example, its schema, a check
@@ -243,9 +245,23 @@ pub(crate) struct PassphraseArgs {
     pub(crate) passphrase_file: Option<PathBuf>,
 }
 
+/// `holdfast doctor`
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct DoctorArgs {
+    /// How the server is asked.
+    #[command(flatten)]
+    pub(crate) ask: AskArgs,
+}
+
 /// `holdfast top`
 #[derive(Debug, Clone, Args)]
 pub(crate) struct TopArgs {
+    /// Metrics listener to ask, also one of another machine: https://HOST:PORT [default: that of the server on this data directory]
+    #[arg(long, value_name = "URL")]
+    pub(crate) metrics: Option<String>,
+    /// How the server is asked.
+    #[command(flatten)]
+    pub(crate) ask: AskArgs,
     /// Print once and end
     #[arg(long)]
     pub(crate) once: bool,
@@ -269,6 +285,9 @@ pub(crate) struct ConnectArgs {
     /// Folder for the client's key, certificate and PKCS#12 file [default: clients/NAME in the data directory]
     #[arg(long, value_name = "DIR", requires = "caller")]
     pub(crate) bundle: Option<PathBuf>,
+    /// How the server is asked.
+    #[command(flatten)]
+    pub(crate) ask: AskArgs,
 }
 
 /// A validator client.
@@ -295,11 +314,14 @@ pub(crate) enum ConfigCommand {
 }
 
 /// `holdfast status`
-#[derive(Debug, Clone, Copy, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct StatusArgs {
     /// End with 3 unless a server runs on this data directory and says that it is ready: for health checks
     #[arg(long)]
     pub(crate) ready: bool,
+    /// How the server is asked.
+    #[command(flatten)]
+    pub(crate) ask: AskArgs,
 }
 
 /// `holdfast completions`
@@ -327,6 +349,14 @@ impl Cli {
                 args.passphrase.settings(&mut flags);
             }
             Command::Kek(KekCommand::Status(args)) => args.passphrase.settings(&mut flags),
+            Command::Status(args) => args.ask.settings(&mut flags),
+            Command::Top(args) => {
+                flags.text("--metrics", "ask", "metrics", args.metrics.as_ref());
+                args.ask.settings(&mut flags);
+            }
+            Command::Doctor(args) => args.ask.settings(&mut flags),
+            Command::Connect(args) => args.ask.settings(&mut flags),
+            Command::Exits(ExitsCommand::Sign(args)) => args.ask.settings(&mut flags),
             Command::Kek(KekCommand::Unseal(_))
             | Command::Keys(_)
             | Command::Approve(_)
@@ -338,11 +368,7 @@ impl Cli {
             | Command::Switcher(_)
             | Command::Witness(_)
             | Command::Policy(_)
-            | Command::Status(_)
-            | Command::Top(_)
-            | Command::Doctor
             | Command::Exits(_)
-            | Command::Connect(_)
             | Command::Config(_)
             | Command::Completions(_)
             | Command::Enclave(_)
@@ -376,7 +402,7 @@ impl Command {
             | Self::Approve(_)
             | Self::Witness(_)
             | Self::Top(_)
-            | Self::Doctor
+            | Self::Doctor(_)
             | Self::Connect(_)
             | Self::Completions(_)
             | Self::Enclave(_)

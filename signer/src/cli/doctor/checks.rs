@@ -14,6 +14,7 @@ use crate::anchors::Kept;
 use crate::clock::{SystemClock, rfc3339};
 use crate::config::{Config, Database, KeyProvider, resolve_network};
 use crate::custody::{self, Custody, CustodyError, Terminal};
+use crate::glance::{self, Found};
 use crate::outcome::chain;
 
 /// Who has the database open.
@@ -105,6 +106,22 @@ pub(super) async fn database(
     };
     findings.extend(reader.map(journal));
     (findings, use_of_it)
+}
+
+/// Whether the server that has the database open can be asked.
+pub(super) async fn server(config: &Config) -> Finding {
+    let problem = match glance::metrics_listener(config).await {
+        Err(error) => chain(&error),
+        Ok(Found::Nothing(problem)) => problem.unwrap_or_else(|| "start it, or give it time to start".to_owned()),
+        Ok(Found::Listener(target)) => {
+            let Err(error) = target.fetch("/metrics").await else {
+                let how = if target.is_secure() { " with TLS" } else { "" };
+                return Finding::fine("server", format!("its metrics listener answers at {}{how}", target.address()));
+            };
+            chain(&error)
+        }
+    };
+    Finding::warn("server", "its metrics listener gives no numbers", problem)
 }
 
 /// Whether checkpoints are kept where they should be.

@@ -87,13 +87,16 @@ pub(super) async fn run(context: &Context) -> Result<Exit, Failure> {
     findings.push(machine::disk_space(config));
     let (more, use_of_database) = checks::database(config, context.output, network.as_ref()).await;
     findings.extend(more);
+    let busy = use_of_database == checks::DatabaseUse::ByOther;
+    if busy {
+        findings.push(checks::server(config).await);
+    }
     findings.extend(checks::anchors(config));
     findings.extend(checks::clock(network.as_ref()));
     findings.push(machine::synchronised());
     findings.extend(machine::memory_lock());
     findings.push(machine::dumps());
     findings.extend(machine::vault(config, network.as_ref()));
-    let busy = use_of_database == checks::DatabaseUse::ByOther;
     findings.push(machine::port("http_port", "http.listen (--http-listen)", config.http.listen, busy));
     findings.push(machine::port("metrics_port", "metrics.listen (--metrics-listen)", config.metrics.listen, busy));
 

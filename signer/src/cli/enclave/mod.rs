@@ -33,7 +33,7 @@ pub(super) fn run(command: &EnclaveCommand, output: Output) -> Result<Exit, Fail
         EnclaveCommand::Verify(args) => verify::run(args, output),
         // Needs the configuration and custody: the command line runs it once it has both.
         #[cfg(feature = "backend-enclave")]
-        EnclaveCommand::Wrap(_) | EnclaveCommand::Import(_) => Ok(Exit::Done),
+        EnclaveCommand::Wrap(_) | EnclaveCommand::Import(_) | EnclaveCommand::Generate(_) => Ok(Exit::Done),
         EnclaveCommand::Run(args) => super::block_on(run::run(args, output)),
     }
 }

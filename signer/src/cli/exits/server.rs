@@ -8,25 +8,32 @@ use holdfast_domain::{Epoch, PublicKey};
 use serde_json::{Value, json};
 
 use super::super::{Exit, Failure};
-use crate::ask;
+use crate::ask::{self, Listener, Target};
+use crate::config::Config;
 use crate::exits::{ExitChain, Leaver, SignedExit};
 use crate::outcome::chain;
+
+/// The signing API at this address, with TLS and as a caller where the configuration says so.
+///
+/// # Errors
+/// [`Failure`] if files or settings do not fit.
+pub(super) fn target(server: SocketAddr, config: &Config) -> Result<Target, Failure> {
+    Target::of(Listener::Http, server, config).map_err(|error| Failure::new(error.exit(), error))
+}
 
 /// The keys that sign there.
 ///
 /// # Errors
 /// [`Failure`] if it does not answer.
-pub(super) async fn keys(server: SocketAddr) -> Result<BTreeSet<PublicKey>, Failure> {
-    let answer = ask::get(server, None, "/api/v1/eth2/publicKeys").await.map_err(|error| unreachable(server, error))?;
-    let keys: Option<Vec<String>> = (answer.status == 200).then(|| serde_json::from_str(&answer.body).ok()).flatten();
-    let Some(keys) = keys else {
-        return Err(unreachable(server, anyhow::anyhow!("it answered {} to a question for its keys", answer.status)));
-    };
+pub(super) async fn keys(server: &Target) -> Result<BTreeSet<PublicKey>, Failure> {
+    let body = server.fetch("/api/v1/eth2/publicKeys").await.map_err(|error| unreachable(server, error.into()))?;
+    let keys: Vec<String> = serde_json::from_str(&body).map_err(|error| unreachable(server, error.into()))?;
     Ok(keys.iter().filter_map(|key| key.parse().ok()).collect())
 }
 
-fn unreachable(server: SocketAddr, error: anyhow::Error) -> Failure {
-    Failure::new(Exit::Unreachable, error.context(format!("--server: no signing API answers at {server} as expected")))
+fn unreachable(server: &Target, error: anyhow::Error) -> Failure {
+    let text = format!("--server: no signing API answers at {} as expected", server.address());
+    Failure::new(Exit::Unreachable, error.context(text))
 }
 
 /// Has one exit signed, and verifies it.
@@ -34,7 +41,7 @@ fn unreachable(server: SocketAddr, error: anyhow::Error) -> Failure {
 /// # Errors
 /// Why there is none, for people.
 pub(super) async fn sign(
-    server: SocketAddr,
+    server: &Target,
     leaver: &Leaver,
     chain_: &ExitChain<'_>,
     epoch: Epoch,
@@ -54,7 +61,7 @@ pub(super) async fn sign(
     });
     let path = format!("/api/v1/eth2/sign/{}", leaver.key);
     let answer = ask::post(server, &path, &request.to_string()).await;
-    let answer = answer.map_err(|error| format!("the server at {server} gave no answer: {error:#}"))?;
+    let answer = answer.map_err(|error| format!("the server gave no answer: {}", chain(&error)))?;
     let body: Value = serde_json::from_str(&answer.body).unwrap_or_default();
     if answer.status != 200 {
         let message = body.get("message").and_then(Value::as_str).unwrap_or(&answer.body);

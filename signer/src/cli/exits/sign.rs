@@ -1,18 +1,20 @@
 //! `holdfast exits sign`.
 //!
-//! Guarantees: each exit is signed on the road every signature takes, with a permit, so the journal has it before there is a
+//! Guarantees: private keys are used in a vault process and are never in this one; each exit is signed on the road every signature takes, with a permit, so the journal has it before there is a
 //! signature; a file appears whole, after the signature was verified; what is there already is checked and stays, so that a
 //! run that was cut short can be run again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 
 use eth2_keystore::{EncryptedMessage, KdfChoice, Password};
 use holdfast_approvals::{Act, Payload};
 use holdfast_domain::{Clock as _, Epoch, PublicKey, SlotClock, UnixMillis};
+use holdfast_enclave::DataKey;
+use holdfast_enclave::backend::KeyBackend;
 use holdfast_enclave::durable::{Existing, create_private_dir, write_private_file};
-use holdfast_enclave::{ActiveKey, DataKey, LocalBackend, LocalOptions, VerifyPolicy, seal};
 use holdfast_slashing_db::StoredKey;
 use serde_json::json;
 
@@ -25,6 +27,7 @@ use crate::clock::SystemClock;
 use crate::custody::{self, Chain, Custody, CustodyError};
 use crate::exits::{ExitChain, Leaver, Named, SignedExit};
 use crate::outcome::chain;
+use crate::vault::{Backend, ready};
 
 /// Signs what is not there yet.
 pub(super) async fn run(args: &ExitsSignArgs, context: &Context) -> Result<Exit, Failure> {
@@ -81,12 +84,11 @@ async fn on_database(
     create_private_dir(&args.out).map_err(|error| Failure::new(Exit::Refused, error))?;
     let _cleared = pending.spend(&args.approval, context).await?;
     let epoch = args.epoch.map_or(now, Epoch);
-    let options = LocalOptions { verify: VerifyPolicy::BeforeRelease, ..LocalOptions::default() };
-    let backend = LocalBackend::start(options).map_err(CustodyError::Backend)?;
+    let backend = Backend::for_a_command(&context.config, &custody.network).map_err(CustodyError::Backend)?;
     for leaver in missing {
         // Every one is held, as the plan has looked at.
         let Some(stored) = held.remove(&leaver.key) else { continue };
-        let signed = sign(&leaver, stored, (custody, &data_key), &backend, (&chain, epoch)).await;
+        let signed = sign(&leaver, stored, (custody, &data_key), &backend.place(), (&chain, epoch)).await;
         exit = keep(&leaver, signed, args, password, context.output)?.unwrap_or(exit);
     }
     backend.shutdown();
@@ -106,6 +108,7 @@ async fn through_server(
     let Chain { network, genesis_validators_root, slot_clock } = custody::chain(&context.config).await?;
     let now = present(&slot_clock, SystemClock.now())?;
     let chain = ExitChain { network: &network, genesis_validators_root, now };
+    let server = &server::target(server, &context.config)?;
     let held = server::keys(server).await?;
     let Plan { missing, mut exit } = Plan::new(args, named, held, password, &chain, context).await?;
     let policy = context.config.approvals.policy()?.filter(|policy| policy.needs(Act::BulkExit));
@@ -231,14 +234,12 @@ async fn sign(
     leaver: &Leaver,
     stored: StoredKey,
     (custody, data_key): (&Custody, &DataKey),
-    backend: &LocalBackend,
+    place: &Arc<dyn KeyBackend>,
     (chain_, epoch): (&ExitChain<'_>, Epoch),
 ) -> Result<SignedExit, String> {
     let intent = chain_.intent(leaver, epoch).map_err(|error| chain(&error))?;
     let permit = custody.guard.authorize(intent, operator()).await.map_err(|refusal| chain(&refusal))?;
-    let secret = seal::open(data_key, &leaver.key, custody.genesis_validators_root, &stored.sealed);
-    let secret = secret.map_err(|error| chain(&error))?;
-    let active = ActiveKey::new(stored.registration, secret, backend.clone()).map_err(|error| chain(&error))?;
+    let active = ready(place, data_key, custody.genesis_validators_root, stored).map_err(|error| chain(&error))?;
     let signed = active.sign(permit).await.map_err(|error| chain(&error))?;
     let exit = SignedExit::new(epoch, leaver.index, &signed.signature);
     exit.verify(leaver, chain_).map_err(|error| chain(&error))?;

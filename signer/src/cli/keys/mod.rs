@@ -19,9 +19,9 @@ use holdfast_wire::admin::v1::{
 };
 use serde_json::{Value, json};
 
-#[cfg(feature = "backend-enclave")]
-use super::args::EnclaveImportArgs;
 use super::args::{DeleteArgs, KeysCommand, ListArgs, ShowArgs, SwitchArgs};
+#[cfg(feature = "backend-enclave")]
+use super::args::{EnclaveGenerateArgs, EnclaveImportArgs};
 use super::reach::{Need, exit_of_word, failure, reach};
 use super::{Context, Exit, Failure, Output, confirm};
 use crate::admin::Admin;
@@ -36,7 +36,7 @@ use crate::outcome::chain;
 pub(super) async fn run(command: &KeysCommand, context: &Context) -> Result<Exit, Failure> {
     match command {
         KeysCommand::Import(args) => import::run(args, context, import::Sealing::Here).await,
-        KeysCommand::Generate(args) => generate::run(args, context).await,
+        KeysCommand::Generate(args) => generate::run(args, context, generate::Where::VaultProcess).await,
         KeysCommand::Export(args) => export::run(args, context).await,
         KeysCommand::List(args) => list(args, context).await,
         KeysCommand::Show(args) => show(args, context).await,
@@ -49,13 +49,28 @@ pub(super) async fn run(command: &KeysCommand, context: &Context) -> Result<Exit
 /// `holdfast enclave import`: the same as `keys import`, but that the vault in the enclave seals.
 #[cfg(feature = "backend-enclave")]
 pub(super) async fn import_into_enclave(args: &EnclaveImportArgs, context: &Context) -> Result<Exit, Failure> {
+    for_enclave(context, "holdfast keys import")?;
+    import::run(&args.keys, context, import::Sealing::Enclave(args.data_key.0)).await
+}
+
+/// `holdfast enclave generate`: the same as `keys generate`, but that the vault in the enclave makes them.
+#[cfg(feature = "backend-enclave")]
+pub(super) async fn generate_in_enclave(args: &EnclaveGenerateArgs, context: &Context) -> Result<Exit, Failure> {
+    for_enclave(context, "holdfast keys generate")?;
+    generate::run(&args.keys, context, generate::Where::Enclave(args.data_key.0)).await
+}
+
+/// Refuses what is for an enclave where there is none.
+#[cfg(feature = "backend-enclave")]
+fn for_enclave(context: &Context, otherwise: &str) -> Result<(), Failure> {
     if context.config.signing.backend != SigningBackend::Enclave {
-        let message = "this is for a signer whose keys are in an enclave: set signing.backend = \"enclave\" and the section \
-                       [enclave], or use `holdfast keys import`";
+        let message = format!(
+            "this is for a signer whose keys are in an enclave: set signing.backend = \"enclave\" and the section [enclave], \
+             or use `{otherwise}`"
+        );
         return Err(Failure::message(Exit::Usage, message));
     }
-    custody::require_existing(&context.config)?;
-    import::run(&args.keys, context, import::Sealing::Enclave(args.data_key.0)).await
+    Ok(custody::require_existing(&context.config)?)
 }
 
 /// Who does it, as recorded: the user of this machine.

@@ -4,15 +4,15 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use holdfast_domain::{PublicKey, SigningIntent, UnixMillis};
+use holdfast_enclave::DurableError;
 use holdfast_enclave::durable::{Existing, write_private_file};
-use holdfast_enclave::{ActiveKey, DataKey, DurableError, LocalBackend, LocalOptions, VerifyPolicy, seal};
 use serde_json::json;
 
 use super::super::super::args::DepositArgs;
 use super::super::super::{Exit, Failure, Output};
 use super::super::operator;
 use super::Made;
-use super::source::Source;
+use super::place::Place;
 use crate::custody::{Custody, CustodyError};
 use crate::deposit::{ACTIVATION, Amount, Credentials, Entry, Withdrawal, message};
 use crate::outcome::chain;
@@ -56,16 +56,14 @@ impl Plan {
 ///
 /// # Errors
 /// [`Failure`] if withdrawal keys are wanted that no mnemonic has.
-pub(super) fn wanted(made: &[Made], plan: &Plan, source: &Source) -> Result<Vec<(PublicKey, Credentials)>, Failure> {
+pub(super) fn wanted(made: &[Made], plan: &Plan) -> Result<Vec<(PublicKey, Credentials)>, Failure> {
     let none =
         || Failure::message(Exit::Usage, "--bls-withdrawal needs a mnemonic: random keys have no withdrawal keys");
     let each = |one: &Made| {
-        let credentials = match (Credentials::of_address(plan.withdrawal), source, one.account) {
-            (Some(credentials), _, _) => credentials,
-            (None, Source::Tree { tree, .. }, Some(account)) => {
-                Credentials::of_bls_key(&tree.withdrawal_public_key(account).map_err(CustodyError::from)?)
-            }
-            (None, _, _) => return Err(none()),
+        let credentials = match (Credentials::of_address(plan.withdrawal), one.withdrawal_key) {
+            (Some(credentials), _) => credentials,
+            (None, Some(key)) => Credentials::of_bls_key(&key),
+            (None, None) => return Err(none()),
         };
         Ok((one.outgoing.key, credentials))
     };
@@ -79,16 +77,16 @@ pub(super) fn wanted(made: &[Made], plan: &Plan, source: &Source) -> Result<Vec<
 pub(super) async fn write(
     wanted: &[(PublicKey, Credentials)],
     plan: &Plan,
-    opened: (&Custody, &DataKey),
+    (custody, place): (&Custody, &Place),
     output: Output,
 ) -> Result<Option<Exit>, Failure> {
-    let (entries, refused) = sign(wanted, plan.amount, opened).await?;
+    let (entries, refused) = sign(wanted, plan.amount, custody, place).await?;
     for (key, reason) in &refused {
         output.note(format!("no deposit for {key}: {reason}"));
     }
     let text = serde_json::to_string(&entries).map_err(|error| Failure::new(Exit::Bug, error))?;
-    let path = place(plan, opened.0.clock.now(), &text)?;
-    let network = &opened.0.network.name;
+    let path = free(plan, custody.clock.now(), &text)?;
+    let network = &custody.network.name;
     output.result(
         format!("deposit data of {} validators on {network}: {}", entries.len(), path.display()),
         &json!({ "deposit_data": path.display().to_string(), "deposits": entries.len(), "refused": refused.len() }),
@@ -98,7 +96,7 @@ pub(super) async fn write(
 }
 
 /// Writes the file under the name of this second, or of the next that is free: a file that is there stays.
-fn place(plan: &Plan, now: UnixMillis, text: &str) -> Result<PathBuf, Failure> {
+fn free(plan: &Plan, now: UnixMillis, text: &str) -> Result<PathBuf, Failure> {
     let seconds = now.0 / 1_000;
     let names = (seconds..seconds.saturating_add(60)).map(|second| plan.to.join(format!("deposit_data-{second}.json")));
     for path in names {
@@ -120,11 +118,10 @@ type Outcome = (Vec<Entry>, Vec<(PublicKey, String)>);
 async fn sign(
     wanted: &[(PublicKey, Credentials)],
     amount: Amount,
-    (custody, data_key): (&Custody, &DataKey),
+    custody: &Custody,
+    place: &Place,
 ) -> Result<Outcome, Failure> {
     let credentials: HashMap<PublicKey, Credentials> = wanted.iter().copied().collect();
-    let options = LocalOptions { verify: VerifyPolicy::BeforeRelease, ..LocalOptions::default() };
-    let backend = LocalBackend::start(options).map_err(CustodyError::Backend)?;
     let network = &custody.network;
     let (mut entries, mut refused) = (HashMap::new(), Vec::new());
     for stored in custody.guard.active_keys().await.map_err(CustodyError::from)? {
@@ -139,14 +136,11 @@ async fn sign(
                 continue;
             }
         };
-        let secret =
-            seal::open(data_key, &key, custody.genesis_validators_root, &stored.sealed).map_err(CustodyError::from)?;
-        let active = ActiveKey::new(stored.registration, secret, backend.clone()).map_err(CustodyError::from)?;
+        let active = place.ready(custody, stored)?;
         let signed = active.sign(permit).await.map_err(CustodyError::Backend)?;
         let entry = Entry::new(key, credentials, amount, network, signed.signature.as_bytes());
         entries.insert(key, entry.map_err(|error| Failure::new(Exit::Bug, error))?);
     }
-    backend.shutdown();
     // In the order of the mnemonic, as the deposit tool has them.
     Ok((wanted.iter().filter_map(|(key, _)| entries.remove(key)).collect(), refused))
 }

@@ -1,16 +1,18 @@
 //! `holdfast keys generate`: new keys, in custody from birth, and the deposits that make validators of them.
 //!
-//! Guarantees: a new mnemonic is confirmed or in its file before a key of it is registered; keys are registered before
-//! anything is signed or written with them; a deposit is signed on the road every signature takes, with a permit, so
-//! the journal has it.
+//! Guarantees: a private key is made, sealed and used in a vault process and is never in this one, except to write it as a
+//! keystore where that is asked for; a new mnemonic is confirmed or in its file before a key of it is registered; what the
+//! vault sealed was opened again before it is registered, and keys are registered before anything is signed or written with
+//! them; a deposit is signed on the road every signature takes, with a permit, so the journal has it.
 
 mod deposits;
+mod place;
 mod source;
 
-use eth2_keystore::{AccountIndex, DerivationPath};
+use eth2_keystore::DerivationPath;
 use holdfast_domain::PublicKey;
 use holdfast_enclave::ceremony::Outgoing;
-use holdfast_enclave::{DataKey, generate, seal};
+use holdfast_enclave::generate::Generated;
 use holdfast_slashing_db::journal::{Event, EventKind};
 use holdfast_slashing_db::{EntryWatermark, KeyOrigin, NewKey, RegisterError, Registered, Tombstone};
 
@@ -21,19 +23,29 @@ use super::report::{Report, Status};
 use super::{open_direct, operator};
 use crate::custody::{self, Custody, CustodyError};
 use deposits::Plan;
+use place::Place;
+pub(super) use place::Where;
 use source::Source;
 
 /// Keys registered in one transaction.
-const CHUNK: usize = 1_000;
+const CHUNK: u32 = 1_000;
 
 /// A key in custody, as the rest of the ceremony needs it.
 struct Made {
     outgoing: Outgoing,
-    account: Option<AccountIndex>,
+    withdrawal_key: Option<PublicKey>,
+}
+
+/// Where keys come into being, and where they go.
+struct Ceremony<'a> {
+    custody: &'a Custody,
+    /// Makes them, and signs for them.
+    place: &'a Place,
+    context: &'a Context,
 }
 
 /// Makes, seals and registers the keys; then writes what was asked for.
-pub(super) async fn run(args: &GenerateArgs, context: &Context) -> Result<Exit, Failure> {
+pub(super) async fn run(args: &GenerateArgs, context: &Context, asked: Where) -> Result<Exit, Failure> {
     let plan = Plan::new(&args.deposit)?;
     source::check(&args.source, plan.is_some(), context.output)?;
     let keystores = match &args.keystores_to {
@@ -41,7 +53,12 @@ pub(super) async fn run(args: &GenerateArgs, context: &Context) -> Result<Exit, 
         None => None,
     };
     let mut custody = open_direct(context).await?;
-    let data_key = custody.ensure_data_key(&context.config).await?;
+    let place = Place::reach(asked, &mut custody, context).await?;
+    if keystores.is_some() && place.data_key().is_none() {
+        let text =
+            "--keystores-to: keys that are made in an enclave leave it sealed only; back up the mnemonic instead";
+        return Err(Failure::message(Exit::Usage, text));
+    }
     let source = Source::new(&args.source, context.output)?;
     if let Source::Tree { first, .. } = &source
         && first.checked_add(args.count.get()).is_none()
@@ -52,11 +69,13 @@ pub(super) async fn run(args: &GenerateArgs, context: &Context) -> Result<Exit, 
         (Some(GeneratedWatermarkArg::Now), _) | (None, Source::Tree { existing: true, .. }) => EntryWatermark::Now,
         (Some(GeneratedWatermarkArg::NeverSigned) | None, _) => EntryWatermark::NeverSigned,
     };
+    let ceremony = Ceremony { custody: &custody, place: &place, context };
     journal(&custody, &source, args.count.get()).await?;
     let mut report = Report::new(context.output, usize::try_from(args.count.get()).unwrap_or(usize::MAX));
-    let made = register(args.count.get(), &source, entry, (&custody, &data_key), &mut report).await?;
+    let made = register(args.count.get(), &source, entry, &ceremony, &mut report).await?;
     let mut exit = report.finish();
-    let written = write(&made, plan.as_ref(), keystores, &source, (&custody, &data_key), context).await;
+    let written = write(&made, plan.as_ref(), keystores, &ceremony).await;
+    place.end();
     custody.guard.shutdown().await;
     exit = written?.unwrap_or(exit);
     if matches!(source, Source::Random) {
@@ -81,37 +100,37 @@ async fn journal(custody: &Custody, source: &Source, count: u32) -> Result<(), F
     Ok(())
 }
 
+impl Ceremony<'_> {
+    fn make(&self, source: &Source, places: (u32, u32)) -> Result<Vec<Generated>, CustodyError> {
+        self.place.make(source, places, self.custody, self.context)
+    }
+}
+
 /// Makes the keys and brings them into custody. Those that were here already are among what is returned: a ceremony
 /// that was cut short can be run again for its files.
 async fn register(
     count: u32,
     source: &Source,
     entry: EntryWatermark,
-    (custody, data_key): (&Custody, &DataKey),
+    ceremony: &Ceremony<'_>,
     report: &mut Report,
 ) -> Result<Vec<Made>, Failure> {
-    let places: Vec<u32> = (0..count).collect();
-    let mut made = Vec::with_capacity(places.len());
-    for chunk in places.chunks(CHUNK) {
-        let mut keys = Vec::with_capacity(chunk.len());
-        let mut outgoing = Vec::with_capacity(chunk.len());
-        for place in chunk {
-            let (secret, account) = match source {
-                Source::Random => (generate::secret_key().map_err(CustodyError::from)?, None),
-                Source::Tree { tree, first, .. } => {
-                    let account = AccountIndex::new(first.saturating_add(*place));
-                    (tree.signing_key(account).map_err(CustodyError::from)?, Some(account))
-                }
-            };
-            let sealed = seal::seal(data_key, custody.genesis_validators_root, &secret).map_err(CustodyError::from)?;
-            let path = account.map(DerivationPath::validator_signing);
+    let mut made = Vec::new();
+    let mut done = 0_u32;
+    while done < count {
+        let some = count.saturating_sub(done).min(CHUNK);
+        let mut keys = Vec::new();
+        let mut outgoing = Vec::new();
+        for (place, Generated { key, sealed, withdrawal_key }) in (done..).zip(ceremony.make(source, (done, some))?) {
+            let path = source.account(place).map(DerivationPath::validator_signing);
             let label = path.as_ref().map(ToString::to_string);
-            let key = *secret.public_key();
-            outgoing.push(Made { outgoing: Outgoing { key, sealed: sealed.clone(), path }, account });
+            outgoing.push(Made { outgoing: Outgoing { key, sealed: sealed.clone(), path }, withdrawal_key });
             let new = NewKey { key, sealed, origin: KeyOrigin::Generated, label, registered_by: operator() };
             keys.push((new, entry));
         }
-        let results = custody.guard.register_many(keys, Tombstone::Refuse).await.map_err(CustodyError::from)?;
+        done = done.saturating_add(some);
+        let registered = ceremony.custody.guard.register_many(keys, Tombstone::Refuse);
+        let results = registered.await.map_err(CustodyError::from)?;
         for (one, result) in outgoing.into_iter().zip(results) {
             let key = one.outgoing.key;
             if say(report, &key, result)? {
@@ -156,16 +175,14 @@ async fn write(
     made: &[Made],
     plan: Option<&Plan>,
     keystores: Option<Keystores>,
-    source: &Source,
-    (custody, data_key): (&Custody, &DataKey),
-    context: &Context,
+    Ceremony { custody, place, context }: &Ceremony<'_>,
 ) -> Result<Option<Exit>, Failure> {
     let mut exit = None;
     if let Some(plan) = plan.filter(|_| !made.is_empty()) {
-        let wanted = deposits::wanted(made, plan, source)?;
-        exit = deposits::write(&wanted, plan, (custody, data_key), context.output).await?.or(exit);
+        let wanted = deposits::wanted(made, plan)?;
+        exit = deposits::write(&wanted, plan, (*custody, *place), context.output).await?.or(exit);
     }
-    if let Some(keystores) = keystores.filter(|_| !made.is_empty()) {
+    if let (Some(keystores), Some(data_key)) = (keystores.filter(|_| !made.is_empty()), place.data_key()) {
         keystores::journal(custody, made.iter().map(|one| one.outgoing.key), keystores.dir(), "at generation").await?;
         let outgoing: Vec<&Outgoing> = made.iter().map(|one| &one.outgoing).collect();
         let budget = custody::kdf_budget(&context.config);

@@ -6,10 +6,11 @@
 use std::io::{IsTerminal as _, Write as _};
 use std::path::Path;
 
-use eth2_keystore::{Mnemonic, WordCount};
+use eth2_keystore::{AccountIndex, Mnemonic, WordCount};
 use holdfast_enclave::Passphrase;
 use holdfast_enclave::ceremony::{KeyTree, read_mnemonic};
 use holdfast_enclave::durable::{Existing, write_private_file};
+use holdfast_enclave::generate::Origin;
 use holdfast_enclave::secret::FilePrivacy;
 use holdfast_secret::SecretText;
 
@@ -106,6 +107,22 @@ impl Source {
         };
         let tree = KeyTree::new(&mnemonic, passphrase.as_ref()).map_err(|error| Failure::new(Exit::Usage, error))?;
         Ok(Self::Tree { tree, first: args.first_index, existing })
+    }
+
+    /// What its keys are made of.
+    pub(super) fn origin(&self) -> Origin<'_> {
+        match self {
+            Self::Random => Origin::Random,
+            Self::Tree { tree, first, .. } => Origin::Tree { tree, first: AccountIndex::new(*first) },
+        }
+    }
+
+    /// Where in the tree a key is: the first of the ceremony, or so many after it. `None` without a tree.
+    pub(super) fn account(&self, place: u32) -> Option<AccountIndex> {
+        match self {
+            Self::Random => None,
+            Self::Tree { first, .. } => Some(AccountIndex::new(first.saturating_add(place))),
+        }
     }
 
     /// For the journal.
