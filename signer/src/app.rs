@@ -22,7 +22,7 @@ use crate::anchors::Anchors;
 use crate::approval;
 use crate::callers::{Callers, Door};
 use crate::checkpoints::{CheckpointMetrics, Checkpoints};
-use crate::config::{Config, Layers, WrittenPolicy};
+use crate::config::{Config, Layers};
 use crate::custody::{self, Custody, CustodyError, ProviderMetrics};
 use crate::doors::Doors;
 use crate::drain::{Tasks, Unfinished};
@@ -35,7 +35,7 @@ use crate::lease::Lease;
 use crate::loader::KeyLoader;
 use crate::metrics::Metrics;
 use crate::pipeline::{KeysReady, Signer};
-use crate::policy::PolicyStore;
+use crate::policy::{PolicyStore, RuleSources};
 use crate::reload::{Reach, Reloads};
 use crate::status::{Board, SignerParts, Sources};
 use crate::switcher::{CrossChecker, Doppelganger, Running};
@@ -280,7 +280,7 @@ impl App {
         clock: Arc<dyn Clock>,
         keymanager_token: Option<Token>,
         running: Option<Arc<Running>>,
-        (policy, anchors, layers): (WrittenPolicy, Anchors, &Layers),
+        (policy, anchors, layers): (RuleSources, Anchors, &Layers),
     ) -> Result<Self, SignError> {
         let backend = Backend::start(config, &custody.network)?;
         #[cfg(feature = "backend-process")]

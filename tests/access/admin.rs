@@ -131,6 +131,18 @@ fn administrators_work_from_another_machine_and_nobody_else_does() {
     let journal = run(&stage.world.with(&["audit", "tail"])).expect(0, &[]).text();
     assert!(journal.contains("alice (certificate)"), "{journal}");
 
+    // Rules from here, which clients are held to there.
+    let rules = stage.files.join("rules.toml");
+    let deny = "[[policy]]\neffect = \"allow\"\noperations = [\"duties\"]\n[[policy]]\neffect = \"deny\"\noperations = [\"exit\"]\n";
+    std::fs::write(&rules, deny).expect("rules");
+    let apply = ["policy", "apply", &rules.display().to_string()];
+    from_elsewhere(&stage, at, "alice", &apply).expect(0, &["In force now: 2 rules", "by alice (certificate)"]);
+    from_elsewhere(&stage, at, "vc-1", &apply).expect(1, &["no administrator"]);
+    run(&stage.world.with(&["policy", "show"])).expect(0, &["by alice (certificate)", "\"duties\""]);
+    from_elsewhere(&stage, at, "alice", &["policy", "explain", "--caller", "vc-1", "--op", "exit"])
+        .expect(1, &["rule \"rule 2\" denies it"]);
+    from_elsewhere(&stage, at, "alice", &["policy", "reset", "--force"]).expect(0, &["In force now: 0 rules"]);
+
     // A certificate of the same authority that is no administrator's, none that is accepted, and none at all.
     from_elsewhere(&stage, at, "vc-1", &["keys", "enable", &key]).expect(1, &["vc-1", "no administrator"]);
     from_elsewhere(&stage, at, "vc-1", &["status"]).expect(1, &["no administrator"]);
@@ -160,13 +172,7 @@ fn administrators_work_from_another_machine_and_nobody_else_does() {
     drop(silent);
 
     // What works on a data directory is not mistaken for work on the server's, and makes nothing here.
-    for local in [
-        &["keys", "generate", "--count", "1"][..],
-        &["callers", "add", "x"],
-        &["kek", "rotate"],
-        &["serve"],
-        &["policy", "check"],
-    ] {
+    for local in [&["keys", "generate", "--count", "1"][..], &["callers", "add", "x"], &["kek", "rotate"], &["serve"]] {
         from_elsewhere(&stage, at, "alice", local).expect(2, &["--admin-server"]);
     }
     assert!(!stage.files.join("elsewhere").exists(), "nothing was made on this machine");

@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 
 use holdfast_wire::admin::v1::approvals_client::ApprovalsClient;
 use holdfast_wire::admin::v1::keys_client::KeysClient;
+use holdfast_wire::admin::v1::policy_client::PolicyClient;
 use holdfast_wire::admin::v1::slashing_client::SlashingClient;
 use holdfast_wire::admin::{Reason, reason_of};
 use hyper::client::conn::http2::{SendRequest, handshake};
@@ -68,6 +69,10 @@ impl Admin {
 
     pub(crate) fn approvals(&self) -> ApprovalsClient<Channel> {
         ApprovalsClient::with_origin(self.channel.clone(), origin())
+    }
+
+    pub(crate) fn policy(&self) -> PolicyClient<Channel> {
+        PolicyClient::with_origin(self.channel.clone(), origin())
     }
 
     pub(crate) fn health(&self) -> HealthClient<Channel> {

@@ -6,5 +6,6 @@ mod client;
 mod hostile;
 mod keymanager;
 mod labels;
+mod policy;
 mod same;
 mod verbs;

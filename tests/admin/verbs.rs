@@ -72,7 +72,7 @@ fn services_are_listed_and_described() {
         panic!("no list of services");
     };
     let names: Vec<_> = list.service.iter().map(|service| service.name.as_str()).collect();
-    for name in ["Keys", "Slashing", "Kek", "Audit", "Approvals", "Status", "Configuration"] {
+    for name in ["Keys", "Slashing", "Kek", "Audit", "Approvals", "Policy", "Status", "Configuration"] {
         let full = format!("holdfast.admin.v1.{name}");
         assert!(names.contains(&full.as_str()), "{full} is not in {names:?}");
         let described = ask(MessageRequest::FileContainingSymbol(full));

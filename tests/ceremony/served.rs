@@ -199,3 +199,41 @@ fn rules_and_approvers_change_by_a_reload_only_once_people_approved() {
     let count = |kind: &str| kinds.iter().filter(|one| *one == kind).count();
     assert_eq!((count("approvals.used"), count("approvals.adopted")), (3, 1), "{kinds:?}");
 }
+
+#[test]
+fn rules_are_given_through_a_running_server_only_once_people_approved() {
+    let desk = Desk::new(1, "");
+    let server = start(&desk);
+    let randao = || server.sign(&desk.world.keys[0].public, &CHAIN.randao(4).0).status;
+    let rules = desk.at("rules.toml");
+    let write = |operations: &str| {
+        let text = format!(
+            "[[policy]]\nname = \"few\"\neffect = \"allow\"\ncallers = [\"http\"]\noperations = [\"{operations}\"]\n"
+        );
+        std::fs::write(&rules, text).expect("rules");
+    };
+    write("attesting");
+    let apply = |more: &[&str]| desk.run(&[&["policy", "apply", &rules], more].concat());
+    let place = desk.at("apply.txt");
+    apply(&["--dry-run"]).expect(0, &["few"]);
+    apply(&["--request-to", &place]).expect(1, &["2 of alice, bob, carol"]);
+    let asked = read(&place);
+    assert!(asked.payload.lines().iter().any(|line| line.contains("\"few\"")), "{asked:?}");
+    apply(&["--approval", &desk.signed("one.txt", &asked, &[&desk.alice])]).expect(1, &["1 of 2 approvals"]);
+    write("duties");
+    apply(&["--approval", &desk.signed("two.txt", &asked, &[&desk.alice, &desk.bob])]).expect(1, &["something else"]);
+    assert_eq!(randao(), 200, "nothing was done");
+    write("attesting");
+    apply(&["--approval", &desk.signed("two.txt", &asked, &[&desk.alice, &desk.bob])]).expect(0, &["In force now"]);
+    assert_eq!(randao(), 403);
+
+    let reset = |more: &[&str]| desk.run(&[&["policy", "reset", "--force"], more].concat());
+    let place = desk.at("reset.txt");
+    reset(&["--request-to", &place]).expect(1, &["2 of alice, bob, carol"]);
+    reset(&["--approval", &desk.at("two.txt")]).expect(1, &["something else"]);
+    reset(&["--approval", &desk.approve(&place)]).expect(0, &["In force now"]);
+    assert_eq!(randao(), 200);
+    apply(&["--approval", &desk.at("two.txt")]).expect(1, &["used before"]);
+    assert_eq!(randao(), 200);
+    server.stop();
+}

@@ -4,12 +4,13 @@ use std::path::Path;
 
 use prost::Message as _;
 
-const DEFINITIONS: [&str; 9] = [
+const DEFINITIONS: [&str; 10] = [
     "admin/v1/approvals.proto",
     "admin/v1/audit.proto",
     "admin/v1/configuration.proto",
     "admin/v1/kek.proto",
     "admin/v1/keys.proto",
+    "admin/v1/policy.proto",
     "admin/v1/report.proto",
     "admin/v1/slashing.proto",
     "admin/v1/status.proto",

@@ -12,6 +12,7 @@ use holdfast_wire::admin::v1::audit_client::AuditClient;
 use holdfast_wire::admin::v1::configuration_client::ConfigurationClient;
 use holdfast_wire::admin::v1::kek_client::KekClient;
 use holdfast_wire::admin::v1::keys_client::KeysClient;
+use holdfast_wire::admin::v1::policy_client::PolicyClient;
 use holdfast_wire::admin::v1::slashing_client::SlashingClient;
 use holdfast_wire::admin::v1::status_client::StatusClient;
 use holdfast_wire::admin::v1::switcher_client::SwitcherClient;
@@ -206,6 +207,11 @@ impl Admin {
     /// The configuration of the process.
     pub(crate) fn configuration(&self) -> ConfigurationClient<Channel> {
         ConfigurationClient::with_origin(self.channel.clone(), origin()).max_decoding_message_size(MAX_MESSAGE_BYTES)
+    }
+
+    /// The policy.
+    pub(crate) fn policy(&self) -> PolicyClient<Channel> {
+        PolicyClient::with_origin(self.channel.clone(), origin()).max_decoding_message_size(MAX_MESSAGE_BYTES)
     }
 
     /// The switcher.

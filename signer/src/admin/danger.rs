@@ -52,6 +52,16 @@ impl Carried {
     }
 }
 
+/// What was brought in one field.
+///
+/// # Errors
+/// [`Status`] if it is no request with approvals behind it.
+pub(super) fn brought(field: &[u8]) -> Result<Option<Brought>, Status> {
+    let mut carried = Carried::default();
+    carried.add(field)?;
+    carried.read()
+}
+
 /// What whoever asks says about what comes in.
 #[derive(Default)]
 pub(super) struct Remarks {

@@ -30,6 +30,7 @@ use crate::custody::{self, Custody, CustodyError};
 use crate::keymanager::{Incoming, Intake, Stored};
 use crate::loader::KeyLoader;
 use crate::outcome::chain;
+use crate::policy::rule_labels::named_labels;
 use crate::vault::Backend;
 
 /// The fact beside [`Reason::ApprovalRequired`] that names the request to fetch.
@@ -327,10 +328,7 @@ impl Desk {
 
     /// Whether a change of labels changes what rules say: one of them names such a label.
     pub(crate) fn changes_policy(&self, change: &LabelChange) -> bool {
-        let configured = |label: &Label| {
-            let mut named = self.config.policy.iter().filter_map(|rule| rule.labels.as_ref()).flatten();
-            named.any(|one| one == label.as_str())
-        };
+        let configured = |label: &Label| named_labels(&self.config).contains(label.as_str());
         let named = |label: &Label| match self.gate.policy() {
             Some(policy) => policy.names_label(label),
             None => configured(label),

@@ -90,6 +90,11 @@ impl Gate {
         self.inner.guard.as_ref()
     }
 
+    /// What is asked of a running server.
+    pub(super) fn policy(&self) -> Option<&Arc<PolicyStore>> {
+        self.policy.as_ref()
+    }
+
     /// The time.
     pub(super) fn clock(&self) -> &Arc<dyn Clock> {
         &self.inner.clock
@@ -115,11 +120,6 @@ impl Gate {
     /// [`Status`] with [`Reason::Denied`].
     pub(crate) fn may_read(&self, who: &Principal, area: AdminArea) -> Result<(), Status> {
         self.judge(who, Operation::AdminRead(area), None)
-    }
-
-    /// The rules of a running server.
-    pub(super) fn policy(&self) -> Option<&PolicyStore> {
-        self.policy.as_deref()
     }
 
     /// Refuses unless the caller may change what is said in an area: these keys, or at all. For what is asked of people before

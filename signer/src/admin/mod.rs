@@ -6,7 +6,7 @@
 //! services in its own process.
 //!
 //! Request to answer: [`server`] (connection, bounds, caller) → [`routes`] (which service) → a service ([`keys`],
-//! [`slashing`], [`kek`], [`audit`], [`approvals`], [`status`], [`configuration`], [`switcher`]) → [`gate`] (may, approved, journaled) → [`desk`] (done in a
+//! [`slashing`], [`kek`], [`audit`], [`approvals`], [`policy`], [`status`], [`configuration`], [`switcher`]) → [`gate`] (may, approved, journaled) → [`desk`] (done in a
 //! running signer, or in a database that is open here alone).
 
 mod approvals;
@@ -25,6 +25,7 @@ mod kek;
 mod keys;
 mod lines;
 pub(crate) mod pipe;
+mod policy;
 mod remote;
 mod requests;
 mod routes;

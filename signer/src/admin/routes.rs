@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use holdfast_wire::admin::v1::audit_server::AuditServer;
 use holdfast_wire::admin::v1::configuration_server::ConfigurationServer;
 use holdfast_wire::admin::v1::kek_server::KekServer;
 use holdfast_wire::admin::v1::keys_server::KeysServer;
+use holdfast_wire::admin::v1::policy_server::PolicyServer;
 use holdfast_wire::admin::v1::slashing_server::SlashingServer;
 use holdfast_wire::admin::v1::status_server::StatusServer;
 use holdfast_wire::admin::v1::switcher_server::SwitcherServer;
@@ -30,6 +32,7 @@ use super::desk::Desk;
 use super::gate::Gate;
 use super::kek::KekService;
 use super::keys::KeysService;
+use super::policy::{self, PolicyService};
 use super::slashing::SlashingService;
 use super::status::StatusService;
 use super::switcher::SwitcherService;
@@ -61,6 +64,7 @@ impl Routes {
         routes.add(KekServer::new(KekService(Arc::clone(desk))).max_decoding_message_size(MAX_MESSAGE_BYTES));
         routes
             .add(ApprovalsServer::new(ApprovalsService(Arc::clone(desk))).max_decoding_message_size(MAX_MESSAGE_BYTES));
+        routes.add_policy(PolicyService::of_desk(desk));
         routes.add(StatusServer::new(StatusService(Arc::clone(desk))).max_decoding_message_size(MAX_MESSAGE_BYTES));
         routes
     }
@@ -70,6 +74,19 @@ impl Routes {
         let mut routes = Self::default();
         routes.add_audit(config, gate, None);
         routes
+    }
+
+    /// The policy alone, of the configuration at a place, with the rules given in its place if wanted.
+    pub(crate) fn of_policy(config: Arc<Config>, (place, given): (PathBuf, bool), gate: Gate) -> Self {
+        let mut routes = Self::default();
+        routes.add_policy(PolicyService::of_configuration(config, (place, given), gate));
+        routes
+    }
+
+    fn add_policy(&mut self, service: PolicyService) {
+        // Rules may be longer than other messages, and a request for approvals that shows them half as long again.
+        let most = policy::MAX_RULES_BYTES.saturating_mul(3).saturating_add(MAX_MESSAGE_BYTES);
+        self.add(PolicyServer::new(service).max_decoding_message_size(most));
     }
 
     fn add_audit(&mut self, config: Arc<Config>, gate: Gate, instance: Option<InstanceId>) {

@@ -27,7 +27,7 @@ use crate::custody::Custody;
 pub(crate) use brought::Brought;
 use ledger::Asked;
 pub(crate) use ledger::{Known, Ledger};
-pub(crate) use rules::of_rules;
+pub(crate) use rules::{Way, of_rules};
 
 /// Why an act may not happen now.
 #[derive(Debug, thiserror::Error)]

@@ -9,19 +9,37 @@ use holdfast_access::Directory;
 use holdfast_approvals::Payload;
 use holdfast_domain::PublicKey;
 
-use crate::config::{PolicyEntry, WrittenPolicy};
+use crate::config::WrittenPolicy;
 
-/// `written`, which consists of `rules`, takes the place of what is in force: in words that hold its digest, and its groups.
-pub(crate) fn of_rules(
-    (before, directory): (&str, &Directory),
-    written: &WrittenPolicy,
-    rules: &[PolicyEntry],
-) -> Payload {
+/// How rules come to be in force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// The configuration is read again.
+    Reload,
+    /// They are given through the admin API.
+    Given,
+    /// Those that were given are withdrawn.
+    Withdrawn,
+}
+
+/// `written` takes the place of what is in force: in words that hold its digest, and its groups.
+pub(crate) fn of_rules((before, directory): (&str, &Directory), written: &WrittenPolicy, way: Way) -> Payload {
+    let rules = &written.entries;
     let mut lines = vec![
         "Replace the policy of callers: who may have what signed, and who may administer.".to_owned(),
         format!("In force until then: {before}"),
-        format!("In force from then on: {} rules (SHA-256 {})", rules.len(), hex::encode(written.digest)),
+        format!("In force from then on: {} rules (SHA-256 {})", rules.len(), written.digest),
     ];
+    lines.push(
+        match way {
+            Way::Reload => "They are those of the configuration file, which is read again.",
+            Way::Given => {
+                "They are given through the admin API, and stay in force over restarts until they are withdrawn."
+            }
+            Way::Withdrawn => "They are those of the configuration: what was given through the admin API is withdrawn.",
+        }
+        .to_owned(),
+    );
     if rules.is_empty() {
         lines.push("From then on whoever may ask may do everything.".to_owned());
     }
@@ -46,7 +64,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::config::{Config, GroupEntry, compile_policy};
+    use crate::config::{Config, GroupEntry, PolicyEntry, compile_policy};
 
     fn key(number: u8) -> PublicKey {
         PublicKey::from_bytes([number; 48])
@@ -62,10 +80,12 @@ mod tests {
         let written = compile_policy(&config, BTreeMap::new()).unwrap();
         let groups = [("g".to_owned(), [key(2), key(3)].into()), ("h".to_owned(), [key(4)].into())].into();
         let before = Directory { groups, labels: BTreeMap::new() };
-        let lines = of_rules(("0 rules (SHA-256 1f)", &before), &written, &config.policy).lines().join("\n");
+        let of = |way| of_rules(("0 rules (SHA-256 1f)", &before), &written, way);
+        assert!(of(Way::Reload) != of(Way::Given) && of(Way::Given) != of(Way::Withdrawn));
+        let lines = of(Way::Reload).lines().join("\n");
         for part in [
             "In force until then: 0 rules (SHA-256 1f)".to_owned(),
-            format!("In force from then on: 1 rules (SHA-256 {})", hex::encode(written.digest)),
+            format!("In force from then on: 1 rules (SHA-256 {})", written.digest),
             r#"rule {"name":"few","effect":"deny","groups":["g"],"operations":["exit"]}"#.to_owned(),
             "group g: 2 keys, until then 2".to_owned(),
             format!("group g gains key {}", key(1)),

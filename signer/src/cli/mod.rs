@@ -23,7 +23,6 @@ mod policy;
 mod quickstart;
 mod reach;
 mod reload;
-mod rule_labels;
 mod schema;
 pub(crate) mod serve;
 mod slashing;
@@ -150,8 +149,7 @@ fn dispatch(cli: &Cli, output: Output) -> Result<Exit, Failure> {
         Command::Enclave(args::EnclaveCommand::Generate(args)) => block_on(keys::generate_in_enclave(args, &context)),
         Command::Switcher(command) => block_on(switcher::run(command, &context)),
         Command::Witness(command) => block_on(crate::witness::run(command, &context)),
-        Command::Policy(args::PolicyCommand::Check) => policy::check(&context),
-        Command::Policy(args::PolicyCommand::Explain(args)) => block_on(policy::explain(args, &context)),
+        Command::Policy(command) => block_on(policy::run(command, &context)),
         Command::Status(args) => block_on(reach::status(args, &context)),
         Command::Reload(args) => block_on(reload::run(*args, &context)),
         Command::Top(args) => block_on(top::run(args, &context)),

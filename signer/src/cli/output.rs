@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::config::ConfigError;
 use crate::custody::CustodyError;
 use crate::outcome::{Exit, chain};
+use crate::policy::SourceError;
 
 /// A command that could not go on: an error and how the process exits because of it.
 #[derive(Debug)]
@@ -56,6 +57,15 @@ impl From<ConfigError> for Failure {
             | ConfigError::UnknownGenesis { .. } => Exit::Usage,
         };
         Self::new(exit, error)
+    }
+}
+
+impl From<SourceError> for Failure {
+    fn from(error: SourceError) -> Self {
+        match error {
+            SourceError::Configuration(error) => Self::from(error),
+            SourceError::Given(error) => Self::new(Exit::Usage, error),
+        }
     }
 }
 

@@ -17,6 +17,7 @@ use crate::admin::Elsewhere;
 use crate::admin::{Admin, ClientError, Desk, Gate, Place, RemoteError, Routes, connect_remote, socket_path};
 use crate::callers::Principal;
 use crate::clock::SystemClock;
+use crate::config::place_of_file;
 #[cfg(feature = "backend-enclave")]
 use crate::custody::CustodyError;
 use crate::drain::Tasks;
@@ -33,6 +34,10 @@ pub(super) enum Need {
     Make,
     /// Only the journal, read-only: nothing is locked.
     Journal,
+    /// Only the configuration, and the rules given in its place.
+    Rules,
+    /// The rules of the configuration itself, whatever runs.
+    ConfiguredRules,
 }
 
 /// Services, reached.
@@ -102,13 +107,31 @@ pub(super) async fn remote(context: &Context) -> Result<Option<Admin>, Failure> 
 
 /// Finds services.
 pub(super) async fn reach(context: &Context, need: Need) -> Result<Reached, Failure> {
-    if let Some(reached) = server(context).await? {
+    if need == Need::ConfiguredRules && context.config.remote.server.is_some() {
+        let text =
+            "--configuration looks at the configuration of this machine: leave out --admin-server (remote.server)";
+        return Err(Failure::message(Exit::Usage, text));
+    }
+    if need != Need::ConfiguredRules
+        && let Some(reached) = server(context).await?
+    {
         return Ok(reached);
     }
-    let output = Output { through: Some("database"), ..context.output };
+    let looks = matches!(need, Need::Rules | Need::ConfiguredRules);
+    let through = if looks { "configuration" } else { "database" };
+    let output = Output { through: Some(through), ..context.output };
     let database = context.config.database()?.to_string();
     let tasks = Tasks::new();
     let (routes, own) = match need {
+        Need::Rules | Need::ConfiguredRules => {
+            if need == Need::Rules {
+                context.output.note("No server answers; looking at the configuration itself.");
+            }
+            let gate = Gate::new(None, Arc::new(SystemClock), tasks);
+            let place = place_of_file(&context.layers);
+            let given = need == Need::Rules;
+            (Routes::of_policy(Arc::new(context.config.clone()), (place, given), gate), None)
+        }
         Need::Journal => {
             context.output.note(format!("No server answers; reading {database} itself."));
             let gate = Gate::new(None, Arc::new(SystemClock), tasks);
@@ -175,6 +198,7 @@ fn exit_of(reason: Reason) -> Exit {
         | Reason::KeyDeleted
         | Reason::KeyWithoutSecret
         | Reason::NotFound
+        | Reason::Stale
         | Reason::Refused => Exit::Refused,
     }
 }

@@ -16,14 +16,14 @@ use crate::admin::SocketError;
 use crate::anchors::Anchors;
 use crate::app::{Addresses, App, PortTaken, Sockets, Stopped};
 use crate::clock::SystemClock;
-use crate::config::{DoppelgangerCheck, TlsConfig, compile_policy};
+use crate::config::{DoppelgangerCheck, TlsConfig, place_of_file};
 use crate::custody::{self, Custody, CustodyError};
 use crate::doors::Doors;
 use crate::drain::Tasks;
 use crate::http::server::BindError;
 use crate::keymanager::Token;
 use crate::notify::ServiceManager;
-use crate::policy::keys_of_labels;
+use crate::policy::{Given, RuleSources, keys_of_labels};
 use crate::switcher::{self, PoolAddresses, PoolSockets, Running};
 use crate::telemetry;
 
@@ -134,8 +134,9 @@ pub(super) async fn serve(
 ) -> Result<Exit, Failure> {
     let (mut signals, mut hangups) = (StopSignals::new()?, listen_for(SignalKind::hangup())?);
     let labels = keys_of_labels(&custody.guard).await.map_err(CustodyError::from)?;
-    let policy = compile_policy(&context.config, labels)?;
-    if policy.policy.is_empty() {
+    let at = Given { since: clock.now(), by: "start".to_owned() };
+    let policy = RuleSources::read(&context.config, place_of_file(&context.layers), labels, at)?;
+    if policy.in_force().written.is_open() {
         info!("there are no [[policy]] rules: whoever may ask may do everything");
     }
     let (addresses, pool_addresses) = (sockets.addresses(), pools.addresses());

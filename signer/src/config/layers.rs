@@ -89,8 +89,13 @@ pub(crate) fn load(layers: &Layers) -> Result<Config, ConfigError> {
 }
 
 /// The file that is read: the one named, or the usual one if it is there.
-pub(crate) fn file(layers: &Layers) -> Option<PathBuf> {
+fn file(layers: &Layers) -> Option<PathBuf> {
     layers.file.clone().or_else(|| layers.environment.0.get(CONFIG_VARIABLE).map(PathBuf::from))
+}
+
+/// What to call that file in messages.
+pub(crate) fn place_of_file(layers: &Layers) -> PathBuf {
+    file(layers).unwrap_or_else(|| DEFAULT_CONFIG_FILE.into())
 }
 
 /// The settings of the file, and the lines where the rules of the policy begin.
@@ -149,7 +154,11 @@ fn unknown_keys(path: &Path, text: &str, document: &DeTable<'_>, catalog: &Catal
 
 /// The first unknown key of a section, of one within it, or of one of several: where it is, its full name, and what
 /// was probably meant.
-fn unknown_in(section: &Section, body: &DeValue<'_>, catalog: &Catalog) -> Option<(usize, String, Option<String>)> {
+pub(super) fn unknown_in(
+    section: &Section,
+    body: &DeValue<'_>,
+    catalog: &Catalog,
+) -> Option<(usize, String, Option<String>)> {
     let body = match body {
         DeValue::Table(body) => body,
         DeValue::Array(all) if section.repeats => {
@@ -255,7 +264,7 @@ fn set(
 }
 
 /// Line of a byte offset, from 1.
-fn line_of(text: &str, offset: usize) -> usize {
+pub(super) fn line_of(text: &str, offset: usize) -> usize {
     text.bytes().take(offset).filter(|byte| *byte == b'\n').count().saturating_add(1)
 }
 

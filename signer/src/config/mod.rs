@@ -22,6 +22,7 @@ mod layers;
 mod network;
 mod policy;
 mod providers;
+mod rules;
 mod settings;
 mod switcher;
 mod tls;
@@ -48,7 +49,7 @@ pub(crate) use changes::Change;
 pub(crate) use enclave::EnclaveConfig;
 pub(crate) use error::ConfigError;
 pub(crate) use example::{example_toml, schema_json};
-pub(crate) use layers::{Environment, FlagValue, Layers, file, load};
+pub(crate) use layers::{Environment, FlagValue, Layers, load, place_of_file};
 pub(crate) use network::resolve_network;
 pub(crate) use policy::{GroupEntry, PolicyEntry, WrittenPolicy, compile_policy, operations};
 #[cfg(feature = "provider-azure-key-vault")]
@@ -61,6 +62,7 @@ pub(crate) use providers::{
     AwsConfig, AzureConfig, GcpConfig, KeyProvider, KeyProviders, Pkcs11Config, ProviderSections, SharesConfig,
     TpmConfig, TransitConfig,
 };
+pub(crate) use rules::{Rules, RulesDigest, RulesError};
 pub(crate) use settings::ProviderSettings;
 pub(crate) use switcher::{
     Balance, CrossCheck, DoppelgangerCheck, ExecutionConfig, HeavyRoutes, NoQuorum, RoleName, SwitcherConfig,
@@ -502,6 +504,11 @@ impl Config {
     /// The callers that `holdfast callers` writes.
     pub(crate) fn callers_file(&self) -> PathBuf {
         self.data.dir.join("callers.toml")
+    }
+
+    /// The rules that were given through the admin API.
+    pub(crate) fn policy_file(&self) -> PathBuf {
+        self.data.dir.join("policy.toml")
     }
 
     /// The nodes the switcher stands in front of: its own, and those given for the network.

@@ -22,6 +22,7 @@ use sha2::{Digest as _, Sha256};
 use toml::de::{DeTable, DeValue};
 
 use super::catalog::nearest;
+use super::rules::{Rules, RulesDigest};
 use super::{Config, ConfigError};
 
 /// What a rule says.
@@ -308,6 +309,14 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
     Err(ConfigError::Setting { key: section, problem })
 }
 
+/// Where a setting of an entry has its value in the text; 0 if it is not there.
+pub(super) fn place_of(document: &DeTable<'_>, section: &str, entry: usize, key: &str) -> usize {
+    let Some(entry) = entries(document, section).nth(entry) else { return 0 };
+    let DeValue::Table(table) = entry.get_ref() else { return entry.span().start };
+    let value = table.iter().find(|(name, _)| name.get_ref() == key).map(|(_, value)| value);
+    value.map_or_else(|| entry.span().start, |value| value.span().start)
+}
+
 /// The first problem of a file, with its place in the text.
 pub(super) fn problem_in(document: &DeTable<'_>, config: &Config) -> Option<(usize, String)> {
     let Problem { section, entry, key, item, text } = first_problem(config)?;
@@ -346,7 +355,16 @@ pub(crate) struct WrittenPolicy {
     /// The rules, compiled.
     pub(crate) policy: Policy,
     /// SHA-256 of the rules and of the keys of the groups, to tell policies apart.
-    pub(crate) digest: [u8; 32],
+    pub(crate) digest: RulesDigest,
+    /// The rules, as written.
+    pub(crate) entries: Vec<PolicyEntry>,
+}
+
+impl WrittenPolicy {
+    /// The same where keys have these labels, which are no part of the rules.
+    pub(crate) fn with_labels(&self, labels: BTreeMap<String, BTreeSet<PublicKey>>) -> Self {
+        Self { policy: self.policy.with_labels(labels), digest: self.digest, entries: self.entries.clone() }
+    }
 }
 
 /// Compiles the policy of a configuration; reads the files of groups. `labels` are the keys that have each label.
@@ -357,8 +375,19 @@ pub(crate) fn compile_policy(
     config: &Config,
     labels: BTreeMap<String, BTreeSet<PublicKey>>,
 ) -> Result<WrittenPolicy, ConfigError> {
+    compile(&Rules::of(config), labels)
+}
+
+/// The same for rules from anywhere.
+///
+/// # Errors
+/// [`ConfigError`].
+pub(super) fn compile(
+    written: &Rules,
+    labels: BTreeMap<String, BTreeSet<PublicKey>>,
+) -> Result<WrittenPolicy, ConfigError> {
     let mut groups = BTreeMap::new();
-    for group in &config.groups {
+    for group in &written.groups {
         let mut keys: BTreeSet<PublicKey> = group.keys.iter().map(|key| key.0).collect();
         if let Some(path) = &group.file {
             keys.extend(read_keys(path)?);
@@ -366,7 +395,7 @@ pub(crate) fn compile_policy(
         groups.insert(group.name.clone(), keys);
     }
     let mut hash = Sha256::new();
-    hash.update(serde_json::to_vec(&config.policy).unwrap_or_default());
+    hash.update(serde_json::to_vec(&written.policy).unwrap_or_default());
     for (name, keys) in &groups {
         // Lengths keep one group's end from being taken for another's beginning.
         hash.update((name.len() as u64).to_be_bytes());
@@ -376,16 +405,20 @@ pub(crate) fn compile_policy(
             hash.update(key.as_bytes());
         }
     }
-    let rules = config.policy.iter().enumerate().map(|(place, entry)| entry.rule(place)).collect();
+    let rules = written.policy.iter().enumerate().map(|(place, entry)| entry.rule(place)).collect();
     let policy = Policy::compile(rules, Directory { groups, labels });
     let policy = policy.map_err(|error: PolicyError| ConfigError::Setting {
         key: "policy",
         problem: format!("cannot be used: {error}"),
     })?;
-    Ok(WrittenPolicy { policy, digest: hash.finalize().into() })
+    Ok(WrittenPolicy { policy, digest: RulesDigest(hash.finalize().into()), entries: written.policy.clone() })
 }
 
-fn read_keys(path: &Path) -> Result<Vec<PublicKey>, ConfigError> {
+/// The keys of a file of a group.
+///
+/// # Errors
+/// [`ConfigError`], with the line.
+pub(super) fn read_keys(path: &Path) -> Result<Vec<PublicKey>, ConfigError> {
     let text =
         std::fs::read_to_string(path).map_err(|source| ConfigError::KeyList { path: path.to_owned(), source })?;
     let mut keys = Vec::new();

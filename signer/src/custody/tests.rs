@@ -4,7 +4,7 @@
 
 use std::num::NonZeroUsize;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use arc_swap::ArcSwap;
 use holdfast_domain::{Epoch, Fork, ForkInfo, Message, PublicKey, UnixMillis, Unslashable};
@@ -15,11 +15,11 @@ use holdfast_slashing_db::{CallerId, EntryWatermark, KeyOrigin, NewKey, Refusal,
 use holdfast_wire::web3signer::SignRequest;
 
 use super::*;
-use crate::config::{KeyProvider, KeyProviders, NetworkChoice, compile_policy};
+use crate::config::{KeyProvider, KeyProviders, NetworkChoice};
 use crate::metrics::Metrics;
 use crate::outcome::Exit;
 use crate::pipeline::{KeysReady, Rejection, Signer};
-use crate::policy::PolicyStore;
+use crate::policy::{Given, KeysOfLabels, PolicyStore, RuleSources};
 
 struct Noon;
 
@@ -178,10 +178,11 @@ async fn a_key_switched_off_is_known_and_refused_and_a_deleted_one_is_unknown() 
     known.sort_unstable();
     assert_eq!((keyring.public_keys().as_slice(), disabled, failed.len()), (known.as_slice(), 1, 0));
 
+    let by_test = Given { since: UnixMillis(0), by: "test".to_owned() };
     let signer = Signer {
         network: custody.network.clone(),
         policy: Arc::new(PolicyStore::new(
-            compile_policy(&config, std::collections::BTreeMap::new()).unwrap(),
+            RuleSources::read(&config, PathBuf::new(), KeysOfLabels::new(), by_test).unwrap(),
             Arc::new(crate::clock::SystemClock),
         )),
         guard: custody.guard.clone(),

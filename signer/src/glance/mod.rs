@@ -22,6 +22,8 @@ use crate::clock::{SystemClock, rfc3339};
 use crate::config::{Config, Database};
 use crate::custody::{self, CustodyError};
 use crate::outcome::{Exit, chain};
+use crate::policy::kept::{self, Kept};
+use crate::policy::{KeptError, KeysOfLabels};
 use crate::rollback;
 
 /// What was learnt.
@@ -35,6 +37,8 @@ struct Status {
     database: Result<Option<Overview>, CustodyError>,
     anchor: Option<AnchorView>,
     server: Server,
+    /// Rules that were given through the admin API.
+    policy: Result<Option<Kept>, KeptError>,
     now: UnixMillis,
 }
 
@@ -106,6 +110,7 @@ async fn look(config: &Config) -> Result<Status, CustodyError> {
         database,
         anchor,
         server,
+        policy: kept::read(&config.policy_file(), KeysOfLabels::new()),
         now: SystemClock.now(),
     })
 }
@@ -211,6 +216,7 @@ impl Status {
         section(&mut lines, "data directory", [self.data_dir.clone()]);
         section(&mut lines, "server", self.server.lines());
         section(&mut lines, "database", self.database_lines());
+        section(&mut lines, "policy", self.policy_line());
         let number = |value: Option<u64>| value.map_or_else(|| "-".to_owned(), |value| value.to_string());
         let mut protected = match protection {
             Protection::Serving => vec!["ok: nothing shows that the database lost writes".to_owned()],
@@ -243,6 +249,32 @@ impl Status {
             section(&mut lines, "instances", overview.instances.iter().map(|instance| self.instance_line(instance)));
         }
         lines.join("\n")
+    }
+
+    /// Said only where the configuration does not say who may do what.
+    fn policy_line(&self) -> Option<String> {
+        match &self.policy {
+            Ok(None) => None,
+            Ok(Some(Kept { given, written, .. })) => Some(format!(
+                "{} rules (SHA-256 {}) given through the admin API by {} at {}, in place of those of the configuration",
+                written.count(),
+                written.digest,
+                given.by,
+                given.since.rfc3339()
+            )),
+            Err(error) => Some(format!("NO SERVER STARTS: {}", chain(error))),
+        }
+    }
+
+    fn policy_json(&self) -> Value {
+        match &self.policy {
+            Ok(None) => json!({ "origin": "configuration" }),
+            Ok(Some(Kept { given, written, .. })) => json!({
+                "origin": "given", "rules": written.count(), "sha256": written.digest.to_string(), "by": given.by,
+                "since": given.since.rfc3339(),
+            }),
+            Err(error) => json!({ "origin": "given", "error": chain(error) }),
+        }
     }
 
     fn database_lines(&self) -> Vec<String> {
@@ -303,6 +335,7 @@ impl Status {
             "genesis_validators_root": self.root.to_string(),
             "data_dir": self.data_dir,
             "server": self.server.json(),
+            "policy": self.policy_json(),
             "database": {
                 "kind": self.kind,
                 "place": self.place,

@@ -19,7 +19,7 @@ use crate::pipeline::Rejection;
 /// While keys load there is no answer rather than a short one: clients take what they read here
 /// for all there is.
 pub(super) fn public_keys(api: &Api, principal: &Principal) -> Result<Reply, ApiError> {
-    let policy = &api.signer.policy;
+    let policy = api.signer.policy.now();
     policy.judge(principal, None, Operation::ListKeys).map_err(Rejection::from)?;
     if api.loader.is_loading() {
         return Err(Rejection::KeysLoading.into());

@@ -44,7 +44,7 @@ fn changed(mut labels: KeysOfLabels, keys: &[PublicKey], labelled: &[Labelled]) 
 impl PolicyStore {
     /// Whether a rule in force is about keys that have this label.
     pub(crate) fn names_label(&self, label: &Label) -> bool {
-        self.current.load().policy.names_label(label.as_str())
+        self.current.load().policy().names_label(label.as_str())
     }
 
     /// Reads the labels of keys from the database, all of one moment, and judges by these from the next request on. Keys
@@ -80,7 +80,7 @@ impl PolicyStore {
                 // What was stored holds all the same, and of these keys it is known.
                 warn!("the labels of other keys stay as they were last read: {}", chain(&error));
                 let before = self.current.load();
-                changed(before.policy.directory().labels.clone(), &keys, &labelled)
+                changed(before.policy().directory().labels.clone(), &keys, &labelled)
             }
         };
         self.put_labels(labels);
@@ -90,9 +90,9 @@ impl PolicyStore {
     /// Puts labels in force, all at once, in turn.
     fn put_labels(&self, labels: KeysOfLabels) {
         let before = self.current.load_full();
-        if before.policy.directory().labels != labels {
+        if before.policy().directory().labels != labels {
             info!(labels = labels.len(), "the labels of keys are other ones");
-            self.current.store(Arc::new(before.with_labels(labels)));
+            self.current.store(Arc::new(before.with_labels(&labels)));
         }
     }
 }

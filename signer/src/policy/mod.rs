@@ -2,65 +2,83 @@
 //!
 //! Why it exists: whoever serves a request asks the same question here, whatever the transport. What it guarantees: it
 //! only refuses; what it allows still needs everything else that a request needs. A replacement is in the journal before
-//! it takes effect, and does not take effect if it cannot be.
+//! it takes effect, and does not take effect if it cannot be. Every question is answered by one policy as a whole.
 
+mod change;
 mod denials;
+pub(crate) mod kept;
+mod known;
 mod labels;
 mod refusal;
+pub(crate) mod rule_labels;
+mod source;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
-use holdfast_access::{Decision, Directory, Ground, Operation, Policy, Rates, RuleName};
+use holdfast_access::{Caller, Decision, Ground, Operation, Policy, Rates, RuleName};
 use holdfast_domain::{Clock, PublicKey};
 use holdfast_slashing_db::journal::{Event, EventKind};
-use holdfast_slashing_db::{CallerId, Guard, Refusal};
+use holdfast_slashing_db::{CallerId, Guard};
 use prometheus_client::encoding::{EncodeLabelSet, LabelSetEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use tokio::sync::Mutex;
-use tracing::{info, warn};
+use tracing::warn;
 
+pub(crate) use change::Replaced;
+pub(crate) use kept::{Given, KeptError};
+pub(crate) use known::{builtin_means, known_callers};
 pub(crate) use labels::{KeysOfLabels, keys_of_labels};
 pub(crate) use refusal::{PolicyRefusal, Why};
+pub(crate) use source::{Origin, RuleSources, Rulebook, SourceError};
 
 use crate::callers::Principal;
-use crate::config::WrittenPolicy;
 use crate::drain::{Stopping, Tasks};
 use denials::Denials;
 
 /// What is in force.
 struct Current {
-    policy: Policy,
-    digest: [u8; 32],
+    book: Rulebook,
     /// A new policy begins with full rates.
     rates: Arc<Rates>,
 }
 
 impl Current {
-    fn new(written: WrittenPolicy) -> Self {
-        Self { policy: written.policy, digest: written.digest, rates: Arc::default() }
+    fn new(book: Rulebook) -> Self {
+        Self { book, rates: Arc::default() }
     }
 
     /// The same rules, and the same rates as far as they are used up, where keys have other labels.
-    fn with_labels(&self, labels: KeysOfLabels) -> Self {
-        Self { policy: self.policy.with_labels(labels), digest: self.digest, rates: Arc::clone(&self.rates) }
+    fn with_labels(&self, labels: &KeysOfLabels) -> Self {
+        Self { book: self.book.with_labels(labels), rates: Arc::clone(&self.rates) }
     }
 
-    fn said(&self) -> String {
-        format!("{} rules (SHA-256 {})", self.policy.rules().len(), hex::encode(self.digest))
-    }
-
-    /// Whether it says the same. Which labels keys have is no matter of the configuration.
-    fn is(&self, written: &WrittenPolicy) -> bool {
-        self.digest == written.digest && self.policy.directory().groups == written.policy.directory().groups
+    fn policy(&self) -> &Policy {
+        &self.book.written.policy
     }
 
     fn name(&self, id: holdfast_access::RuleId) -> RuleName {
-        self.policy.rule(id).map_or_else(|| RuleName::of_place(id.place().saturating_add(1)), |rule| rule.name.clone())
+        self.policy()
+            .rule(id)
+            .map_or_else(|| RuleName::of_place(id.place().saturating_add(1)), |rule| rule.name.clone())
+    }
+}
+
+/// What whoever the admin API lets in may do: what no rule denies, until a rule names him; from then on what rules allow.
+pub(crate) fn administrator(
+    policy: &Policy,
+    caller: &Caller,
+    key: Option<&PublicKey>,
+    operation: Operation,
+) -> Decision {
+    match policy.decide(caller, key, operation) {
+        Decision::Denied(Ground::NothingAllows) if !policy.names_caller(caller) => Decision::Allowed(Ground::NoRules),
+        decision => decision,
     }
 }
 
@@ -80,8 +98,14 @@ impl EncodeLabelSet for DenialLabels {
 /// Asks the policy. One per process.
 pub(crate) struct PolicyStore {
     current: ArcSwap<Current>,
+    /// The rules of the configuration as they were last read, also while others are in force.
+    configured: ArcSwap<Rulebook>,
+    /// Where the configuration is, for messages.
+    place: PathBuf,
+    /// Where rules are kept that are given through the admin API.
+    file: PathBuf,
     /// One replacement at a time, so that the journal has them in their order.
-    replacing: Mutex<()>,
+    replacing: Arc<Mutex<()>>,
     denials: Arc<Denials>,
     counted: Family<DenialLabels, Counter>,
     rules: Gauge,
@@ -91,10 +115,23 @@ pub(crate) struct PolicyStore {
 
 impl PolicyStore {
     /// Puts a policy in force.
-    pub(crate) fn new(written: WrittenPolicy, clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(sources: RuleSources, clock: Arc<dyn Clock>) -> Self {
+        if let Some(book) = &sources.given {
+            let Given { since, by } = &book.given;
+            warn!(
+                since = since.rfc3339(),
+                by,
+                "the policy in force was given through the admin API: {}. [[policy]] and [[groups]] of the configuration count \
+                 for nothing until `holdfast policy reset`",
+                book.said()
+            );
+        }
         let store = Self {
-            current: ArcSwap::from_pointee(Current::new(written)),
-            replacing: Mutex::default(),
+            current: ArcSwap::from_pointee(Current::new(sources.in_force().clone())),
+            configured: ArcSwap::from_pointee(sources.configured),
+            place: sources.place,
+            file: sources.file,
+            replacing: Arc::default(),
             denials: Arc::new(Denials::new(Arc::clone(&clock))),
             counted: Family::default(),
             rules: Gauge::default(),
@@ -116,7 +153,7 @@ impl PolicyStore {
     }
 
     fn show(&self) {
-        self.rules.set(i64::try_from(self.current.load().policy.rules().len()).unwrap_or(i64::MAX));
+        self.rules.set(i64::try_from(self.current.load().policy().rules().len()).unwrap_or(i64::MAX));
     }
 
     /// Whether `principal` may do `operation` with `key`, or the operation as such
@@ -130,12 +167,10 @@ impl PolicyStore {
         key: Option<&PublicKey>,
         operation: Operation,
     ) -> Result<(), PolicyRefusal> {
-        self.decide(principal, key, operation, |_, decision| decision)
+        self.decide(&self.current.load(), principal, key, operation, Policy::decide)
     }
 
-    /// The same for whoever the admin socket lets in: the user of this process and root may administer what no rule denies
-    /// them, until a rule names them; from then on they may what rules allow. So nobody locks himself out with rules for
-    /// clients.
+    /// The same for whoever the admin API lets in ([`administrator`]). So nobody locks himself out with rules for clients.
     ///
     /// # Errors
     /// [`PolicyRefusal`].
@@ -145,27 +180,28 @@ impl PolicyStore {
         key: Option<&PublicKey>,
         operation: Operation,
     ) -> Result<(), PolicyRefusal> {
-        self.decide(principal, key, operation, |policy, decision| match decision {
-            Decision::Denied(Ground::NothingAllows) if !policy.names_caller(principal.caller()) => {
-                Decision::Allowed(Ground::NoRules)
-            }
-            decision => decision,
-        })
+        self.decide(&self.current.load(), principal, key, operation, administrator)
+    }
+
+    /// The policy of this moment, for a request that asks more than once: it is judged by one policy as a whole, also if
+    /// another one takes effect meanwhile.
+    pub(crate) fn now(&self) -> Judging<'_> {
+        Judging { store: self, current: self.current.load_full() }
     }
 
     fn decide(
         &self,
+        current: &Current,
         principal: &Principal,
         key: Option<&PublicKey>,
         operation: Operation,
-        unless: impl FnOnce(&Policy, Decision) -> Decision,
+        decide: impl FnOnce(&Policy, &Caller, Option<&PublicKey>, Operation) -> Decision,
     ) -> Result<(), PolicyRefusal> {
-        let current = self.current.load();
-        let ground = match unless(&current.policy, current.policy.decide(principal.caller(), key, operation)) {
+        let ground = match decide(current.policy(), principal.caller(), key, operation) {
             Decision::Denied(ground) => ground,
             Decision::Allowed(Ground::NoRules) => return Ok(()),
             Decision::Allowed(_) => {
-                let rates = current.policy.rates(principal.caller(), key, operation);
+                let rates = current.policy().rates(principal.caller(), key, operation);
                 let name = principal.caller().name();
                 match current.rates.take(name, &rates, self.started.elapsed()) {
                     Ok(()) => return Ok(()),
@@ -184,68 +220,17 @@ impl PolicyStore {
         Err(refusal)
     }
 
-    /// Keeps what `principal` may do `operation` with. Counts against no rate: the request as a whole has been judged.
-    pub(crate) fn filter<T>(
-        &self,
-        principal: &Principal,
-        operation: Operation,
-        all: Vec<T>,
-        key: impl Fn(&T) -> &PublicKey,
-    ) -> Vec<T> {
-        let current = self.current.load();
-        if current.policy.is_empty() {
-            return all;
-        }
-        let may = |one: &T| current.policy.decide(principal.caller(), Some(key(one)), operation).is_allowed();
-        all.into_iter().filter(may).collect()
-    }
-
     /// Whether nothing is restricted.
     pub(crate) fn is_open(&self) -> bool {
-        self.current.load().policy.is_empty()
+        self.current.load().policy().is_empty()
     }
 
-    /// The policy in force, in words, and its groups of keys, if `written` says something else.
-    pub(crate) fn replaced_by(&self, written: &WrittenPolicy) -> Option<(String, Directory)> {
-        let current = self.current.load();
-        (!current.is(written)).then(|| (current.said(), current.policy.directory().clone()))
-    }
-
-    /// SHA-256 of the policy in force.
-    pub(crate) fn digest(&self) -> [u8; 32] {
-        self.current.load().digest
-    }
-
-    /// Puts another policy in force, after the durable record of it. The same policy again changes and records nothing.
-    ///
-    /// # Errors
-    /// [`Refusal`]: it is not in the journal, and the old one stays in force.
-    pub(crate) async fn replace(
-        &self,
-        written: WrittenPolicy,
-        guard: &Guard,
-        by: &CallerId,
-    ) -> Result<Replaced, Refusal> {
-        let _turn = self.replacing.lock().await;
-        let before = self.current.load_full();
-        if before.is(&written) {
-            return Ok(Replaced::Same);
-        }
-        let after = Current::new(written).with_labels(before.policy.directory().labels.clone());
-        let detail = format!("from {} to {}", before.said(), after.said());
-        guard.record(self.event(by, "policy.replaced", &detail)).await?;
-        let rules = after.policy.rules().len();
-        self.current.store(Arc::new(after));
-        self.show();
-        info!(%by, rules, "another policy is in force: {detail}");
-        Ok(Replaced::By { rules })
-    }
-
-    /// Records which policy is in force, if one is, and from then on what it refuses.
+    /// Records which policy is in force, if one is or was given, and from then on what it refuses.
     pub(crate) fn watch(&self, guard: &Guard, tasks: &Tasks) {
-        let first = (!self.is_open()).then(|| {
+        let current = self.current.load();
+        let first = (!self.is_open() || current.book.origin == Origin::Given).then(|| {
             let by = CallerId::new("policy");
-            self.event(&by, "policy.in_force", &self.current.load().said())
+            self.event(&by, "policy.in_force", &current.book.said())
         });
         let (denials, guard, stopping) = (Arc::clone(&self.denials), guard.clone(), tasks.stopping());
         tasks.spawn(write(denials, guard, first, stopping));
@@ -265,14 +250,39 @@ async fn write(denials: Arc<Denials>, guard: Guard, first: Option<Event>, stoppi
     denials.run(|event| guard.record(event), stopping).await;
 }
 
-/// What became of a replacement.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Replaced {
-    /// It says the same as the one in force.
-    Same,
-    /// It is in force.
-    By {
-        /// How many rules it has.
-        rules: usize,
-    },
+/// A policy that answers all questions of one request.
+pub(crate) struct Judging<'a> {
+    store: &'a PolicyStore,
+    current: Arc<Current>,
+}
+
+impl Judging<'_> {
+    /// As [`PolicyStore::judge`].
+    ///
+    /// # Errors
+    /// [`PolicyRefusal`].
+    pub(crate) fn judge(
+        &self,
+        principal: &Principal,
+        key: Option<&PublicKey>,
+        operation: Operation,
+    ) -> Result<(), PolicyRefusal> {
+        self.store.decide(&self.current, principal, key, operation, Policy::decide)
+    }
+
+    /// Keeps what `principal` may do `operation` with. Counts against no rate: the request as a whole has been judged.
+    pub(crate) fn filter<T>(
+        &self,
+        principal: &Principal,
+        operation: Operation,
+        all: Vec<T>,
+        key: impl Fn(&T) -> &PublicKey,
+    ) -> Vec<T> {
+        let policy = self.current.policy();
+        if policy.is_empty() {
+            return all;
+        }
+        let may = |one: &T| policy.decide(principal.caller(), Some(key(one)), operation).is_allowed();
+        all.into_iter().filter(may).collect()
+    }
 }

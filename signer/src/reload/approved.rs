@@ -45,7 +45,7 @@ pub(super) async fn leave(
     }
     // Both are asked of the people in force until now.
     let change = policy.replaced_by(written);
-    let change = change.map(|(said, groups)| approval::of_rules((&said, &groups), written, &config.policy));
+    let change = change.map(|(said, groups)| approval::of_rules((&said, &groups), written, approval::Way::Reload));
     let policy = match change {
         None => None,
         Some(payload) => {

@@ -229,7 +229,7 @@ impl Reloads {
 
     async fn plan(&self, in_force: &Config) -> Result<Plan, ReloadError> {
         let (layers, in_force, files) = (self.layers.clone(), in_force.clone(), self.reach.files.clone());
-        let signer = self.reach.signer.as_ref().map(|(policy, ..)| policy.digest());
+        let signer = self.reach.signer.as_ref().map(|(policy, ..)| policy.configured().written.digest);
         let running = self.reach.running.clone();
         let read =
             tokio::task::spawn_blocking(move || Plan::read(&layers, &in_force, &files, (signer, running.as_deref())));
@@ -243,6 +243,18 @@ impl Reloads {
             match policy.replace(written, guard, who.id()).await.map_err(ReloadError::Policy)? {
                 Replaced::By { rules } => info!(rules, "{}: the policy of the configuration is in force", who.id()),
                 Replaced::Same => {}
+                Replaced::Kept { given } => {
+                    // Read and remembered; in force are the others.
+                    outcome.changed.retain(|change| !change.is_within("policy") && !change.is_within("groups"));
+                    outcome.waiting.push(Change {
+                        setting: "policy".to_owned(),
+                        old: format!(
+                            "the rules given through the admin API by {}, until `holdfast policy reset`",
+                            given.by
+                        ),
+                        new: "the rules of the configuration".to_owned(),
+                    });
+                }
             }
             in_force.policy.clone_from(&config.policy);
             in_force.groups.clone_from(&config.groups);

@@ -6,7 +6,7 @@ use holdfast_access::AdminArea;
 use sha2::{Digest as _, Sha256};
 
 use super::{NAMED, Outcome, ReloadError};
-use crate::config::{Change, Config, Layers, WrittenPolicy, compile_policy, load};
+use crate::config::{Change, Config, Layers, RulesDigest, WrittenPolicy, compile_policy, load};
 use crate::doors::DoorFiles;
 use crate::switcher::{Nodes, Running};
 use crate::telemetry::Levels;
@@ -41,8 +41,8 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// Reads all layers, and every file that a reload would read. `policy` is the digest of the policy in force, where there
-    /// is a signer. Blocks.
+    /// Reads all layers, and every file that a reload would read. `policy` is the digest of the policy of the
+    /// configuration as it was last read, where there is a signer. Blocks.
     ///
     /// # Errors
     /// [`ReloadError`], which names the place of the first mistake.
@@ -50,7 +50,7 @@ impl Plan {
         layers: &Layers,
         in_force: &Config,
         files: &DoorFiles,
-        (policy, running): (Option<[u8; 32]>, Option<&Running>),
+        (policy, running): (Option<RulesDigest>, Option<&Running>),
     ) -> Result<Self, ReloadError> {
         let config = load(layers)?;
         let written = compile_policy(&config, BTreeMap::new())?;
@@ -70,8 +70,8 @@ impl Plan {
         if let Some(before) = policy.filter(|before| *before != written.digest && !in_text) {
             changed.push(Change {
                 setting: "policy (SHA-256, with the files of groups)".to_owned(),
-                old: hex::encode(before),
-                new: hex::encode(written.digest),
+                old: before.to_string(),
+                new: written.digest.to_string(),
             });
         }
         if let (Some(nodes), Some(running)) = (&nodes, running) {

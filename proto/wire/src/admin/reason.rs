@@ -40,6 +40,8 @@ pub enum Reason {
     Frozen,
     /// The database, a provider or the journal cannot be reached.
     Unavailable,
+    /// What is there is not what the caller expected: somebody else changed it meanwhile.
+    Stale,
     /// The configuration must be changed for this.
     Configuration,
     /// There is nothing like that here.
@@ -52,7 +54,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::InvalidArgument,
         Self::MessageOrder,
         Self::Denied,
@@ -65,6 +67,7 @@ impl Reason {
         Self::Suspect,
         Self::Frozen,
         Self::Unavailable,
+        Self::Stale,
         Self::Configuration,
         Self::NotFound,
         Self::Refused,
@@ -86,6 +89,7 @@ impl Reason {
             Self::Suspect => "suspect",
             Self::Frozen => "frozen",
             Self::Unavailable => "unavailable",
+            Self::Stale => "stale",
             Self::Configuration => "configuration",
             Self::NotFound => "not_found",
             Self::Refused => "refused",
@@ -105,6 +109,7 @@ impl Reason {
             | Self::Frozen
             | Self::Configuration
             | Self::Refused => Code::FailedPrecondition,
+            Self::Stale => Code::Aborted,
             Self::NotJournaled | Self::Unavailable => Code::Unavailable,
             Self::Internal => Code::Internal,
         }

@@ -55,7 +55,7 @@ pub(crate) use keys::{
 pub(crate) use migrate::{
     ClientArgs, Confirmed, LighthouseArgs, MigrateCommand, MoveArgs, MoveWatermarkArg, Web3SignerArgs,
 };
-pub(crate) use policy::{ExplainArgs, PolicyCommand};
+pub(crate) use policy::{ExplainArgs, PolicyApplyArgs, PolicyChangeArgs, PolicyCheckArgs, PolicyCommand};
 pub(crate) use slashing::{
     FenceArgs, MigrateArgs, SlashingCommand, SlashingExportArgs, SlashingImportArgs, SlashingStatusArgs,
 };
@@ -422,14 +422,18 @@ impl Command {
             Self::Approvals(command) => {
                 matches!(command, ApprovalsCommand::Status | ApprovalsCommand::List(_) | ApprovalsCommand::Show(_))
             }
-            Self::Migrate(_) | Self::Switcher(_) | Self::Status(_) | Self::Reload(_) | Self::Config(_) => true,
+            Self::Migrate(_)
+            | Self::Switcher(_)
+            | Self::Status(_)
+            | Self::Reload(_)
+            | Self::Config(_)
+            | Self::Policy(_) => true,
             Self::Quickstart(_)
             | Self::Serve(_)
             | Self::Callers(_)
             | Self::Backup(_)
             | Self::Approve(_)
             | Self::Witness(_)
-            | Self::Policy(_)
             | Self::Top(_)
             | Self::Doctor(_)
             | Self::Connect(_)

@@ -15,7 +15,7 @@ use sha2::{Digest as _, Sha256};
 use super::super::args::BackupCreateArgs;
 use super::super::{Context, Exit, Failure};
 use super::file_failure;
-use super::manifest::{CONFIG, Content, DATABASE, FileEntry, KEK, MANIFEST, Manifest, files_below};
+use super::manifest::{CONFIG, Content, DATABASE, FileEntry, KEK, MANIFEST, Manifest, POLICY, files_below};
 use super::verify;
 use crate::clock::{Stopwatch, SystemClock, rfc3339};
 use crate::config::Database;
@@ -25,7 +25,7 @@ use crate::upkeep;
 
 /// The files of a data directory that go along if they are there, next to the database and `kek/`. The anchor is a
 /// witness of where the journal ended, and is never put back.
-const ALONG: [&str; 2] = ["anchor", "checkpoint.key"];
+const ALONG: [&str; 3] = ["anchor", "checkpoint.key", POLICY];
 
 /// Backs everything up.
 pub(super) async fn run(args: &BackupCreateArgs, context: &Context) -> Result<Exit, Failure> {

@@ -22,6 +22,8 @@ pub(super) const DATABASE: &str = "holdfast.db";
 pub(super) const KEK: &str = "kek";
 /// The configuration in force, without secrets.
 pub(super) const CONFIG: &str = "config.toml";
+/// The rules that were given through the admin API, in a backup and in a data directory.
+pub(super) const POLICY: &str = "policy.toml";
 /// The format written and read.
 const FORMAT: u32 = 1;
 /// A manifest is a few kilobytes.

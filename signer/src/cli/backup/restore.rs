@@ -16,7 +16,7 @@ use super::super::keys::operator;
 use super::super::{Context, Exit, Failure};
 use super::create::{copy_file, copy_kek};
 use super::file_failure;
-use super::manifest::{CONFIG, DATABASE, FileEntry, KEK, Manifest};
+use super::manifest::{CONFIG, DATABASE, FileEntry, KEK, Manifest, POLICY};
 use super::verify;
 use crate::clock::SystemClock;
 use crate::config::{Config, Database};
@@ -54,6 +54,12 @@ pub(super) async fn run(args: &BackupRestoreArgs, context: &Context) -> Result<E
          and switch those off. The configuration of then is in {config}; it was not put back.",
         manifest.created
     ));
+    if manifest.files.iter().any(|file| file.name == POLICY) {
+        context.output.note(
+            "The rules that were given through the admin API are in force again as they were then, in place of those of the \
+             configuration: look at `holdfast policy show`.",
+        );
+    }
     if !context.config.kek_dir().is_dir() {
         context
             .output
@@ -93,6 +99,7 @@ pub(super) async fn put_back(
     create_private_dir(dir).map_err(|error| Failure::new(Exit::Refused, error))?;
     copy_kek(kek_dir.unwrap_or(&from.join(KEK)), &config.kek_dir())?;
     copy_file(&from.join("checkpoint.key"), &dir.join("checkpoint.key"))?;
+    copy_file(&from.join(POLICY), &config.policy_file())?;
     copy_file(&from.join(DATABASE), &database)?;
     same_as_in(manifest, &database)?;
     let custody = custody::open_sealed(config, Arc::new(SystemClock)).await?;
@@ -136,8 +143,9 @@ fn place(manifest: &Manifest, config: &Config) -> Result<PathBuf, Failure> {
     if manifest.content.is_none() {
         return Err(Failure::message(
             Exit::Usage,
-            "the database of this backup was on a server and is not in it: restore it there (pg_restore), copy kek/ into \
-             the data directory, run `holdfast slashing fence`, then `holdfast backup check`; see docs/runbooks/backup.md",
+            "the database of this backup was on a server and is not in it: restore it there (pg_restore), copy kek/ \
+             and, if there is one, policy.toml into the data directory, run `holdfast slashing fence`, then `holdfast backup \
+             check`; see docs/runbooks/backup.md",
         ));
     }
     let Database::Sqlite(path) = config.database().map_err(CustodyError::from)? else {

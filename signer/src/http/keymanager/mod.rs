@@ -27,6 +27,7 @@ use crate::callers::Principal;
 use crate::keymanager::{Access, Deleted, ImportStatus, KeyManager};
 use crate::outcome::chain;
 use crate::pipeline::Rejection;
+use crate::policy::Judging;
 use bodies::{DeleteBody, ImportBody, RemoteKeysBody};
 
 /// What a path stands for.
@@ -77,10 +78,13 @@ where
     } else {
         Operation::KeymanagerWrite
     };
-    api.signer.policy.judge(&principal, None, operation).map_err(Rejection::from)?;
+    let policy = api.signer.policy.now();
+    policy.judge(&principal, None, operation).map_err(Rejection::from)?;
     match resource {
         Resource::Validator => Err(KeymanagerError::NotASigners.into()),
-        Resource::Keystores if method == Method::GET || method == Method::HEAD => list(api, manager, &principal).await,
+        Resource::Keystores if method == Method::GET || method == Method::HEAD => {
+            list(manager, &policy, &principal).await
+        }
         Resource::Keystores if method == Method::POST => import(api, manager, &principal, request).await,
         Resource::Keystores if method == Method::DELETE => delete(api, manager, &principal, request).await,
         Resource::RemoteKeys if method == Method::GET || method == Method::HEAD => {
@@ -96,9 +100,9 @@ where
 }
 
 /// Every key held here that the caller may see, ascending, with the members that Web3Signer always sends.
-async fn list(api: &Api, manager: &KeyManager, principal: &Principal) -> Result<Reply, ApiError> {
+async fn list(manager: &KeyManager, policy: &Judging<'_>, principal: &Principal) -> Result<Reply, ApiError> {
     let keys = manager.list().await.map_err(KeymanagerError::Database)?;
-    let keys = api.signer.policy.filter(principal, Operation::KeymanagerRead, keys, |key| key);
+    let keys = policy.filter(principal, Operation::KeymanagerRead, keys, |key| key);
     let data: Vec<Value> = keys
         .iter()
         .map(|key| value!({ "validating_pubkey": key.to_string(), "derivation_path": "", "readonly": false }))
@@ -155,10 +159,11 @@ where
     let (head, incoming) = request.into_parts();
     let bytes = body::read(&head.headers, incoming, api.body_bounds).await?;
     let keys = DeleteBody::parse(&bytes)?;
-    // Each key is judged once, however often it is named.
+    // Each key is judged once, however often it is named, and all by the same policy.
+    let policy = api.signer.policy.now();
     let mut refused: BTreeMap<PublicKey, String> = BTreeMap::new();
     for key in keys.iter().collect::<BTreeSet<_>>() {
-        if let Err(refusal) = api.signer.policy.judge(principal, Some(key), Operation::KeymanagerWrite) {
+        if let Err(refusal) = policy.judge(principal, Some(key), Operation::KeymanagerWrite) {
             refused.insert(*key, refusal.to_string());
         }
     }

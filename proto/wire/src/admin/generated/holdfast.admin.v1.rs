@@ -3219,6 +3219,853 @@ pub mod keys_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
+/// Some rules, and what is known of them.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PolicyRules {
+    /// SHA-256, 64 hexadecimal digits: the same for rules that say the same.
+    #[prost(string, tag = "1")]
+    pub digest: ::prost::alloc::string::String,
+    /// How many; 0 allows everything to everybody.
+    #[prost(uint32, tag = "2")]
+    pub rules: u32,
+    #[prost(enumeration = "PolicyOrigin", tag = "3")]
+    pub origin: i32,
+    /// Since when.
+    #[prost(uint64, tag = "4")]
+    pub since_unix_millis: u64,
+    /// By whom, as the journal knows it; "start" and "sighup" for those of the configuration.
+    #[prost(string, tag = "5")]
+    pub by: ::prost::alloc::string::String,
+    /// The configuration file, of its rules.
+    #[prost(string, tag = "6")]
+    pub place: ::prost::alloc::string::String,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ShowPolicyRequest {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ShowPolicyResponse {
+    #[prost(message, optional, tag = "1")]
+    pub in_force: ::core::option::Option<PolicyRules>,
+    /// Those of the configuration, where others are in force.
+    #[prost(message, optional, tag = "2")]
+    pub configured: ::core::option::Option<PolicyRules>,
+    /// The rules in force: as they were given, or made from the configuration, with the keys of the files of groups.
+    #[prost(string, tag = "3")]
+    pub rules_toml: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CheckPolicyRequest {
+    /// Other rules than those in force.
+    #[prost(string, optional, tag = "1")]
+    pub rules_toml: ::core::option::Option<::prost::alloc::string::String>,
+}
+/// Something that is hardly meant so.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PolicyFinding {
+    /// Almost certainly a mistake; else worth knowing.
+    #[prost(bool, tag = "1")]
+    pub warning: bool,
+    /// The rule it is about; empty for all of them.
+    #[prost(string, tag = "2")]
+    pub rule: ::prost::alloc::string::String,
+    /// Where the rule begins, from 1; 0 for all of them.
+    #[prost(uint32, tag = "3")]
+    pub line: u32,
+    /// What, and what to do.
+    #[prost(string, tag = "4")]
+    pub message: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CheckPolicyResponse {
+    /// The rules that were looked at; of others than those in force, only the digest and the number.
+    #[prost(message, optional, tag = "1")]
+    pub rules: ::core::option::Option<PolicyRules>,
+    #[prost(message, repeated, tag = "2")]
+    pub findings: ::prost::alloc::vec::Vec<PolicyFinding>,
+}
+/// May this caller do that?
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PolicyQuestion {
+    #[prost(string, tag = "1")]
+    pub caller: ::prost::alloc::string::String,
+    /// How the caller proves its name: listener, unix, bearer, basic, certificate. Empty for each way in which it makes a
+    /// difference.
+    #[prost(string, tag = "2")]
+    pub means: ::prost::alloc::string::String,
+    /// With which key; empty for the operation as such.
+    #[prost(string, tag = "3")]
+    pub pubkey: ::prost::alloc::string::String,
+    #[prost(oneof = "policy_question::What", tags = "4, 5")]
+    pub what: ::core::option::Option<policy_question::What>,
+}
+/// Nested message and enum types in `PolicyQuestion`.
+pub mod policy_question {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum What {
+        /// An operation, or a word for several: docs/policy.md lists them.
+        #[prost(string, tag = "4")]
+        Operation(::prost::alloc::string::String),
+        /// The body of a signing request.
+        #[prost(bytes, tag = "5")]
+        SigningRequest(::prost::alloc::vec::Vec<u8>),
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ExplainPolicyRequest {
+    #[prost(message, repeated, tag = "1")]
+    pub questions: ::prost::alloc::vec::Vec<PolicyQuestion>,
+}
+/// A rule about the caller and the operation.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ConsideredRule {
+    #[prost(string, tag = "1")]
+    pub rule: ::prost::alloc::string::String,
+    /// allow or deny
+    #[prost(string, tag = "2")]
+    pub effect: ::prost::alloc::string::String,
+    /// Whether it is about the key, too.
+    #[prost(bool, tag = "3")]
+    pub matches: bool,
+    /// Where it begins; 0 if that is not known.
+    #[prost(uint32, tag = "4")]
+    pub line: u32,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PolicyDecision {
+    #[prost(bool, tag = "1")]
+    pub allowed: bool,
+    /// For people.
+    #[prost(string, tag = "2")]
+    pub why: ::prost::alloc::string::String,
+    /// The rule that decides; empty if none does.
+    #[prost(string, tag = "3")]
+    pub rule: ::prost::alloc::string::String,
+    /// For which means; empty if it makes no difference.
+    #[prost(string, tag = "4")]
+    pub means: ::prost::alloc::string::String,
+    #[prost(message, repeated, tag = "5")]
+    pub considered: ::prost::alloc::vec::Vec<ConsideredRule>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PolicyAnswer {
+    /// Which question, from 0. A word for several operations has an answer for each.
+    #[prost(uint32, tag = "1")]
+    pub question: u32,
+    #[prost(string, tag = "2")]
+    pub operation: ::prost::alloc::string::String,
+    #[prost(message, repeated, tag = "3")]
+    pub decisions: ::prost::alloc::vec::Vec<PolicyDecision>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ExplainPolicyResponse {
+    /// The rules that were asked.
+    #[prost(message, optional, tag = "1")]
+    pub in_force: ::core::option::Option<PolicyRules>,
+    #[prost(message, repeated, tag = "2")]
+    pub answers: ::prost::alloc::vec::Vec<PolicyAnswer>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReplacePolicyRequest {
+    /// The new rules, complete. Groups have all their keys here; files are not read.
+    #[prost(string, tag = "1")]
+    pub rules_toml: ::prost::alloc::string::String,
+    /// The digest of the rules that these replace: if others are in force meanwhile, nothing is done (`stale`). Needed unless
+    /// this is a dry run.
+    #[prost(string, tag = "2")]
+    pub expected_digest: ::prost::alloc::string::String,
+    /// Only say what would change.
+    #[prost(bool, tag = "3")]
+    pub dry_run: bool,
+    /// Also if the caller may not change the policy any more afterwards, or if everybody may do everything.
+    #[prost(bool, tag = "4")]
+    pub force: bool,
+    /// Where people must approve: their request, and what they signed for it behind that, as `holdfast approve --append` writes
+    /// it.
+    #[prost(bytes = "vec", tag = "5")]
+    pub approval: ::prost::alloc::vec::Vec<u8>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ResetPolicyRequest {
+    /// As in ReplacePolicyRequest.
+    #[prost(string, tag = "1")]
+    pub expected_digest: ::prost::alloc::string::String,
+    #[prost(bool, tag = "2")]
+    pub dry_run: bool,
+    #[prost(bool, tag = "3")]
+    pub force: bool,
+    #[prost(bytes = "vec", tag = "4")]
+    pub approval: ::prost::alloc::vec::Vec<u8>,
+}
+/// A rule or a group that differs.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PolicyChange {
+    /// rule or group
+    #[prost(string, tag = "1")]
+    pub what: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    /// The rule as TOML, before and after; of a group how many keys it has. Absent: there was, or will be, none.
+    #[prost(string, optional, tag = "3")]
+    pub before: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(string, optional, tag = "4")]
+    pub after: ::core::option::Option<::prost::alloc::string::String>,
+    /// Keys that come into a group, and those that leave it.
+    #[prost(string, repeated, tag = "5")]
+    pub keys_added: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(string, repeated, tag = "6")]
+    pub keys_removed: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ChangePolicyResponse {
+    #[prost(message, optional, tag = "1")]
+    pub before: ::core::option::Option<PolicyRules>,
+    #[prost(message, optional, tag = "2")]
+    pub after: ::core::option::Option<PolicyRules>,
+    /// Whether it was done: not in a dry run, nor if these rules are in force already, given so.
+    #[prost(bool, tag = "3")]
+    pub done: bool,
+    #[prost(message, repeated, tag = "4")]
+    pub changes: ::prost::alloc::vec::Vec<PolicyChange>,
+    /// What of the new rules is hardly meant so.
+    #[prost(message, repeated, tag = "5")]
+    pub findings: ::prost::alloc::vec::Vec<PolicyFinding>,
+    /// Why it needs force; in a dry run, or as it was forced.
+    #[prost(string, optional, tag = "6")]
+    pub objection: ::core::option::Option<::prost::alloc::string::String>,
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum PolicyOrigin {
+    Unspecified = 0,
+    /// The configuration: at the start, or at the last SIGHUP.
+    Configuration = 1,
+    /// This API. They are kept in the data directory, over restarts.
+    Given = 2,
+}
+impl PolicyOrigin {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "POLICY_ORIGIN_UNSPECIFIED",
+            Self::Configuration => "POLICY_ORIGIN_CONFIGURATION",
+            Self::Given => "POLICY_ORIGIN_GIVEN",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "POLICY_ORIGIN_UNSPECIFIED" => Some(Self::Unspecified),
+            "POLICY_ORIGIN_CONFIGURATION" => Some(Self::Configuration),
+            "POLICY_ORIGIN_GIVEN" => Some(Self::Given),
+            _ => None,
+        }
+    }
+}
+/// Generated client implementations.
+pub mod policy_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    /// The policy. Rules are written as in a configuration file: the tables policy and groups, in TOML (docs/policy.md).
+    #[derive(Debug, Clone)]
+    pub struct PolicyClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl<T> PolicyClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> PolicyClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            PolicyClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// The rules in force, and where they come from.
+        pub async fn show(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ShowPolicyRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ShowPolicyResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/holdfast.admin.v1.Policy/Show",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("holdfast.admin.v1.Policy", "Show"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// What of the rules in force, or of others, is hardly meant so.
+        pub async fn check(
+            &mut self,
+            request: impl tonic::IntoRequest<super::CheckPolicyRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CheckPolicyResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/holdfast.admin.v1.Policy/Check",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("holdfast.admin.v1.Policy", "Check"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Which of the rules in force decides about requests.
+        pub async fn explain(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ExplainPolicyRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ExplainPolicyResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/holdfast.admin.v1.Policy/Explain",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("holdfast.admin.v1.Policy", "Explain"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Puts a complete set of rules in force, in place of all others, until it is withdrawn.
+        pub async fn replace(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ReplacePolicyRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ChangePolicyResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/holdfast.admin.v1.Policy/Replace",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("holdfast.admin.v1.Policy", "Replace"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Withdraws rules that were given: those of the configuration are in force again, as it was last read.
+        pub async fn reset(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ResetPolicyRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ChangePolicyResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/holdfast.admin.v1.Policy/Reset",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("holdfast.admin.v1.Policy", "Reset"));
+            self.inner.unary(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+pub mod policy_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with PolicyServer.
+    #[async_trait]
+    pub trait Policy: std::marker::Send + std::marker::Sync + 'static {
+        /// The rules in force, and where they come from.
+        async fn show(
+            &self,
+            request: tonic::Request<super::ShowPolicyRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ShowPolicyResponse>,
+            tonic::Status,
+        >;
+        /// What of the rules in force, or of others, is hardly meant so.
+        async fn check(
+            &self,
+            request: tonic::Request<super::CheckPolicyRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CheckPolicyResponse>,
+            tonic::Status,
+        >;
+        /// Which of the rules in force decides about requests.
+        async fn explain(
+            &self,
+            request: tonic::Request<super::ExplainPolicyRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ExplainPolicyResponse>,
+            tonic::Status,
+        >;
+        /// Puts a complete set of rules in force, in place of all others, until it is withdrawn.
+        async fn replace(
+            &self,
+            request: tonic::Request<super::ReplacePolicyRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ChangePolicyResponse>,
+            tonic::Status,
+        >;
+        /// Withdraws rules that were given: those of the configuration are in force again, as it was last read.
+        async fn reset(
+            &self,
+            request: tonic::Request<super::ResetPolicyRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ChangePolicyResponse>,
+            tonic::Status,
+        >;
+    }
+    /// The policy. Rules are written as in a configuration file: the tables policy and groups, in TOML (docs/policy.md).
+    #[derive(Debug)]
+    pub struct PolicyServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> PolicyServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for PolicyServer<T>
+    where
+        T: Policy,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/holdfast.admin.v1.Policy/Show" => {
+                    #[allow(non_camel_case_types)]
+                    struct ShowSvc<T: Policy>(pub Arc<T>);
+                    impl<T: Policy> tonic::server::UnaryService<super::ShowPolicyRequest>
+                    for ShowSvc<T> {
+                        type Response = super::ShowPolicyResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ShowPolicyRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Policy>::show(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ShowSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/holdfast.admin.v1.Policy/Check" => {
+                    #[allow(non_camel_case_types)]
+                    struct CheckSvc<T: Policy>(pub Arc<T>);
+                    impl<
+                        T: Policy,
+                    > tonic::server::UnaryService<super::CheckPolicyRequest>
+                    for CheckSvc<T> {
+                        type Response = super::CheckPolicyResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::CheckPolicyRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Policy>::check(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = CheckSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/holdfast.admin.v1.Policy/Explain" => {
+                    #[allow(non_camel_case_types)]
+                    struct ExplainSvc<T: Policy>(pub Arc<T>);
+                    impl<
+                        T: Policy,
+                    > tonic::server::UnaryService<super::ExplainPolicyRequest>
+                    for ExplainSvc<T> {
+                        type Response = super::ExplainPolicyResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ExplainPolicyRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Policy>::explain(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ExplainSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/holdfast.admin.v1.Policy/Replace" => {
+                    #[allow(non_camel_case_types)]
+                    struct ReplaceSvc<T: Policy>(pub Arc<T>);
+                    impl<
+                        T: Policy,
+                    > tonic::server::UnaryService<super::ReplacePolicyRequest>
+                    for ReplaceSvc<T> {
+                        type Response = super::ChangePolicyResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ReplacePolicyRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Policy>::replace(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ReplaceSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/holdfast.admin.v1.Policy/Reset" => {
+                    #[allow(non_camel_case_types)]
+                    struct ResetSvc<T: Policy>(pub Arc<T>);
+                    impl<
+                        T: Policy,
+                    > tonic::server::UnaryService<super::ResetPolicyRequest>
+                    for ResetSvc<T> {
+                        type Response = super::ChangePolicyResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ResetPolicyRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Policy>::reset(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ResetSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for PolicyServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "holdfast.admin.v1.Policy";
+    impl<T> tonic::server::NamedService for PolicyServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SlashingStatusRequest {
     /// Read the whole journal and verify each of its batches.

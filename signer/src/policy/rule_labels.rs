@@ -1,4 +1,4 @@
-//! Which keys have the labels that rules name, for commands that look at the policy beside a server or without one.
+//! Which keys have the labels that rules name, for whoever looks at the policy beside a server or without one.
 //!
 //! Guarantees: only looks at the database, and only if a rule names a label. What cannot be known is not taken for "none".
 
@@ -7,14 +7,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use holdfast_access::{Decision, Effect, Explanation, Ground, Keys, Policy, RuleId};
 use holdfast_domain::PublicKey;
 
+use super::{KeysOfLabels, kept};
 use crate::config::Config;
 use crate::glance;
 use crate::outcome::chain;
-use crate::policy::KeysOfLabels;
 
 /// The keys that have the labels of rules, as far as that is known.
 #[derive(Debug)]
-pub(super) enum RuleLabels {
+pub(crate) enum RuleLabels {
     /// These; none are looked for if no rule names a label.
     Known(KeysOfLabels),
     /// None, as there is no database yet.
@@ -31,9 +31,8 @@ pub(super) enum RuleLabels {
 
 impl RuleLabels {
     /// Looks.
-    pub(super) fn look(config: &Config) -> Self {
-        let named: BTreeSet<&str> =
-            config.policy.iter().filter_map(|rule| rule.labels.as_ref()).flatten().map(String::as_str).collect();
+    pub(crate) fn look(config: &Config) -> Self {
+        let named = named_labels(config);
         if named.is_empty() {
             return Self::Known(BTreeMap::new());
         }
@@ -46,7 +45,7 @@ impl RuleLabels {
         }
     }
 
-    fn unknown(named: BTreeSet<&str>, reason: String) -> Self {
+    fn unknown(named: BTreeSet<String>, reason: String) -> Self {
         let stand_in = |number: u64| {
             // No point of the curve is encoded so.
             let mut bytes = [0xff; 48];
@@ -55,12 +54,12 @@ impl RuleLabels {
             }
             PublicKey::from_bytes(bytes)
         };
-        let stand_ins = (0..).zip(named).map(|(number, label)| (label.to_owned(), BTreeSet::from([stand_in(number)])));
+        let stand_ins = (0..).zip(named).map(|(number, label)| (label, BTreeSet::from([stand_in(number)])));
         Self::Unknown { reason, stand_ins: stand_ins.collect() }
     }
 
     /// What to compile the policy with.
-    pub(super) fn keys(&self) -> KeysOfLabels {
+    pub(crate) fn keys(&self) -> KeysOfLabels {
         match self {
             Self::Known(labels) | Self::Unknown { stand_ins: labels, .. } => labels.clone(),
             Self::NoDatabase => BTreeMap::new(),
@@ -68,7 +67,7 @@ impl RuleLabels {
     }
 
     /// What a reader has to know of it; `None` if nothing.
-    pub(super) fn caveat(&self) -> Option<String> {
+    pub(crate) fn caveat(&self) -> Option<String> {
         match self {
             Self::Known(_) => None,
             Self::NoDatabase => Some("Rules name labels; there is no database yet, so no key has any.".to_owned()),
@@ -79,12 +78,12 @@ impl RuleLabels {
     }
 
     /// Whether a rule may be about keys of which that is not known.
-    pub(super) fn leaves_open(&self, policy: &Policy, rule: RuleId) -> bool {
+    pub(crate) fn leaves_open(&self, policy: &Policy, rule: RuleId) -> bool {
         matches!(self, Self::Unknown { .. }) && policy.rule(rule).is_some_and(|rule| names_labels(&rule.keys))
     }
 
     /// Whether a decision about a key could be another one if labels were known.
-    pub(super) fn leaves_undecided(&self, policy: &Policy, explanation: &Explanation) -> bool {
+    pub(crate) fn leaves_undecided(&self, policy: &Policy, explanation: &Explanation) -> bool {
         let effect = match explanation.decision {
             Decision::Allowed(_) => Effect::Deny,
             Decision::Denied(Ground::NothingAllows) => Effect::Allow,
@@ -94,6 +93,13 @@ impl RuleLabels {
             one.effect == effect && one.caller && one.operation && !one.key && self.leaves_open(policy, one.rule)
         })
     }
+}
+
+/// The labels that rules of the configuration name, and rules that were given in place of them, as far as these can be read.
+pub(crate) fn named_labels(config: &Config) -> BTreeSet<String> {
+    let given = kept::read(&config.policy_file(), KeysOfLabels::new()).ok().flatten();
+    let given = given.iter().flat_map(|kept| &kept.written.entries);
+    config.policy.iter().chain(given).filter_map(|rule| rule.labels.as_ref()).flatten().cloned().collect()
 }
 
 fn names_labels(keys: &Keys) -> bool {
@@ -140,7 +146,7 @@ mod tests {
 
     #[test]
     fn only_what_hangs_on_labels_is_left_undecided() {
-        let unknown = RuleLabels::unknown(BTreeSet::from(["a", "b"]), "it is locked".to_owned());
+        let unknown = RuleLabels::unknown(["a", "b"].map(str::to_owned).into(), "it is locked".to_owned());
         assert_eq!(unknown.keys().values().flatten().collect::<BTreeSet<_>>().len(), 2);
         assert!(unknown.caveat().unwrap().contains("not known, as the database cannot be read: it is locked"));
         let known = RuleLabels::Known(BTreeMap::from([("a".to_owned(), BTreeSet::from([KEY]))]));
