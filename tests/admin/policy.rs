@@ -375,3 +375,44 @@ fn where_people_must_approve_the_policy_a_server_refuses_without_them() {
     assert_eq!((in_force(&admin).rules, randao(&server, &world.keys[0].public)), (0, 200));
     server.stop();
 }
+
+#[test]
+fn killed_at_any_moment_it_has_the_rules_that_were_acknowledged_or_those_on_their_way() {
+    let world = world(1, "");
+    let mut number = 0;
+    let (mut acknowledged, mut on_its_way) = (String::new(), String::new());
+    for round in 1..=6 {
+        let (server, admin) = start(&world);
+        let shown = show(&admin);
+        let may = [acknowledged.as_str(), on_its_way.as_str()];
+        assert!(may.contains(&shown.rules_toml.as_str()), "round {round}: {shown:?}, not one of {may:?}");
+        let mut expected_digest = shown.in_force.expect("rules").digest;
+        acknowledged = shown.rules_toml;
+        let done = std::sync::atomic::AtomicUsize::new(0);
+        std::thread::scope(|threads| {
+            threads.spawn(|| {
+                while done.load(Ordering::Relaxed) < round {
+                    std::thread::yield_now();
+                }
+                server.kill9();
+            });
+            loop {
+                number += 1;
+                on_its_way = format!(
+                    "[[policy]]\nname = \"number {number}\"\neffect = \"allow\"\noperations = [\"duties\", \"list\"]\n"
+                );
+                let rules_toml = on_its_way.clone();
+                let request = ReplacePolicyRequest { rules_toml, expected_digest, dry_run: false, force: false };
+                let Ok(answer) = replace(&admin, request) else { break };
+                expected_digest = answer.after.expect("rules").digest;
+                acknowledged.clone_from(&on_its_way);
+                done.fetch_add(1, Ordering::Relaxed);
+            }
+            assert!(done.swap(round, Ordering::Relaxed) >= round, "it was killed, and refused nothing before");
+        });
+    }
+    let (server, admin) = start(&world);
+    assert!([acknowledged, on_its_way].contains(&show(&admin).rules_toml));
+    assert_eq!(randao(&server, &world.keys[0].public), 200);
+    server.stop();
+}
