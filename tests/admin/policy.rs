@@ -402,7 +402,7 @@ fn killed_at_any_moment_it_has_the_rules_that_were_acknowledged_or_those_on_thei
                     "[[policy]]\nname = \"number {number}\"\neffect = \"allow\"\noperations = [\"duties\", \"list\"]\n"
                 );
                 let rules_toml = on_its_way.clone();
-                let request = ReplacePolicyRequest { rules_toml, expected_digest, dry_run: false, force: false };
+                let request = ReplacePolicyRequest { rules_toml, expected_digest, ..ReplacePolicyRequest::default() };
                 let Ok(answer) = replace(&admin, request) else { break };
                 expected_digest = answer.after.expect("rules").digest;
                 acknowledged.clone_from(&on_its_way);

@@ -90,7 +90,7 @@ impl PolicyStore {
         guard.record(self.event(by, "policy.replaced", &Self::difference(&before, &after))).await?;
         self.configured.store(Arc::new(after.clone()));
         let rules = after.written.count();
-        self.put_in_force(&before, after);
+        self.put_in_force(&before, &after);
         Ok(Replaced::By { rules })
     }
 
@@ -99,9 +99,9 @@ impl PolicyStore {
         format!("from {} to {}", before.said(), after.said())
     }
 
-    fn put_in_force(&self, before: &Rulebook, after: Rulebook) {
+    fn put_in_force(&self, before: &Rulebook, after: &Rulebook) {
         let (by, rules) = (after.given.by.clone(), after.written.count());
-        let detail = Self::difference(before, &after);
+        let detail = Self::difference(before, after);
         // Which labels keys have is known here, and no matter of rules.
         let after = after.with_labels(&before.written.policy.directory().labels);
         self.current.store(Arc::new(Current::new(after)));
@@ -145,7 +145,7 @@ impl Turn {
         });
         // A panic there is one here.
         written.await.unwrap_or_else(|failure| std::panic::resume_unwind(failure.into_panic()))?;
-        self.store.put_in_force(&before, after);
+        self.store.put_in_force(&before, &after);
         Ok(())
     }
 }

@@ -56,7 +56,7 @@ impl PolicyStore {
         let _turn = self.replacing.lock().await;
         // Read in turn, so that what was read later is in use later.
         let labels = keys_of_labels(guard).await?;
-        self.put_labels(labels);
+        self.put_labels(&labels);
         Ok(())
     }
 
@@ -83,16 +83,16 @@ impl PolicyStore {
                 changed(before.policy().directory().labels.clone(), &keys, &labelled)
             }
         };
-        self.put_labels(labels);
+        self.put_labels(&labels);
         Ok(labelled)
     }
 
     /// Puts labels in force, all at once, in turn.
-    fn put_labels(&self, labels: KeysOfLabels) {
+    fn put_labels(&self, labels: &KeysOfLabels) {
         let before = self.current.load_full();
-        if before.policy().directory().labels != labels {
+        if before.policy().directory().labels != *labels {
             info!(labels = labels.len(), "the labels of keys are other ones");
-            self.current.store(Arc::new(before.with_labels(&labels)));
+            self.current.store(Arc::new(before.with_labels(labels)));
         }
     }
 }

@@ -58,6 +58,16 @@ impl RuleLabels {
         Self::Unknown { reason, stand_ins: stand_ins.collect() }
     }
 
+    /// In a running signer, whose rules have their keys already.
+    pub(crate) const fn all_known() -> Self {
+        Self::Known(BTreeMap::new())
+    }
+
+    /// Whether the database cannot be read.
+    pub(crate) const fn is_unknown(&self) -> bool {
+        matches!(self, Self::Unknown { .. })
+    }
+
     /// What to compile the policy with.
     pub(crate) fn keys(&self) -> KeysOfLabels {
         match self {

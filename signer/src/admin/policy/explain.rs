@@ -15,6 +15,7 @@ use crate::config::{Config, WrittenPolicy, operations, resolve_network};
 use crate::outcome::chain;
 use crate::pipeline::kind_of;
 use crate::policy::builtin_means;
+use crate::policy::rule_labels::RuleLabels;
 
 /// Most questions in one request.
 const MAX_QUESTIONS: usize = 10_000;
@@ -74,13 +75,13 @@ pub(super) async fn read(questions: Vec<PolicyQuestion>, config: &Arc<Config>) -
 }
 
 /// Answers them.
-pub(super) fn answers(written: &WrittenPolicy, questions: &[Question]) -> Vec<PolicyAnswer> {
+pub(super) fn answers(written: &WrittenPolicy, questions: &[Question], labels: &RuleLabels) -> Vec<PolicyAnswer> {
     let answer = |(index, question): (usize, &Question)| {
         let index = u32::try_from(index).unwrap_or(u32::MAX);
         let one = move |operation: Operation| PolicyAnswer {
             question: index,
             operation: operation.as_word(),
-            decisions: decisions(written, question, operation),
+            decisions: decisions(written, question, operation, labels),
         };
         question.operations.iter().map(one).collect::<Vec<_>>()
     };
@@ -88,7 +89,12 @@ pub(super) fn answers(written: &WrittenPolicy, questions: &[Question]) -> Vec<Po
 }
 
 /// The decision; one for each means if they differ.
-fn decisions(written: &WrittenPolicy, question: &Question, operation: Operation) -> Vec<PolicyDecision> {
+fn decisions(
+    written: &WrittenPolicy,
+    question: &Question,
+    operation: Operation,
+    labels: &RuleLabels,
+) -> Vec<PolicyDecision> {
     let policy = &written.policy;
     let decide = |means: Means| {
         let caller = Caller::new(question.caller.clone(), means);
@@ -105,12 +111,18 @@ fn decisions(written: &WrittenPolicy, question: &Question, operation: Operation)
     let message = |(means, explanation): &(Means, holdfast_access::Explanation)| {
         let considered = explanation.considered.iter().filter(|one| one.caller && one.operation);
         let shown = (differs || question.means.is_some()).then_some(*means);
+        let undecided = labels.leaves_undecided(policy, explanation);
         PolicyDecision {
-            allowed: explanation.decision.is_allowed(),
-            why: ground(policy, explanation.decision),
+            undecided,
+            allowed: !undecided && explanation.decision.is_allowed(),
+            why: if undecided {
+                "it hangs on labels, which are not known".to_owned()
+            } else {
+                ground(policy, explanation.decision)
+            },
             rule: match explanation.decision.ground() {
-                Ground::Rule(id) | Ground::Rate(id) => rule_name(policy, id),
-                Ground::NoRules | Ground::NothingAllows => String::new(),
+                Ground::Rule(id) | Ground::Rate(id) if !undecided => rule_name(policy, id),
+                Ground::Rule(_) | Ground::Rate(_) | Ground::NoRules | Ground::NothingAllows => String::new(),
             },
             means: shown.map_or_else(String::new, |means| means.as_str().to_owned()),
             considered: considered
@@ -118,6 +130,7 @@ fn decisions(written: &WrittenPolicy, question: &Question, operation: Operation)
                     rule: rule_name(policy, one.rule),
                     effect: one.effect.as_str().to_owned(),
                     matches: one.key,
+                    unknown: !one.key && question.key.is_some() && labels.leaves_open(policy, one.rule),
                     line: written
                         .entries
                         .get(one.rule.place())

@@ -97,6 +97,15 @@ impl PolicyService {
         blocking(read).await
     }
 
+    /// What is known of labels: in a running signer all of it.
+    async fn labels(&self) -> Result<RuleLabels, Status> {
+        if self.gate.policy().is_some() {
+            return Ok(RuleLabels::all_known());
+        }
+        let config = Arc::clone(&self.config);
+        blocking(move || RuleLabels::look(&config)).await
+    }
+
     fn read_now(&self) -> crate::policy::Given {
         crate::policy::Given { since: self.gate.clock().now(), by: "start".to_owned() }
     }
@@ -250,7 +259,13 @@ impl Policy for PolicyService {
                 (book, PolicyRules { digest, rules: count, ..PolicyRules::default() })
             }
         };
-        Ok(Response::new(CheckPolicyResponse { rules: Some(rules), findings: self.findings(&book).await? }))
+        let labels = self.labels().await?;
+        Ok(Response::new(CheckPolicyResponse {
+            rules: Some(rules),
+            findings: self.findings(&book).await?,
+            caveat: labels.caveat().unwrap_or_default(),
+            labels_unknown: labels.is_unknown(),
+        }))
     }
 
     async fn explain(&self, request: Request<ExplainPolicyRequest>) -> Result<Response<ExplainPolicyResponse>, Status> {
@@ -260,8 +275,10 @@ impl Policy for PolicyService {
         let book = store.in_force();
         let questions = explain::read(request.into_inner().questions, &self.config).await?;
         let written = Arc::clone(&book.written);
-        let answers = blocking(move || explain::answers(&written, &questions)).await?;
-        Ok(Response::new(ExplainPolicyResponse { in_force: Some(message(&book, &store)), answers }))
+        let labels = self.labels().await?;
+        let caveat = labels.caveat().unwrap_or_default();
+        let answers = blocking(move || explain::answers(&written, &questions, &labels)).await?;
+        Ok(Response::new(ExplainPolicyResponse { in_force: Some(message(&book, &store)), answers, caveat }))
     }
 
     async fn replace(&self, request: Request<ReplacePolicyRequest>) -> Result<Response<ChangePolicyResponse>, Status> {

@@ -57,7 +57,8 @@ pub(super) async fn explain(args: &ExplainArgs, context: &Context) -> Result<Exi
     let answered = ask(&reached, &asked).await;
     let output = reached.output;
     reached.close().await;
-    print(&asked, &answered?, output)
+    let (answers, caveat) = answered?;
+    print(&asked, (&answers, &caveat), output)
 }
 
 /// What the command line asks, each with how often.
@@ -85,14 +86,16 @@ fn asked(args: &ExplainArgs) -> Result<BTreeMap<Asked, u64>, Failure> {
 }
 
 /// Asks, some at a time, and sees that all were answered by the same rules.
-async fn ask(reached: &Reached, asked: &[(Asked, u64)]) -> Result<Vec<(usize, PolicyAnswer)>, Failure> {
+async fn ask(reached: &Reached, asked: &[(Asked, u64)]) -> Result<(Vec<(usize, PolicyAnswer)>, String), Failure> {
     let (mut all, mut digests) = (Vec::new(), BTreeSet::new());
     let mut client = reached.admin.policy();
+    let mut caveat = String::new();
     // An export without requests is answered, too.
     let parts = asked.chunks(AT_ONCE).chain(asked.is_empty().then_some(asked));
     for (part, some) in parts.enumerate() {
         let questions = some.iter().map(|(one, _)| one.question()).collect();
         let answer = client.explain(ExplainPolicyRequest { questions }).await.map_err(failure)?.into_inner();
+        caveat = answer.caveat;
         digests.insert(answer.in_force.map(|rules| rules.digest));
         let place = |answer: &PolicyAnswer| {
             let within = usize::try_from(answer.question).unwrap_or(usize::MAX);
@@ -104,30 +107,41 @@ async fn ask(reached: &Reached, asked: &[(Asked, u64)]) -> Result<Vec<(usize, Po
         let text = "other rules came into force while questions were answered; ask again";
         return Err(Failure::message(Exit::Refused, text));
     }
-    Ok(all)
+    Ok((all, caveat))
 }
 
-fn print(asked: &[(Asked, u64)], answers: &[(usize, PolicyAnswer)], output: Output) -> Result<Exit, Failure> {
-    let (mut all_allowed, mut text, mut values) = (true, String::new(), Vec::new());
-    let (mut allowed, mut refused) = (0_u64, 0_u64);
+fn print(
+    asked: &[(Asked, u64)],
+    (answers, caveat): (&[(usize, PolicyAnswer)], &str),
+    output: Output,
+) -> Result<Exit, Failure> {
+    let (mut text, mut values) = (String::new(), Vec::new());
+    let (mut allowed, mut refused, mut undecided) = (0_u64, 0_u64, 0_u64);
     for (place, answer) in answers {
         let Some((one, times)) = asked.get(*place) else { continue };
         let operation = &answer.operation;
         for decision in &answer.decisions {
-            let PolicyDecision { allowed: yes, why, rule, means, considered } = decision;
-            all_allowed &= yes;
-            let count = if *yes { &mut allowed } else { &mut refused };
+            let PolicyDecision { allowed: yes, why, rule, means, considered, undecided: open } = decision;
+            let yes = (!open).then_some(*yes);
+            let (count, verdict) = match yes {
+                Some(true) => (&mut allowed, "allowed"),
+                Some(false) => (&mut refused, "refused"),
+                None => (&mut undecided, "undecided"),
+            };
             *count = count.saturating_add(*times);
             let by = if means.is_empty() { one.caller.to_string() } else { format!("{} ({means})", one.caller) };
             let key = one.key.map_or_else(String::new, |key| format!(" with {key}"));
-            let verdict = if *yes { "allowed" } else { "refused" };
             let _ = writeln!(text, "{verdict}: {operation} for {by}{key}: {why}");
             let mut rules = Vec::new();
             for one in considered {
-                let what = if one.matches { "matches" } else { "is about other keys" };
+                let (what, matches) = match (one.matches, one.unknown) {
+                    (true, _) => ("matches", Some(true)),
+                    (false, true) => ("is about keys with labels", None),
+                    (false, false) => ("is about other keys", Some(false)),
+                };
                 let _ = writeln!(text, "  rule \"{}\" ({}) {what}", one.rule, one.effect);
                 rules.push(json!({
-                    "rule": one.rule, "effect": one.effect, "matches": one.matches,
+                    "rule": one.rule, "effect": one.effect, "matches": matches,
                     "line": (one.line > 0).then_some(one.line),
                 }));
             }
@@ -138,13 +152,28 @@ fn print(asked: &[(Asked, u64)], answers: &[(usize, PolicyAnswer)], output: Outp
             }));
         }
     }
-    let value =
-        json!({ "allowed": all_allowed, "requests": { "allowed": allowed, "refused": refused }, "decisions": values });
+    let all_allowed = match (refused, undecided) {
+        (0, 0) => Some(true),
+        (0, _) => None,
+        _ => Some(false),
+    };
+    let value = json!({
+        "allowed": all_allowed, "requests": { "allowed": allowed, "refused": refused, "undecided": undecided },
+        "decisions": values, "caveat": (!caveat.is_empty()).then_some(caveat),
+    });
     output.result(text, &value)?;
     if answers.len() > 1 {
-        output.note(format!("{allowed} requests would be allowed, {refused} refused."));
+        let open = if undecided > 0 { format!(", {undecided} undecided") } else { String::new() };
+        output.note(format!("{allowed} requests would be allowed, {refused} refused{open}."));
     }
-    Ok(if all_allowed { Exit::Done } else { Exit::Refused })
+    if !caveat.is_empty() {
+        output.note(caveat);
+    }
+    Ok(match all_allowed {
+        Some(true) => Exit::Done,
+        Some(false) => Exit::Refused,
+        None => Exit::Unreachable,
+    })
 }
 
 /// The requests in an export of the journal, each with how often it is there; `None` if it is none.

@@ -154,7 +154,11 @@ async fn check(args: &PolicyCheckArgs, context: &Context) -> Result<Exit, Failur
     let output = reached.output;
     reached.close().await;
     let checked = checked.map_err(failure)?.into_inner();
-    let (rules, findings) = (checked.rules.unwrap_or_default(), checked.findings);
+    let (rules, mut findings) = (checked.rules.unwrap_or_default(), checked.findings);
+    let (caveat, known) = ((!checked.caveat.is_empty()).then_some(checked.caveat), !checked.labels_unknown);
+    if let (false, Some(caveat)) = (known, &caveat) {
+        findings.push(PolicyFinding { warning: true, message: caveat.clone(), ..PolicyFinding::default() });
+    }
     let place = match file {
         Some(path) => path.display().to_string(),
         None if rules.origin() == PolicyOrigin::Given => "applied rules".to_owned(),
@@ -162,13 +166,17 @@ async fn check(args: &PolicyCheckArgs, context: &Context) -> Result<Exit, Failur
     };
     let (text, values) = told(&findings, &place, sent.as_ref().map(|sent| &sent.lines));
     let warnings = findings.iter().filter(|finding| finding.warning).count();
-    let mut value = json!({ "ok": warnings == 0, "rules": rules.rules, "warnings": warnings, "findings": values });
+    let mut value = json!({ "ok": warnings == 0, "rules": rules.rules, "warnings": warnings, "findings": values,
+        "labels_known": known, "caveat": caveat });
     if let (None, Some(members)) = (file, value.as_object_mut()) {
         members.insert("in_force".to_owned(), rules_json(&rules));
     }
     output.result(text, &value)?;
     if rules.origin() == PolicyOrigin::Given {
         output.note(format!("The rules in force were {}.", origin(&rules)));
+    }
+    if let (true, Some(caveat)) = (known, caveat) {
+        output.note(caveat);
     }
     if file.is_none() && !args.configuration {
         say_what_waits(&rules, context);

@@ -3282,6 +3282,12 @@ pub struct CheckPolicyResponse {
     pub rules: ::core::option::Option<PolicyRules>,
     #[prost(message, repeated, tag = "2")]
     pub findings: ::prost::alloc::vec::Vec<PolicyFinding>,
+    /// What is not known of the labels that rules name; empty if nothing is missing.
+    #[prost(string, tag = "3")]
+    pub caveat: ::prost::alloc::string::String,
+    /// Whether the database that has them cannot be read; then what hangs on them is not among the findings.
+    #[prost(bool, tag = "4")]
+    pub labels_unknown: bool,
 }
 /// May this caller do that?
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -3329,6 +3335,9 @@ pub struct ConsideredRule {
     /// Where it begins; 0 if that is not known.
     #[prost(uint32, tag = "4")]
     pub line: u32,
+    /// Whether that is not known, as labels are not.
+    #[prost(bool, tag = "5")]
+    pub unknown: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct PolicyDecision {
@@ -3345,6 +3354,9 @@ pub struct PolicyDecision {
     pub means: ::prost::alloc::string::String,
     #[prost(message, repeated, tag = "5")]
     pub considered: ::prost::alloc::vec::Vec<ConsideredRule>,
+    /// Labels of keys decide it, and which keys have them is not known. Only without a server.
+    #[prost(bool, tag = "6")]
+    pub undecided: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct PolicyAnswer {
@@ -3363,6 +3375,9 @@ pub struct ExplainPolicyResponse {
     pub in_force: ::core::option::Option<PolicyRules>,
     #[prost(message, repeated, tag = "2")]
     pub answers: ::prost::alloc::vec::Vec<PolicyAnswer>,
+    /// What is not known of the labels that rules name; empty if nothing is missing.
+    #[prost(string, tag = "3")]
+    pub caveat: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ReplacePolicyRequest {
