@@ -245,15 +245,15 @@ impl Reloads {
                 Replaced::Same => {}
                 Replaced::Kept { given } => {
                     // Read and remembered; in force are the others.
+                    let before = outcome.changed.len();
                     outcome.changed.retain(|change| !change.is_within("policy") && !change.is_within("groups"));
-                    outcome.waiting.push(Change {
-                        setting: "policy".to_owned(),
-                        old: format!(
-                            "the rules given through the admin API by {}, until `holdfast policy reset`",
+                    if outcome.changed.len() < before {
+                        outcome.problems.push(format!(
+                            "policy: in force are the rules given through the admin API by {}; that of the configuration \
+                             counts for nothing until `holdfast policy reset`",
                             given.by
-                        ),
-                        new: "the rules of the configuration".to_owned(),
-                    });
+                        ));
+                    }
                 }
             }
             in_force.policy.clone_from(&config.policy);
