@@ -7,6 +7,7 @@
 mod chain;
 mod consistency;
 mod export;
+mod handover;
 
 use core::fmt;
 
@@ -19,6 +20,7 @@ use chain::Chain;
 
 pub use consistency::{Consistent, Inconsistent, consistent};
 pub use export::{resume_export, verify_export};
+pub use handover::{Below, HandedOver, NotHandedOver, handed_over};
 
 /// What the verifier knows from elsewhere.
 #[derive(Debug, Clone, Default)]

@@ -15,12 +15,14 @@ use std::ops::Range;
 
 use holdfast_audit::Filter;
 use holdfast_audit::checkpoint::CheckpointKey;
-use holdfast_audit::export::export;
+use holdfast_audit::export::{Progress, export};
 use holdfast_audit::verify::{
-    Broken, Inconsistent, Problem, Trust, Verified, consistent, resume_export, verify_export, verify_journal,
+    Broken, Inconsistent, NotHandedOver, Problem, Trust, Verified, consistent, handed_over, resume_export,
+    verify_export, verify_journal,
 };
-use holdfast_domain::UnixMillis;
-use holdfast_slashing_db::journal::{Batch, Head, JournalError, Record};
+use holdfast_domain::{Epoch, ObservedRoot, Slot, Subject, UnixMillis};
+use holdfast_slashing_db::CallerId;
+use holdfast_slashing_db::journal::{Batch, Entry, Head, InstanceId, JournalError, Outcome, Record};
 use support::{Dice, INSTANCE, batch, chain, exported, trust, trust_and_checkpoint, validator};
 
 fn verify(text: &[u8], trust: &Trust) -> Result<Verified, Broken> {
@@ -222,6 +224,67 @@ fn a_newer_export_holds_the_older_one_or_the_first_difference_is_named() {
     assert!(matches!(rewritten, Err(Inconsistent::Rewritten { first: 7 })), "{rewritten:?}");
     let before = check(&exported(&honest, &Filter { from: at(8), ..Filter::default() }), &whole(&forged));
     assert!(matches!(before, Err(Inconsistent::Rewritten { first: 7 })), "{before:?}");
+}
+
+/// The export of a journal of one request a batch.
+fn signing(instance: u8, entries: &[(u8, Subject, u8, bool)], filter: &Filter) -> Vec<u8> {
+    let (instance, mut head, mut batches) = (InstanceId([instance; 16]), Head::EMPTY, Vec::new());
+    for (key, subject, root, approved) in entries {
+        let outcome = (0..=u8::MAX).filter_map(Outcome::from_code);
+        let outcome = outcome.into_iter().find(|one| matches!(one, Outcome::Approved(_)) == *approved).unwrap();
+        let (key, root) = (validator(*key), ObservedRoot::new([*root; 32]));
+        let entry = Entry { caller: CallerId::new("vc"), key, subject: *subject, root, outcome };
+        let mut next = batch(head, UnixMillis(1_700_000_000_000), vec![Record::Request(entry)]);
+        next.header.instance = instance;
+        next.header.hash = next.header.compute_hash();
+        head = next.header.as_head();
+        batches.push(Ok::<_, JournalError>(next));
+    }
+    let mut out = Vec::new();
+    export(batches.into_iter(), Progress::begin(instance, Head::EMPTY), filter, &mut out).unwrap();
+    out
+}
+
+#[test]
+fn whoever_takes_over_goes_on_above_what_was_signed() {
+    let block = |slot| Subject::Block { slot: Slot(slot) };
+    let vote =
+        |source, target| Subject::Attestation { slot: Slot(target * 32), source: Epoch(source), target: Epoch(target) };
+    let all = Filter::default();
+    let old = [(1, block(5), 1, true), (1, vote(3, 4), 2, true), (2, vote(6, 7), 3, true), (2, vote(7, 9), 4, false)];
+    let check = |new: &[(u8, Subject, u8, bool)]| {
+        handed_over(signing(1, &old, &all).as_slice(), signing(2, new, &all).as_slice(), &Trust::default())
+    };
+    // Above, with another key, the very same message, and what was refused by either.
+    let fine = [(1, block(6), 9, true), (1, vote(3, 5), 9, true), (3, vote(0, 1), 9, true)];
+    let handed = check(&fine).unwrap();
+    assert_eq!((handed.keys, handed.taken), (2, 1));
+    assert!(check(&[(1, block(5), 1, true), (2, vote(6, 7), 3, true), (2, vote(7, 8), 5, true)]).is_ok());
+    assert!(check(&[(1, block(4), 9, false), (2, vote(7, 8), 5, true)]).is_ok(), "what was refused was not signed");
+    // Each way to sign below, at its place: what came before it was in order.
+    for (subject, key, before) in [
+        (block(5), 1, "a block of slot 5"),
+        (block(4), 1, "a block of slot 5"),
+        (vote(3, 4), 1, "a vote from epoch 3 to 4"),
+        (vote(2, 9), 1, "a vote from epoch 3 to 4"),
+        (vote(7, 7), 2, "a vote from epoch 6 to 7"),
+    ] {
+        match check(&[(1, block(6), 9, true), (key, subject, 9, true)]) {
+            Err(NotHandedOver::Below(below)) => {
+                assert_eq!((below.key, below.batch, below.before.as_str()), (validator(key), 2, before));
+            }
+            other => panic!("{subject:?}: {other:?}"),
+        }
+    }
+    // What cannot be told.
+    let (old, new) = (signing(1, &old, &all), signing(2, &fine, &all));
+    let trust = Trust::default();
+    assert!(matches!(handed_over(old.as_slice(), old.as_slice(), &trust), Err(NotHandedOver::SameJournal(_))));
+    let some = signing(2, &fine, &Filter { keys: [validator(1).to_string()].into(), ..Filter::default() });
+    assert!(matches!(handed_over(old.as_slice(), some.as_slice(), &trust), Err(NotHandedOver::Selection)));
+    assert!(matches!(handed_over(old.as_slice(), &new[..new.len() - 3], &trust), Err(NotHandedOver::New(_))));
+    assert!(matches!(handed_over(&old[..old.len() - 3], new.as_slice(), &trust), Err(NotHandedOver::Old(_))));
+    assert!(matches!(consistent(old.as_slice(), new.as_slice(), &trust), Err(Inconsistent::OtherJournal { .. })));
 }
 
 /// Where each line lies, with its line break.

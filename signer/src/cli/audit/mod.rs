@@ -15,7 +15,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use holdfast_audit::checkpoint::SignedCheckpoint;
-use holdfast_audit::verify::{consistent, verify_export, verify_journal};
+use holdfast_audit::verify::{Inconsistent, consistent, handed_over, verify_export, verify_journal};
 use holdfast_domain::Clock as _;
 use holdfast_slashing_db::journal::InstanceId;
 use holdfast_wire::admin::v1::{
@@ -218,8 +218,16 @@ fn consistency_command(args: &AuditConsistencyArgs, context: &Context) -> Result
             Failure::new(Exit::Usage, anyhow::Error::new(error).context(text))
         })
     };
-    let both =
-        consistent(open(&args.old)?, open(&args.new)?, &trust).map_err(|error| Failure::new(Exit::Refused, error))?;
+    let both = match consistent(open(&args.old)?, open(&args.new)?, &trust) {
+        Ok(both) => both,
+        // Keys move from one signer to another.
+        Err(Inconsistent::OtherJournal { .. }) => {
+            let handed = handed_over(open(&args.old)?, open(&args.new)?, &trust);
+            let handed = handed.map_err(|error| Failure::new(Exit::Refused, error))?;
+            return show::handed_over(&handed, context);
+        }
+        Err(error) => return Err(Failure::new(Exit::Refused, error)),
+    };
     let (old, new) = (&both.old, &both.new);
     let added = new.head.seq.saturating_sub(old.head.seq);
     context.output.result(

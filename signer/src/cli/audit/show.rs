@@ -1,12 +1,29 @@
 //! What commands about the journal print.
 
-use holdfast_audit::verify::{Broken, Verified};
+use holdfast_audit::verify::{Broken, HandedOver, Verified};
 use holdfast_domain::UnixMillis;
 use serde_json::json;
 
-use super::super::{Context, Failure};
+use super::super::{Context, Exit, Failure};
 use crate::anchors::State;
 use crate::outcome::chain;
+
+/// One journal goes on above another.
+pub(super) fn handed_over(handed: &HandedOver, context: &Context) -> Result<Exit, Failure> {
+    let HandedOver { old, new, keys, taken } = handed;
+    context.output.result(
+        format!(
+            "handed over: instance {} signed blocks and votes with {keys} keys, instance {} goes on with {taken} of them, and \
+             signed nothing at or below what was signed",
+            old.instance, new.instance
+        ),
+        &json!({
+            "handed_over": true, "from": old.instance.to_string(), "to": new.instance.to_string(), "keys": keys,
+            "taken": taken, "old_head": old.head.seq, "new_head": new.head.seq,
+        }),
+    )?;
+    Ok(Exit::Done)
+}
 
 /// Says what was verified, and how far.
 ///

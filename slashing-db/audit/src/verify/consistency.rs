@@ -29,9 +29,7 @@ pub enum Inconsistent {
     #[error("the newer export is not in order")]
     New(#[source] Broken),
     /// They are of different signers.
-    #[error(
-        "they are of different journals: the older one of instance {old}, the newer one of {new}; compare exports of one instance"
-    )]
+    #[error("they are of different journals: the older one of instance {old}, the newer one of {new}")]
     OtherJournal {
         /// Whose the older one is.
         old: InstanceId,
@@ -71,7 +69,7 @@ pub enum Inconsistent {
 /// [`Inconsistent`].
 pub fn consistent(old: impl BufRead, new: impl BufRead, trust: &Trust) -> Result<Consistent, Inconsistent> {
     let mut hashes: Vec<Hash> = Vec::new();
-    let old = verify_seen(old, trust, |header| hashes.push(header.hash)).map_err(Inconsistent::Old)?;
+    let old = verify_seen(old, trust, |header| hashes.push(header.hash), |_, _| {}).map_err(Inconsistent::Old)?;
     let first = old.after.seq.saturating_add(1);
     let mut differs = None;
     let compare = |header: &BatchHeader| {
@@ -85,7 +83,7 @@ pub fn consistent(old: impl BufRead, new: impl BufRead, trust: &Trust) -> Result
             differs.get_or_insert(header.seq);
         }
     };
-    let new = verify_seen(new, trust, compare).map_err(Inconsistent::New)?;
+    let new = verify_seen(new, trust, compare, |_, _| {}).map_err(Inconsistent::New)?;
     if new.instance != old.instance {
         return Err(Inconsistent::OtherJournal { old: old.instance, new: new.instance });
     }

@@ -19,14 +19,16 @@ const MAX_LINE: u64 = 65_536;
 /// # Errors
 /// [`Broken`], with the first line and batch that are not in order.
 pub fn verify_export(input: impl BufRead, trust: &Trust) -> Result<Verified, Broken> {
-    verify_seen(input, trust, |_| {})
+    verify_seen(input, trust, |_| {}, |_, _| {})
 }
 
-/// The same, and `seen` gets every batch that is in its place; whether all is in order is only known at the end.
+/// The same, and `seen` gets every batch that is in its place, and `record` every record that is shown and in its batch;
+/// whether all is in order is only known at the end.
 pub(super) fn verify_seen(
     mut input: impl BufRead,
     trust: &Trust,
     mut seen: impl FnMut(&BatchHeader),
+    mut record: impl FnMut(&BatchHeader, &Record),
 ) -> Result<Verified, Broken> {
     let mut lines = Lines { number: 0, line: Vec::new() };
     if !lines.next(&mut input).map_err(|problem| lines.broken(0, problem))? {
@@ -51,7 +53,12 @@ pub(super) fn verify_seen(
         let line = lines.parse(reading.instance).ok_or_else(|| lines.broken(batch, Problem::NotALine))?;
         // A batch is judged when its last record was read: its own lines are named, not the one after it.
         if matches!(line, Line::Batch { .. } | Line::End(_)) {
-            reading.finish_batch().map_err(|problem| lines.before().broken(batch, problem))?;
+            let done = reading.finish_batch().map_err(|problem| lines.before().broken(batch, problem))?;
+            if let Some((header, records)) = done {
+                for one in &records {
+                    record(&header, one);
+                }
+            }
         }
         if let Line::Batch { header, .. } = &line {
             seen(header);
@@ -223,8 +230,9 @@ impl Reading<'_> {
         Ok(())
     }
 
-    fn finish_batch(&mut self) -> Result<(), Problem> {
-        let Some(open) = self.batch.take() else { return Ok(()) };
+    /// Judges the batch that was read, and gives what of it is shown.
+    fn finish_batch(&mut self) -> Result<Option<(BatchHeader, Vec<Record>)>, Problem> {
+        let Some(open) = self.batch.take() else { return Ok(None) };
         let Open { header, shown, parts, next, within, records } = open;
         let bare = parts.is_empty() && (!within || self.chain.filter().selects_records());
         let root = match header.count {
@@ -239,7 +247,8 @@ impl Reading<'_> {
             self.batch = Some(Open { header, shown, parts, next, within, records: Vec::new() });
             return Err(Problem::RootMismatch);
         }
-        records.iter().try_for_each(|record| self.chain.record(record))
+        records.iter().try_for_each(|record| self.chain.record(record))?;
+        Ok(Some((header, records)))
     }
 
     fn progress(&self, first: Hash) -> Progress {
