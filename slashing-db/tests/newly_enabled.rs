@@ -263,8 +263,9 @@ async fn sqlite_keys_of_the_schema_before_are_not_watched() {
     guard.shutdown().await;
     let db = Connection::open(home.path()).unwrap();
     db.execute_batch(
-        "DROP TABLE key_labels; DROP TABLE newly_enabled; ALTER TABLE validators DROP COLUMN watch; DROP TABLE used_approvals;
-         DROP TABLE approval_policy; DELETE FROM schema_version WHERE version >= 3",
+        "DROP TRIGGER deleted_keys_have_no_labels; DROP TABLE key_labels; DROP TABLE newly_enabled;
+         ALTER TABLE validators DROP COLUMN watch; DROP TABLE used_approvals; DROP TABLE approval_policy;
+         DELETE FROM schema_version WHERE version >= 3",
     )
     .unwrap();
     drop(db);
