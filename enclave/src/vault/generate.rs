@@ -16,6 +16,7 @@ use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use super::core::{Home, Vault};
+use super::sandbox;
 use crate::ceremony::KeyTree;
 use crate::generate;
 use crate::import::SealFor;
@@ -94,7 +95,16 @@ fn make<E>(
         key: SealedKeyBytes { public_key: one.key, sealed: one.sealed.as_bytes().to_vec() },
         withdrawal_key: one.withdrawal_key,
     };
-    Ok(made.map_err(|_| Failure::Internal)?.into_iter().map(wire).collect())
+    let made = made.map_err(|error| internal(&error))?;
+    Ok(made.into_iter().map(wire).collect())
+}
+
+/// The log has what the answer does not say.
+fn internal(error: &generate::GenerateError) -> Failure {
+    let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
+    let text = causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"));
+    sandbox::say(&format!("a key was not made: {text}"));
+    Failure::Internal
 }
 
 /// What is encrypted with a seed besides it: a host that carries it can have it used with no other data key.

@@ -46,6 +46,7 @@ pub(super) fn before_threads(parent: u32) -> Result<Protections, Orphaned> {
     raise_memlock();
     done = step(done, Protections::SECRET_MEMORY, || Ok(holdfast_enclave_sys::use_secret_memory()?));
     done = step(done, Protections::LOCKED_MEMORY, locked_memory);
+    done = step(done, Protections::default(), open_randomness);
     done = step(done, Protections::NO_NEW_PRIVILEGES, || Ok(set_no_new_privs(true)?));
     done = step(done, Protections::default(), drop_capabilities);
     Ok(step(done, Protections::LANDLOCK, no_files_no_network))
@@ -58,6 +59,7 @@ pub(super) fn in_service() -> Protections {
     raise_memlock();
     done = step(done, Protections::SECRET_MEMORY, || Ok(holdfast_enclave_sys::use_secret_memory()?));
     done = step(done, Protections::LOCKED_MEMORY, locked_memory);
+    done = step(done, Protections::default(), open_randomness);
     done = step(done, Protections::NO_NEW_PRIVILEGES, || Ok(set_no_new_privs(true)?));
     done = step(done, Protections::default(), drop_capabilities);
     done = step(done, Protections::LANDLOCK, no_files_no_network);
@@ -80,6 +82,7 @@ pub(super) fn in_enclave() -> Protections {
     raise_memlock();
     done = step(done, Protections::SECRET_MEMORY, || Ok(holdfast_enclave_sys::use_secret_memory()?));
     done = step(done, Protections::LOCKED_MEMORY, locked_memory);
+    done = step(done, Protections::default(), open_randomness);
     done = step(done, Protections::NO_NEW_PRIVILEGES, || Ok(set_no_new_privs(true)?));
     step(done, Protections::LANDLOCK, no_files_no_network)
 }
@@ -128,6 +131,11 @@ fn locked_memory() -> Result<(), Failure> {
         holdfast_enclave_sys::LockStatus::Locked => Ok(()),
         status @ holdfast_enclave_sys::LockStatus::Unlocked { .. } => Err(status.to_string().into()),
     }
+}
+
+/// A program that is linked statically reads randomness from a file, which is opened once: before files are given up.
+fn open_randomness() -> Result<(), Failure> {
+    Ok(getrandom::fill(&mut [0])?)
 }
 
 /// A process of root gives up what makes root special.
