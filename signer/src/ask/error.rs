@@ -4,10 +4,10 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use rustls::{AlertDescription, CertificateError, Error as Rustls};
+use rustls::{CertificateError, Error as Rustls};
 
 use crate::outcome::Exit;
-use crate::tls::TlsError;
+use crate::tls::{TlsError, turned_away};
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -188,18 +188,7 @@ impl AskError {
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
             ) => Self::OtherName { address, source: inner.clone() },
             Rustls::InvalidCertificate(_) => Self::Certificate { address, source: inner.clone() },
-            Rustls::AlertReceived(
-                AlertDescription::CertificateRequired
-                | AlertDescription::HandshakeFailure
-                | AlertDescription::BadCertificate
-                | AlertDescription::UnsupportedCertificate
-                | AlertDescription::CertificateRevoked
-                | AlertDescription::CertificateExpired
-                | AlertDescription::CertificateUnknown
-                | AlertDescription::UnknownCA
-                | AlertDescription::DecryptError
-                | AlertDescription::AccessDenied,
-            ) => unwanted,
+            error if turned_away(error) => unwanted,
             Rustls::InvalidMessage(_) => Self::NoTls { address },
             _ => Self::Broken { address, source: error },
         }

@@ -7,13 +7,13 @@ use std::io;
 use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
-use rustls::{AlertDescription, CertificateError, ClientConfig, Error};
+use rustls::{CertificateError, ClientConfig, Error};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::config::{WitnessConfig, WitnessServer};
-use crate::tls::{TlsError, client_config};
+use crate::tls::{TlsError, client_config, turned_away};
 
 /// What connections to witnesses are made with; `None` if none of them is https.
 ///
@@ -62,18 +62,7 @@ pub(super) fn problem(error: &io::Error, shows: bool) -> String {
         Error::InvalidCertificate(
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
         ) => "its certificate is for another name than its host in witness.servers".to_owned(),
-        Error::AlertReceived(
-            AlertDescription::CertificateRequired
-            | AlertDescription::HandshakeFailure
-            | AlertDescription::BadCertificate
-            | AlertDescription::UnsupportedCertificate
-            | AlertDescription::CertificateRevoked
-            | AlertDescription::CertificateExpired
-            | AlertDescription::CertificateUnknown
-            | AlertDescription::UnknownCA
-            | AlertDescription::DecryptError
-            | AlertDescription::AccessDenied,
-        ) => unwanted(),
+        error if turned_away(error) => unwanted(),
         Error::InvalidMessage(_) => {
             "what answers there does not speak TLS; write http:// in witness.servers".to_owned()
         }

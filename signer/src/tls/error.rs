@@ -30,7 +30,7 @@ pub(crate) enum TlsError {
         path: PathBuf,
     },
     /// No private key.
-    #[error("{} has no private key (-----BEGIN PRIVATE KEY-----); name the file that has it with key", path.display())]
+    #[error("{} has no private key: it must have a PEM section named PRIVATE KEY; name the file that has it with key", path.display())]
     NoKey {
         /// The file.
         path: PathBuf,
