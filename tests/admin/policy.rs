@@ -266,6 +266,8 @@ fn rules_that_were_given_stay_until_they_are_withdrawn() {
     assert_eq!(by(&["--configuration"], 0)["through"], "configuration");
     assert_eq!(by(&[], 0)["decisions"][0]["rule"], "given");
     holdfast(&world, &["policy", "check", "--configuration"]).expect(0, &["1 rules, as they should be"]);
+    // Looking says what doing would.
+    holdfast(&world, &["reload", "--dry-run"]).expect(1, &["counts for nothing until `holdfast policy reset`"]);
     let pid = server.pid().to_string();
     assert!(std::process::Command::new("kill").args(["-HUP", &pid]).status().expect("kill").success());
     let end = std::time::Instant::now() + std::time::Duration::from_secs(20);
@@ -328,7 +330,8 @@ fn rules_that_were_given_stay_until_they_are_withdrawn() {
     assert!(!kept.exists());
     holdfast(&world, &["policy", "reset"]).expect(0, &["Nothing to do"]);
     configure(&world, config);
-    holdfast(&world, &["policy", "check"]).expect(0, &["has other rules by now", "SIGHUP puts them in force"]);
+    holdfast(&world, &["policy", "check"])
+        .expect(0, &["has other rules by now", "`holdfast reload` puts them in force"]);
     assert!(server.stop().0.success());
 }
 

@@ -26,13 +26,13 @@ use crate::config::{Change, Config, ConfigError, Layers};
 use crate::doors::{DoorError, DoorFiles};
 use crate::drain::Tasks;
 use crate::outcome::chain;
-use crate::policy::{PolicyStore, Replaced};
+use crate::policy::{Origin, PolicyStore, Replaced};
 use crate::switcher::{Running, SwitcherError};
 use crate::telemetry::TelemetryError;
 use approved::Leave;
 pub(crate) use approved::{ACTS, bring};
 use metrics::ReloadMetrics;
-use plan::Plan;
+use plan::{Plan, Rules};
 
 /// Settings named in the journal; the log and the answer name all.
 const NAMED: usize = 12;
@@ -229,7 +229,11 @@ impl Reloads {
 
     async fn plan(&self, in_force: &Config) -> Result<Plan, ReloadError> {
         let (layers, in_force, files) = (self.layers.clone(), in_force.clone(), self.reach.files.clone());
-        let signer = self.reach.signer.as_ref().map(|(policy, ..)| policy.configured().written.digest);
+        let signer = self.reach.signer.as_ref().map(|(policy, ..)| {
+            let in_force = policy.in_force();
+            let given_by = (in_force.origin == Origin::Given).then_some(in_force.given.by);
+            Rules { configured: policy.configured().written.digest, given_by }
+        });
         let running = self.reach.running.clone();
         let read =
             tokio::task::spawn_blocking(move || Plan::read(&layers, &in_force, &files, (signer, running.as_deref())));
@@ -244,16 +248,8 @@ impl Reloads {
                 Replaced::By { rules } => info!(rules, "{}: the policy of the configuration is in force", who.id()),
                 Replaced::Same => {}
                 Replaced::Kept { given } => {
-                    // Read and remembered; in force are the others.
-                    let before = outcome.changed.len();
-                    outcome.changed.retain(|change| !change.is_within("policy") && !change.is_within("groups"));
-                    if outcome.changed.len() < before {
-                        outcome.problems.push(format!(
-                            "policy: in force are the rules given through the admin API by {}; that of the configuration \
-                             counts for nothing until `holdfast policy reset`",
-                            given.by
-                        ));
-                    }
+                    // They were given since the plan was made.
+                    outcome.set_rules_aside(&given.by);
                 }
             }
             in_force.policy.clone_from(&config.policy);

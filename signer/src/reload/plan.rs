@@ -26,6 +26,28 @@ const CONSENSUS: [&str; 2] = ["switcher.upstream", "network.beacon"];
 /// Execution clients: live where there is a pool of them.
 const EXECUTION: [&str; 1] = ["execution.upstream"];
 
+/// What a signer knows of rules.
+pub(super) struct Rules {
+    /// The digest of those of the configuration, as they were last read.
+    pub(super) configured: RulesDigest,
+    /// Who gave those in force through the admin API, if they are not the configuration's.
+    pub(super) given_by: Option<String>,
+}
+
+impl Outcome {
+    /// Rules that were given stay in force: what changes among those of the configuration is remembered and no more.
+    pub(super) fn set_rules_aside(&mut self, given_by: &str) {
+        let before = self.changed.len();
+        self.changed.retain(|change| !change.is_within("policy") && !change.is_within("groups"));
+        if self.changed.len() < before {
+            self.problems.push(format!(
+                "policy: in force are the rules given through the admin API by {given_by}; that of the configuration counts \
+                 for nothing until `holdfast policy reset`"
+            ));
+        }
+    }
+}
+
 /// A reload that has been thought through.
 pub(super) struct Plan {
     /// The configuration to come.
@@ -41,8 +63,8 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// Reads all layers, and every file that a reload would read. `policy` is the digest of the policy of the
-    /// configuration as it was last read, where there is a signer. Blocks.
+    /// Reads all layers, and every file that a reload would read. `policy` is what is known of rules, where there
+    /// is a signer. Blocks.
     ///
     /// # Errors
     /// [`ReloadError`], which names the place of the first mistake.
@@ -50,7 +72,7 @@ impl Plan {
         layers: &Layers,
         in_force: &Config,
         files: &DoorFiles,
-        (policy, running): (Option<RulesDigest>, Option<&Running>),
+        (policy, running): (Option<Rules>, Option<&Running>),
     ) -> Result<Self, ReloadError> {
         let config = load(layers)?;
         let written = compile_policy(&config, BTreeMap::new())?;
@@ -67,7 +89,8 @@ impl Plan {
         };
         let (mut changed, waiting): (Vec<_>, Vec<_>) = in_force.changes(&config)?.into_iter().partition(live);
         let in_text = changed.iter().any(|change| is_in(change, &POLICY));
-        if let Some(before) = policy.filter(|before| *before != written.digest && !in_text) {
+        let before = policy.as_ref().map(|rules| rules.configured);
+        if let Some(before) = before.filter(|before| *before != written.digest && !in_text) {
             changed.push(Change {
                 setting: "policy (SHA-256, with the files of groups)".to_owned(),
                 old: before.to_string(),
@@ -84,7 +107,10 @@ impl Plan {
         }
         changed.extend(files.look()?.into_iter().map(|listener| file(format!("{listener}.tls (files)"))));
         let digest = digest(&merged(in_force, &config, &changed));
-        let outcome = Outcome { changed, waiting, problems: Vec::new(), digest };
+        let mut outcome = Outcome { changed, waiting, problems: Vec::new(), digest };
+        if let Some(by) = policy.and_then(|rules| rules.given_by) {
+            outcome.set_rules_aside(&by);
+        }
         Ok(Self { config, written, levels, nodes, outcome })
     }
 

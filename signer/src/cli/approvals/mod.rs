@@ -168,7 +168,7 @@ fn bring(args: &ApprovalsVerifyArgs, context: &Context) -> Result<Exit, Failure>
         reload::bring(context.config.data_dir(), &brought).map_err(|error| Failure::new(Exit::Refused, error))?;
     let (place, count) = (path.display(), brought.approvals.len());
     context.output.result(
-        format!("{count} approvals for the act {act}, for the next reload (SIGHUP): {place}"),
+        format!("{count} approvals for the act {act}, for the next `holdfast reload` (or SIGHUP): {place}"),
         &json!({ "act": act.as_str(), "approvals": count, "request": brought.request.id.to_string(), "file": place.to_string() }),
     )?;
     Ok(Exit::Done)
@@ -177,7 +177,7 @@ fn bring(args: &ApprovalsVerifyArgs, context: &Context) -> Result<Exit, Failure>
 /// Puts the configured approvers in force.
 async fn adopt(args: &AdoptArgs, context: &Context) -> Result<Exit, Failure> {
     if reach::is_running(context).await {
-        let text = "a server is running, and its approvers change by a reload: put them into its configuration, reload it (SIGHUP), \
+        let text = "a server is running, and its approvers change by a reload: put them into its configuration, give `holdfast reload`, \
                     and do what its log says then; or stop it and give this command again";
         return Err(Failure::message(Exit::Refused, text));
     }

@@ -200,7 +200,7 @@ fn say_what_waits(rules: &PolicyRules, context: &Context) {
         compile_policy(&context.config, BTreeMap::new()).is_ok_and(|own| own.digest.to_string() != rules.digest);
     if waits {
         context.output.note(format!(
-            "{} has other rules by now: `holdfast policy check --configuration` looks at them, SIGHUP puts them in force.",
+            "{} has other rules by now: `holdfast policy check --configuration` looks at them, `holdfast reload` puts them in force.",
             place_of_file(&context.layers).display()
         ));
     }
