@@ -68,6 +68,33 @@ fn selections_proofs_and_tails_show_what_was_asked_for() {
 }
 
 #[test]
+fn a_hand_over_is_told_from_two_signers_at_once() {
+    // The same keys in two databases, which must never be: one after the other is fine, one beside the other is found.
+    let [old, new] = [World::new(2), World::new(2)];
+    let signs = |world: &World, votes: std::ops::Range<u64>| {
+        let server = world.server().start();
+        server.wait_ready();
+        for number in votes {
+            let (vote, _) = CHAIN.attestation(8 * (number + 1), number, number + 1, 0);
+            assert_eq!(server.sign(&world.keys[0].public, &vote).status, 200);
+        }
+        assert!(server.stop().0.success());
+        let export = file(world, &format!("{}.jsonl", std::fs::read_dir(world.path()).unwrap().count()));
+        run(&world.with(&["audit", "export", "--to", &export])).expect(0, &["exported"]);
+        export
+    };
+    let (before, above) = (signs(&old, 0..4), signs(&new, 4..6));
+    run(&["audit", "consistency", &before, &above])
+        .expect(0, &["handed over", "with 1 keys", "goes on with 1 of them"]);
+    let key = old.keys[0].public.as_str();
+    run(&["audit", "consistency", &above, &before]).expect(1, &[key, "a vote from epoch 0 to 1", "were swapped"]);
+    // The old one goes on, and the newer one had signed below that.
+    let beside = signs(&old, 4..9);
+    run(&["audit", "consistency", &beside, &above])
+        .expect(1, &[key, "a vote from epoch 4 to 5", "a vote from epoch 8 to 9", "at the same time"]);
+}
+
+#[test]
 fn an_end_cut_off_is_told_by_a_checkpoint_kept_elsewhere() {
     let world = World::new(1);
     let kept = file(&world, "kept-checkpoints");
