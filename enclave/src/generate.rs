@@ -29,9 +29,16 @@ pub enum Origin<'a> {
 }
 
 impl Origin<'_> {
+    /// `count` keys in parts of at most `at_once`: what each part is made of, how many come before it, and how many it is.
+    pub fn parts(self, count: u32, at_once: u32) -> impl Iterator<Item = (Self, u32, u32)> {
+        let step = usize::try_from(at_once.max(1)).unwrap_or(usize::MAX);
+        (0..count)
+            .step_by(step)
+            .map(move |done| (self.after(done), done, count.saturating_sub(done).min(at_once.max(1))))
+    }
+
     /// What the keys are made of that come after so many. Beyond the last place of a tree it stays there, and making fails.
-    #[must_use]
-    pub fn after(self, done: u32) -> Self {
+    fn after(self, done: u32) -> Self {
         match self {
             Self::Random => Self::Random,
             Self::Tree { tree, first } => {
@@ -106,6 +113,8 @@ pub fn secret_key() -> Result<SecretKey, KeyError> {
 mod tests {
     //! Proved here: keys differ, and belong to their public keys; sealed ones are those of the tree, in order.
 
+    #![allow(clippy::panic, reason = "a test fails by panicking")]
+
     use eth2_keystore::Mnemonic;
     use holdfast_domain::GenesisValidatorsRoot;
 
@@ -128,6 +137,13 @@ mod tests {
             assert_eq!(one.withdrawal_key, Some(tree.withdrawal_public_key(account).unwrap()));
             assert_eq!(seal::open(&data_key, &one.key, NETWORK, &one.sealed).unwrap().public_key(), &one.key);
         }
+        let places = |(origin, done, some)| match origin {
+            Origin::Tree { first, .. } => (first.get(), done, some),
+            Origin::Random => panic!("another origin"),
+        };
+        let parts: Vec<_> = Origin::Tree { tree: &tree, first }.parts(7, 3).map(places).collect();
+        assert_eq!(parts, [(5, 0, 3), (8, 3, 3), (11, 6, 1)]);
+        assert_eq!(Origin::Random.parts(0, 3).count(), 0);
         let random = sealed(Origin::Random, 3, sealed_for).unwrap();
         assert!(random.iter().all(|one| one.withdrawal_key.is_none()));
         assert_ne!(random[0].key, random[1].key);

@@ -3,7 +3,7 @@
 
 use holdfast_tests::harness::Server;
 use holdfast_tests::journal;
-use holdfast_tests::keys::TestKey;
+use holdfast_tests::keys::{TestKey, verifies};
 use holdfast_tests::world::{CHAIN, World};
 use holdfast_wire::admin::Reason;
 use holdfast_wire::admin::v1::import_histories_request::Part as HistoryPart;
@@ -54,6 +54,28 @@ fn import(admin: &Admin, keystores: Vec<(String, &str)>) -> Vec<ImportKeysRespon
         all.sort_by_key(|answer| answer.index);
         all
     })
+}
+
+#[test]
+fn a_signer_with_a_vault_makes_keys_there() {
+    let world = World::new(0);
+    let server = world.server().env("HOLDFAST_SIGNING_BACKEND", "process").start();
+    server.wait_ready();
+    let admin = Admin::connect(&world.data_dir());
+    // More than one frame of the vault's protocol has.
+    let request = GenerateKeysRequest { count: 40 };
+    let made = admin.runtime.block_on(admin.keys().generate(request)).unwrap().into_inner().pubkeys;
+    assert_eq!(made.iter().collect::<std::collections::BTreeSet<_>>().len(), 40);
+    for key in [&made[0], &made[39]] {
+        let (body, root) = CHAIN.randao(3);
+        let signed = server.sign(key, &body);
+        assert_eq!(signed.status, 200, "{}", signed.reason());
+        assert!(verifies(key, &root, signed.json()["signature"].as_str().unwrap()));
+    }
+    server.stop();
+    // What the vault sealed opens in another run, also without a vault.
+    let (server, _admin) = start(&world);
+    assert_eq!(block(&server, &made[20], 90), 200);
 }
 
 #[test]

@@ -257,9 +257,9 @@ impl Desk {
         }
     }
 
-    /// Has random keys made where signatures are computed, sealed under the data key: by the vault, if there is one. A command
-    /// that has the database itself starts one for it.
-    pub(super) async fn generate(&self, data_key: Arc<DataKey>, count: u32) -> Result<Vec<Generated>, CustodyError> {
+    /// Has random keys made where signatures are computed, sealed under the data key, which is returned too: by the vault, if
+    /// there is one. A command that has the database itself starts one for it.
+    pub(super) async fn generate(&self, count: u32) -> Result<(Arc<DataKey>, Vec<Generated>), CustodyError> {
         let place = if let Some(loader) = self.loader() {
             loader.backend()
         } else {
@@ -267,14 +267,18 @@ impl Desk {
             let started = self.with_custody(move |custody| Backend::for_a_command(&config, &custody.network)).await;
             started.map_err(CustodyError::Generate)?.place()
         };
-        let network = self.root;
+        #[cfg(feature = "backend-process")]
+        if place.attested().is_some() {
+            return Err(CustodyError::MadeInEnclave);
+        }
+        let (data_key, network) = (self.data_key().await?, self.root);
+        let under = Arc::clone(&data_key);
         let made = tokio::task::spawn_blocking(move || {
-            place.generate(Origin::Random, count, SealFor { data_key: &data_key, network })
+            place.generate(Origin::Random, count, SealFor { data_key: &under, network })
         });
         // A panic there is one here.
-        made.await
-            .unwrap_or_else(|failure| std::panic::resume_unwind(failure.into_panic()))
-            .map_err(CustodyError::Generate)
+        let made = made.await.unwrap_or_else(|failure| std::panic::resume_unwind(failure.into_panic()));
+        Ok((data_key, made.map_err(CustodyError::Generate)?))
     }
 
     /// Brings keys in; the answer is in their order. Each key comes once.

@@ -317,8 +317,7 @@ impl Keys for KeysService {
 
 /// Makes random keys, in custody from birth.
 async fn make(desk: &Desk, count: u32, by: &CallerId) -> Result<Vec<String>, Status> {
-    let data_key = desk.data_key().await.map_err(|error| custody_status(&error))?;
-    let made = desk.generate(Arc::clone(&data_key), count).await.map_err(|error| custody_status(&error))?;
+    let (data_key, made) = desk.generate(count).await.map_err(|error| custody_status(&error))?;
     let incoming = made.into_iter().map(|one| Incoming {
         key: Imported { public_key: one.key, sealed: one.sealed },
         entry: EntryWatermark::NeverSigned,

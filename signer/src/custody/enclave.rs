@@ -131,11 +131,8 @@ impl EnclaveSeal {
     ) -> Result<Vec<Generated>, CustodyError> {
         let at_once = u32::try_from(MAX_GENERATED).unwrap_or(u32::MAX);
         let mut made = Vec::new();
-        let mut done = 0_u32;
-        while done < count {
-            let some = count.saturating_sub(done).min(at_once);
-            made.extend(self.generate_some(custody, config, origin.after(done), some)?);
-            done = done.saturating_add(some);
+        for (origin, _, some) in origin.parts(count, at_once) {
+            made.extend(self.generate_some(custody, config, origin, some)?);
         }
         let sealed: Vec<_> = made.iter().map(|one: &Generated| (one.key, &one.sealed)).collect();
         self.open(&sealed)?.into_iter().try_for_each(|held| held.map(drop)).map_err(CustodyError::EnclaveReopen)?;

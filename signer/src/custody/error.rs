@@ -190,6 +190,13 @@ pub(crate) enum CustodyError {
         "there is no data key yet: `holdfast kek init` makes one, and `holdfast enclave wrap` has it encrypted for enclaves"
     )]
     NoDataKey,
+    /// An enclave makes keys for whoever checks its documents.
+    #[cfg(feature = "backend-process")]
+    #[error(
+        "keys of an enclave are made for whoever checks its documents: stop the signer and give `holdfast enclave generate` \
+         on its machine"
+    )]
+    MadeInEnclave,
     /// The place where keys are made did not make them.
     #[error("no key was made")]
     Generate(#[source] SignError),
@@ -272,6 +279,8 @@ impl CustodyError {
             Self::EnclaveDataKey { .. } | Self::EnclaveNotConfigured => Exit::Usage,
             #[cfg(feature = "backend-enclave")]
             Self::NoDataKey => Exit::Refused,
+            #[cfg(feature = "backend-process")]
+            Self::MadeInEnclave => Exit::Refused,
             #[cfg(feature = "backend-enclave")]
             Self::Release(_)
             | Self::EnclaveImport(_)

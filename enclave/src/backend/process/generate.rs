@@ -22,10 +22,8 @@ pub(super) fn generate(
 ) -> Result<Vec<Generated>, SignError> {
     let at_once = u32::try_from(MAX_GENERATED).unwrap_or(u32::MAX);
     let mut made = Vec::new();
-    let mut done = 0_u32;
-    while done < count {
-        let some = count.saturating_sub(done).min(at_once);
-        let request = order(origin.after(done), some, sealed_for.data_key)?;
+    for (origin, _, some) in origin.parts(count, at_once) {
+        let request = order(origin, some, sealed_for.data_key)?;
         match link.ask(&request)? {
             Answer::Generated(keys) if u32::try_from(keys.len()) == Ok(some) => {
                 made.extend(keys.into_iter().map(|key| stored(key, sealed_for.data_key)));
@@ -33,7 +31,6 @@ pub(super) fn generate(
             Answer::Failed(failure) => return Err(SignError::VaultFailed { reason: failure.as_str() }),
             _ => return Err(SignError::VaultDown),
         }
-        done = done.saturating_add(some);
     }
     Ok(made)
 }

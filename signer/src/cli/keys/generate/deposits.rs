@@ -50,6 +50,11 @@ impl Plan {
         }
         Ok(Some(Self { withdrawal, amount, to: args.deposit_to.clone() }))
     }
+
+    /// Whether withdrawals go to keys of a mnemonic.
+    pub(super) fn needs_mnemonic(&self) -> bool {
+        Credentials::of_address(self.withdrawal).is_none()
+    }
 }
 
 /// Which keys get a deposit, and their credentials.

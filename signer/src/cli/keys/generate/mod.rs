@@ -47,18 +47,18 @@ struct Ceremony<'a> {
 /// Makes, seals and registers the keys; then writes what was asked for.
 pub(super) async fn run(args: &GenerateArgs, context: &Context, asked: Where) -> Result<Exit, Failure> {
     let plan = Plan::new(&args.deposit)?;
-    source::check(&args.source, plan.is_some(), context.output)?;
+    source::check(&args.source, plan.as_ref(), context.output)?;
+    if args.keystores_to.is_some() && !asked.lets_keys_out() {
+        let text =
+            "--keystores-to: keys that are made in an enclave leave it sealed only; back up the mnemonic instead";
+        return Err(Failure::message(Exit::Usage, text));
+    }
     let keystores = match &args.keystores_to {
         Some(dir) => Some(Keystores::new(dir, args.keystore_password_file.as_deref(), args.kdf, context.output)?),
         None => None,
     };
     let mut custody = open_direct(context).await?;
     let place = Place::reach(asked, &mut custody, context).await?;
-    if keystores.is_some() && place.data_key().is_none() {
-        let text =
-            "--keystores-to: keys that are made in an enclave leave it sealed only; back up the mnemonic instead";
-        return Err(Failure::message(Exit::Usage, text));
-    }
     let source = Source::new(&args.source, context.output)?;
     if let Source::Tree { first, .. } = &source
         && first.checked_add(args.count.get()).is_none()
@@ -100,12 +100,6 @@ async fn journal(custody: &Custody, source: &Source, count: u32) -> Result<(), F
     Ok(())
 }
 
-impl Ceremony<'_> {
-    fn make(&self, source: &Source, places: (u32, u32)) -> Result<Vec<Generated>, CustodyError> {
-        self.place.make(source, places, self.custody, self.context)
-    }
-}
-
 /// Makes the keys and brings them into custody. Those that were here already are among what is returned: a ceremony
 /// that was cut short can be run again for its files.
 async fn register(
@@ -116,12 +110,13 @@ async fn register(
     report: &mut Report,
 ) -> Result<Vec<Made>, Failure> {
     let mut made = Vec::new();
-    let mut done = 0_u32;
-    while done < count {
-        let some = count.saturating_sub(done).min(CHUNK);
+    let Ceremony { custody, place, context } = ceremony;
+    for (origin, done, some) in source.origin().parts(count, CHUNK) {
         let mut keys = Vec::new();
         let mut outgoing = Vec::new();
-        for (place, Generated { key, sealed, withdrawal_key }) in (done..).zip(ceremony.make(source, (done, some))?) {
+        for (place, Generated { key, sealed, withdrawal_key }) in
+            (done..).zip(place.make(origin, some, custody, context)?)
+        {
             let path = source.account(place).map(DerivationPath::validator_signing);
             let label = path.as_ref().map(ToString::to_string);
             outgoing.push(Made { outgoing: Outgoing { key, sealed: sealed.clone(), path }, withdrawal_key });
@@ -135,8 +130,7 @@ async fn register(
             };
             keys.push((new, entry));
         }
-        done = done.saturating_add(some);
-        let registered = ceremony.custody.guard.register_many(keys, Tombstone::Refuse);
+        let registered = custody.guard.register_many(keys, Tombstone::Refuse);
         let results = registered.await.map_err(CustodyError::from)?;
         for (one, result) in outgoing.into_iter().zip(results) {
             let key = one.outgoing.key;

@@ -5,13 +5,12 @@
 
 use std::sync::Arc;
 
-use holdfast_enclave::generate::Generated;
+use holdfast_enclave::generate::{Generated, Origin};
 use holdfast_enclave::import::SealFor;
 use holdfast_enclave::{ActiveKey, DataKey};
 use holdfast_slashing_db::StoredKey;
 
 use super::super::super::Context;
-use super::source::Source;
 #[cfg(feature = "backend-enclave")]
 use crate::custody::EnclaveSeal;
 use crate::custody::{Custody, CustodyError};
@@ -25,6 +24,17 @@ pub(in super::super) enum Where {
     /// The configured enclave, under the data key with this commitment.
     #[cfg(feature = "backend-enclave")]
     Enclave(holdfast_enclave::DataKeyCommitment),
+}
+
+impl Where {
+    /// Whether keys can be opened here, to be written as keystores.
+    pub(super) const fn lets_keys_out(self) -> bool {
+        match self {
+            Self::VaultProcess => true,
+            #[cfg(feature = "backend-enclave")]
+            Self::Enclave(_) => false,
+        }
+    }
 }
 
 /// A place that makes keys.
@@ -59,18 +69,17 @@ impl Place {
         }
     }
 
-    /// Has keys made, when so many of the source are made already.
+    /// Has so many keys made.
     ///
     /// # Errors
     /// [`CustodyError`]; then none of these may be used.
     pub(super) fn make(
         &self,
-        source: &Source,
-        (done, some): (u32, u32),
+        origin: Origin<'_>,
+        some: u32,
         custody: &Custody,
         context: &Context,
     ) -> Result<Vec<Generated>, CustodyError> {
-        let origin = source.origin().after(done);
         match self {
             Self::Process { vault, data_key } => {
                 let (place, network) = (vault.place(), custody.genesis_validators_root);

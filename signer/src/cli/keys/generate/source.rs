@@ -16,6 +16,7 @@ use holdfast_secret::SecretText;
 
 use super::super::super::args::SourceArgs;
 use super::super::super::{Exit, Failure, Output};
+use super::deposits::Plan;
 
 /// How many words of a new mnemonic are typed back.
 const TYPED_BACK: usize = 4;
@@ -68,10 +69,15 @@ fn on_terminal(output: Output) -> bool {
 ///
 /// # Errors
 /// [`Failure`] (usage).
-pub(super) fn check(args: &SourceArgs, deposits: bool, output: Output) -> Result<(), Failure> {
+pub(super) fn check(args: &SourceArgs, deposits: Option<&Plan>, output: Output) -> Result<(), Failure> {
     let usage = |text: String| Err(Failure::message(Exit::Usage, text));
     match choice(args, on_terminal(output)) {
-        Choice::Random if deposits && !args.random => usage(
+        Choice::Random if deposits.is_some_and(Plan::needs_mnemonic) => usage(
+            "--bls-withdrawal needs a mnemonic: random keys have no withdrawal keys; give --mnemonic-to FILE or --mnemonic-file \
+             FILE"
+                .to_owned(),
+        ),
+        Choice::Random if deposits.is_some() && !args.random => usage(
             "without a terminal there is nobody to show a new mnemonic to, and keys that are deposited for must not be \
              lost: give --mnemonic-to FILE, --mnemonic-file FILE, or --random if that is meant"
                 .to_owned(),
