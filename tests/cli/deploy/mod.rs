@@ -55,6 +55,8 @@ fn scripts_are_sound() {
         "deploy/debian/prerm",
         "deploy/debian/postrm",
         "tests/bare_root/run",
+        "tests/booted/run",
+        "tests/booted/checks",
     ];
     succeed(tool("shellcheck", "shellcheck").current_dir(workspace()).args(scripts));
 }

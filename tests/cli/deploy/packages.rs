@@ -138,10 +138,13 @@ fn the_package_installs_upgrades_and_goes_and_leaves_keys() {
         "upgraded: 0",
         "configuration of the operator stays",
         "removed: 0",
+        // Neither masked nor forgotten.
+        "again: /etc/systemd/system/holdfast.service /lib/systemd/system/holdfast.service",
         "keys and the slashing protection database stay in",
         "purged: 0",
         "data stays",
         "disabled",
+        "no link is left",
     ] {
         assert!(said.contains(line), "no {line:?} in:\n{said}");
     }
