@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use holdfast_tests::harness::workspace;
 
 /// How a printed line begins; the file of the test that runs it, there with names of its own; and words of that test.
-pub(super) const BY_OTHER_TESTS: [(&str, &str, &str); 43] = [
+pub(super) const BY_OTHER_TESTS: [(&str, &str, &str); 42] = [
     ("HOLDFAST_ENCLAVE_KEY=", "tests/providers/enclave.rs", "\"wrap\""),
     ("cargo run --release -- quickstart", "tests/cli/quickstart.rs", "\"quickstart\""),
     ("cargo run --release -p holdfast-tests --bin bench", "tests/bench_smoke/main.rs", "bench"),
@@ -48,7 +48,6 @@ pub(super) const BY_OTHER_TESTS: [(&str, &str, &str); 43] = [
     ("holdfast migrate web3signer", "tests/interchange/migrate.rs", "\"web3signer\""),
     ("holdfast slashing import --from-web3signer", "tests/interchange/web3signer.rs", "--from-web3signer"),
     ("holdfast top --metrics https://signer.example:9001", "tests/access/commands.rs", "--metrics"),
-    ("holdfast unwrap-helper", "tests/providers/start.rs", "unwrap-helper"),
     ("sh install.sh", "tests/cli/deploy/packages.rs", "install.sh"),
     ("sha256sum --check SHA256SUMS", "tests/cli/deploy/packages.rs", "--check"),
     (
