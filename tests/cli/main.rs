@@ -1,6 +1,7 @@
 //! The command line and the server as a user meets them: wrong input of every kind gets a message
 //! that says what is wrong and what to do, an exit code of the contract, and loses nothing.
 
+mod clients;
 mod config;
 mod deploy;
 mod disk;
@@ -11,6 +12,7 @@ mod journeys;
 mod keys;
 mod notify;
 mod policy;
+mod printed;
 mod quickstart;
 mod reload;
 mod requests;
