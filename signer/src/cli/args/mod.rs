@@ -50,7 +50,7 @@ pub(crate) use exits::{ExitsCommand, ExitsSignArgs, ExitsVerifyArgs};
 pub(crate) use kek::{KekCommand, KekInitArgs, KekRotateArgs, KekUnsealArgs, ProviderArgs};
 pub(crate) use keys::{
     DeleteArgs, DepositArgs, ExportArgs, GenerateArgs, GeneratedWatermarkArg, ImportArgs, KdfArg, KeysCommand,
-    LabelArgs, ListArgs, ShowArgs, SourceArgs, SwitchArgs, WatermarkArg,
+    KeystoresArgs, LabelArgs, ListArgs, ShowArgs, SourceArgs, SwitchArgs, WatermarkArg,
 };
 pub(crate) use migrate::{
     ClientArgs, Confirmed, LighthouseArgs, MigrateCommand, MoveArgs, MoveWatermarkArg, Web3SignerArgs,
