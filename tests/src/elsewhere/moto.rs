@@ -97,7 +97,7 @@ impl Moto {
     pub fn demand_signatures(&self) -> (String, String) {
         let policy =
             r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"secretsmanager:*","Resource":"*"}]}"#;
-        let policy: String = policy.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let policy = policy.replace('{', "%7B").replace('}', "%7D").replace('"', "%22");
         let iam = |action: &str| {
             let form = [("Content-Type", "application/x-www-form-urlencoded")];
             self.post("iam", "/", &form, &format!("Version=2010-05-08&UserName=mover&Action={action}"))
