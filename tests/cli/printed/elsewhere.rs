@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use holdfast_tests::harness::workspace;
 
 /// How a printed line begins; the file of the test that runs it, there with names of its own; and words of that test.
-pub(super) const BY_OTHER_TESTS: [(&str, &str, &str); 42] = [
+/// `tests/booted/run` is started by hand.
+pub(super) const BY_OTHER_TESTS: [(&str, &str, &str); 46] = [
     ("HOLDFAST_ENCLAVE_KEY=", "tests/providers/enclave.rs", "\"wrap\""),
     ("cargo run --release -- quickstart", "tests/cli/quickstart.rs", "\"quickstart\""),
     ("cargo run --release -p holdfast-tests --bin bench", "tests/bench_smoke/main.rs", "bench"),
@@ -48,19 +49,23 @@ pub(super) const BY_OTHER_TESTS: [(&str, &str, &str); 42] = [
     ("holdfast migrate web3signer", "tests/interchange/migrate.rs", "\"web3signer\""),
     ("holdfast slashing import --from-web3signer", "tests/interchange/web3signer.rs", "--from-web3signer"),
     ("holdfast top --metrics https://signer.example:9001", "tests/access/commands.rs", "--metrics"),
-    ("sh install.sh", "tests/cli/deploy/packages.rs", "install.sh"),
     ("sha256sum --check SHA256SUMS", "tests/cli/deploy/packages.rs", "--check"),
     (
         "sudo -u holdfast holdfast --config /etc/holdfast/holdfast.toml keys import",
-        "tests/bare_root/run",
+        "tests/booted/run",
         "Debian package",
     ),
-    ("sudo apt install ./holdfast", "tests/cli/deploy/in_overlay.sh", "dpkg"),
-    ("sudo install -D -o holdfast -m 600", "tests/bare_root/run", "Debian package"),
+    ("sudo HOLDFAST_KEYS_PASSPHRASE_FILE=", "tests/booted/run", "The service"),
+    ("sudo apt install ./holdfast", "tests/booted/run", "Debian package"),
+    ("sudo install -D -m 644 /usr/share", "tests/booted/run", "The service"),
+    ("sudo install -D -o holdfast -m 600", "tests/booted/run", "Debian package"),
+    ("sudo install -m 600 passphrase.txt", "tests/booted/run", "The service"),
+    ("sudo sh install.sh", "tests/booted/run", "Script, also without a network"),
+    ("sudo systemctl", "tests/booted/run", "systemctl"),
 ];
 
 /// How a printed line begins that no test runs, and why.
-const BY_NOBODY: [(&str, &str); 23] = [
+const BY_NOBODY: [(&str, &str); 20] = [
     ("./test", "is what runs this test"),
     ("age --decrypt", "goes to another machine by ssh; what it sends is tested in tests/providers/shares.rs"),
     ("aws kms", "needs an account of AWS"),
@@ -75,10 +80,7 @@ const BY_NOBODY: [(&str, &str); 23] = [
     ("rustup target add", "is for a build for another machine"),
     ("sudo apt install gcc", "is for a build for another machine"),
     ("sudo chown", "changes users of this machine"),
-    ("sudo install -D -m 644 /usr/share", "is for an installed service on a booted machine"),
     ("sudo install -D -o 65532", "is for containers"),
-    ("sudo install -m 600 passphrase.txt", "is for an installed service on a booted machine"),
-    ("sudo systemctl", "needs a booted machine"),
     ("sudo rm -r /run/import", "takes away what tests/bare_root/run made"),
     ("sudoedit", "opens an editor"),
     ("tests/mutants/run", "builds the program six times"),
