@@ -138,9 +138,10 @@ fn a_client_notices_nothing_of_nodes_that_fail_and_whoever_watches_sees_it() {
             assert!(text.contains(&first), "{first} is not in:\n{text}");
         }
         proxies[at].heal();
-        wait_until("it is taken in again", || health(&machine, &first) == "good");
+        // Not among the good ones at once: first it proves itself for some slots.
+        wait_until("it is taken in again", || ["joining", "good"].contains(&health(&machine, &first).as_str()));
 
-        // By hand.
+        // By hand: it serves again when the other one is drained.
         let drain = printed(SWITCHER, "holdfast switcher drain");
         types(&machine, &drain.replace("drain a", &format!("drain {other}")));
         wait_until("the drained one serves no longer", || in_use(&machine) == first);
@@ -148,7 +149,6 @@ fn a_client_notices_nothing_of_nodes_that_fail_and_whoever_watches_sees_it() {
         types(&machine, &format!("holdfast switcher undrain {other}"));
         let prefer = printed(SWITCHER, "holdfast switcher prefer");
         types(&machine, &prefer.replace("prefer b", &format!("prefer {other}")));
-        wait_until("the preferred one serves", || in_use(&machine) == *other);
         asking.goes_on();
         drop(ends);
         client.join().expect("the client ends")

@@ -118,7 +118,9 @@ fn signers_on_two_machines_serve_callers_behind_nginx_over_tls() {
     // Either of them is enough.
     second.kill9();
     assert_eq!([(); 4].map(|()| attests()), [200; 4], "{}", first.log());
-    let tail = run(&world.with(&["audit", "tail"])).expect(0, &[]).text();
+    let status = run(&world.with(&["--json", "status"])).expect(0, &[]).lines();
+    let instance = status[0]["instance"].as_str().expect("an instance").to_owned();
+    let tail = run(&world.with(&["audit", "tail", "--instance", &instance])).expect(0, &[]).text();
     assert!(tail.contains("vc-1"), "the journal does not know the caller: {tail}");
 
     // nginx gives no token to whoever has a certificate of another authority.
