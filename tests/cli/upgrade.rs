@@ -52,7 +52,7 @@ fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// What clients got, by status (0 for no answer), and how far they are.
+/// How far clients are, and whether they are to end.
 #[derive(Default)]
 struct Load {
     slot: AtomicU64,
@@ -60,7 +60,7 @@ struct Load {
 }
 
 impl Load {
-    /// One client's duties, slot by slot, until told to stop.
+    /// One client's duties, slot by slot, until told to stop; its answers by status, 0 for none.
     fn client(&self, address: SocketAddr, keys: &[TestKey], number: u64, begin: Instant) -> BTreeMap<u16, u64> {
         let mut client = Client::connect(address).expect("nginx accepts connections");
         let mut statuses = BTreeMap::new();

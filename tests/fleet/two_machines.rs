@@ -22,9 +22,9 @@ fn settings(files: &Path, address: SocketAddr) -> String {
     let text = std::fs::read_to_string(workspace().join(DOCUMENT)).expect("the document");
     let rest = text.split_once("<!-- test: two machines -->").expect("the settings").1;
     let block = rest.split_once("```toml\n").expect("a block").1.split_once("```").expect("its end").0;
-    ["10.0.0.11:9000", "signer.example", "/etc/holdfast/"]
-        .iter()
-        .for_each(|one| assert!(block.contains(one), "{block}"));
+    for one in ["10.0.0.11:9000", "signer.example", "/etc/holdfast/"] {
+        assert!(block.contains(one), "{block}");
+    }
     block
         .replace("10.0.0.11:9000", &address.to_string())
         .replace("signer.example", "localhost")

@@ -166,7 +166,9 @@ fn on_a_machine(lines: &[String]) {
         std::fs::copy(&file, downloads.join(file.file_name().expect("a name"))).expect("a copy");
     }
     let keys: Vec<TestKey> = (0..2).map(TestKey::interop).collect();
-    keys.iter().for_each(|key| drop(key.write_keystore(&downloads.join("validator_keys"), "correct horse")));
+    for key in &keys {
+        key.write_keystore(&downloads.join("validator_keys"), "correct horse");
+    }
     std::fs::write(downloads.join("password.txt"), "correct horse").expect("a password");
     let file = folder.path().join("lines");
     std::fs::write(&file, lines.join("\n") + "\n").expect("the lines");
