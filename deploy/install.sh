@@ -41,6 +41,7 @@ done
 case "$prefix" in /*) ;; *) usage "--prefix must be an absolute path" ;; esac
 
 bin="$root$prefix/bin/holdfast"
+share="$root$prefix/share"
 if [ "$prefix" = /usr ]; then units="$root/lib/systemd/system"; else units="$root/etc/systemd/system"; fi
 sysusers="$root/etc/sysusers.d/holdfast.conf"
 tmpfiles="$root/etc/tmpfiles.d/holdfast.conf"
@@ -65,6 +66,8 @@ uninstall() {
             say "removed $file"
         fi
     done
+    rm -f "$share"/man/man1/holdfast.1.gz "$share"/man/man1/holdfast-*.1.gz "$share/bash-completion/completions/holdfast" \
+        "$share/zsh/site-functions/_holdfast" "$share/fish/vendor_completions.d/holdfast.fish"
     if running; then systemctl daemon-reload; fi
     if [ -d "$data" ]; then
         say "kept $data: keys and the record of what they signed. Delete it only when the keys sign elsewhere with"
@@ -180,6 +183,10 @@ Download it again, and compare with the checksum published for this version."
     put 755 "$files/holdfast" "$bin"
     say "installed $bin ($version)"
     if [ "$service" = no ]; then return; fi
+    for page in "$files"/man/*.1.gz; do put 644 "$page" "$share/man/man1/$(basename "$page")"; done
+    put 644 "$files/completions/holdfast.bash" "$share/bash-completion/completions/holdfast"
+    put 644 "$files/completions/holdfast.zsh" "$share/zsh/site-functions/_holdfast"
+    put 644 "$files/completions/holdfast.fish" "$share/fish/vendor_completions.d/holdfast.fish"
     put 644 "$files/holdfast.sysusers" "$sysusers"
     put 644 "$files/holdfast.tmpfiles" "$tmpfiles"
     make_user

@@ -16,6 +16,7 @@ mod commands;
 mod files;
 mod hostile;
 mod matrix;
+mod migrate;
 mod revoked;
 mod rotation;
 mod stage;

@@ -214,8 +214,9 @@ fn node(validators: Vec<(u64, String, &'static str)>) -> String {
                 head.push(byte[0]);
             }
             let head = String::from_utf8_lossy(&head).into_owned();
-            let ids = head.split("?id=").nth(1).and_then(|rest| rest.split(' ').next()).unwrap_or_default().to_owned();
-            let ids: Vec<&str> = ids.split(',').collect();
+            let query = head.split('?').nth(1).and_then(|rest| rest.split(' ').next()).unwrap_or_default();
+            // As Lodestar 1.5: each by itself, a list is one that nobody knows.
+            let ids: Vec<&str> = query.split('&').filter_map(|pair| pair.strip_prefix("id=")).collect();
             let data: Vec<Value> = validators
                 .iter()
                 .filter(|(index, key, _)| ids.contains(&index.to_string().as_str()) || ids.contains(&key.as_str()))

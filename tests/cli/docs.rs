@@ -18,7 +18,7 @@ struct Printed {
     words: Vec<String>,
 }
 
-fn documents() -> Vec<PathBuf> {
+pub(crate) fn documents() -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> =
         ["README.md", "SECURITY.md", "CHANGELOG.md"].iter().map(|name| workspace().join(name)).collect();
     let mut folders = vec![workspace().join("docs"), workspace().join("deploy")];
@@ -36,12 +36,12 @@ fn documents() -> Vec<PathBuf> {
     found
 }
 
-fn name(path: &Path) -> String {
+pub(crate) fn name(path: &Path) -> String {
     path.strip_prefix(workspace()).expect("a file of the repository").display().to_string()
 }
 
 /// Lines of fenced blocks, continued ones joined, with the block's language and the line's number.
-fn fenced(text: &str) -> Vec<(usize, String, String)> {
+pub(crate) fn fenced(text: &str) -> Vec<(usize, String, String)> {
     let mut found: Vec<(usize, String, String)> = Vec::new();
     let (mut language, mut continued) = (None, false);
     for (number, line) in text.lines().enumerate() {
@@ -66,7 +66,7 @@ fn fenced(text: &str) -> Vec<(usize, String, String)> {
 }
 
 /// Code within lines of text.
-fn inline(text: &str) -> Vec<(usize, String)> {
+pub(crate) fn inline(text: &str) -> Vec<(usize, String)> {
     let mut found = Vec::new();
     let mut within = false;
     for (number, line) in text.lines().enumerate() {
@@ -108,7 +108,7 @@ fn is_assignment(word: &str) -> bool {
 }
 
 /// The commands in a line of words.
-fn commands(line: &str) -> Vec<Vec<String>> {
+pub(crate) fn commands(line: &str) -> Vec<Vec<String>> {
     let all = words(line);
     all.split(|word| ["|", "||", "&&", ";", "&"].contains(&word.as_str()))
         .filter_map(|segment| {
@@ -145,7 +145,7 @@ fn printed() -> Vec<Printed> {
 
 /// What the binary says of its commands.
 #[derive(Default)]
-struct Help(BTreeMap<Vec<String>, String>);
+pub(crate) struct Help(BTreeMap<Vec<String>, String>);
 
 impl Help {
     fn of(&mut self, path: &[String]) -> &str {
@@ -156,13 +156,32 @@ impl Help {
         })
     }
 
-    fn subcommands(&mut self, path: &[String]) -> Vec<String> {
+    pub(crate) fn subcommands(&mut self, path: &[String]) -> Vec<String> {
         let listed = self.of(path).lines().skip_while(|line| *line != "Commands:").skip(1);
         listed
             .take_while(|line| !line.is_empty())
             .filter(|line| line.starts_with("  ") && !line.starts_with("   "))
             .filter_map(|line| line.split_whitespace().next().map(str::to_owned))
             .collect()
+    }
+
+    /// Whether a command does something with nothing more than its name.
+    pub(crate) fn is_complete(&mut self, path: &[String]) -> bool {
+        if !self.subcommands(path).is_empty() {
+            return false;
+        }
+        let usage = self.of(path).lines().find_map(|line| line.strip_prefix("Usage: ")).unwrap_or_default().to_owned();
+        // What may be left out stands in brackets.
+        let (mut depth, mut needed) = (0_u32, false);
+        for c in usage.chars() {
+            match c {
+                '[' => depth += 1,
+                ']' => depth -= 1,
+                '<' => needed |= depth == 0,
+                _ => {}
+            }
+        }
+        !needed
     }
 
     /// Whether a flag is there, and whether it takes a value.

@@ -143,12 +143,12 @@ fn a_client_notices_nothing_of_nodes_that_fail_and_whoever_watches_sees_it() {
 
         // By hand: it serves again when the other one is drained.
         let drain = printed(SWITCHER, "holdfast switcher drain");
-        types(&machine, &drain.replace("drain a", &format!("drain {other}")));
+        types(&machine, &drain.replace("a:5052", other));
         wait_until("the drained one serves no longer", || in_use(&machine) == first);
         asking.goes_on();
         types(&machine, &format!("holdfast switcher undrain {other}"));
         let prefer = printed(SWITCHER, "holdfast switcher prefer");
-        types(&machine, &prefer.replace("prefer b", &format!("prefer {other}")));
+        types(&machine, &prefer.replace("b:5052", other));
         asking.goes_on();
         drop(ends);
         client.join().expect("the client ends")

@@ -4,6 +4,7 @@
 #[allow(dead_code, reason = "the end-to-end test uses all of it")]
 #[path = "../e2e/balancer.rs"]
 mod balancer;
+mod clients;
 mod config;
 mod deploy;
 mod disk;
@@ -15,6 +16,7 @@ mod journeys;
 mod keys;
 mod notify;
 mod policy;
+mod printed;
 mod quickstart;
 mod reload;
 mod requests;

@@ -250,16 +250,16 @@ fn what_cannot_be_moved_is_named_with_what_to_do_and_a_running_web3signer_is_ref
     let world = World::new(0);
     let mut database = Database::new();
     let more =
-        "  network: hoodi\n  aws-secrets-enabled: true\n  key-manager-api-enabled: true\nhttp-cors-origins: all\n";
+        "  network: hoodi\n  gcp-secrets-enabled: true\n  key-manager-api-enabled: true\nhttp-cors-origins: all\n";
     let old = OldSigner::new(&world, &database, 3, more);
     for (key, signed) in old.keys.iter().zip(&histories()) {
         database.add(&key.public, true, signed);
     }
-    put(&old.dir.join("keys/vault.yaml"), "type: hashicorp\nkeyPath: /v1/secret/data/k\ntoken: hunter2\n");
+    let vault = "type: hashicorp\nserverHost: 127.0.0.1\nserverPort: 1\nkeyPath: /v1/secret/data/k\ntoken: hunter2\n";
+    put(&old.dir.join("keys/vault.yaml"), vault);
     let written = world.path().join("new.toml").display().to_string();
     let plan = ["--plan", "--write-config", written.as_str()];
-    let found = migrate(&world, &old, &plan)
-        .expect(1, &["vault kv get", "aws secretsmanager list-secrets", "http-cors-origins"]);
+    let found = migrate(&world, &old, &plan).expect(1, &["vault kv get", "gcloud secrets list", "http-cors-origins"]);
     assert!(!found.text().contains("hunter2"));
     assert_eq!((&totals(&found.lines())["move"], &totals(&found.lines())["behind"]), (&json!(3), &json!(2)));
     // Never over a file that is there.

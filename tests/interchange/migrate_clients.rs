@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use holdfast_tests::keys::TestKey;
+use holdfast_tests::keys::{TestKey, prysm_wallet};
 use holdfast_tests::world::{CHAIN, World};
 use rusqlite::Connection;
 use serde_json::json;
@@ -64,6 +64,75 @@ fn from_lighthouse_with_its_own_database() {
     assert_eq!(server.sign(&one.public, &CHAIN.attestation(40, 2, 6, 1).0).status, 412);
     let answer = server.sign(&off.public, &CHAIN.block(41, 1).0);
     assert_eq!((answer.status, answer.reason()), (412, "key_disabled".to_owned()));
+}
+
+#[test]
+fn from_prysms_wallet() {
+    let world = World::new(0);
+    let keys: Vec<TestKey> = (0..3).map(TestKey::interop).collect();
+    let home = world.path().join("prysm");
+    let wallet = prysm_wallet(&keys.iter().collect::<Vec<_>>(), "wallet password");
+    put(&home.join("direct/accounts/all-accounts.keystore.json"), &wallet);
+    put(&home.join("direct/keymanageropts.json"), r#"{"direct_eip_version":"EIP-2335"}"#);
+    // Of the third nothing is known.
+    let data = file(&json!([entry(&keys[0].public, 30, 2, 3), entry(&keys[1].public, 40, 3, 4)]));
+    let histories = write(&world, "interchange.json", &data.to_string());
+    let (from, right, wrong) =
+        (home.display().to_string(), write(&world, "right", "wallet password\n"), write(&world, "wrong", "x\n"));
+    let migrate = |more: &[&str]| {
+        let start = ["migrate", "prysm", "--from", &from, "--interchange", &histories];
+        let finished = run(&world, &[&start[..], more].concat());
+        assert!(
+            !keys.iter().any(|key| finished.text().contains(&hex::encode(key.secret.to_bytes()))),
+            "a key was shown"
+        );
+        finished
+    };
+    migrate(&["--plan"]).expect(1, &["all-accounts.keystore.json", "cannot be opened", "give --password-file"]);
+    migrate(&["--plan", "--password-file", &wrong]).expect(1, &["wrong password", "accounts backup"]);
+    let plan = migrate(&["--plan", "--password-file", &right]).expect(1, &["no_history"]).lines();
+    let totals = &plan.iter().find(|line| line["from"] == "prysm").expect("totals")["totals"];
+    assert_eq!((&totals["move"], &totals["behind"]), (&json!(2), &json!(1)));
+    let moved = ["--password-file", &right, "--move", "2", "--watermark", "interchange", "--confirm", DONE];
+    migrate(&moved).expect(1, &["enabled"]);
+    assert_eq!(marks(&world, &keys[1].public), (Some(40), Some(3), Some(4)));
+    let server = served(&world);
+    assert_eq!(server.sign(&keys[0].public, &CHAIN.block(30, 1).0).status, 412);
+    assert_eq!(server.sign(&keys[0].public, &CHAIN.block(31, 1).0).status, 200);
+    assert_eq!(server.sign(&keys[2].public, &CHAIN.block(31, 1).0).status, 404);
+}
+
+#[test]
+fn from_rocket_pool_with_the_same_keys_in_the_layouts_of_five_clients() {
+    let world = World::new(0);
+    let keys = [TestKey::interop(3), TestKey::interop(4)];
+    let home = world.path().join("validators");
+    for key in &keys {
+        let name = &key.public;
+        for (keystore, secret, password) in [
+            (format!("lighthouse/validators/{name}/voting-keystore.json"), format!("lighthouse/secrets/{name}"), "a"),
+            (format!("lodestar/validators/{name}/voting-keystore.json"), format!("lodestar/secrets/{name}"), "b"),
+            (format!("nimbus/validators/{name}/keystore.json"), format!("nimbus/secrets/{name}"), "c"),
+            (format!("teku/keys/{name}.json"), format!("teku/passwords/{name}.txt"), "d"),
+        ] {
+            put(&home.join(keystore), &key.keystore(password));
+            put(&home.join(secret), password);
+        }
+    }
+    let wallet = home.join("prysm-non-hd/direct/accounts");
+    put(&wallet.join("all-accounts.keystore.json"), &prysm_wallet(&[&keys[0], &keys[1]], "e"));
+    put(&wallet.join("secret"), "e");
+    let data = file(&json!([entry(&keys[0].public, 30, 2, 3), entry(&keys[1].public, 30, 2, 3)]));
+    let histories = write(&world, "interchange.json", &data.to_string());
+    let from = home.display().to_string();
+    let plan = ["migrate", "teku", "--from", &from, "--interchange", &histories, "--plan"];
+    let lines = run(&world, &plan).expect(0, &[]).lines();
+    let totals = &lines.iter().find(|line| line["from"] == "teku").expect("totals")["totals"];
+    assert_eq!((&totals["move"], &totals["behind"]), (&json!(2), &json!(0)), "each key once");
+    // A password that is lost costs nothing while another copy of the key opens.
+    put(&home.join(format!("lighthouse/secrets/{}", keys[0].public)), "lost");
+    let counted = "2 imported, 7 held already, 0 refused because deleted before, 1 failed";
+    run(&world, &["keys", "import", "--from", &from]).expect(1, &["wrong password", counted]);
 }
 
 #[test]

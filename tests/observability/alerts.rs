@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use holdfast_tests::harness::workspace;
+use holdfast_tests::prometheus::{Prometheus, program};
 use serde_json::Value;
 
 use crate::metrics_table::unknown_metrics;
-use crate::programs::{Prometheus, program};
 
 /// Alerts about trouble that this stage does not have, and why. Their metrics must exist all the same, but for labels.
 const NEEDS_TROUBLE: [(&str, &str); 6] = [

@@ -4,41 +4,15 @@
 use std::collections::BTreeSet;
 
 use holdfast_tests::harness::workspace;
+use holdfast_tests::prometheus::{Prometheus, dashboard, queries, sent};
 use holdfast_tests::world::World;
-use serde_json::Value;
 
 use crate::metrics_table::unknown_metrics;
-use crate::programs::Prometheus;
 use crate::stage::Stage;
 
 /// Queries that only trouble answers which is caused elsewhere: a word of the query, and why.
 const NEEDS_TROUBLE: [(&str, &str); 1] =
     [("holdfast_slashing_frozen_reason", "there is a reason only while protection is frozen: tests/rollback")];
-
-fn dashboard() -> Value {
-    let text = std::fs::read_to_string(workspace().join("deploy/grafana/holdfast.json")).expect("the dashboard");
-    serde_json::from_str(&text).expect("JSON")
-}
-
-/// Panels with their queries.
-fn queries(dashboard: &Value) -> Vec<(String, String)> {
-    let panels = dashboard["panels"].as_array().expect("panels");
-    let mut found = Vec::new();
-    for panel in panels {
-        for target in panel["targets"].as_array().into_iter().flatten() {
-            let title = panel["title"].as_str().expect("a title").to_owned();
-            found.push((title, target["expr"].as_str().expect("an expression").to_owned()));
-        }
-    }
-    found
-}
-
-/// As Grafana would send it.
-fn sent(expression: &str) -> String {
-    let sent = expression.replace("$__rate_interval", "15s").replace("$instance", ".*");
-    assert!(!sent.contains('$'), "a variable that nobody fills in: {sent}");
-    sent
-}
 
 #[test]
 fn every_query_gives_data_under_load() {
@@ -62,7 +36,7 @@ fn every_query_gives_data_under_load() {
     // Some answers need the second scrape after the first trouble.
     let end = std::time::Instant::now() + crate::stage::PATIENCE;
     while !waiting.is_empty() && std::time::Instant::now() < end {
-        waiting.retain(|(_, query)| !prometheus.has_data(&sent(query)) && !excused(query));
+        waiting.retain(|(_, query)| !prometheus.has_data(&sent(query, "15s")) && !excused(query));
         std::thread::sleep(std::time::Duration::from_millis(200));
     }
     assert!(waiting.is_empty(), "no data for: {waiting:#?}");

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use holdfast_tests::devnet::{Network, NodeDatabase};
+use holdfast_tests::devnet::{Network, NodeDatabase, Size};
 use holdfast_tests::harness::{Builder, Server, holdfast_ok};
 use holdfast_tests::postgres::{Cluster, Disk, Stop};
 use holdfast_tests::proxy::Proxy;
@@ -12,11 +12,17 @@ use holdfast_tests::world::copy_private;
 
 use crate::balancer::Balancer;
 use crate::faults::Fault;
+use crate::watch::Watch;
 
 /// The epoch that must be finalized before anything breaks.
 const FINALIZED_BEFORE: u64 = 1;
-/// Limit of the wait for it.
-const FINALITY_SECONDS: u64 = 180;
+/// Limit of the wait for it, in slots, and what the start of the nodes may take besides.
+const FINALITY_SLOTS: u64 = 48;
+const START_SECONDS: u64 = 240;
+/// A fault of nodes strikes one in so many.
+const ONE_IN: usize = 4;
+/// By how much the processes of the chain may outlive the soak: its start, its verdict, and what is late.
+const OVERTIME: Duration = Duration::from_hours(1);
 /// Of a slow node, each way.
 const SLOW: Duration = Duration::from_millis(300);
 /// Of a far database, each way.
@@ -39,8 +45,25 @@ pub(crate) struct Stage {
     cluster: Cluster,
     balancer: Balancer,
     network: Network,
-    /// The node that hangs or is killed.
-    down: Option<usize>,
+    watch: Watch,
+    /// The nodes that the fault of the moment strikes.
+    struck: Vec<usize>,
+    /// Those of them that answer nothing.
+    down: Vec<usize>,
+}
+
+/// How large the stage is.
+pub(crate) struct Plan {
+    /// Real beacon nodes.
+    pub(crate) nodes: usize,
+    /// Addresses the switcher is given, at least one for each node.
+    pub(crate) upstreams: usize,
+    /// Validators, each with a key.
+    pub(crate) keys: u64,
+    /// Length of a slot.
+    pub(crate) slot_seconds: u64,
+    /// How long things break.
+    pub(crate) time: Duration,
 }
 
 fn text(path: &Path) -> &str {
@@ -53,11 +76,14 @@ fn address(url: &str) -> SocketAddr {
 
 impl Stage {
     /// Starts everything and waits until the chain finalizes.
-    pub(crate) fn set(folder: &Path, nodes: usize, upstreams: usize, keys: u64) -> Self {
+    pub(crate) fn set(folder: &Path, plan: &Plan) -> Self {
+        let nodes = plan.nodes;
         let cluster = Cluster::builder().disk(Disk::Temporary).start();
         let database_proxy = Proxy::start(cluster.addr());
         let url = cluster.url_at(database_proxy.addr());
-        let network = Network::start_sized(folder.join("network"), nodes, keys);
+        let size =
+            Size { nodes, validators: plan.keys, slot_seconds: plan.slot_seconds, lifetime: plan.time + OVERTIME };
+        let network = Network::start_sized(folder.join("network"), size);
         let data = [folder.join("first"), folder.join("second")];
         let options = |data: &Path| {
             let mut options =
@@ -79,16 +105,25 @@ impl Stage {
         });
         let balancer = Balancer::start(folder, signers.each_ref().map(|signer| signer.server().http_addr()));
         let proxies: Vec<Proxy> =
-            (0..upstreams).map(|index| Proxy::start(address(&network.beacons()[index % nodes]))).collect();
+            (0..plan.upstreams).map(|index| Proxy::start(address(&network.beacons()[index % nodes]))).collect();
         let builder = network.holdfast_options().iter().fold(Server::builder(), Builder::global);
         let builder = builder.data_dir(&folder.join("switcher"));
         let builder = proxies
             .iter()
             .fold(builder, |builder, proxy| builder.global("--beacon").global(format!("http://{}", proxy.addr())));
-        let switcher = builder.arg("--no-signer").arg("--switcher-listen").arg("127.0.0.1:0").start();
+        // The mock engine of the nodes is an execution client, too, so that its pool is at work.
+        let switcher = builder
+            .arg("--no-signer")
+            .arg("--switcher-listen")
+            .arg("127.0.0.1:0")
+            .env("HOLDFAST_EXECUTION_ENABLED", "true")
+            .env("HOLDFAST_EXECUTION_LISTEN", "127.0.0.1:0")
+            .env("HOLDFAST_EXECUTION_UPSTREAM", network.engine())
+            .start();
         let beacon = format!("http://{}", switcher.switcher_addr());
         let client_log = network.start_validators_on("vc", balancer.address(), &beacon);
-        network.wait_finalized(FINALIZED_BEFORE, FINALITY_SECONDS);
+        let watch = Watch::start(&scraped(&signers, &switcher));
+        network.wait_finalized(FINALIZED_BEFORE, START_SECONDS + FINALITY_SLOTS * plan.slot_seconds);
         Self {
             signers,
             switcher,
@@ -98,7 +133,9 @@ impl Stage {
             cluster,
             balancer,
             network,
-            down: None,
+            watch,
+            struck: Vec::new(),
+            down: Vec::new(),
         }
     }
 
@@ -127,26 +164,40 @@ impl Stage {
         &self.balancer
     }
 
+    /// The Prometheus beside it.
+    pub(crate) fn watch(&self) -> &Watch {
+        &self.watch
+    }
+
     /// The processes of Holdfast by name.
     pub(crate) fn servers(&self) -> [(&'static str, &Server); 3] {
         [("signer 1", self.signers[0].server()), ("signer 2", self.signers[1].server()), ("switcher", &self.switcher)]
     }
 
-    /// Waits for so many slots of the clock, then for the end of their duties; the slot of the clock.
-    pub(crate) fn wait_slots(&self, slots: u64) -> u64 {
-        // The first node that is not down, counted from 1. A head of slot 0 is always there: this waits for the clock alone.
-        let node = 1 + usize::from(self.down == Some(0));
-        (0..slots).map(|_| self.network.wait_head_at(node, 0, 0.95).clock_slot).last().unwrap_or_default()
+    /// Waits for the next slot of the clock, then for the end of its duties; the slot of the clock.
+    pub(crate) fn wait_slot(&self) -> u64 {
+        // A node that is not down. A head of slot 0 is always there: this waits for the clock alone.
+        let node = (0..self.nodes()).find(|node| !self.down.contains(node)).expect("not all nodes are down");
+        self.network.wait_head_at(node + 1, 0, 0.95).clock_slot
     }
 
     fn name(node: usize) -> String {
         format!("beacon{}", node + 1)
     }
 
+    /// The node behind the switcher's first choice and those after it, a quarter of all.
+    fn choose(&self) -> Vec<usize> {
+        let document = self.switcher.get_metrics("/status.json").json();
+        let first = document["switcher"]["serving"]["duty"][0].as_str().unwrap_or_default();
+        let first = self.upstreams.iter().position(|proxy| proxy.addr().to_string() == first).unwrap_or_default();
+        (0..self.nodes().div_ceil(ONE_IN)).map(|next| (first + next) % self.nodes()).collect()
+    }
+
     /// Breaks something.
     pub(crate) fn apply(&mut self, fault: Fault) {
-        if let Fault::NodeHung(node) | Fault::NodeKilled(node) = fault {
-            self.down = Some(node);
+        self.struck = self.choose();
+        if fault.takes_nodes_down() {
+            self.down.clone_from(&self.struck);
         }
         match fault {
             Fault::Nothing => {}
@@ -161,37 +212,59 @@ impl Stage {
                 assert!(ended.success(), "the signer ended with {ended}:\n{log}");
                 signer.server = Some(signer.builder.start());
             }
-            Fault::NodeHung(node) => self.network.signal(&Self::name(node), "pause"),
-            Fault::NodeKilled(node) => self.network.signal(&Self::name(node), "kill"),
-            Fault::NodeSlow(node) => self.delay(node, SLOW),
+            Fault::NodesHung => self.signal("pause"),
+            Fault::NodesKilled => self.signal("kill"),
+            Fault::NodesSlow => self.delay(SLOW),
             Fault::DatabaseFar => self.database_proxy.set_one_way_delay(FAR),
             Fault::DatabaseRestarted => {
                 self.cluster.stop(Stop::Fast);
                 self.cluster.start_again();
             }
         }
+        if matches!(fault, Fault::SignerKilled(_) | Fault::SignerRestarted(_)) {
+            self.watch.retarget(&scraped(&self.signers, &self.switcher));
+        }
     }
 
     /// Mends what [`Self::apply`] broke, and waits until the signers serve.
     pub(crate) fn mend(&mut self, fault: Fault) {
         match fault {
-            Fault::NodeHung(node) => self.network.signal(&Self::name(node), "resume"),
-            Fault::NodeKilled(node) => self.network.restart(node + 1, NodeDatabase::Kept),
-            Fault::NodeSlow(node) => self.delay(node, Duration::ZERO),
+            Fault::NodesHung => self.signal("resume"),
+            Fault::NodesKilled => {
+                for node in &self.struck {
+                    self.network.restart(node + 1, NodeDatabase::Kept);
+                }
+            }
+            Fault::NodesSlow => self.delay(Duration::ZERO),
             Fault::DatabaseFar => self.database_proxy.set_one_way_delay(Duration::ZERO),
             Fault::Nothing | Fault::SignerKilled(_) | Fault::SignerRestarted(_) | Fault::DatabaseRestarted => {}
         }
-        self.down = None;
+        self.down.clear();
         for signer in &self.signers {
             signer.server().wait_ready();
         }
     }
 
-    fn delay(&self, node: usize, delay: Duration) {
-        for proxy in self.upstreams.iter().skip(node).step_by(self.nodes()) {
-            proxy.set_one_way_delay(delay);
+    fn signal(&self, action: &str) {
+        for node in &self.struck {
+            self.network.signal(&Self::name(*node), action);
         }
     }
+
+    fn delay(&self, delay: Duration) {
+        for (index, proxy) in self.upstreams.iter().enumerate() {
+            if self.struck.contains(&(index % self.nodes())) {
+                proxy.set_one_way_delay(delay);
+            }
+        }
+    }
+}
+
+/// What Prometheus scrapes, by name.
+fn scraped(signers: &[Signer; 2], switcher: &Server) -> [(String, SocketAddr); 3] {
+    let [first, second] = signers.each_ref().map(|signer| signer.server().metrics_addr());
+    [("signer-1", first), ("signer-2", second), ("switcher", switcher.metrics_addr())]
+        .map(|(name, address)| (name.to_owned(), address))
 }
 
 impl Signer {

@@ -37,6 +37,16 @@ impl ClientLog {
         self.lines().into_iter().filter(|line| line.contains(" error: ")).collect()
     }
 
+    /// As [`Self::errors`], and goes on after what has been written by now: the next call gives later errors only.
+    pub fn take_errors(&mut self) -> Vec<String> {
+        let text = read(&self.path);
+        // A line that is not whole yet is for the next call.
+        let end = text.rfind('\n').map_or(0, |last| last + 1);
+        let fresh = text.get(self.begin..end.max(self.begin)).unwrap_or_default();
+        self.begin = end.max(self.begin);
+        fresh.lines().map(plain).filter(|line| line.contains(" error: ")).collect()
+    }
+
     /// What was published for each of these slots.
     pub fn published(&self, slots: RangeInclusive<u64>) -> BTreeMap<u64, Published> {
         let mut by_slot: BTreeMap<u64, Published> = slots.map(|slot| (slot, Published::default())).collect();

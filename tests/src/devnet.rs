@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -19,6 +20,8 @@ struct Facts {
     beacons: Vec<String>,
     genesis_time: u64,
     genesis_validators_root: String,
+    slot_seconds: u64,
+    engine: String,
     config_file: PathBuf,
     keystores_dir: PathBuf,
     password_file: PathBuf,
@@ -88,6 +91,19 @@ pub enum NodeDatabase {
     Emptied,
 }
 
+/// How large a network is, and for how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Size {
+    /// Beacon nodes, each a process: 1 to 32.
+    pub nodes: usize,
+    /// Validators from genesis on: 8 to 1024.
+    pub validators: u64,
+    /// Length of a slot: 1 to 12 s.
+    pub slot_seconds: u64,
+    /// After so long all processes end by themselves.
+    pub lifetime: Duration,
+}
+
 /// A running beacon chain.
 pub struct Network {
     dir: PathBuf,
@@ -106,9 +122,14 @@ impl Network {
         Self::up(dir, &["--nodes", &nodes.to_string()])
     }
 
-    /// As [`Self::start_nodes`], with so many validators (8 to 256).
-    pub fn start_sized(dir: PathBuf, nodes: usize, validators: u64) -> Self {
-        Self::up(dir, &["--nodes", &nodes.to_string(), "--validators", &validators.to_string()])
+    /// As [`Self::start_nodes`], of this size.
+    pub fn start_sized(dir: PathBuf, size: Size) -> Self {
+        let Size { nodes, validators, slot_seconds, lifetime } = size;
+        let numbers = [nodes as u64, validators, slot_seconds, lifetime.as_secs()].map(|number| number.to_string());
+        let names = ["--nodes", "--validators", "--slot-seconds", "--lifetime"];
+        let options: Vec<&str> =
+            names.into_iter().zip(&numbers).flat_map(|(name, number)| [name, number.as_str()]).collect();
+        Self::up(dir, &options)
     }
 
     fn up(dir: PathBuf, options: &[&str]) -> Self {
@@ -153,6 +174,21 @@ impl Network {
         ]
         .map(str::to_owned)
         .to_vec()
+    }
+
+    /// Address of the nodes' mock execution engine, `http://…`.
+    pub fn engine(&self) -> &str {
+        &self.facts.engine
+    }
+
+    /// Length of a slot in seconds.
+    pub fn slot_seconds(&self) -> u64 {
+        self.facts.slot_seconds
+    }
+
+    /// When slot 0 began, in seconds since 1970.
+    pub fn genesis_time(&self) -> u64 {
+        self.facts.genesis_time
     }
 
     /// Folder with one keystore per validator.

@@ -8,12 +8,17 @@ use crate::harness::workspace;
 /// Runs the shell lines that follow the comment `<!-- test: NAME -->` in a document, in a folder; panics with what they
 /// said if they fail.
 pub fn run(document: &str, name: &str, folder: &Path) {
+    shell(&block(document, name, "sh"), folder);
+}
+
+/// The block in a language that follows the comment `<!-- test: NAME -->` in a document.
+pub fn block(document: &str, name: &str, language: &str) -> String {
     let text =
         std::fs::read_to_string(workspace().join(document)).unwrap_or_else(|error| panic!("{document}: {error}"));
     let marker = format!("<!-- test: {name} -->");
     let rest = text.split_once(&marker).unwrap_or_else(|| panic!("no {marker} in {document}")).1;
-    let block = rest.split_once("```sh\n").expect("a block").1.split_once("```").expect("its end").0;
-    shell(block, folder);
+    let (_, rest) = rest.split_once(&format!("```{language}\n")).expect("a block");
+    rest.split_once("```").expect("its end").0.to_owned()
 }
 
 /// The command that begins so, as the document prints it in a block or within a line, without a comment behind it.

@@ -2,8 +2,10 @@
 
 use std::path::Path;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use blst::min_pk::{PublicKey, SecretKey, Signature};
-use eth2_keystore::{KdfChoice, Keystore, Password, Secret};
+use eth2_keystore::{EncryptedMessage, KdfChoice, Keystore, Password, Secret};
 use sha2::{Digest, Sha256};
 
 /// Ciphersuite of Ethereum consensus signatures.
@@ -66,6 +68,24 @@ impl TestKey {
             .expect("the keystore is encrypted")
             .to_json()
     }
+}
+
+/// The text of a Prysm wallet with these keys (`all-accounts.keystore.json`), as its writer has it, with a cheap key
+/// derivation.
+pub fn prysm_wallet(keys: &[&TestKey], password: &str) -> String {
+    let texts = |of: &dyn Fn(&TestKey) -> Vec<u8>| keys.iter().map(|key| BASE64.encode(of(key))).collect::<Vec<_>>();
+    let inside = serde_json::json!({
+        "private_keys": texts(&|key| key.secret.to_bytes().to_vec()),
+        "public_keys": texts(&|key| key.secret.sk_to_pk().to_bytes().to_vec()),
+    });
+    let cost = KdfChoice::Pbkdf2 { c: 2 };
+    let sealed = EncryptedMessage::encrypt(inside.to_string().as_bytes(), &Password::new(password), cost);
+    let text = sealed.expect("the wallet is encrypted").to_json();
+    let mut file: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let members = file.as_object_mut().expect("an object");
+    members.remove("path");
+    members.insert("name".to_owned(), "keystore".into());
+    file.to_string()
 }
 
 /// Whether `signature` (`0x` hex) is `public`'s over `root`, by plain `blst`.

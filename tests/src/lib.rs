@@ -13,6 +13,7 @@ pub mod http;
 pub mod journal;
 pub mod keys;
 pub mod postgres;
+pub mod prometheus;
 pub mod proxy;
 pub mod shim;
 pub mod vectors;

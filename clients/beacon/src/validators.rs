@@ -65,11 +65,12 @@ pub async fn fetch_validators(url: &str, ids: &[ValidatorId]) -> Result<Vec<Vali
         let words: Vec<String> = chunk
             .iter()
             .map(|id| match id {
-                ValidatorId::Index(index) => index.0.to_string(),
-                ValidatorId::Key(key) => key.to_string(),
+                ValidatorId::Index(index) => format!("id={index}", index = index.0),
+                ValidatorId::Key(key) => format!("id={key}"),
             })
             .collect();
-        let path = PathAndQuery::try_from(format!("{PATH}?id={}", words.join(",")));
+        // One parameter each, as the standard says: not every client splits a list.
+        let path = PathAndQuery::try_from(format!("{PATH}?{}", words.join("&")));
         let path = path.map_err(|_| call(crate::CallError::Request))?;
         let request = UpstreamRequest::get_json(path, EndpointClass::NodeInfo);
         let answer = upstream.probe(request, deadline).await.map_err(call)?;

@@ -136,6 +136,9 @@ pub enum Flaw {
     /// It is not hex digits.
     #[error("it is not hexadecimal text without prefix")]
     NotHex,
+    /// It is not base64.
+    #[error("it is not base64")]
+    NotBase64,
     /// It has the wrong number of bytes.
     #[error("it has {found} bytes instead of {expected}")]
     Length {

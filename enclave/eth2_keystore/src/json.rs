@@ -10,16 +10,35 @@ use uuid::Uuid;
 use crate::error::{Flaw, KeystoreError, Quoted};
 use crate::kdf::{Kdf, KdfChoice, KdfLimits};
 use crate::keystore::{Fields, MAX_FILE_BYTES};
+use crate::wallet::MAX_WALLET_BYTES;
 
 type Object = Map<String, Value>;
 
 /// Bytes of the derived key that EIP-2335 uses: 16 for the cipher, 16 for the checksum.
 const LEAST_DKLEN: u64 = 32;
 
+/// What kind of file it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// EIP-2335's own.
+    Keystore,
+    /// With many keys, and without members that are about one.
+    Wallet,
+}
+
 /// Reads a keystore file.
 pub(crate) fn read(file: &[u8], limits: &KdfLimits) -> Result<Fields, KeystoreError> {
-    if file.len() > MAX_FILE_BYTES {
-        return Err(KeystoreError::TooLarge { bytes: file.len(), limit: MAX_FILE_BYTES });
+    read_as(file, limits, Shape::Keystore)
+}
+
+/// Reads a file of this shape.
+pub(crate) fn read_as(file: &[u8], limits: &KdfLimits, shape: Shape) -> Result<Fields, KeystoreError> {
+    let limit = match shape {
+        Shape::Keystore => MAX_FILE_BYTES,
+        Shape::Wallet => MAX_WALLET_BYTES,
+    };
+    if file.len() > limit {
+        return Err(KeystoreError::TooLarge { bytes: file.len(), limit });
     }
     let value: Value = serde_json::from_slice(file)
         .map_err(|error| KeystoreError::NotJson { line: error.line(), column: error.column() })?;
@@ -55,7 +74,10 @@ pub(crate) fn read(file: &[u8], limits: &KdfLimits) -> Result<Fields, KeystoreEr
         pubkey: optional_text(file, "pubkey", "pubkey")?
             .map(|text| text.parse().map_err(|flaw| malformed("pubkey", flaw)))
             .transpose()?,
-        path: text(file, "path", "path")?.to_owned(),
+        path: match shape {
+            Shape::Keystore => text(file, "path", "path")?.to_owned(),
+            Shape::Wallet => String::new(),
+        },
         uuid: Uuid::parse_str(text(file, "uuid", "uuid")?).map_err(|_| malformed("uuid", Flaw::NotUuid))?,
     })
 }

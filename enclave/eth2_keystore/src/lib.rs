@@ -16,6 +16,7 @@ mod path;
 mod public_key;
 mod secret;
 mod seed;
+mod wallet;
 
 pub use error::{Flaw, KdfCost, KeystoreError, Quoted, SecretFlaw};
 pub use kdf::{KdfChoice, KdfLimits};
@@ -27,3 +28,4 @@ pub use path::{AccountIndex, DerivationPath, PathError};
 pub use public_key::PublicKey;
 pub use secret::Secret;
 pub use seed::Seed;
+pub use wallet::{MAX_WALLET_BYTES, PrysmWallet};

@@ -6,7 +6,9 @@
 use std::fs;
 use std::path::Path;
 
-use eth2_keystore::{DerivationPath, KdfCost, Keystore, KeystoreError, Password, PublicKey, Secret, SecretFlaw, Seed};
+use eth2_keystore::{
+    DerivationPath, KdfCost, Keystore, KeystoreError, Password, PrysmWallet, PublicKey, Secret, SecretFlaw, Seed,
+};
 use serde_json::Value;
 
 /// One of the project's own files.
@@ -67,6 +69,28 @@ fn kind(error: &KeystoreError) -> String {
         KeystoreError::Malformed { field, .. } => format!("malformed {field}"),
         other => format!("unexpected: {other}"),
     }
+}
+
+#[test]
+fn own_wallets_open_to_the_keys_in_them() {
+    let cases = own("wallets.json");
+    for case in cases.as_array().unwrap() {
+        let (name, file) = (text(case, "name"), case["wallet"].to_string());
+        let wallet = PrysmWallet::from_json(file.as_bytes()).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let keys =
+            wallet.decrypt(&Password::new(text(case, "password"))).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let secrets = case["secrets"].as_array().unwrap();
+        assert_eq!(keys.len(), secrets.len(), "{name}");
+        for (key, secret) in keys.into_iter().zip(secrets) {
+            let key = key.unwrap_or_else(|error| panic!("{name}: {error}"));
+            key.expose(|exposed| assert_eq!(hex::encode(exposed), secret.as_str().unwrap(), "{name}"));
+        }
+        let wrong = wallet.decrypt(&Password::new("another"));
+        assert!(matches!(wrong.map(|_| ()), Err(KeystoreError::WrongPassword)), "{name}");
+        // A wallet is no keystore: it names no path.
+        assert!(Keystore::from_json(file.as_bytes()).is_err(), "{name}");
+    }
+    assert_eq!(cases.as_array().unwrap().len(), 4);
 }
 
 #[test]

@@ -186,7 +186,7 @@ where
 }
 
 /// An error and what caused it, in one line.
-fn with_causes(error: &dyn Error) -> String {
+pub(crate) fn with_causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -210,7 +210,7 @@ fn lacks_credentials(error: &(dyn Error + 'static)) -> bool {
 
 /// By the code of the answer. The service's reference lists them for each operation; those about credentials are
 /// common to all services.
-fn of_code(code: &str) -> ServiceFailure {
+pub(crate) fn of_code(code: &str) -> ServiceFailure {
     match code {
         "DisabledException" | "KMSInvalidStateException" => ServiceFailure::KeyDisabled,
         "NotFoundException" => ServiceFailure::KeyMissing,

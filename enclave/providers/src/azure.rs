@@ -30,7 +30,7 @@ pub const IDENTITY: &str = "http://169.254.169.254";
 /// Where applications log in.
 pub const LOGIN: &str = "https://login.microsoftonline.com";
 /// The version of the API that is spoken.
-const VERSION: &str = "api-version=7.4";
+pub(crate) const VERSION: &str = "api-version=7.4";
 
 /// How to log in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,46 +75,28 @@ impl AzureKeyVault {
     }
 
     async fn token(&self, client: &Client) -> Result<SecretText, ServiceError> {
-        let given = |value: &Option<String>, name: &str| {
+        fn given<'a>(value: Option<&'a String>, name: &str) -> Result<&'a str, ServiceError> {
             let missing = || ServiceError::new(ServiceFailure::Unusable, format!("azure.{name} is not given"));
-            value.clone().ok_or_else(missing)
-        };
+            value.map(String::as_str).ok_or_else(missing)
+        }
         let options = &self.0;
         let secret = |privacy| {
             let missing = || ServiceError::new(ServiceFailure::Unusable, "azure.secret_file is not given");
             secret_file::read(options.secret_file.as_deref().ok_or_else(missing)?, privacy)
         };
-        let answer = match options.login {
-            AzureLogin::ManagedIdentity => {
-                let server = options.login_address.as_deref().unwrap_or(IDENTITY).trim_end_matches('/');
-                let which = options.client.as_ref().map_or_else(String::new, |id| format!("&client_id={id}"));
-                let path = "metadata/identity/oauth2/token?api-version=2018-02-01";
-                let url = format!("{server}/{path}&resource={}{which}", options.resource);
-                client.send(Method::GET, &url, &[("metadata", "true")], Body::Empty).await?
-            }
+        let proof = match options.login {
+            AzureLogin::ManagedIdentity => Proof::Machine { client: options.client.as_deref() },
             AzureLogin::ClientSecret | AzureLogin::WorkloadIdentity => {
-                let server = options.login_address.as_deref().unwrap_or(LOGIN).trim_end_matches('/');
-                let url = format!("{server}/{}/oauth2/v2.0/token", given(&options.tenant, "tenant")?);
-                let (id, scope) = (given(&options.client, "client")?, format!("{}/.default", options.resource));
-                let mut fields =
-                    vec![("grant_type", "client_credentials"), ("client_id", id.as_str()), ("scope", scope.as_str())];
-                let proof;
+                let (tenant, client) =
+                    (given(options.tenant.as_ref(), "tenant")?, given(options.client.as_ref(), "client")?);
                 if options.login == AzureLogin::ClientSecret {
-                    proof = secret(Privacy::Required)?;
-                    fields.push(("client_secret", proof.expose()));
+                    Proof::Secret { tenant, client, secret: secret(Privacy::Required)? }
                 } else {
-                    proof = secret(Privacy::Ignored)?;
-                    let kind = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
-                    fields.extend([("client_assertion_type", kind), ("client_assertion", proof.expose())]);
+                    Proof::Federated { tenant, client, token: secret(Privacy::Ignored)? }
                 }
-                client.send(Method::POST, &url, &[], Body::Form(&fields)).await?
             }
         };
-        match answer.status {
-            200 => answer.text("/access_token"),
-            429 | 500..=599 => Err(answer.failed(ServiceFailure::Busy)),
-            _ => Err(answer.failed(ServiceFailure::Credentials)),
-        }
+        token(client, options.login_address.as_deref(), &options.resource, proof).await
     }
 
     async fn call(&self, key: &str, operation: &str, value: &[u8]) -> Result<Answer, ServiceError> {
@@ -179,13 +161,82 @@ impl KeyService for AzureKeyVault {
     }
 }
 
+/// Who logs in, and what shows it.
+pub(crate) enum Proof<'a> {
+    /// The identity of the machine, or this one of several.
+    Machine {
+        /// Its identifier.
+        client: Option<&'a str>,
+    },
+    /// An application with its secret.
+    Secret {
+        /// Its tenant.
+        tenant: &'a str,
+        /// Its identifier.
+        client: &'a str,
+        /// Its secret.
+        secret: SecretText,
+    },
+    /// An application with a federated token.
+    Federated {
+        /// Its tenant.
+        tenant: &'a str,
+        /// Its identifier.
+        client: &'a str,
+        /// The token.
+        token: SecretText,
+    },
+}
+
+/// A token for `resource`, from `server` or the usual place.
+///
+/// # Errors
+/// [`ServiceError`].
+pub(crate) async fn token(
+    client: &Client,
+    server: Option<&str>,
+    resource: &str,
+    proof: Proof<'_>,
+) -> Result<SecretText, ServiceError> {
+    let assertion = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+    let (tenant, id, shown, fields) = match &proof {
+        Proof::Machine { client: which } => {
+            let server = server.unwrap_or(IDENTITY).trim_end_matches('/');
+            let which = which.map_or_else(String::new, |id| format!("&client_id={id}"));
+            let path = "metadata/identity/oauth2/token?api-version=2018-02-01";
+            let url = format!("{server}/{path}&resource={resource}{which}");
+            let answer = client.send(Method::GET, &url, &[("metadata", "true")], Body::Empty).await?;
+            return logged_in(answer);
+        }
+        Proof::Secret { tenant, client, secret } => (tenant, client, secret, vec!["client_secret"]),
+        Proof::Federated { tenant, client, token } => {
+            (tenant, client, token, vec!["client_assertion", "client_assertion_type"])
+        }
+    };
+    let url = format!("{}/{tenant}/oauth2/v2.0/token", server.unwrap_or(LOGIN).trim_end_matches('/'));
+    let scope = format!("{resource}/.default");
+    let mut form = vec![("grant_type", "client_credentials"), ("client_id", *id), ("scope", scope.as_str())];
+    form.extend(fields.into_iter().zip([shown.expose(), assertion]));
+    logged_in(client.send(Method::POST, &url, &[], Body::Form(&form)).await?)
+}
+
+fn logged_in(mut answer: Answer) -> Result<SecretText, ServiceError> {
+    match answer.status {
+        200 => answer.take_text("/access_token").ok_or_else(|| answer.failed(ServiceFailure::Protocol)),
+        429 | 500..=599 => Err(answer.failed(ServiceFailure::Busy)),
+        _ => Err(answer.failed(ServiceFailure::Credentials)),
+    }
+}
+
 /// What an answer other than success means. `invalid`: what a parameter that does not fit means for this operation.
-fn sorted(answer: &Answer, invalid: ServiceFailure) -> ServiceError {
+pub(crate) fn sorted(answer: &Answer, invalid: ServiceFailure) -> ServiceError {
     let inner = answer.body.pointer("/error/innererror/code").and_then(Value::as_str).unwrap_or_default();
     answer.failed(match (answer.status, inner) {
         (400, _) => invalid,
         (401, _) => ServiceFailure::Credentials,
-        (403, "KeyDisabled" | "KeyNotYetValid" | "KeyExpired") | (409, _) => ServiceFailure::KeyDisabled,
+        (403, "KeyDisabled" | "KeyNotYetValid" | "KeyExpired" | "SecretDisabled") | (409, _) => {
+            ServiceFailure::KeyDisabled
+        }
         (403, _) => ServiceFailure::Denied,
         (404, _) => ServiceFailure::KeyMissing,
         (429 | 500..=599, _) => ServiceFailure::Busy,

@@ -2,6 +2,7 @@
 //! errors.
 
 use std::error::Error;
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -19,9 +20,13 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore};
 use serde_json::Value;
+use zeroize::Zeroize as _;
 
-/// Largest answer.
-const MAX_BODY: usize = 64 * 1024;
+/// Largest answer: a page of a store's list of secrets.
+const MAX_BODY: usize = 1024 * 1024;
+/// Connections that are kept for the next request, where many follow each other.
+#[cfg(any(feature = "aws-kms", feature = "azure-key-vault", feature = "vault-transit"))]
+const KEPT: usize = 8;
 
 type Cause = Box<dyn Error + Send + Sync>;
 
@@ -31,16 +36,30 @@ pub(crate) struct Client(legacy::Client<HttpsConnector<HttpConnector>, Full<Byte
 /// What is sent.
 pub(crate) enum Body<'a> {
     /// Nothing.
+    #[cfg(any(feature = "vault-transit", feature = "gcp-kms", feature = "azure-key-vault"))]
     Empty,
     /// JSON.
+    #[cfg(any(feature = "vault-transit", feature = "gcp-kms", feature = "azure-key-vault"))]
     Json(&'a Value),
     /// Names and values of a form.
     #[cfg(any(feature = "azure-key-vault", feature = "gcp-kms"))]
     Form(&'a [(&'a str, &'a str)]),
+    /// Bytes of this type.
+    #[cfg(feature = "aws-kms")]
+    Raw(&'static str, &'a [u8]),
+}
+
+/// Whose certificates are good.
+#[derive(Default)]
+pub(crate) struct Trust<'a> {
+    /// File with authorities; Mozilla's without one.
+    pub(crate) ca_file: Option<&'a Path>,
+    /// Certificates that are good besides.
+    #[cfg(feature = "vault-transit")]
+    pub(crate) known: Option<crate::stores::KnownServers>,
 }
 
 /// What the server said.
-#[derive(Debug)]
 pub(crate) struct Answer {
     /// The status code.
     pub(crate) status: u16,
@@ -48,8 +67,25 @@ pub(crate) struct Answer {
     pub(crate) body: Value,
 }
 
+/// The body may hold a secret.
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Answer").field("status", &self.status).finish_non_exhaustive()
+    }
+}
+
 impl Answer {
+    /// Takes the text at a place out of the body, so that no copy of it stays behind.
+    #[cfg(any(feature = "aws-kms", feature = "azure-key-vault", feature = "vault-transit"))]
+    pub(crate) fn take_text(&mut self, pointer: &str) -> Option<SecretText> {
+        match self.body.pointer_mut(pointer).map(Value::take) {
+            Some(Value::String(text)) => Some(SecretText::new(text)),
+            _ => None,
+        }
+    }
+
     /// The text at a place in the body; an error if there is none.
+    #[cfg(any(feature = "vault-transit", feature = "gcp-kms", feature = "azure-key-vault"))]
     pub(crate) fn text(&self, pointer: &str) -> Result<SecretText, ServiceError> {
         let text = self.body.pointer(pointer).and_then(Value::as_str);
         text.map(SecretText::new).ok_or_else(|| self.failed(ServiceFailure::Protocol))
@@ -58,7 +94,16 @@ impl Answer {
     /// The server's own words about an error, wherever this kind of server puts them.
     pub(crate) fn errors(&self) -> String {
         let list = self.body.get("errors").and_then(Value::as_array).into_iter().flatten();
-        let places = ["/error/status", "/error/code", "/error/innererror/code", "/error/message", "/error_description"];
+        let places = [
+            "/__type",
+            "/Message",
+            "/message",
+            "/error/status",
+            "/error/code",
+            "/error/innererror/code",
+            "/error/message",
+            "/error_description",
+        ];
         let at = places.into_iter().filter_map(|place| self.body.pointer(place));
         list.chain(at).filter_map(Value::as_str).collect::<Vec<_>>().join("; ")
     }
@@ -74,10 +119,24 @@ impl Client {
     ///
     /// # Errors
     /// [`ServiceFailure::Unusable`] if the file is no good.
+    #[cfg(any(feature = "vault-transit", feature = "gcp-kms", feature = "azure-key-vault"))]
     pub(crate) fn new(ca_file: Option<&Path>) -> Result<Self, ServiceError> {
-        let tls = tls(ca_file)?;
+        Self::of(&Trust { ca_file, ..Trust::default() }, 0)
+    }
+
+    /// The same for many requests one after the other, which share connections.
+    ///
+    /// # Errors
+    /// [`ServiceFailure::Unusable`] likewise.
+    #[cfg(any(feature = "aws-kms", feature = "azure-key-vault", feature = "vault-transit"))]
+    pub(crate) fn keeping(trust: Option<Trust<'_>>) -> Result<Self, ServiceError> {
+        Self::of(&trust.unwrap_or_default(), KEPT)
+    }
+
+    fn of(trust: &Trust<'_>, kept: usize) -> Result<Self, ServiceError> {
+        let tls = tls(trust)?;
         let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().build();
-        Ok(Self(legacy::Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector)))
+        Ok(Self(legacy::Client::builder(TokioExecutor::new()).pool_max_idle_per_host(kept).build(connector)))
     }
 
     /// One request. Values of `headers` never reach a log.
@@ -106,10 +165,14 @@ impl Client {
             all.insert(HeaderName::from_static(name), value);
         }
         let (kind, bytes) = match body {
+            #[cfg(any(feature = "vault-transit", feature = "gcp-kms", feature = "azure-key-vault"))]
             Body::Empty => (None, Bytes::new()),
+            #[cfg(any(feature = "vault-transit", feature = "gcp-kms", feature = "azure-key-vault"))]
             Body::Json(value) => (Some("application/json"), Bytes::from(value.to_string())),
             #[cfg(any(feature = "azure-key-vault", feature = "gcp-kms"))]
             Body::Form(fields) => (Some("application/x-www-form-urlencoded"), Bytes::from(form(fields))),
+            #[cfg(feature = "aws-kms")]
+            Body::Raw(kind, bytes) => (Some(kind), Bytes::copy_from_slice(bytes)),
         };
         if let Some(kind) = kind {
             all.insert(hyper::header::CONTENT_TYPE, HeaderValue::from_static(kind));
@@ -124,7 +187,12 @@ impl Client {
         let response = self.0.request(request).await.map_err(|error| unreachable(error.into()))?;
         let status = response.status().as_u16();
         let body = Limited::new(response.into_body(), MAX_BODY).collect().await.map_err(unreachable)?.to_bytes();
-        Ok(Answer { status, body: serde_json::from_slice(&body).unwrap_or(Value::Null) })
+        let answer = Answer { status, body: serde_json::from_slice(&body).unwrap_or(Value::Null) };
+        // It may have held a secret, of which the answer has a copy.
+        if let Ok(mut bytes) = body.try_into_mut() {
+            bytes.as_mut().zeroize();
+        }
+        Ok(answer)
     }
 }
 
@@ -145,10 +213,10 @@ fn form(fields: &[(&str, &str)]) -> String {
     fields.iter().map(|(name, value)| format!("{}={}", escaped(name), escaped(value))).collect::<Vec<_>>().join("&")
 }
 
-fn tls(ca_file: Option<&Path>) -> Result<ClientConfig, ServiceError> {
+fn tls(trust: &Trust<'_>) -> Result<ClientConfig, ServiceError> {
     let unusable = |text: String| ServiceError::new(ServiceFailure::Unusable, text);
     let mut roots = RootCertStore::empty();
-    if let Some(path) = ca_file {
+    if let Some(path) = trust.ca_file {
         let broken = |error: String| unusable(format!("the authorities in {}: {error}", path.display()));
         let certificates = CertificateDer::pem_file_iter(path).map_err(|error| broken(error.to_string()))?;
         for certificate in certificates {
@@ -162,14 +230,20 @@ fn tls(ca_file: Option<&Path>) -> Result<ClientConfig, ServiceError> {
         roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    Ok(ClientConfig::builder_with_provider(provider)
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
-        .map_err(|error| unusable(error.to_string()))?
-        .with_root_certificates(roots)
-        .with_no_client_auth())
+        .map_err(|error| unusable(error.to_string()))?;
+    #[cfg(feature = "vault-transit")]
+    if let Some(known) = trust.known.clone() {
+        let usual = rustls::client::WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
+            .build()
+            .map_err(|error| unusable(error.to_string()))?;
+        return Ok(builder.dangerous().with_custom_certificate_verifier(known.verifier(usual)).with_no_client_auth());
+    }
+    Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
 
-#[cfg(test)]
+#[cfg(all(test, any(feature = "vault-transit", feature = "gcp-kms", feature = "azure-key-vault")))]
 mod tests {
     use super::*;
 

@@ -7,6 +7,8 @@
 //! What it guarantees: every call ends in its time limit and makes one attempt; the key is always named, so that a
 //! ciphertext cannot choose another; errors are sorted by what an operator would do about them, and carry what the
 //! service said, never a secret; credentials come from files or the platform, never from the configuration itself.
+//!
+//! Beside them, in [`stores`]: the stores of secrets of the same services, for keys that move here from another signer.
 
 #[cfg(feature = "aws-kms")]
 pub mod aws;
@@ -14,7 +16,7 @@ pub mod aws;
 pub mod azure;
 #[cfg(feature = "gcp-kms")]
 pub mod gcp;
-#[cfg(any(feature = "vault-transit", feature = "gcp-kms", feature = "azure-key-vault"))]
+#[cfg(any(feature = "aws-kms", feature = "vault-transit", feature = "gcp-kms", feature = "azure-key-vault"))]
 mod http;
 #[cfg(feature = "nitro")]
 pub mod nitro;
@@ -32,6 +34,7 @@ mod runtime;
     feature = "tpm"
 ))]
 mod secret_file;
+pub mod stores;
 #[cfg(feature = "tpm")]
 pub mod tpm;
 #[cfg(feature = "vault-transit")]

@@ -18,10 +18,21 @@ pub(crate) fn block_on<R>(
         .enable_all()
         .build()
         .map_err(|error| ServiceError::new(ServiceFailure::Unusable, error))?;
-    let ended = runtime.block_on(async { tokio::time::timeout(limit, call).await });
+    let ended = runtime.block_on(within(limit, call));
     // What still resolves a name or closes a connection need not be waited for.
     runtime.shutdown_background();
-    ended.unwrap_or_else(|_| {
+    ended
+}
+
+/// The same on the runtime that is there.
+///
+/// # Errors
+/// What the call ended with; [`ServiceFailure::TimedOut`] after the limit.
+pub(crate) async fn within<R>(
+    limit: Duration,
+    call: impl Future<Output = Result<R, ServiceError>>,
+) -> Result<R, ServiceError> {
+    tokio::time::timeout(limit, call).await.unwrap_or_else(|_| {
         Err(ServiceError::new(ServiceFailure::TimedOut, format!("no answer within {} ms", limit.as_millis())))
     })
 }

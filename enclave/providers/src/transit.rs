@@ -25,7 +25,7 @@ use crate::runtime;
 use crate::secret_file::{self, Privacy};
 
 /// Where a pod finds the token of its service account.
-const POD_TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
+pub(crate) const POD_TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 
 /// How to log in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -196,7 +196,7 @@ impl KeyService for Transit {
 }
 
 /// What an answer other than success and 403 means.
-fn sorted(answer: &Answer) -> ServiceError {
+pub(crate) fn sorted(answer: &Answer) -> ServiceError {
     let says = |word: &str| answer.errors().contains(word);
     answer.failed(match answer.status {
         400 if says("key not found") => ServiceFailure::KeyMissing,

@@ -1,4 +1,4 @@
-//! `holdfast config`: the example file, its schema, and a check of what is in force.
+//! `holdfast config`: the example file, the reference, the schema, and a check of what is in force.
 
 use std::sync::Arc;
 
@@ -8,12 +8,18 @@ use serde_json::json;
 use super::output::print;
 use super::{Context, Exit, Failure};
 use crate::clock::SystemClock;
-use crate::config::{example_toml, resolve_network, schema_json};
+use crate::config::{example_toml, reference, resolve_network, schema_json};
 use crate::doors::Doors;
 
 /// Prints the example file.
 pub(super) fn example() -> Result<Exit, Failure> {
     print(&example_toml())?;
+    Ok(Exit::Done)
+}
+
+/// Prints the reference.
+pub(super) fn reference() -> Result<Exit, Failure> {
+    print(&reference::markdown())?;
     Ok(Exit::Done)
 }
 

@@ -51,6 +51,11 @@ pub(super) async fn run(args: &ConnectArgs, context: &Context) -> Result<Exit, F
         None => (url, None),
     };
     let mut snippet = snippet(args.client, &url, &keys);
+    if args.client == Client::Lodestar && args.caller.is_some() {
+        let cannot = "Lodestar asks with Node.js's fetch, which refuses an address with a token in it: let a proxy on its machine add \
+                      the token (docs/clients.md). Versions that use cross-fetch take the address as it is.";
+        snippet.notes.push(cannot.to_owned());
+    }
     if let Some(bundle) = &bundle {
         with_certificate(args.client, &mut snippet, bundle)?;
     }

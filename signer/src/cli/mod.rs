@@ -17,6 +17,7 @@ mod exits;
 mod interchange;
 mod kek;
 mod keys;
+mod man;
 mod migrate;
 pub(crate) mod output;
 mod policy;
@@ -82,6 +83,7 @@ fn dispatch(cli: &Cli, output: Output) -> Result<Exit, Failure> {
     // These need no configuration, and must work while it is broken.
     match &cli.command {
         Command::Completions(args) => return completions::run(args),
+        Command::Man(args) => return man::run(args),
         Command::Version => return version::run(output),
         #[cfg(feature = "backend-enclave")]
         Command::Enclave(
@@ -94,6 +96,7 @@ fn dispatch(cli: &Cli, output: Output) -> Result<Exit, Failure> {
         // Started with nothing but a socket.
         Command::Vault(args) => return crate::vault::run(args),
         Command::Config(args::ConfigCommand::Example) => return config_cmd::example(),
+        Command::Config(args::ConfigCommand::Reference) => return config_cmd::reference(),
         Command::Config(args::ConfigCommand::Schema) => return config_cmd::schema(),
         Command::Config(args::ConfigCommand::Validate)
         | Command::Quickstart(_)
@@ -158,6 +161,7 @@ fn dispatch(cli: &Cli, output: Output) -> Result<Exit, Failure> {
         Command::Config(_) => block_on(config_cmd::validate(&context)),
         Command::Approve(_)
         | Command::Completions(_)
+        | Command::Man(_)
         | Command::Version
         | Command::Enclave(_)
         | Command::UnwrapHelper

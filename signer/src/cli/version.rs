@@ -11,6 +11,7 @@ pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 pub(super) fn run(output: Output) -> Result<Exit, Failure> {
     let features = [
         ("store-sqlite", cfg!(feature = "store-sqlite")),
+        ("store-postgres", cfg!(feature = "store-postgres")),
         ("provider-file", cfg!(feature = "provider-file")),
         ("provider-passphrase", cfg!(feature = "provider-passphrase")),
         ("provider-aws-kms", cfg!(feature = "provider-aws-kms")),
@@ -22,6 +23,8 @@ pub(super) fn run(output: Output) -> Result<Exit, Failure> {
         ("provider-shares", cfg!(feature = "provider-shares")),
         ("backend-local", cfg!(feature = "backend-local")),
         ("backend-process", cfg!(feature = "backend-process")),
+        ("backend-enclave", cfg!(feature = "backend-enclave")),
+        ("anchor-s3", cfg!(feature = "anchor-s3")),
     ];
     let features: Vec<&str> = features.iter().filter(|(_, on)| *on).map(|(name, _)| *name).collect();
     let target = format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS);

@@ -19,6 +19,8 @@ pub(crate) enum Kind {
     List,
     /// A list of whole numbers, separated by commas.
     Numbers,
+    /// A table of texts by name: in tables only, which no variable can set.
+    Table,
 }
 
 /// One setting.
@@ -32,6 +34,10 @@ pub(crate) struct Entry {
     pub(crate) doc: String,
     /// Type.
     pub(crate) kind: Kind,
+    /// The words it may be, if they are few.
+    pub(crate) choices: Vec<String>,
+    /// What each table of the list may hold, where it may be a list of tables.
+    pub(crate) tables: Vec<Entry>,
 }
 
 impl Entry {
@@ -101,14 +107,37 @@ fn add(sections: &mut Vec<Section>, name: &str, schema: &Value) {
     let repeats = items.is_some();
     let (within, entries): (Vec<_>, Vec<_>) =
         properties(items.unwrap_or(schema)).partition(|(_, value)| value.get("properties").is_some());
-    let entries = entries
-        .into_iter()
-        .map(|(key, value)| Entry { section: name.to_owned(), key: key.clone(), doc: doc(value), kind: kind(value) })
-        .collect();
+    let entries = entries.into_iter().map(|(key, value)| entry(name, key, value)).collect();
     sections.push(Section { name: name.to_owned(), doc: doc(schema), repeats, entries });
     for (key, value) in within {
         add(sections, &format!("{name}.{key}"), value);
     }
+}
+
+fn entry(section: &str, key: &str, schema: &Value) -> Entry {
+    let within = format!("{section}.{key}");
+    let alternatives = schema.pointer("/items/anyOf").and_then(Value::as_array).into_iter().flatten();
+    let tables = alternatives.flat_map(properties).map(|(key, value)| entry(&within, key, value)).collect();
+    Entry {
+        section: section.to_owned(),
+        key: key.to_owned(),
+        doc: doc(schema),
+        kind: kind(schema),
+        choices: choices(schema),
+        tables,
+    }
+}
+
+/// The words that a value, or each one of a list, may be.
+fn choices(schema: &Value) -> Vec<String> {
+    let list = |name: &str| schema.get(name).and_then(Value::as_array).into_iter().flatten();
+    let word = |value: &Value| value.as_str().map(str::to_owned);
+    let consts = list("oneOf").filter_map(|one| word(one.get("const")?));
+    let mut found: Vec<String> = consts.chain(list("enum").filter_map(word)).collect();
+    if found.is_empty() {
+        found = list("anyOf").chain(schema.get("items")).flat_map(choices).collect();
+    }
+    found
 }
 
 fn properties(schema: &Value) -> impl Iterator<Item = (&String, &Value)> {
@@ -125,7 +154,9 @@ fn kind(schema: &Value) -> Kind {
         Some(Value::Array(names)) => names.iter().any(|name| name == word),
         _ => false,
     };
-    if is("integer") {
+    if is("object") {
+        Kind::Table
+    } else if is("integer") {
         Kind::Number
     } else if is("boolean") {
         Kind::Flag
@@ -183,6 +214,18 @@ mod tests {
         assert_eq!(kind("HOLDFAST_HTTP_TLS_CERTIFICATE"), Some(Kind::Text));
         assert_eq!(kind("HOLDFAST_CALLERS_NAME"), None, "there are several");
         assert!(catalog.section("callers").is_some_and(|section| section.repeats && section.entries.len() == 6));
+    }
+
+    #[test]
+    fn choices_and_tables_are_found() {
+        let catalog = Catalog::new();
+        let choices = |name: &str| catalog.variable(name).map(|entry| entry.choices.clone());
+        assert_eq!(choices("HOLDFAST_SWITCHER_CROSS_CHECK").unwrap(), ["off", "observe", "enforce"]);
+        assert!(choices("HOLDFAST_KEYS_PROVIDER").unwrap().contains(&"tpm".to_owned()));
+        assert!(choices("HOLDFAST_DATABASE_URL").unwrap().is_empty());
+        let upstream = catalog.variable("HOLDFAST_SWITCHER_UPSTREAM").unwrap();
+        let roles = upstream.tables.iter().find(|entry| entry.key == "roles").unwrap();
+        assert!(roles.section == "switcher.upstream" && roles.choices.contains(&"proposal".to_owned()), "{roles:?}");
     }
 
     #[test]

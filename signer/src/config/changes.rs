@@ -20,8 +20,7 @@ pub(crate) struct Change {
 impl Change {
     /// Whether it is of this section or setting, or within it.
     pub(crate) fn is_within(&self, setting: &str) -> bool {
-        let rest = self.setting.strip_prefix(setting);
-        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[', ' ']))
+        super::live::is_within(&self.setting, setting)
     }
 }
 

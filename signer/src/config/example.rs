@@ -138,7 +138,7 @@ fn sample(entry: &Entry) -> &'static str {
             "\"/etc/holdfast/tls.key\""
         }
         ("witness", "key", _) => "\"/etc/holdfast/signer.key\"",
-        (_, _, Kind::Text) => "\"\"",
+        (_, _, Kind::Text | Kind::Table) => "\"\"",
         (_, _, Kind::Number) => "1",
         (_, _, Kind::Flag) => "true",
         (_, _, Kind::List | Kind::Numbers) => "[]",

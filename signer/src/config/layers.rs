@@ -215,7 +215,7 @@ fn variable(name: &str, text: &str, catalog: &Catalog) -> Result<Option<(String,
         });
     };
     let value = match entry.kind {
-        Kind::Text => Value::String(text.to_owned()),
+        Kind::Text | Kind::Table => Value::String(text.to_owned()),
         Kind::Number => whole_number(name, text)?,
         Kind::Flag => Value::Boolean(text.trim().parse().map_err(|_| ConfigError::Value {
             origin: format!("environment variable {name}"),

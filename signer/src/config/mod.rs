@@ -1,7 +1,7 @@
 //! What an operator can set, in one place.
 //!
 //! Every setting is a field here, with its default and the sentence that documents it; the example
-//! file, the JSON schema, the names of environment variables and the suggestions for misspelt keys
+//! file, the reference, the JSON schema, the names of environment variables and the suggestions for misspelt keys
 //! are all made from these structs, so none of them can drift from what the program reads.
 //!
 //! Guarantees: a [`Config`] that exists has been checked as a whole before anything is bound or
@@ -19,9 +19,11 @@ mod enclave;
 mod error;
 mod example;
 mod layers;
+pub(crate) mod live;
 mod network;
 mod policy;
 mod providers;
+pub(crate) mod reference;
 mod rules;
 mod settings;
 mod switcher;

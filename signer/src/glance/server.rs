@@ -64,9 +64,11 @@ pub(super) struct Running {
 }
 
 /// Looks for the server, and for how its metrics listener is asked. `holder` has the data directory's lock; without it,
-/// the configured addresses are tried.
+/// and where it may not be looked into, the configured addresses are tried.
 pub(super) async fn find(holder: Option<u32>, config: &Config) -> (Server, Option<Target>) {
-    let addresses = holder.map_or_else(|| vec![config.http.listen, config.metrics.listen], listening);
+    let told = holder.and_then(listening);
+    let guessed = told.is_none();
+    let addresses = told.unwrap_or_else(|| vec![config.http.listen, config.metrics.listen]);
     let (mut http, mut found) = (None, None);
     let (ways, mut problem) = ways(config);
     for &address in &addresses {
@@ -89,7 +91,7 @@ pub(super) async fn find(holder: Option<u32>, config: &Config) -> (Server, Optio
         let server = match holder {
             // Something may be there that cannot be asked.
             None => Server::Absent { problem },
-            Some(pid) if addresses.is_empty() => Server::Elsewise { pid },
+            Some(pid) if addresses.is_empty() || (guessed && problem.is_none()) => Server::Elsewise { pid },
             Some(pid) => Server::Silent { pid, addresses, problem },
         };
         return (server, None);
@@ -101,7 +103,8 @@ pub(super) async fn find(holder: Option<u32>, config: &Config) -> (Server, Optio
     let samples = samples(&text);
     let count = |name: &str| samples.get(name).and_then(|value| value.parse().ok());
     let server = Server::Running(Running {
-        pid: holder,
+        // Who answers on an address that was guessed may be another.
+        pid: holder.filter(|_| !guessed),
         http,
         metrics: target.address(),
         secure: target.is_secure(),
@@ -171,7 +174,7 @@ impl Server {
             }
             Self::Elsewise { pid } => {
                 return vec![format!(
-                    "process {pid} has the data directory open and listens nowhere: another command, or a server on its way"
+                    "process {pid} has the data directory open and listens nowhere that is known: another command, or a server on its way"
                 )];
             }
             Self::Silent { pid, addresses, problem } => {

@@ -7,27 +7,27 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 /// State of a listening socket in `/proc/net/tcp`.
 const LISTENS: &str = "0A";
 
-/// The addresses on which process `pid` listens, by port; none if the system does not tell.
-pub(super) fn listening(pid: u32) -> Vec<SocketAddr> {
-    let inodes = sockets(pid);
+/// The addresses on which process `pid` listens, by port; `None` if the system does not tell. It tells the process itself
+/// and root: a server lets nobody else look into it, not even its own user.
+pub(super) fn listening(pid: u32) -> Option<Vec<SocketAddr>> {
+    let inodes = sockets(pid)?;
     let mut addresses: Vec<SocketAddr> = ["tcp", "tcp6"]
         .iter()
         .filter_map(|table| std::fs::read_to_string(format!("/proc/{pid}/net/{table}")).ok())
         .flat_map(|table| in_table(&table, &inodes))
         .collect();
     addresses.sort_by_key(SocketAddr::port);
-    addresses
+    Some(addresses)
 }
 
-/// Inode numbers of the sockets a process has open.
-fn sockets(pid: u32) -> BTreeSet<u64> {
-    let Ok(files) = std::fs::read_dir(format!("/proc/{pid}/fd")) else { return BTreeSet::new() };
-    files
-        .filter_map(|file| {
-            let target = std::fs::read_link(file.ok()?.path()).ok()?;
-            target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
-        })
-        .collect()
+/// Inode numbers of the sockets a process has open, if that may be known.
+fn sockets(pid: u32) -> Option<BTreeSet<u64>> {
+    let files = std::fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
+    let inodes = files.filter_map(|file| {
+        let target = std::fs::read_link(file.ok()?.path()).ok()?;
+        target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
+    });
+    Some(inodes.collect())
 }
 
 /// Lines look like `0: 0100007F:2328 00000000:0000 0A 00000000:00000000 00:00000000 00000000  0  0 12345 1 …`.
@@ -65,10 +65,16 @@ mod tests {
     fn listening_sockets_of_this_process_are_found() {
         let first = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let second = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let found = listening(std::process::id());
+        let found = listening(std::process::id()).unwrap();
         for listener in [first, second] {
             assert!(found.contains(&listener.local_addr().unwrap()), "{found:?}");
         }
+    }
+
+    #[test]
+    fn a_process_that_cannot_be_seen_is_not_one_that_listens_nowhere() {
+        // Above the kernel's highest process id.
+        assert_eq!(listening(u32::MAX), None);
     }
 
     #[test]

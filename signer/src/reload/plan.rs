@@ -6,25 +6,11 @@ use holdfast_access::AdminArea;
 use sha2::{Digest as _, Sha256};
 
 use super::{NAMED, Outcome, ReloadError};
+use crate::config::live::{APPROVALS, CONSENSUS, EXECUTION, LIVE, POLICY};
 use crate::config::{Change, Config, Layers, RulesDigest, WrittenPolicy, compile_policy, load};
 use crate::doors::DoorFiles;
 use crate::switcher::{Nodes, Running};
 use crate::telemetry::Levels;
-
-/// Where the policy stands in the configuration.
-const POLICY: [&str; 2] = ["policy", "groups"];
-
-/// Who approves dangerous acts: live where there is a signer.
-const APPROVALS: [&str; 1] = ["approvals"];
-
-/// Settings that change without a restart in every process.
-const LIVE: [&str; 2] = ["callers", "telemetry.log"];
-
-/// Consensus clients in the configuration: live where there is a switcher.
-const CONSENSUS: [&str; 2] = ["switcher.upstream", "network.beacon"];
-
-/// Execution clients: live where there is a pool of them.
-const EXECUTION: [&str; 1] = ["execution.upstream"];
 
 /// What a signer knows of rules.
 pub(super) struct Rules {

@@ -57,6 +57,8 @@ fn scripts_are_sound() {
         "tests/bare_root/run",
         "tests/bare_root/stand_ins",
         "tests/cli/deploy/in_machine.sh",
+        "tests/booted/run",
+        "tests/booted/checks",
     ];
     succeed(tool("shellcheck", "shellcheck").current_dir(workspace()).args(scripts));
 }

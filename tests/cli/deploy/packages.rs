@@ -111,10 +111,16 @@ fn the_package_holds_what_it_should() {
         ("-rw-r--r-- root/root", " ./etc/holdfast/holdfast.toml"),
         ("-rw-r--r-- root/root", " ./usr/share/doc/holdfast/copyright"),
         ("-rw-r--r-- root/root", " ./usr/share/doc/holdfast/docs/runbooks/restore.md"),
+        ("-rw-r--r-- root/root", " ./usr/share/man/man1/holdfast.1.gz"),
+        ("-rw-r--r-- root/root", " ./usr/share/man/man1/holdfast-keys-import.1.gz"),
+        ("-rw-r--r-- root/root", " ./usr/share/bash-completion/completions/holdfast"),
+        ("-rw-r--r-- root/root", " ./usr/share/zsh/vendor-completions/_holdfast"),
+        ("-rw-r--r-- root/root", " ./usr/share/fish/vendor_completions.d/holdfast.fish"),
     ] {
         let line = listed.lines().find(|line| line.ends_with(path)).unwrap_or_else(|| panic!("no {path} in {listed}"));
         assert!(line.starts_with(mode), "{line}");
     }
+    assert!(!listed.contains("unwrap-helper"), "a page about what nobody types");
     assert!(!listed.contains("/var/"), "the package owns data: dpkg would delete it");
     let fields = text(&succeed(Command::new("dpkg-deb").arg("--field").arg(&package)));
     assert!(fields.contains(&format!("Version: {VERSION}\n")) && fields.contains("Depends: libc6"), "{fields}");
@@ -139,10 +145,13 @@ fn the_package_installs_upgrades_and_goes_and_leaves_keys() {
         "upgraded: 0",
         "configuration of the operator stays",
         "removed: 0",
+        // Neither masked nor forgotten.
+        "again: /etc/systemd/system/holdfast.service /lib/systemd/system/holdfast.service",
         "keys and the slashing protection database stay in",
         "purged: 0",
         "data stays",
         "disabled",
+        "no link is left",
     ] {
         assert!(said.contains(line), "no {line:?} in:\n{said}");
     }
@@ -227,6 +236,15 @@ fn the_installer_installs_upgrades_and_removes() {
     assert!(done, "{said}");
     let version = succeed(Command::new(at("usr/local/bin/holdfast")).arg("--version"));
     assert!(text(&version).contains(VERSION));
+    let pages = at("usr/local/share/man/man1");
+    let page = succeed(Command::new("gzip").arg("-dc").arg(pages.join("holdfast-keys-import.1.gz")));
+    assert!(
+        text(&page).contains("--password") && text(&page).contains(&format!("Holdfast {VERSION}")),
+        "{}",
+        text(&page)
+    );
+    let script = at("usr/local/share/bash-completion/completions/holdfast");
+    succeed(Command::new("bash").arg("-euc").arg(". \"$1\" && complete -p holdfast").arg("bash").arg(&script));
     let unit = std::fs::read_to_string(at("etc/systemd/system/holdfast.service")).expect("the unit");
     assert!(unit.contains("ExecStart=/usr/local/bin/holdfast "), "the unit starts another binary");
     assert!(std::fs::read_to_string(at("etc/passwd")).expect("users").contains("holdfast:"), "no user");
@@ -240,6 +258,8 @@ fn the_installer_installs_upgrades_and_removes() {
 
     let (done, said) = install(root.path(), &["--uninstall"]);
     assert!(done && said.contains("var/lib/holdfast: keys and the record"), "{said}");
+    let left = std::fs::read_dir(&pages).expect("the pages").count();
+    assert!(left == 0 && !script.exists(), "{left} pages of the manual stay");
     assert!(!at("usr/local/bin/holdfast").exists() && !at("etc/systemd/system/holdfast.service").exists());
     assert_eq!(std::fs::read_to_string(at("var/lib/holdfast/holdfast.db")).expect("the data"), "precious");
     assert!(config.exists(), "the configuration went");

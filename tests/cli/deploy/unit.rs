@@ -54,6 +54,8 @@ fn the_units_give_up_what_they_do_not_need() {
                 .env("SYSTEMD_COLORS", "0"),
         );
         assert!(unit(name).lines().any(|found| found == "LimitCORE=0"), "{name} lets memory be dumped");
+        // What is away may stay away for longer than systemd's own limit allows.
+        assert!(unit(name).lines().any(|found| found == "StartLimitIntervalSec=0"), "{name} is given up by systemd");
     }
     let signer = unit("holdfast.service");
     for line in ["LimitMEMLOCK=infinity", "KillMode=mixed", "Type=notify", "RestartPreventExitStatus=2 4"] {

@@ -21,6 +21,9 @@ const HOST = "127.0.0.1";
 const INSTALL_MS = 10 * 60 * 1000;
 const SLOTS_PER_EPOCH = 8; // minimal preset
 const BEACON_START_SECONDS = 5;
+// Each process takes about 200 MiB and, with slots of 6 s, a twentieth of a core.
+const MAX_NODES = 32;
+const MAX_VALIDATORS = 1024;
 const NPM_FILES = ["package.json", "package-lock.json"];
 const SNAPPY = "snappy.cjs";
 
@@ -134,8 +137,8 @@ async function up(argv) {
   const tools = toolsFolder(options);
   if (!fs.existsSync(lodestarIn(tools))) throw new DevnetError(`there is no Lodestar in ${tools}; run: devnet.mjs install`);
   if (fs.existsSync(dir) && fs.readdirSync(dir).length > 0) throw new DevnetError(`${dir} is not empty; take a new folder`);
-  const nodes = whole(options, "nodes", 1, 3);
-  const validators = whole(options, "validators", SLOTS_PER_EPOCH, 256);
+  const nodes = whole(options, "nodes", 1, MAX_NODES);
+  const validators = whole(options, "validators", SLOTS_PER_EPOCH, MAX_VALIDATORS);
   const slotSeconds = whole(options, "slot-seconds", 1, 12);
   options["genesis-delay"] ??= String(10 + BEACON_START_SECONDS * nodes);
   const genesisTime = Math.ceil(Date.now() / 1000) + whole(options, "genesis-delay", 5, 600);
@@ -146,11 +149,11 @@ async function up(argv) {
   fs.writeFileSync(configFile, networkYaml(forkEpochs(options.forks), genesisTime, slotSeconds));
   fs.writeFileSync(path.join(dir, "jwt.hex"), randomBytes(32).toString("hex"));
   try {
-    const beacons = await startChain(dir, { tools, nodes, validators, genesisTime, configFile, environment, patient: options.patient });
+    const { beacons, engine } = await startChain(dir, { tools, nodes, validators, genesisTime, configFile, environment, patient: options.patient });
     const { genesis_validators_root: genesisValidatorsRoot } = await get(beacons[0], "/eth/v1/beacon/genesis");
     const keys = await writeKeys(dir, beacons[0]);
     const network = {
-      beacons, genesisTime, genesisValidatorsRoot, slotSeconds, slotsPerEpoch: SLOTS_PER_EPOCH, configFile, ...keys, tools, environment,
+      beacons, engine, genesisTime, genesisValidatorsRoot, slotSeconds, slotsPerEpoch: SLOTS_PER_EPOCH, configFile, ...keys, tools, environment,
     };
     fs.writeFileSync(networkFile(dir), JSON.stringify(network, null, 2));
     const { tools: _tools, environment: _environment, ...facts } = network;
@@ -176,7 +179,7 @@ async function startChain(dir, { tools, nodes, validators, genesisTime, configFi
     ], env));
   const beacons = await Promise.all(records.map(addressOf));
   await connect(beacons);
-  return beacons;
+  return { beacons, engine };
 }
 
 /** Writes a keystore per validator; the public keys come from the genesis state itself. */

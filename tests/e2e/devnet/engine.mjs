@@ -1,5 +1,6 @@
-// Mock execution engine: the part of the Engine API that a beacon node needs up to capella. Every payload is
-// valid, every payload built is empty. Listens on a free port of 127.0.0.1 and prints it. No JWT check.
+// Mock execution engine: the part of the Engine API that a beacon node needs up to capella, and what a pool of execution
+// clients asks to see that one is well. Every payload is valid, every payload built is empty. Listens on a free port of
+// 127.0.0.1 and prints it. No JWT check.
 import { createHash } from "node:crypto";
 import { createServer } from "node:http";
 
@@ -10,6 +11,7 @@ const bytes = (length, fill) => `0x${fill.repeat(length)}`;
 
 const heights = new Map(); // block hash -> block number
 const offered = new Map(); // payload id -> execution payload
+let highest = 0; // block number
 
 function offer(parentHash, attributes) {
   const payload = {
@@ -38,6 +40,7 @@ function offer(parentHash, attributes) {
 
 function accept(payload) {
   heights.set(payload.blockHash, Number(payload.blockNumber));
+  highest = Math.max(highest, Number(payload.blockNumber));
   return { status: "VALID", latestValidHash: payload.blockHash, validationError: null };
 }
 
@@ -60,6 +63,10 @@ const methods = {
   engine_getPayloadV1: takePayload,
   engine_getPayloadV2: (id) => ({ executionPayload: takePayload(id), blockValue: "0x1" }),
   engine_exchangeTransitionConfigurationV1: (configuration) => configuration,
+  eth_chainId: () => quantity(1),
+  eth_syncing: () => false,
+  eth_blockNumber: () => quantity(highest),
+  net_peerCount: () => quantity(1), // it has none; a client without peers would rightly be called unhealthy
 };
 
 function answer({ id, method, params }) {

@@ -21,7 +21,18 @@ struct State {
     permitted: bool,
     /// Version and plaintext, in base64.
     made: Vec<(u32, String)>,
+    secrets: Vec<Secret>,
 }
+
+struct Secret {
+    name: String,
+    value: String,
+    tags: Value,
+    enabled: bool,
+}
+
+/// Secrets on one page of the list.
+const PAGE: usize = 2;
 
 /// A running fake.
 pub struct Azure {
@@ -39,6 +50,7 @@ impl Azure {
             enabled: true,
             permitted: true,
             made: Vec::new(),
+            secrets: Vec::new(),
         };
         let state = Arc::new(Mutex::new(state));
         let shared = Arc::clone(&state);
@@ -73,6 +85,12 @@ impl Azure {
         self.state.lock().expect("state").permitted = permitted;
     }
 
+    /// Puts a secret into it.
+    pub fn set_secret(&self, name: &str, value: &str, tags: Value, enabled: bool) {
+        let (name, value) = (name.to_owned(), value.to_owned());
+        self.state.lock().expect("state").secrets.push(Secret { name, value, tags, enabled });
+    }
+
     /// Makes a new version of the key the current one.
     pub fn rotate(&self) {
         self.state.lock().expect("state").version += 1;
@@ -101,6 +119,24 @@ fn log_in(form: &str) -> (u16, Value) {
     }
 }
 
+fn id(state: &State, secret: &Secret) -> String {
+    format!("{}/secrets/{}", state.url, secret.name)
+}
+
+/// A page of the list, and where the next one is.
+fn list(state: &State, query: &str) -> (u16, Value) {
+    let skip = query.split("skiptoken=").nth(1).and_then(|text| text.parse().ok()).unwrap_or(0);
+    let page = state.secrets.iter().skip(skip).take(PAGE);
+    let value: Vec<Value> = page
+        .map(|secret| {
+            json!({ "id": id(state, secret), "tags": secret.tags, "attributes": { "enabled": secret.enabled } })
+        })
+        .collect();
+    let more = skip + PAGE < state.secrets.len();
+    let next = more.then(|| format!("{}/secrets?api-version=7.4&skiptoken={}", state.url, skip + PAGE));
+    (200, json!({ "value": value, "nextLink": next }))
+}
+
 fn answer(state: &mut State, request: &Request) -> (u16, Value) {
     let (path, query) = request.path.split_once('?').unwrap_or((&request.path, ""));
     if path == "/metadata/identity/oauth2/token" {
@@ -118,6 +154,15 @@ fn answer(state: &mut State, request: &Request) -> (u16, Value) {
     }
     let parts: Vec<&str> = path.split('/').skip(1).collect();
     let (name, version, operation) = match parts.as_slice() {
+        ["secrets"] if request.method == "GET" => return list(state, query),
+        ["secrets", name] if request.method == "GET" => {
+            let found = state.secrets.iter().find(|secret| secret.name == *name);
+            return match found {
+                Some(secret) if secret.enabled => (200, json!({ "value": secret.value, "id": id(state, secret) })),
+                Some(_) => error(403, "Forbidden", "SecretDisabled"),
+                None => error(404, "SecretNotFound", ""),
+            };
+        }
         ["keys", name, operation] => (*name, state.version, *operation),
         ["keys", name, version, operation] => (*name, version.parse().unwrap_or(0), *operation),
         _ => return error(404, "NotFound", ""),

@@ -66,17 +66,51 @@ impl Moto {
 
     /// One call of KMS; the answer.
     pub fn call(&self, operation: &str, body: &serde_json::Value) -> serde_json::Value {
-        let target = format!("TrentService.{operation}");
-        let credential =
-            "AWS4-HMAC-SHA256 Credential=test/20260101/eu-west-1/kms/aws4_request, SignedHeaders=host, Signature=0";
-        let headers = [
-            ("Content-Type", "application/x-amz-json-1.1"),
-            ("X-Amz-Target", target.as_str()),
-            ("Authorization", credential),
-        ];
-        let answer = once(self.address, "POST", "/", &headers, body.to_string().as_bytes()).expect("moto answers");
+        self.ask("kms", &format!("TrentService.{operation}"), body)
+    }
+
+    fn ask(&self, service: &str, target: &str, body: &serde_json::Value) -> serde_json::Value {
+        let headers = [("Content-Type", "application/x-amz-json-1.1"), ("X-Amz-Target", target)];
+        let text = self.post(service, "/", &headers, &body.to_string());
+        serde_json::from_str(&text).unwrap_or_default()
+    }
+
+    fn post(&self, service: &str, path: &str, headers: &[(&str, &str)], body: &str) -> String {
+        let credential = format!(
+            "AWS4-HMAC-SHA256 Credential=test/20260101/eu-west-1/{service}/aws4_request, SignedHeaders=host, Signature=0"
+        );
+        let headers = [headers, &[("Authorization", credential.as_str())]].concat();
+        let answer = once(self.address, "POST", path, &headers, body.as_bytes()).expect("moto answers");
         assert_eq!(answer.status, 200, "{}", answer.text());
-        serde_json::from_slice(&answer.body).unwrap_or_default()
+        answer.text()
+    }
+
+    /// Puts a secret into Secrets Manager, with tags.
+    pub fn create_secret(&self, name: &str, value: &str, tags: &[(&str, &str)]) {
+        let tags: Vec<_> = tags.iter().map(|(key, value)| serde_json::json!({ "Key": key, "Value": value })).collect();
+        let body = serde_json::json!({ "Name": name, "SecretString": value, "Tags": tags });
+        self.ask("secretsmanager", "secretsmanager.CreateSecret", &body);
+    }
+
+    /// From now on only who may do something does it, with signatures that are checked. Returns identifier and secret of an
+    /// access key that may do anything with secrets.
+    pub fn demand_signatures(&self) -> (String, String) {
+        let policy =
+            r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"secretsmanager:*","Resource":"*"}]}"#;
+        let policy: String = policy.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let iam = |action: &str| {
+            let form = [("Content-Type", "application/x-www-form-urlencoded")];
+            self.post("iam", "/", &form, &format!("Version=2010-05-08&UserName=mover&Action={action}"))
+        };
+        iam("CreateUser");
+        let made = iam("CreateAccessKey");
+        iam(&format!("PutUserPolicy&PolicyName=secrets&PolicyDocument={policy}"));
+        self.post("moto", "/moto-api/reset-auth", &[("Content-Type", "text/plain")], "0");
+        let element = |name: &str| {
+            let (_, rest) = made.split_once(&format!("<{name}>")).expect("the access key");
+            rest.split('<').next().expect("a value").to_owned()
+        };
+        (element("AccessKeyId"), element("SecretAccessKey"))
     }
 
     /// Makes a symmetric key and returns its ARN.

@@ -1,4 +1,4 @@
-//! A fake of the transit engine of HashiCorp Vault and OpenBao with the token, AppRole and Kubernetes logins, written
+//! A fake of the transit and key-value engines of HashiCorp Vault and OpenBao with the token, AppRole and Kubernetes logins, written
 //! from their API documents. No real server runs in these tests.
 
 use std::collections::BTreeMap;
@@ -35,6 +35,8 @@ struct State {
     tokens: Vec<String>,
     /// Seconds that tokens have left, of an hour, if they can be renewed.
     left: Option<u64>,
+    /// What the key-value engines hold, by path.
+    secrets: BTreeMap<String, Value>,
 }
 
 /// A running fake.
@@ -54,6 +56,7 @@ impl Transit {
             namespace: String::new(),
             tokens: vec![TOKEN.to_owned()],
             left: None,
+            secrets: BTreeMap::new(),
         }));
         let shared = Arc::clone(&state);
         let handler = move |request: &Request| {
@@ -98,6 +101,17 @@ impl Transit {
     /// Makes tokens renewable, with this many seconds left of an hour.
     pub fn set_left(&self, seconds: u64) {
         self.state.lock().expect("state").left = Some(seconds);
+    }
+
+    /// Puts a secret into an engine of the second version, mounted at `secret`.
+    pub fn set_secret(&self, name: &str, data: &Value) {
+        let wrapped = json!({ "data": data, "metadata": { "version": 1, "destroyed": false } });
+        self.set_secret_at(&format!("secret/data/{name}"), wrapped);
+    }
+
+    /// Puts what an engine of the first version holds at a path.
+    pub fn set_secret_at(&self, path: &str, data: Value) {
+        self.state.lock().expect("state").secrets.insert(path.to_owned(), data);
     }
 
     /// Revokes every token there is.
@@ -155,6 +169,12 @@ fn answer(state: &mut State, request: &Request) -> (u16, Value) {
     if path == "auth/token/renew-self" {
         state.left = state.left.map(|_| 3600);
         return (200, json!({ "auth": { "client_token": token, "lease_duration": 3600 } }));
+    }
+    if request.method == "GET" {
+        return match state.secrets.get(path) {
+            Some(data) => (200, json!({ "data": data, "lease_duration": 0 })),
+            None => (404, json!({ "errors": [] })),
+        };
     }
     match path.split('/').collect::<Vec<_>>().as_slice() {
         ["transit", "encrypt", key] => encrypt(state, key, &body),

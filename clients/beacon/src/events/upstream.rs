@@ -94,8 +94,11 @@ async fn once(hub: &Arc<EventHub>, node: UpstreamId, topic: Option<Topic>, opene
         // Not on this network, or not known yet, or drained: its news are nobody's business.
         return Ended::Lost("not in use");
     }
-    let topics = topic.map_or_else(|| Topic::CORE.map(Topic::as_str).join(","), |topic| topic.as_str().to_owned());
-    let Ok(path_and_query) = PathAndQuery::try_from(format!("/eth/v1/events?topics={topics}")) else {
+    let topics = topic.map_or_else(|| Topic::CORE.to_vec(), |topic| vec![topic]);
+    // One parameter each, as the standard says: Prysm, Caplin and older Lodestar take a list for one topic, which they do
+    // not know.
+    let query: Vec<String> = topics.into_iter().map(|topic| format!("topics={}", topic.as_str())).collect();
+    let Ok(path_and_query) = PathAndQuery::try_from(format!("/eth/v1/events?{}", query.join("&"))) else {
         return Ended::Unwanted;
     };
     let mut headers = HeaderMap::new();

@@ -38,6 +38,16 @@ async fn each_event_is_told_once_by_whoever_is_first() {
     listening(&stage).await;
 }
 
+/// Lists are understood by some clients only; Prysm, Caplin and Lodestar 1.5 take one for a topic that they do not know.
+#[tokio::test]
+async fn nodes_are_asked_for_each_topic_by_itself() {
+    let stage = Setting::of(&ALIKE[..1]).stage().await;
+    listening(&stage).await;
+    let asked = stage.node("a").wait_seen(ROUTE, 1).await;
+    let query = asked.first().map(|seen| seen.query.as_str());
+    assert_eq!(query, Some("topics=head&topics=block&topics=chain_reorg&topics=finalized_checkpoint"));
+}
+
 #[tokio::test]
 async fn a_stream_survives_the_death_of_its_nodes() {
     let mut stage = Setting::of(&ALIKE[..2]).stage().await;

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Computes keystores.json and derivations.json beside this file, independently of the crate.
+"""Computes keystores.json, derivations.json and wallets.json beside this file, independently of the crate.
 
 Uses Python's standard library for hashes and key derivation, the openssl command for AES, and plain
 integers for the curve and EIP-2333. Deterministic: run it again and nothing changes. All keys are for tests.
 """
 
+import base64
 import hashlib
 import hmac
 import json
@@ -146,7 +147,7 @@ def keystore(name, password="test password", cost=PBKDF2, secret=None, iv=None, 
         function = "pbkdf2"
         key = hashlib.pbkdf2_hmac("sha256", normalise(password), salt, cost["c"], dklen)
     message = aes_128_ctr(key[:16], iv, secret)
-    number = int.from_bytes(secret, "big")
+    number = int.from_bytes(secret, "big") if len(secret) <= 64 else 0
     file = {
         "crypto": {
             "kdf": {"function": function, "params": {"dklen": dklen, **cost, "salt": salt.hex()}, "message": ""},
@@ -261,9 +262,36 @@ def keystores():
     yield change(long, "malformed crypto.checksum.message", "crypto", "checksum", "message", "00" * 33)
 
 
+# --- Prysm's wallet -----------------------------------------------------------------------------
+
+
+def wallet(name, count, indent, password="wallet password", cost=PBKDF2):
+    """A wallet of this many keys, written as Go's JSON encoder writes it, with or without indentation."""
+    secrets = [int.from_bytes(label(f"{name} {i}", "secret", 40), "big") % R for i in range(count)]
+    text = lambda data: base64.b64encode(data).decode()
+    inside = {
+        "private_keys": [text(secret.to_bytes(32, "big")) for secret in secrets],
+        "public_keys": [text(public_key(secret)) for secret in secrets],
+    }
+    separators = None if indent else (",", ":")
+    inside = json.dumps(inside, indent=indent, separators=separators).encode()
+    file = keystore(name, password, cost, secret=inside)["keystore"]
+    for member in ("description", "pubkey", "path"):
+        del file[member]
+    file["name"] = "keystore"
+    return {"name": name, "password": password, "secrets": [f"{secret:064x}" for secret in secrets], "wallet": file}
+
+
+def wallets():
+    yield wallet("of Prysm", 3, "\t")
+    yield wallet("of Rocket Pool", 1, None)
+    yield wallet("with scrypt and a password that folds", 2, "\t", "Ｐａｓｓ\n", SCRYPT)
+    yield wallet("larger than any keystore", 300, "\t")
+
+
 def main():
     folder = pathlib.Path(__file__).parent
-    for name, cases in (("keystores", keystores()), ("derivations", derivations())):
+    for name, cases in (("keystores", keystores()), ("derivations", derivations()), ("wallets", wallets())):
         text = json.dumps(list(cases), indent=1, ensure_ascii=False) + "\n"
         (folder / f"{name}.json").write_text(text, encoding="utf-8")
 

@@ -5,6 +5,7 @@
 
 use holdfast_secret::SecretText;
 
+use super::secrets::{AwsNames, AzureNames, Flaw, StoredSecret, Texts, aws, azure, hashicorp, plain};
 use crate::yaml::{Document, Entry, YamlError, documents};
 
 /// Hexadecimal digits of a secret key.
@@ -22,26 +23,15 @@ pub enum KeySource {
         /// The file whose first line is its password.
         password: String,
     },
-    /// In a service that Holdfast takes no keys from: fetched by the operator, with the command given.
-    Elsewhere {
-        /// The type, as the file has it.
-        kind: Service,
-        /// What to do, with the command.
-        advice: String,
+    /// In a secret store.
+    Stored {
+        /// Which secret of which store.
+        secret: Box<StoredSecret>,
+        /// A command that fetches it, for an operator.
+        command: String,
     },
     /// No validator's key (secp256k1): it belongs to Web3Signer's other half and stays there.
     NotBls,
-}
-
-/// A service that gives out secrets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Service {
-    /// HashiCorp Vault, key-value engine version 2.
-    Hashicorp,
-    /// AWS Secrets Manager.
-    AwsSecret,
-    /// Azure Key Vault secrets.
-    AzureSecret,
 }
 
 /// Why a document names no key.
@@ -68,6 +58,16 @@ pub enum KeyFileError {
         line: usize,
         /// What is missing.
         name: &'static str,
+    },
+    /// Something is there and no good.
+    #[error("line {line}: {name} is not {what}; correct the file")]
+    NotA {
+        /// Where the document begins.
+        line: usize,
+        /// What it is about.
+        name: &'static str,
+        /// What it should be.
+        what: &'static str,
     },
     /// The key in clear is none.
     #[error("line {line}: privateKey is not 64 hexadecimal digits; get another copy of the key (it is not shown)")]
@@ -106,10 +106,7 @@ impl Key<'_> {
 
     /// A text that must be there.
     fn need(&self, name: &'static str) -> Result<&SecretText, KeyFileError> {
-        match self.entry(name).map(|entry| entry.texts.as_slice()) {
-            Some([text]) if !text.is_empty() => Ok(text),
-            _ => Err(KeyFileError::Missing { line: self.line(), name }),
-        }
+        self.text(name).ok_or(KeyFileError::Missing { line: self.line(), name })
     }
 
     fn source(&self) -> Result<KeySource, KeyFileError> {
@@ -147,41 +144,71 @@ impl Key<'_> {
     }
 
     fn hashicorp(&self) -> Result<KeySource, KeyFileError> {
-        // As the HTTP API has it: /v1/<mount>/data/<path>.
-        let path = self.need("keyPath")?.expose().trim_start_matches('/');
-        let path = path.strip_prefix("v1/").unwrap_or(path).replacen("/data/", "/", 1);
-        let name = self.need("keyName").map_or("value", SecretText::expose);
-        let command = format!("vault kv get -field={} {}", quoted(name), quoted(&path));
-        Ok(elsewhere(Service::Hashicorp, &command))
+        let secret = hashicorp(self).map_err(|flaw| self.flawed(flaw))?;
+        let mut command = String::new();
+        if let StoredSecret::Hashicorp { path, name, .. } = &secret {
+            // As the HTTP API has it: /v1/<mount>/data/<path>.
+            let path = path.trim_start_matches('/');
+            let path = path.strip_prefix("v1/").unwrap_or(path).replacen("/data/", "/", 1);
+            command = format!("vault kv get -field={} {}", quoted(name), quoted(&path));
+        }
+        Ok(KeySource::Stored { secret: Box::new(secret), command })
     }
 
     fn aws(&self) -> Result<KeySource, KeyFileError> {
-        let (region, name) = (self.need("region")?.expose(), self.need("secretName")?.expose());
+        let names = AwsNames {
+            mode: "authenticationMode",
+            region: "region",
+            id: "accessKeyId",
+            secret: "secretAccessKey",
+            endpoint: "endpointOverride",
+        };
+        let store = aws(self, &names).map_err(|flaw| self.flawed(flaw))?;
+        let (region, name) = (self.need("region")?.expose(), self.need("secretName")?.expose().to_owned());
         let command = format!(
             "aws secretsmanager get-secret-value --region {} --secret-id {} --query SecretString --output text",
             quoted(region),
-            quoted(name)
+            quoted(&name)
         );
-        Ok(elsewhere(Service::AwsSecret, &command))
+        Ok(KeySource::Stored { secret: Box::new(StoredSecret::Aws { store, name }), command })
     }
 
     fn azure(&self) -> Result<KeySource, KeyFileError> {
-        let (vault, name) = (self.need("vaultName")?.expose(), self.need("secretName")?.expose());
+        let names = AzureNames {
+            mode: "authenticationMode",
+            vault: "vaultName",
+            tenant: "tenantId",
+            client: "clientId",
+            secret: "clientSecret",
+            timeout: "timeout",
+        };
+        let store = azure(self, &names).map_err(|flaw| self.flawed(flaw))?;
+        let name = plain(self.need("secretName")?.expose(), "secretName", "-", "the name of a secret");
+        let name = name.map_err(|flaw| self.flawed(flaw))?;
         let command = format!(
             "az keyvault secret show --vault-name {} --name {} --query value --output tsv",
-            quoted(vault),
-            quoted(name)
+            quoted(&store.vault),
+            quoted(&name)
         );
-        Ok(elsewhere(Service::AzureSecret, &command))
+        Ok(KeySource::Stored { secret: Box::new(StoredSecret::Azure { store, name }), command })
+    }
+
+    fn flawed(&self, flaw: Flaw) -> KeyFileError {
+        let line = self.line();
+        match flaw {
+            Flaw::Missing(name) => KeyFileError::Missing { line, name },
+            Flaw::NotA(name, what) => KeyFileError::NotA { line, name, what },
+        }
     }
 }
 
-fn elsewhere(kind: Service, command: &str) -> KeySource {
-    let advice = format!(
-        "no keys are taken from there; fetch it (`{command}`) into a key file (type: file-raw) in a directory that only you \
-         may read, and use that"
-    );
-    KeySource::Elsewhere { kind, advice }
+impl Texts for Key<'_> {
+    fn text(&self, name: &str) -> Option<&SecretText> {
+        match self.entry(name).map(|entry| entry.texts.as_slice()) {
+            Some([text]) if !text.is_empty() => Some(text),
+            _ => None,
+        }
+    }
 }
 
 /// For a POSIX shell.
@@ -207,7 +234,7 @@ mod tests {
 
     fn command(text: &str) -> String {
         match one(text).unwrap() {
-            KeySource::Elsewhere { advice, .. } => advice.split('`').nth(1).unwrap().to_owned(),
+            KeySource::Stored { command, .. } => command,
             other => panic!("{other:?}"),
         }
     }
@@ -237,17 +264,23 @@ mod tests {
             "vault kv get -field=value secret/validators/7"
         );
         assert_eq!(
-            command("type: aws-secret\nregion: eu-1\nsecretName: a'b; rm\nsecretAccessKey: hunter2\n"),
+            command("type: aws-secret\nregion: eu-1\nsecretName: a'b; rm\naccessKeyId: A\nsecretAccessKey: hunter2\n"),
             "aws secretsmanager get-secret-value --region eu-1 --secret-id 'a'\\''b; rm' --query SecretString --output text"
         );
         assert_eq!(
-            command("type: azure-secret\nvaultName: v\nsecretName: -x\nclientSecret: hunter2\n"),
+            command(
+                "type: azure-secret\nvaultName: v\nsecretName: -x\ntenantId: t\nclientId: c\nclientSecret: hunter2\n"
+            ),
             "az keyvault secret show --vault-name v --name '-x' --query value --output tsv"
         );
     }
 
     #[test]
     fn what_is_no_key_says_so_and_shows_none() {
+        let bare = one("type: aws-secret\nregion: eu-1\nsecretName: a\n");
+        assert_eq!(bare, Err(KeyFileError::Missing { line: 1, name: "secretAccessKey" }));
+        let odd = one("type: azure-secret\nvaultName: v/x\nsecretName: a\nclientSecret: hunter2\n").unwrap_err();
+        assert!(matches!(odd, KeyFileError::NotA { name: "vaultName", .. }) && !odd.to_string().contains("v/x"));
         assert_eq!(one("x: 1\n"), Err(KeyFileError::NoType { line: 1 }));
         assert_eq!(one("type: yubihsm2\n"), Err(KeyFileError::UnknownType { line: 1 }));
         assert_eq!(one("type: file-raw\nkeyType: ED\n"), Err(KeyFileError::KeyType { line: 2 }));

@@ -10,6 +10,9 @@ use holdfast_secret::SecretText;
 use super::table::{Meaning, known, known_in_file, known_variable};
 use crate::yaml::{YamlError, documents};
 
+/// Settings that are maps, as the file has them.
+const TAGS: [&str; 2] = ["eth2.aws-secrets-tag", "eth2.azure-tags"];
+
 /// Where Web3Signer gets its settings.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Sources<'a> {
@@ -84,6 +87,14 @@ pub enum SettingsError {
         /// The option.
         name: &'static str,
     },
+    /// A value that is no good.
+    #[error("{name} is not {what}; correct it")]
+    NotA {
+        /// The option.
+        name: &'static str,
+        /// What it should be.
+        what: &'static str,
+    },
     /// A value that is neither true nor false.
     #[error("{name} is neither true nor false")]
     NotABoolean {
@@ -149,11 +160,25 @@ impl Settings {
         if documents.len() > 1 {
             return Err(SettingsError::Documents);
         }
-        for entry in documents.into_iter().flatten() {
+        for mut entry in documents.into_iter().flatten() {
+            // Tags may be written as a map.
+            for list in TAGS {
+                let Some(tag) = entry.name.strip_prefix(list).and_then(|rest| rest.strip_prefix('.')) else { continue };
+                let value = entry.texts.first().map_or("", SecretText::expose);
+                entry.texts = vec![SecretText::new(format!("{tag}={value}"))];
+                list.clone_into(&mut entry.name);
+                break;
+            }
             let Some((name, meaning)) = known_in_file(&entry.name) else {
                 return Err(SettingsError::UnknownInFile { line: entry.line, name: entry.name });
             };
             let origin = Origin::File(entry.line);
+            if TAGS.contains(&entry.name.as_str())
+                && let Some(setting) = self.0.get_mut(name)
+            {
+                setting.values.extend(entry.texts);
+                continue;
+            }
             if self.0.insert(name, Setting { values: entry.texts, origin, meaning }).is_some() {
                 return Err(SettingsError::Twice { name });
             }

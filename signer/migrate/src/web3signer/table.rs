@@ -21,9 +21,8 @@ const POOL: Meaning = Nothing("reads and writes share few connections here, whic
 const PRUNING: Meaning = Nothing("protection is a watermark per key here, which does not grow");
 const LOADING: Meaning = Nothing("keys are decrypted once, when they are imported, not at each start");
 const PUSH: Meaning = NoEquivalent("metrics are not pushed; let Prometheus scrape metrics.listen");
-const VAULT: Meaning = NoEquivalent(
-    "keys are not loaded from a secret manager at each start; fetch them once, into key files (type: file-raw), and move \
-     those",
+const GCP: Meaning = NoEquivalent(
+    "keys are not taken from Google Secret Manager; fetch them once, into key files (type: file-raw), and move those",
 );
 const PROXY: Meaning = NoEquivalent("the Commit-Boost API is not served; keep a Web3Signer for proxy keys alone");
 const FORK: Meaning = NoEquivalent("set --network to the path of the network's config.yaml, which has its forks");
@@ -89,26 +88,26 @@ const ETH2: &[(&str, Meaning)] = &[
     ("keystores-path", Migration),
     ("keystores-passwords-path", Migration),
     ("keystores-password-file", Migration),
-    ("azure-vault-enabled", VAULT),
-    ("azure-vault-auth-mode", VAULT),
-    ("azure-vault-name", VAULT),
-    ("azure-client-id", VAULT),
-    ("azure-tenant-id", VAULT),
-    ("azure-client-secret", VAULT),
-    ("azure-response-timeout", VAULT),
-    ("azure-tags", VAULT),
-    ("aws-secrets-enabled", VAULT),
-    ("aws-secrets-auth-mode", VAULT),
-    ("aws-secrets-access-key-id", VAULT),
-    ("aws-secrets-secret-access-key", VAULT),
-    ("aws-secrets-region", VAULT),
-    ("aws-secrets-prefixes-filter", VAULT),
-    ("aws-secrets-tag", VAULT),
-    ("aws-endpoint-override", VAULT),
-    ("aws-connection-cache-size", VAULT),
-    ("gcp-secrets-enabled", VAULT),
-    ("gcp-project-id", VAULT),
-    ("gcp-secrets-filter", VAULT),
+    ("azure-vault-enabled", Migration),
+    ("azure-vault-auth-mode", Migration),
+    ("azure-vault-name", Migration),
+    ("azure-client-id", Migration),
+    ("azure-tenant-id", Migration),
+    ("azure-client-secret", Migration),
+    ("azure-response-timeout", Migration),
+    ("azure-tags", Migration),
+    ("aws-secrets-enabled", Migration),
+    ("aws-secrets-auth-mode", Migration),
+    ("aws-secrets-access-key-id", Migration),
+    ("aws-secrets-secret-access-key", Migration),
+    ("aws-secrets-region", Migration),
+    ("aws-secrets-prefixes-filter", Migration),
+    ("aws-secrets-tag", Migration),
+    ("aws-endpoint-override", Migration),
+    ("aws-connection-cache-size", Nothing("secrets are read once, when keys move")),
+    ("gcp-secrets-enabled", GCP),
+    ("gcp-project-id", GCP),
+    ("gcp-secrets-filter", GCP),
     ("key-manager-api-enabled", Mapped("keymanager.enabled")),
     ("enable-key-manager-api", Mapped("keymanager.enabled")),
     ("commit-boost-api-enabled", PROXY),

@@ -33,18 +33,26 @@ pub(crate) enum KeysCommand {
     Export(ExportArgs),
 }
 
-/// `holdfast keys import`
-#[derive(Debug, Clone, Args)]
-pub(crate) struct ImportArgs {
+/// Keystores and wallets of other programs, and their passwords.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct KeystoresArgs {
     /// Keystore files or directories
     #[arg(long, value_name = "PATH", num_args = 1.., required = true)]
     pub(crate) from: Vec<PathBuf>,
-    /// File with the password of all keystores
+    /// File with the password of all keystores, or of a wallet [default: where the client has them]
     #[arg(long, value_name = "FILE", conflicts_with = "passwords_dir")]
     pub(crate) password_file: Option<PathBuf>,
-    /// Directory with one password file per keystore: the same name with .txt
+    /// Directory with one password file per keystore: the same name with .txt [default: where the client has it]
     #[arg(long, value_name = "DIR")]
     pub(crate) passwords_dir: Option<PathBuf>,
+}
+
+/// `holdfast keys import`
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ImportArgs {
+    /// What is imported.
+    #[command(flatten)]
+    pub(crate) keystores: KeystoresArgs,
     /// Where protection of the imported keys begins
     #[arg(long, value_enum, default_value_t = WatermarkArg::Now)]
     pub(crate) watermark: WatermarkArg,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use holdfast_secret::SecretText;
 
-use super::ApprovalArgs;
+use super::{ApprovalArgs, KeystoresArgs};
 
 /// `holdfast migrate`
 #[derive(Debug, Subcommand)]
@@ -18,7 +18,7 @@ pub(crate) enum MigrateCommand {
     Lodestar(Box<ClientArgs>),
     /// From Nimbus: validators, secrets, and an interchange file
     Nimbus(Box<ClientArgs>),
-    /// From Prysm: keystores of `prysm validator accounts backup`, and an interchange file
+    /// From Prysm: its wallet, or keystores of `prysm validator accounts backup`, and an interchange file
     Prysm(Box<ClientArgs>),
     /// From Teku: keys, passwords, and an interchange file
     Teku(Box<ClientArgs>),
@@ -65,6 +65,12 @@ pub(crate) struct Web3SignerArgs {
     /// File with that role's password, mode 0600 [default: as Web3Signer's settings say]
     #[arg(long, value_name = "FILE")]
     pub(crate) db_password_file: Option<PathBuf>,
+    /// Authorities that may sign the certificate of HashiCorp Vault, in PEM [default: Mozilla's, and known servers of key files]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) vault_ca: Option<PathBuf>,
+    /// Address of the Azure Key Vault [default: https://NAME.vault.azure.net]
+    #[arg(long, value_name = "URL")]
+    pub(crate) azure_address: Option<String>,
     /// Write a configuration file made from Web3Signer's settings to this new file
     #[arg(long, value_name = "FILE")]
     pub(crate) write_config: Option<PathBuf>,
@@ -96,15 +102,9 @@ pub(crate) struct LighthouseArgs {
 /// `holdfast migrate` from a validator client.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ClientArgs {
-    /// Its directories with keystores
-    #[arg(long, value_name = "PATH", num_args = 1.., required = true)]
-    pub(crate) from: Vec<PathBuf>,
-    /// File with the password of all keystores [default: where the client has them]
-    #[arg(long, value_name = "FILE", conflicts_with = "passwords_dir")]
-    pub(crate) password_file: Option<PathBuf>,
-    /// Directory with one password file for each keystore [default: where the client has it]
-    #[arg(long, value_name = "DIR")]
-    pub(crate) passwords_dir: Option<PathBuf>,
+    /// Its keys.
+    #[command(flatten)]
+    pub(crate) keystores: KeystoresArgs,
     /// What the keys have signed, as the client exports it (EIP-3076)
     #[arg(long, value_name = "FILE")]
     pub(crate) interchange: Option<PathBuf>,

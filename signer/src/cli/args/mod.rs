@@ -50,7 +50,7 @@ pub(crate) use exits::{ExitsCommand, ExitsSignArgs, ExitsVerifyArgs};
 pub(crate) use kek::{KekCommand, KekInitArgs, KekRotateArgs, KekUnsealArgs, ProviderArgs};
 pub(crate) use keys::{
     DeleteArgs, DepositArgs, ExportArgs, GenerateArgs, GeneratedWatermarkArg, ImportArgs, KdfArg, KeysCommand,
-    LabelArgs, ListArgs, ShowArgs, SourceArgs, SwitchArgs, WatermarkArg,
+    KeystoresArgs, LabelArgs, ListArgs, ShowArgs, SourceArgs, SwitchArgs, WatermarkArg,
 };
 pub(crate) use migrate::{
     ClientArgs, Confirmed, LighthouseArgs, MigrateCommand, MoveArgs, MoveWatermarkArg, Web3SignerArgs,
@@ -184,6 +184,9 @@ pub(crate) enum Command {
     Config(ConfigCommand),
     /// Print a completion script for a shell
     Completions(CompletionsArgs),
+    /// Write the manual pages, one for each command
+    #[command(hide = true)]
+    Man(ManArgs),
     /// Print the version
     Version,
     /// Open a data key for a server, which starts this by itself
@@ -316,6 +319,8 @@ pub(crate) enum Client {
 pub(crate) enum ConfigCommand {
     /// Print a configuration file with every setting, documented, at its default
     Example,
+    /// Print what every setting means, its default, its environment variable and when a change counts, as Markdown
+    Reference,
     /// Print the JSON schema of the configuration file
     Schema,
     /// Check all layers and print what is in force, without secrets
@@ -347,6 +352,14 @@ pub(crate) struct CompletionsArgs {
     /// Which shell
     #[arg(value_enum)]
     pub(crate) shell: clap_complete::Shell,
+}
+
+/// `holdfast man`
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ManArgs {
+    /// Directory for the pages; it is made if it is not there
+    #[arg(long, value_name = "DIR")]
+    pub(crate) to: PathBuf,
 }
 
 impl Cli {
@@ -390,6 +403,7 @@ impl Cli {
             | Command::Exits(_)
             | Command::Config(_)
             | Command::Completions(_)
+            | Command::Man(_)
             | Command::Enclave(_)
             | Command::UnwrapHelper
             | Command::Version
@@ -438,6 +452,7 @@ impl Command {
             | Self::Doctor(_)
             | Self::Connect(_)
             | Self::Completions(_)
+            | Self::Man(_)
             | Self::Enclave(_)
             | Self::UnwrapHelper
             | Self::Version

@@ -11,7 +11,8 @@
 //! | Nimbus | `validators/0x…/keystore.json` | `secrets/0x…` |
 //! | Teku | `keys/*.json` | `passwords/*.txt`, same stem |
 //! | Web3Signer | `*.yaml` naming both or holding the key, or `*.json` | named, or same stem, `.txt` or `.password` |
-//! | Prysm | its wallet holds all keys in one file: skipped, with the command that exports them | |
+//! | Prysm | `all-accounts.keystore.json`, with all keys: opened by [`wallets`](super::wallets) | asked for |
+//! | Rocket Pool | those of five clients, with the same keys | as each of them, and `secret` beside Prysm's |
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -19,7 +20,7 @@ use std::sync::Arc;
 
 use holdfast_domain::PublicKey;
 use holdfast_enclave::Passphrase;
-use holdfast_migrate::web3signer::{KeyFileError, KeySource, key_file};
+use holdfast_migrate::web3signer::{KeyFileError, KeySource, StoredSecret, key_file};
 use holdfast_secret::SecretText;
 use serde_json::Value;
 
@@ -64,6 +65,24 @@ pub(in crate::cli) struct Skipped {
     pub(in crate::cli) reason: String,
 }
 
+/// A key in a secret store, as a key file names it.
+pub(in crate::cli) struct Stored {
+    /// The key file.
+    pub(in crate::cli) path: PathBuf,
+    /// Which secret.
+    pub(in crate::cli) secret: StoredSecret,
+    /// A command that fetches it.
+    pub(in crate::cli) command: String,
+}
+
+/// A Prysm wallet, of which nobody knows the keys before it is opened.
+pub(in crate::cli) struct Wallet {
+    /// The file.
+    pub(in crate::cli) path: PathBuf,
+    /// Its password.
+    pub(in crate::cli) password: PasswordAt,
+}
+
 /// Everything found.
 #[derive(Default)]
 pub(in crate::cli) struct Discovery {
@@ -73,6 +92,10 @@ pub(in crate::cli) struct Discovery {
     pub(in crate::cli) skipped: Vec<Skipped>,
     /// Keys that the client's own list switches off.
     pub(in crate::cli) off: Vec<PublicKey>,
+    /// Keys in secret stores, of which nothing was fetched.
+    pub(in crate::cli) stored: Vec<Stored>,
+    /// Wallets that were not opened.
+    pub(in crate::cli) wallets: Vec<Wallet>,
     seen: BTreeSet<PathBuf>,
     /// Lighthouse's entries with a password of their own place, by keystore.
     definitions: Vec<(PathBuf, PasswordAt)>,
@@ -90,6 +113,13 @@ pub(in crate::cli) fn discover(from: &[PathBuf], passwords_dir: Option<&Path>) -
             Err(error) => found.skip(path, format!("cannot be opened: {error}; check the path")),
         }
     }
+    for Stored { path, command, .. } in std::mem::take(&mut found.stored) {
+        let reason = format!(
+            "names a secret store, from which `holdfast migrate web3signer` fetches keys; or fetch it yourself (`{command}`), \
+             into a key file (type: file-raw) in a directory that only you may read"
+        );
+        found.skip(&path, reason);
+    }
     found.sorted()
 }
 
@@ -102,7 +132,8 @@ pub(in crate::cli) enum BulkPasswords {
     File(PathBuf),
 }
 
-/// What Web3Signer itself would load: key files and keystores of these directories, and not of those below them.
+/// What Web3Signer itself would load: key files and keystores of these directories, and not of those below them. Keys in
+/// secret stores are only named.
 ///
 /// # Errors
 /// The directory that cannot be read, and why.
@@ -136,6 +167,15 @@ fn listed(dir: &Path) -> std::io::Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
+/// How many keys a secret holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::cli) enum Lines {
+    /// One.
+    One,
+    /// One on each line.
+    Each,
+}
+
 /// Why a file is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wanted {
@@ -151,7 +191,46 @@ impl Discovery {
         Self { candidates, ..Self::default() }
     }
 
-    fn sorted(mut self) -> Self {
+    /// Adds the keys of a secret: one a line, as Web3Signer has it, or a single one.
+    pub(in crate::cli) fn take(&mut self, path: &Path, value: &SecretText, lines: Lines) {
+        let keys: Vec<(&str, usize)> = match lines {
+            Lines::One => vec![(value.expose().trim(), 1)],
+            Lines::Each => {
+                value.expose().lines().map(str::trim).zip(1..).filter(|(line, _)| !line.is_empty()).collect()
+            }
+        };
+        if keys.is_empty() {
+            return self.skip(path, "the secret is empty");
+        }
+        for (digits, line) in keys {
+            match raw::keystore(&SecretText::new(digits.strip_prefix("0x").unwrap_or(digits))) {
+                Ok(made) => self.made(path, made),
+                Err(reason) => {
+                    let reason = format!("line {line} of the secret is no key (it is not shown): {reason}");
+                    self.skip(path, reason);
+                }
+            }
+        }
+    }
+
+    /// Adds something that cannot be imported.
+    pub(in crate::cli) fn skip(&mut self, path: &Path, reason: impl Into<String>) {
+        self.skipped.push(Skipped { path: path.to_owned(), reason: reason.into() });
+    }
+
+    /// Adds a keystore made of what a file holds.
+    pub(super) fn made(&mut self, path: &Path, made: raw::Made) {
+        let raw::Made { key, json, password } = made;
+        self.candidates.push(Candidate {
+            path: path.to_owned(),
+            claimed: Some(key),
+            password: PasswordAt::Made(password),
+            made: Some(json),
+        });
+    }
+
+    /// The same in order of path.
+    pub(in crate::cli) fn sorted(mut self) -> Self {
         self.candidates.sort_by(|a, b| a.path.cmp(&b.path));
         self.skipped.sort_by(|a, b| a.path.cmp(&b.path));
         self
@@ -172,10 +251,6 @@ impl Discovery {
         } else {
             self.skip(path, format!("has no password file: {} is not there; put it there", password.display()));
         }
-    }
-
-    fn skip(&mut self, path: &Path, reason: impl Into<String>) {
-        self.skipped.push(Skipped { path: path.to_owned(), reason: reason.into() });
     }
 
     fn directory(&mut self, dir: &Path, passwords_dir: Option<&Path>, depth: usize) {
@@ -209,11 +284,15 @@ impl Discovery {
             }
             return;
         }
-        if name == "all-accounts.keystore.json" || name == "seed.encrypted.json" {
+        if name == "all-accounts.keystore.json" {
+            return self.wallet(path, passwords_dir);
+        }
+        if name == "seed.encrypted.json" {
             return self.skip(
                 path,
-                "is a Prysm wallet, which is no EIP-2335 keystore; run `prysm validator accounts backup` \
-                 (for each key, one keystore in a zip file), unpack it and import that",
+                "is the seed of a Prysm wallet, which is no EIP-2335 keystore; if there is no all-accounts.keystore.json \
+                 beside it, run `prysm validator accounts backup` (for each key, one keystore in a zip file), unpack it and \
+                 import that",
             );
         }
         let is_json = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
@@ -232,6 +311,20 @@ impl Discovery {
                 self.skip(path, reason);
             }
         }
+    }
+
+    /// A Prysm wallet. Its password is nowhere near it, but that Rocket Pool keeps it in a file beside it.
+    fn wallet(&mut self, path: &Path, passwords_dir: Option<&Path>) {
+        if !self.seen.insert(path.to_owned()) {
+            return;
+        }
+        let beside = path.with_file_name("secret");
+        let password = if passwords_dir.is_none() && beside.is_file() {
+            PasswordAt::File(beside)
+        } else {
+            self.password(path, None, passwords_dir)
+        };
+        self.wallets.push(Wallet { path: path.to_owned(), password });
     }
 
     fn add(&mut self, path: &Path, claimed: Option<PublicKey>, password: PasswordAt) {
@@ -310,15 +403,12 @@ impl Discovery {
             match key {
                 Ok(KeySource::Keystore { keystore, password }) => self.named_keystore(path, &keystore, &password),
                 Ok(KeySource::Raw(digits)) => match raw::keystore(&digits) {
-                    Ok(raw::Made { key, json, password }) => self.candidates.push(Candidate {
-                        path: path.to_owned(),
-                        claimed: Some(key),
-                        password: PasswordAt::Made(password),
-                        made: Some(json),
-                    }),
+                    Ok(made) => self.made(path, made),
                     Err(reason) => self.skip(path, format!("holds no usable private key (type: file-raw): {reason}")),
                 },
-                Ok(KeySource::Elsewhere { advice, .. }) => self.skip(path, format!("names a secret manager: {advice}")),
+                Ok(KeySource::Stored { secret, command }) => {
+                    self.stored.push(Stored { path: path.to_owned(), secret: *secret, command });
+                }
                 Ok(KeySource::NotBls) => {
                     self.skip(path, "names a key of an Ethereum account (secp256k1), which is no validator's");
                 }

@@ -31,6 +31,7 @@ use super::entry;
 use super::listed;
 use super::passwords::Passwords;
 use super::report::{Report, Status};
+use super::wallets;
 use crate::admin::Place;
 use crate::admin::convert::history_message;
 use crate::custody;
@@ -72,14 +73,15 @@ impl Sealing {
 /// Imports what is found.
 pub(super) async fn run(args: &ImportArgs, context: &Context, sealing: Sealing) -> Result<Exit, Failure> {
     entry::check(args)?;
-    if let Some(missing) = args.from.iter().find(|path| !path.exists()) {
+    if let Some(missing) = args.keystores.from.iter().find(|path| !path.exists()) {
         let message = format!("--from: there is no file or directory {}; check the path", missing.display());
         return Err(Failure::message(Exit::Usage, message));
     }
-    let found = discover(&args.from, args.passwords_dir.as_deref());
+    let mut found = discover(&args.keystores.from, args.keystores.passwords_dir.as_deref());
+    wallets::open(&mut found, &args.keystores, context.output)?;
     let total = found.candidates.len().saturating_add(found.skipped.len());
     if total == 0 {
-        let places: Vec<String> = args.from.iter().map(|path| path.display().to_string()).collect();
+        let places: Vec<String> = args.keystores.from.iter().map(|path| path.display().to_string()).collect();
         return Err(Failure::message(
             Exit::Usage,
             format!("no keystores in {}; name keystore files, or the directory that holds them", places.join(", ")),
@@ -100,7 +102,7 @@ pub(super) async fn bring(
     sealing: Sealing,
 ) -> Result<Exit, Failure> {
     let total = found.candidates.len().saturating_add(found.skipped.len());
-    let mut passwords = Passwords::new(args, context.output)?;
+    let mut passwords = Passwords::new(&args.keystores, context.output)?;
     let reached = sealing.reach(context).await?;
     let report = Report::new(reached.output, total);
     let options = ImportKeysOptions {
@@ -258,7 +260,7 @@ impl Importer<'_> {
     fn prepare(&mut self, candidates: Vec<Candidate>, passwords: &mut Passwords<'_>) -> Result<Vec<Job>, Failure> {
         let mut jobs = Vec::with_capacity(candidates.len());
         for candidate in candidates {
-            let read = read_keystore(&candidate).and_then(|read| Ok((read, passwords.of(&candidate)?)));
+            let read = read_keystore(&candidate).and_then(|read| Ok((read, passwords.at(&candidate.password)?)));
             match read {
                 Ok(((keystore, json), password)) => {
                     let claimed = keystore.pubkey().map(|key| PublicKey::from_bytes(key.to_bytes()));

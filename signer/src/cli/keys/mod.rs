@@ -10,10 +10,12 @@ mod label;
 mod passwords;
 mod raw;
 mod report;
+mod wallets;
 mod yaml;
 
-pub(super) use discover::{BulkPasswords, Candidate, Discovery, Skipped, discover, web3signer};
+pub(super) use discover::{BulkPasswords, Candidate, Discovery, Lines, Skipped, discover, web3signer};
 pub(super) use raw::text as secret_text;
+pub(super) use wallets::open as open_wallets;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -10,14 +10,14 @@ use std::sync::Arc;
 use holdfast_enclave::Passphrase;
 use holdfast_enclave::secret::FilePrivacy;
 
-use super::super::args::ImportArgs;
+use super::super::args::KeystoresArgs;
 use super::super::{Exit, Failure, Output};
-use super::discover::{Candidate, PasswordAt};
+use super::discover::PasswordAt;
 use crate::outcome::chain;
 
 /// Finds the password of each keystore.
 pub(super) struct Passwords<'a> {
-    args: &'a ImportArgs,
+    args: &'a KeystoresArgs,
     output: Output,
     files: HashMap<PathBuf, Result<Arc<Passphrase>, String>>,
     /// The answer to the one question that is asked.
@@ -29,7 +29,7 @@ impl<'a> Passwords<'a> {
     ///
     /// # Errors
     /// [`Failure`] (usage) if that file cannot be read.
-    pub(super) fn new(args: &'a ImportArgs, output: Output) -> Result<Self, Failure> {
+    pub(super) fn new(args: &'a KeystoresArgs, output: Output) -> Result<Self, Failure> {
         let mut passwords = Self { args, output, files: HashMap::new(), typed: None };
         if let Some(path) = &args.password_file {
             passwords
@@ -43,15 +43,15 @@ impl<'a> Passwords<'a> {
         Ok(passwords)
     }
 
-    /// The password of one keystore, or why there is none.
-    pub(super) fn of(&mut self, candidate: &Candidate) -> Result<Arc<Passphrase>, String> {
-        if let PasswordAt::Made(password) = &candidate.password {
+    /// The password of one keystore or wallet, or why there is none.
+    pub(super) fn at(&mut self, place: &PasswordAt) -> Result<Arc<Passphrase>, String> {
+        if let PasswordAt::Made(password) = place {
             return Ok(Arc::clone(password));
         }
         if let Some(path) = &self.args.password_file {
             return self.file(path);
         }
-        match &candidate.password {
+        match place {
             PasswordAt::Made(password) => Ok(Arc::clone(password)),
             PasswordAt::File(path) => self.file(path),
             PasswordAt::Inline(text) => {

@@ -35,12 +35,19 @@ pub(super) struct Made {
 pub(super) fn keystore(digits: &SecretText) -> Result<Made, String> {
     let mut bytes = Zeroizing::new([0_u8; 32]);
     hex::decode_to_slice(digits.expose(), bytes.as_mut_slice()).map_err(|_| "not 64 hexadecimal digits".to_owned())?;
-    let secret = Secret::from_be_bytes(bytes.as_slice()).map_err(|error| chain(&error))?;
+    of_secret(&Secret::from_be_bytes(bytes.as_slice()).map_err(|error| chain(&error))?)
+}
+
+/// Makes a keystore of a key.
+///
+/// # Errors
+/// What the system lacks for it.
+pub(super) fn of_secret(secret: &Secret) -> Result<Made, String> {
     let mut random = Zeroizing::new([0_u8; 32]);
     getrandom::fill(random.as_mut_slice()).map_err(|error| format!("no random numbers: {error}"))?;
     let password = Passphrase::new(hex::encode(random.as_slice())).map_err(|error| chain(&error))?;
     let own = password.keystore_password().map_err(|error| chain(&error))?;
-    let keystore = Keystore::encrypt(&secret, &own, None, KDF, None).map_err(|error| chain(&error))?;
+    let keystore = Keystore::encrypt(secret, &own, None, KDF, None).map_err(|error| chain(&error))?;
     Ok(Made {
         key: PublicKey::from_bytes(secret.public_key().to_bytes()),
         json: keystore.to_json(),

@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 
 use super::super::args::{ClientArgs, LighthouseArgs};
-use super::super::keys::discover;
+use super::super::keys::{discover, open_wallets};
 use super::super::{Context, Exit, Failure};
 use super::past::Origin;
 use super::plan::OldSigner;
@@ -43,14 +43,13 @@ pub(super) const TEKU: Client =
 ///
 /// # Errors
 /// [`Failure`] (usage).
-#[cfg_attr(not(feature = "store-sqlite"), expect(unused_variables, reason = "only SQLite can read that database"))]
 pub(super) fn lighthouse(args: &LighthouseArgs, context: &Context) -> Result<OldSigner, Failure> {
     if args.client.interchange.is_some() {
-        return other(LIGHTHOUSE, &args.client);
+        return other(LIGHTHOUSE, &args.client, context);
     }
     #[cfg(feature = "store-sqlite")]
     {
-        let inside = args.client.from.iter().flat_map(|dir| [dir.clone(), dir.join("validators")]);
+        let inside = args.client.keystores.from.iter().flat_map(|dir| [dir.clone(), dir.join("validators")]);
         let usual: Vec<PathBuf> =
             inside.map(|dir| dir.join("slashing_protection.sqlite")).filter(|path| path.is_file()).collect();
         let path = match (&args.db, usual.as_slice()) {
@@ -68,17 +67,17 @@ pub(super) fn lighthouse(args: &LighthouseArgs, context: &Context) -> Result<Old
             }
         };
         context.output.note(format!("What the keys have signed is read from {}.", path.display()));
-        old(LIGHTHOUSE, &args.client, Origin::Lighthouse(path))
+        old(LIGHTHOUSE, &args.client, Origin::Lighthouse(path), context)
     }
     #[cfg(not(feature = "store-sqlite"))]
-    other(LIGHTHOUSE, &args.client)
+    other(LIGHTHOUSE, &args.client, context)
 }
 
 /// Any client, with an interchange file.
 ///
 /// # Errors
 /// [`Failure`] (usage) that says how to get the file.
-pub(super) fn other(client: Client, args: &ClientArgs) -> Result<OldSigner, Failure> {
+pub(super) fn other(client: Client, args: &ClientArgs, context: &Context) -> Result<OldSigner, Failure> {
     let Some(path) = &args.interchange else {
         let text = format!(
             "what the keys have signed is missing: stop {}, run `{}`, and give the file with --interchange",
@@ -86,15 +85,17 @@ pub(super) fn other(client: Client, args: &ClientArgs) -> Result<OldSigner, Fail
         );
         return Err(Failure::message(Exit::Usage, text));
     };
-    old(client, args, Origin::File(path.clone()))
+    old(client, args, Origin::File(path.clone()), context)
 }
 
-fn old(client: Client, args: &ClientArgs, origin: Origin) -> Result<OldSigner, Failure> {
-    if let Some(missing) = args.from.iter().find(|path| !path.exists()) {
+fn old(client: Client, args: &ClientArgs, origin: Origin, context: &Context) -> Result<OldSigner, Failure> {
+    let keystores = &args.keystores;
+    if let Some(missing) = keystores.from.iter().find(|path| !path.exists()) {
         let text = format!("--from: there is no file or directory {}; check the path", missing.display());
         return Err(Failure::message(Exit::Usage, text));
     }
-    let mut found = discover(&args.from, args.passwords_dir.as_deref());
+    let mut found = discover(&keystores.from, keystores.passwords_dir.as_deref());
+    open_wallets(&mut found, keystores, context.output)?;
     Ok(OldSigner {
         title: client.title,
         name: client.name,
@@ -103,6 +104,6 @@ fn old(client: Client, args: &ClientArgs, origin: Origin) -> Result<OldSigner, F
         off: std::mem::take(&mut found.off),
         found,
         origin,
-        passwords: (args.password_file.clone(), args.passwords_dir.clone()),
+        passwords: keystores.clone(),
     })
 }

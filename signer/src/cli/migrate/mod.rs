@@ -16,6 +16,7 @@ mod clients;
 mod moving;
 mod past;
 mod plan;
+mod secrets;
 mod web3signer;
 
 use std::path::Path;
@@ -31,12 +32,12 @@ pub(super) async fn run(
     context: &Context,
 ) -> Result<Exit, Failure> {
     let old = match command {
-        MigrateCommand::Web3signer(args) => web3signer::look(args, old_config, context)?,
+        MigrateCommand::Web3signer(args) => web3signer::look(args, old_config, context).await?,
         MigrateCommand::Lighthouse(args) => clients::lighthouse(args, context)?,
-        MigrateCommand::Lodestar(args) => clients::other(clients::LODESTAR, args)?,
-        MigrateCommand::Nimbus(args) => clients::other(clients::NIMBUS, args)?,
-        MigrateCommand::Prysm(args) => clients::other(clients::PRYSM, args)?,
-        MigrateCommand::Teku(args) => clients::other(clients::TEKU, args)?,
+        MigrateCommand::Lodestar(args) => clients::other(clients::LODESTAR, args, context)?,
+        MigrateCommand::Nimbus(args) => clients::other(clients::NIMBUS, args, context)?,
+        MigrateCommand::Prysm(args) => clients::other(clients::PRYSM, args, context)?,
+        MigrateCommand::Teku(args) => clients::other(clients::TEKU, args, context)?,
     };
     let chain = custody::chain(&context.config).await?;
     moving::run(old, command.moving(), &chain, context).await

@@ -112,9 +112,7 @@ async fn bring(
         let (candidates, rest) = std::mem::take(&mut old.found.candidates).into_iter().partition(of);
         old.found.candidates = rest;
         let import = ImportArgs {
-            from: Vec::new(),
-            password_file: old.passwords.0.clone(),
-            passwords_dir: old.passwords.1.clone(),
+            keystores: old.passwords.clone(),
             watermark,
             slashing_protection: None,
             labels: Vec::new(),

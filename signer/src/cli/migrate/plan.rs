@@ -9,7 +9,7 @@ use holdfast_domain::PublicKey;
 use holdfast_migrate::web3signer::{Becomes, Line, Origin as Place};
 use serde_json::json;
 
-use super::super::args::MoveArgs;
+use super::super::args::{KeystoresArgs, MoveArgs};
 use super::super::keys::{Discovery, Here, Skipped};
 use super::super::{Exit, Failure, Output};
 use super::past::{Origin, Past};
@@ -30,8 +30,8 @@ pub(super) struct OldSigner {
     pub(super) off: Vec<PublicKey>,
     /// Where its protection is read.
     pub(super) origin: Origin,
-    /// File with the password of all keystores, and directory with one for each, if they were given.
-    pub(super) passwords: (Option<PathBuf>, Option<PathBuf>),
+    /// Where the passwords of keystores are, if that was said.
+    pub(super) passwords: KeystoresArgs,
 }
 
 /// What becomes of a key.

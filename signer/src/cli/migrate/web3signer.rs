@@ -1,7 +1,7 @@
 //! Web3Signer as it is set up here: its settings, its keys, and where its database is.
 //!
-//! Guarantees: only read, but for a configuration file that was asked for; options given here win over its settings,
-//! because paths of a container are not paths of this machine. No password is shown.
+//! Guarantees: only read, its secret stores too, but for a configuration file that was asked for; options given here win
+//! over its settings, because paths of a container are not paths of this machine. No password is shown.
 
 use std::path::{Path, PathBuf};
 
@@ -9,29 +9,27 @@ use holdfast_enclave::durable::{Existing, write_private_file};
 use holdfast_migrate::web3signer::{Becomes, Settings, Sources, Translation, environment_file, read, translate};
 use holdfast_secret::SecretText;
 
-use super::super::args::Web3SignerArgs;
+use super::super::args::{KeystoresArgs, Web3SignerArgs};
 use super::super::keys::{BulkPasswords, secret_text, web3signer};
 use super::super::{Context, Exit, Failure};
 use super::past::Origin;
 use super::plan::OldSigner;
+use super::secrets;
 use crate::config::NetworkChoice;
 use crate::outcome::chain;
 
 /// Largest file of settings, in bytes.
 const MAX_SETTINGS_BYTES: u64 = 1024 * 1024;
 
-/// Secret managers that Web3Signer loads many keys from, by the switch of each, and the command that lists them.
-const MANAGERS: [(&str, &str, &str); 3] = [
-    ("aws-secrets-enabled", "AWS Secrets Manager", "aws secretsmanager list-secrets"),
-    ("azure-vault-enabled", "Azure Key Vault", "az keyvault secret list --vault-name NAME"),
-    ("gcp-secrets-enabled", "Google Secret Manager", "gcloud secrets list"),
-];
-
 /// Looks at it. Its database is read later.
 ///
 /// # Errors
 /// [`Failure`] (usage) that names the option, file or line.
-pub(super) fn look(args: &Web3SignerArgs, old_config: Option<&Path>, context: &Context) -> Result<OldSigner, Failure> {
+pub(super) async fn look(
+    args: &Web3SignerArgs,
+    old_config: Option<&Path>,
+    context: &Context,
+) -> Result<OldSigner, Failure> {
     let settings = settings(args, old_config)?;
     let Translation { lines, toml } = translate(&settings).map_err(|error| Failure::new(Exit::Usage, error))?;
     if let Some(path) = &args.write_config {
@@ -45,14 +43,16 @@ pub(super) fn look(args: &Web3SignerArgs, old_config: Option<&Path>, context: &C
         }
     }
     let (key_files, bulk) = (key_files(args, &settings), bulk(args, &settings)?);
-    if key_files.is_none() && bulk.is_none() {
+    let mut switches = ["aws-secrets-enabled", "azure-vault-enabled"].into_iter();
+    let of_store = switches.any(|switch| settings.switch(switch, false) == Ok(true));
+    if key_files.is_none() && bulk.is_none() && !of_store {
         return Err(usage(
             "where Web3Signer's keys are is not known: give --key-config DIR (without the setting, that is the directory in \
              which Web3Signer is started), or --keystores DIR",
         ));
     }
     let found = web3signer(key_files.as_deref(), bulk.as_ref().map(|(dir, passwords)| (dir.as_path(), passwords)));
-    let found = found.map_err(|(path, error)| {
+    let mut found = found.map_err(|(path, error)| {
         let text = format!(
             "cannot read the directory {}: {error}; if Web3Signer runs in a container, give the directory of this machine \
              with --key-config or --keystores",
@@ -60,14 +60,15 @@ pub(super) fn look(args: &Web3SignerArgs, old_config: Option<&Path>, context: &C
         );
         Failure::message(Exit::Usage, text)
     })?;
-    let mut elsewhere = Vec::new();
-    for (switch, title, command) in MANAGERS {
-        if settings.switch(switch, false).map_err(|error| Failure::new(Exit::Usage, error))? {
-            elsewhere.push(format!(
-                "keys in {title} (--{switch}): none are taken from there; list them (`{command}`), put each into a key file \
-                 (type: file-raw) in a directory that only you may read, and move again with --key-config"
-            ));
-        }
+    let origin = origin(args, &settings, context)?;
+    let mut elsewhere = secrets::fetch(&mut found, &settings, args, context).await?;
+    if settings.switch("gcp-secrets-enabled", false).map_err(|error| Failure::new(Exit::Usage, error))? {
+        elsewhere.push(
+            "keys in Google Secret Manager (--gcp-secrets-enabled): none are taken from there; list them (`gcloud secrets \
+             list`), put each into a key file (type: file-raw) in a directory that only you may read, and move again with \
+             --key-config"
+                .to_owned(),
+        );
     }
     Ok(OldSigner {
         title: "Web3Signer",
@@ -76,8 +77,8 @@ pub(super) fn look(args: &Web3SignerArgs, old_config: Option<&Path>, context: &C
         found,
         elsewhere,
         off: Vec::new(),
-        origin: origin(args, &settings, context)?,
-        passwords: (None, None),
+        origin,
+        passwords: KeystoresArgs::default(),
     })
 }
 

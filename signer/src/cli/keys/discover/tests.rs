@@ -158,7 +158,7 @@ fn web3signer_key_files_and_its_own_import() {
         &[(&format!("w3s/{a}.json"), &format!("w3s/{a}.password")), ("w3s/ks/one.json", "w3s/pw/one-secret")],
     );
     tree.put("bad/raw.yaml", &format!("type: file-raw\nprivateKey: '0x{}'\n", "25".repeat(32)))
-        .put("bad/vault.yaml", "type: hashicorp\nkeyPath: /v1/secret/data/k\ntoken: hunter2\n")
+        .put("bad/vault.yaml", "type: hashicorp\nserverHost: v\nkeyPath: /v1/secret/data/k\ntoken: hunter2\n")
         .put("bad/gone.yaml", "type: file-keystore\nkeystoreFile: gone.json\nkeystorePasswordFile: p\n")
         .put("bad/half.yml", "type: file-keystore\nkeystoreFile: gone.json\n")
         .put("bad/other.yaml", "a: {b: c}\n");
@@ -169,6 +169,25 @@ fn web3signer_key_files_and_its_own_import() {
     assert!(found.skipped[3].1.contains("no usable private key") && !found.skipped[3].1.contains("ffff"));
     let vault = &found.skipped[2].1;
     assert!(vault.contains("vault kv get -field=value secret/k") && !vault.contains("hunter2"), "{vault}");
+}
+
+#[test]
+fn a_secret_holds_one_key_or_one_a_line_and_what_is_none_is_named_without_it() {
+    let mut found = Discovery::default();
+    let (one, two) = ("25".repeat(32), "26".repeat(32));
+    let path = Path::new("a secret");
+    found.take(path, &SecretText::new(format!("0x{one}\r\n\n{two}\nhunter2\n")), Lines::Each);
+    found.take(path, &SecretText::new(format!("{one}\n")), Lines::One);
+    found.take(path, &SecretText::new(format!("{one}\n{two}")), Lines::One);
+    found.take(path, &SecretText::new(" \n"), Lines::Each);
+    assert_eq!(found.candidates.len(), 3);
+    assert_eq!(found.candidates[0].claimed, found.candidates[2].claimed);
+    let reasons: Vec<&str> = found.skipped.iter().map(|one| one.reason.as_str()).collect();
+    assert!(
+        reasons[0].contains("line 4") && reasons[1].contains("line 1") && reasons[2].contains("empty"),
+        "{reasons:?}"
+    );
+    assert!(!reasons.iter().any(|reason| reason.contains("hunter2") || reason.contains("2626")), "{reasons:?}");
 }
 
 #[test]
@@ -204,12 +223,25 @@ fn what_web3signer_would_load_and_nothing_below_it() {
 }
 
 #[test]
-fn prysm_wallets_are_refused_with_the_way_out() {
+fn prysm_wallets_are_found_with_their_passwords_and_seeds_are_refused_with_the_way_out() {
     let tree = Tree::new();
-    tree.put("wallet/direct/accounts/all-accounts.keystore.json", r#"{"crypto":{}}"#);
-    let found = tree.find("wallet");
-    assert_eq!(found.keystores, []);
-    assert!(found.skipped[0].1.contains("accounts backup"), "{:?}", found.skipped);
+    let (own, pool) =
+        ("own/direct/accounts/all-accounts.keystore.json", "pool/direct/accounts/all-accounts.keystore.json");
+    tree.put(own, r#"{"crypto":{}}"#)
+        .put(pool, r#"{"crypto":{}}"#)
+        .put("pool/direct/accounts/secret", "pw")
+        .put("own/derived/seed.encrypted.json", r#"{"crypto":{}}"#);
+    let found = discover(&[tree.root(), tree.root().join(own)], None);
+    let wallets: Vec<_> = found
+        .wallets
+        .iter()
+        .map(|wallet| {
+            (wallet.path.clone(), matches!(&wallet.password, PasswordAt::File(path) if path.ends_with("secret")))
+        })
+        .collect();
+    assert_eq!(wallets, [(tree.root().join(own), false), (tree.root().join(pool), true)]);
+    assert!(found.candidates.is_empty());
+    assert!(found.skipped.len() == 1 && found.skipped[0].reason.contains("accounts backup"), "{:?}", found.skipped);
 }
 
 #[test]
