@@ -215,8 +215,8 @@ fn probes(
         tasks: tasks.clone(),
         callers: Arc::clone(&sockets.doors.callers),
         door: Doors::of_metrics(config),
-        // Scrapers of other machines come under any name; on loopback the same rule holds as for the API.
-        hosts: if sockets.metrics.address.ip().is_loopback() { hosts } else { HostPolicy::Any },
+        // Scrapers of other machines come under any name; on loopback it is this machine, whatever clients call the API.
+        hosts: if sockets.metrics.address.ip().is_loopback() { hosts.with_loopback() } else { HostPolicy::Any },
         board,
     }
 }

@@ -521,7 +521,7 @@ fn describe(denial: Denial) -> &'static str {
         Denial::KeyNotRegistered => "refused: the key is not registered in the slashing database; import it first",
         Denial::ProtectionFrozen => {
             "slashing protection is frozen: the database may have lost acknowledged writes; see `holdfast slashing status`, \
-             then stop the signer and run `holdfast slashing fence`"
+             then run `holdfast slashing fence`"
         }
         Denial::Objected(objection) => match objection {
             Objection::CheckpointsDisagreed => {

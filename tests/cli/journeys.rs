@@ -2,17 +2,18 @@
 //! document by its first words, the rest of it comes from there; what a test must put in the place of something is in
 //! [`PUT_IN_PLACE`], and nothing else is changed.
 //!
-//! Elsewhere, also with printed commands or the real thing: packages and `install.sh` come and go (`deploy/packages.rs`),
-//! the backup runbook (`tests/ceremony/backup.rs`), restarts in turn under load with the documented nginx and a real
-//! validator client (`tests/e2e`), failing nodes (`tests/real_nodes`), the road from a bare Debian (`tests/bare_root/run`).
+//! Here: import, connect, monitor, audit proof, exits, host migration, uninstall. Which test is which journey, and what of it is
+//! not executed, is in `docs/journeys.md`.
 
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use holdfast_tests::documented::shell_output;
+use holdfast_tests::auditor::Chain;
+use holdfast_tests::documented::{self, shell_output};
 use holdfast_tests::harness::{binary, workspace};
+use holdfast_tests::http::once;
 use holdfast_tests::keys::TestKey;
 use holdfast_tests::postgres::free_port;
 use tempfile::TempDir;
@@ -35,34 +36,42 @@ const PUT_IN_PLACE: [(&str, &str); 8] = [
 /// Limit for a server to be ready.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// The command that begins so, as the document prints it in a block or within a line.
+#[track_caller]
+fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let end = Instant::now() + LIMIT;
+    while !is_so() {
+        assert!(Instant::now() < end, "{what}: not within {LIMIT:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// The command that begins so, as the document prints it, with what is this test's own in its place.
 #[track_caller]
 fn printed(document: &str, begins: &str) -> String {
-    let text = std::fs::read_to_string(workspace().join(document)).expect("the document");
-    let of_line = |line: &str| line.trim().split("  #").next().unwrap_or_default().trim().to_owned();
-    let found = text
-        .lines()
-        .map(of_line)
-        .find(|line| line.starts_with(begins))
-        .or_else(|| text.split('`').skip(1).step_by(2).map(of_line).find(|code| code.starts_with(begins)));
-    let found = found.unwrap_or_else(|| panic!("{document} prints no command that begins with {begins:?}"));
-    PUT_IN_PLACE.iter().fold(found, |line, (printed, own)| line.replace(printed, own))
+    let line = documented::printed(document, begins);
+    PUT_IN_PLACE.iter().fold(line, |line, (printed, own)| line.replace(printed, own))
 }
 
 /// A machine of an operator: a folder in which commands are typed.
-struct Machine {
+pub(crate) struct Machine {
     folder: TempDir,
-    /// Of the signing API and of the metrics: those of the documentation belong to whoever runs this test.
-    ports: [u16; 2],
+    network: &'static str,
+    /// Of the signing API, the metrics and the switcher: those of the documentation belong to whoever runs this test.
+    pub(crate) ports: [u16; 3],
     server: Option<Child>,
 }
 
 impl Machine {
     fn new() -> Self {
+        Self::of("hoodi")
+    }
+
+    /// One for a network.
+    pub(crate) fn of(network: &'static str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         std::fs::create_dir(folder.path().join("bin")).expect("a folder");
         std::os::unix::fs::symlink(binary(), folder.path().join("bin/holdfast")).expect("the program on the path");
-        Self { folder, ports: [free_port(), free_port()], server: None }
+        Self { folder, network, ports: [free_port(), free_port(), free_port()], server: None }
     }
 
     fn at(&self, name: &str) -> PathBuf {
@@ -70,16 +79,17 @@ impl Machine {
     }
 
     /// As typed, in this folder; ports of its own, so that several machines are one.
-    fn command(&self, line: &str) -> Command {
+    pub(crate) fn command(&self, line: &str) -> Command {
         let mut command = Command::new("bash");
         let path = std::env::var("PATH").expect("a path");
         command
             .args(["-euc", line])
             .current_dir(self.folder.path())
             .env("PATH", format!("{}:{path}", self.at("bin").display()))
-            .env("HOLDFAST_NETWORK_NAME", "hoodi")
+            .env("HOLDFAST_NETWORK_NAME", self.network)
             .env("HOLDFAST_HTTP_LISTEN", format!("127.0.0.1:{}", self.ports[0]))
             .env("HOLDFAST_METRICS_LISTEN", format!("127.0.0.1:{}", self.ports[1]))
+            .env("HOLDFAST_SWITCHER_LISTEN", format!("127.0.0.1:{}", self.ports[2]))
             .env_remove("HOLDFAST_BIN")
             .stdin(Stdio::null());
         command
@@ -96,7 +106,12 @@ impl Machine {
     /// Types a command that keeps running.
     #[track_caller]
     fn serves(&mut self, document: &str, begins: &str) {
-        let line = printed(document, begins);
+        self.serves_until(&printed(document, begins), "holdfast status --ready");
+    }
+
+    /// Types a command that keeps running, and waits until another one succeeds.
+    #[track_caller]
+    pub(crate) fn serves_until(&mut self, line: &str, ready: &str) {
         println!("$ {line} &");
         let log = std::fs::File::create(self.at("log")).expect("a log");
         let errors = log.try_clone().expect("a log");
@@ -104,14 +119,21 @@ impl Machine {
         let mut command = self.command(&format!("exec {line}"));
         self.server = Some(command.stdout(log).stderr(errors).process_group(0).spawn().expect("bash starts"));
         let end = Instant::now() + LIMIT;
-        while !self.command("holdfast status --ready").output().expect("bash starts").status.success() {
+        while !self.command(ready).output().expect("bash starts").status.success() {
             let log = std::fs::read_to_string(self.at("log")).unwrap_or_default();
             assert!(Instant::now() < end, "{line}: never ready:\n{log}");
             std::thread::sleep(Duration::from_millis(20));
         }
     }
 
-    fn stops(&mut self) {
+    /// SIGKILL.
+    fn kills(&mut self) {
+        let mut child = self.server.take().expect("it serves");
+        child.kill().expect("SIGKILL is delivered");
+        child.wait().expect("it is reaped");
+    }
+
+    pub(crate) fn stops(&mut self) {
         let mut child = self.server.take().expect("it serves");
         let pid = rustix::process::Pid::from_child(&child);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("SIGTERM is delivered");
@@ -193,7 +215,7 @@ fn an_operator_gets_from_import_to_uninstall_with_what_is_printed() {
     assert_eq!(exits, keys.len(), "exits");
     machine.types("docs/exits.md", "holdfast exits verify exits --from");
 
-    moves_a_key(&machine, &keys[0]);
+    moves_a_key(&mut machine, &keys[0]);
 
     // Away with it: the record stays.
     machine.types("docs/runbooks/uninstall.md", "holdfast backup create");
@@ -205,9 +227,23 @@ fn an_operator_gets_from_import_to_uninstall_with_what_is_printed() {
     assert!(machine.at("backup/manifest.json").is_file() && machine.at("holdfast-data/holdfast.db").is_file());
 }
 
-/// The runbook about moving a key, to a second machine.
-fn moves_a_key(old: &Machine, key: &TestKey) {
+/// Asks a running signer of hoodi for an attestation; gives status and reason.
+fn attests(machine: &Machine, key: &TestKey) -> (u16, String) {
+    let hoodi = "212f13fc4df078b6cb7db228f1c8307566dcecf900867401a92023d7ba99cb5f";
+    let root = hex::decode(hoodi).expect("digits").try_into().expect("32 bytes");
+    let chain = Chain { version: [0x60, 0, 0x09, 0x10], genesis_validators_root: root };
+    let (body, _) = chain.attestation(100_000 * 32, 99_999, 100_000, 1);
+    let path = format!("/api/v1/eth2/sign/{}", key.public);
+    let headers = [("Accept", "application/json"), ("Content-Type", "application/json")];
+    let address = ([127, 0, 0, 1], machine.ports[0]).into();
+    let answer = once(address, "POST", &path, &headers, body.to_string().as_bytes()).expect("an answer");
+    (answer.status, answer.reason())
+}
+
+/// The runbook about moving a key, to a second machine; then everything by which the first could sign with it again.
+fn moves_a_key(old: &mut Machine, key: &TestKey) {
     const RUNBOOK: &str = "docs/runbooks/move-a-key.md";
+    shell_output(&mut old.command("cp -r holdfast-data yesterday"));
     let export = printed(RUNBOOK, "holdfast keys export PUBKEY").replace("PUBKEY", &key.public);
     shell_output(&mut old.command(&export));
     let new = Machine::new();
@@ -215,14 +251,45 @@ fn moves_a_key(old: &Machine, key: &TestKey) {
     new.types(RUNBOOK, "holdfast keys import --from out");
     let marks = new.types(RUNBOOK, "holdfast slashing status");
     assert!(marks.contains(&key.public[..10]), "{marks}");
+
+    // What the old signer knew, taken in once more, lowers nothing.
+    shell_output(&mut new.command("holdfast slashing fence"));
+    let marks = |machine: &Machine| {
+        let said = shell_output(&mut machine.command("holdfast --json slashing status"));
+        serde_json::from_str::<serde_json::Value>(&said).expect("JSON")["keys"].clone()
+    };
+    let fenced = marks(&new);
+    shell_output(&mut new.command("holdfast slashing import --from out/slashing_protection.json"));
+    assert_eq!(marks(&new), fenced, "an older history lowered marks");
+
+    // The old signer signs nothing with it, before it is deleted there and after.
+    old.serves("README.md", "holdfast --network hoodi serve");
+    assert_eq!(attests(old, key), (412, "key_disabled".to_owned()));
     let listed = shell_output(&mut old.command("holdfast --json keys list"));
     let listed: serde_json::Value = serde_json::from_str(&listed).expect("JSON");
     assert!(listed.to_string().contains(&key.public), "{listed}");
     let delete = printed(RUNBOOK, "holdfast keys delete").replace("PUBKEY", &key.public);
     shell_output(&mut old.command(&delete));
-    // Here it is a tombstone now, and does not come back by itself.
+    assert_eq!(attests(old, key).0, 404);
+    old.stops();
+    // It is a tombstone now, and does not come back by itself.
     let again =
         old.command(&printed("README.md", "holdfast --network hoodi keys import")).output().expect("bash starts");
     let said = String::from_utf8_lossy(&again.stdout).into_owned() + &String::from_utf8_lossy(&again.stderr);
     assert!(!again.status.success() && said.contains("tombstone"), "{said}");
+
+    // Nor does the whole machine as it was yesterday, when the key was in force.
+    shell_output(&mut old.command("mv holdfast-data today && cp -r yesterday holdfast-data"));
+    let look = old.command("holdfast slashing status").output().expect("bash starts");
+    assert_eq!(look.status.code(), Some(4), "{}", String::from_utf8_lossy(&look.stdout));
+    let lives = format!("curl --fail --silent http://127.0.0.1:{}/livez", old.ports[1]);
+    old.serves_until(&printed("README.md", "holdfast --network hoodi serve"), &lives);
+    wait_until("keys are loaded", || attests(old, key).1 != "keys_loading");
+    // Behind its marks of the day before, or frozen: whichever is looked at first.
+    let (status, reason) = attests(old, key);
+    assert!(status == 412 || (status, reason.as_str()) == (503, "protection_frozen"), "{status} {reason}");
+    let runs = old.command("holdfast status").output().expect("bash starts");
+    assert_eq!(runs.status.code(), Some(4), "{}", String::from_utf8_lossy(&runs.stdout));
+    old.kills();
+    shell_output(&mut old.command("rm -r holdfast-data && mv today holdfast-data"));
 }

@@ -1,4 +1,4 @@
-//! nginx in front of two signers, with the configuration that the documentation gives to operators.
+//! nginx in front of two signers, with the configurations that the documentation gives to operators.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -10,7 +10,9 @@ use holdfast_tests::harness::workspace;
 /// How long nginx may take to listen.
 const START_LIMIT: Duration = Duration::from_secs(20);
 /// What the documented configuration says, each once; the test puts its own addresses there.
-const DOCUMENTED: [&str; 3] = ["127.0.0.1:9100", "127.0.0.1:9000", "127.0.0.1:9010"];
+const DOCUMENTED: [&str; 2] = ["127.0.0.1:9000", "127.0.0.1:9010"];
+/// Where the documented configuration listens.
+const LISTENS: &str = "127.0.0.1:9100";
 
 /// A request that went through, as the access log has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,16 +38,23 @@ pub(crate) const LOAD_AGENT: &str = "holdfast-test-load";
 impl Balancer {
     /// Starts one for two signers, its files below `folder`.
     pub(crate) fn start(folder: &Path, signers: [SocketAddr; 2]) -> Self {
+        let signers = signers.map(|signer| signer.to_string());
+        let own: Vec<(&str, &str)> = DOCUMENTED.into_iter().zip(signers.iter().map(String::as_str)).collect();
+        Self::start_as(folder, "docs/nginx.conf", LISTENS, &own)
+    }
+
+    /// Starts one with a documented configuration, in which each of these is there once, and this test's own in its place;
+    /// it listens on a port of its own instead of `listens`.
+    pub(crate) fn start_as(folder: &Path, document: &str, listens: &str, own: &[(&str, &str)]) -> Self {
         let folder = folder.join("nginx");
         std::fs::create_dir(&folder).expect("a folder for nginx");
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
         let address = listener.local_addr().expect("its address");
         drop(listener);
-        let documented = std::fs::read_to_string(workspace().join("docs/nginx.conf")).expect("docs/nginx.conf");
-        let mut site = documented;
-        for (name, real) in DOCUMENTED.into_iter().zip([address, signers[0], signers[1]]) {
-            assert_eq!(site.matches(name).count(), 1, "{name} in docs/nginx.conf");
-            site = site.replace(name, &real.to_string());
+        let mut site = std::fs::read_to_string(workspace().join(document)).expect("a documented configuration");
+        for (name, real) in own.iter().copied().chain([(listens, address.to_string().as_str())]) {
+            assert_eq!(site.matches(name).count(), 1, "{name} in {document}");
+            site = site.replace(name, real);
         }
         let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
             .map(|kind| format!("    {kind}_temp_path {};\n", folder.join(kind).display()))

@@ -3,9 +3,13 @@
 //!
 //! `HOLDFAST_SEED` replays a run, `HOLDFAST_FLEET_REQUESTS` makes a longer one.
 
+#[allow(dead_code, reason = "the end-to-end test uses all of it")]
+#[path = "../e2e/balancer.rs"]
+mod balancer;
 mod keys;
 mod labels;
 mod status;
+mod two_machines;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 

@@ -21,6 +21,17 @@ pub fn block(document: &str, name: &str, language: &str) -> String {
     rest.split_once("```").expect("its end").0.to_owned()
 }
 
+/// The command that begins so, as the document prints it in a block or within a line, without a comment behind it.
+#[track_caller]
+pub fn printed(document: &str, begins: &str) -> String {
+    let text =
+        std::fs::read_to_string(workspace().join(document)).unwrap_or_else(|error| panic!("{document}: {error}"));
+    let of_line = |line: &str| line.trim().split("  #").next().unwrap_or_default().trim().to_owned();
+    let of_text = || text.split('`').skip(1).step_by(2).map(of_line).find(|code| code.starts_with(begins));
+    let found = text.lines().map(of_line).find(|line| line.starts_with(begins)).or_else(of_text);
+    found.unwrap_or_else(|| panic!("{document} prints no command that begins with {begins:?}"))
+}
+
 /// Runs shell lines in a folder and returns what they print; panics with it if they fail.
 pub fn shell(lines: &str, folder: &Path) -> String {
     shell_output(Command::new("bash").args(["-euc", lines]).current_dir(folder))

@@ -8,7 +8,7 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use holdfast_tests::documented;
-use holdfast_tests::harness::{Builder, Server, command, holdfast, holdfast_ok};
+use holdfast_tests::harness::{Builder, Server, command, holdfast, holdfast_ok, workspace};
 use holdfast_tests::http::{Response, once};
 use holdfast_tests::keys::TestKey;
 use holdfast_tests::postgres::Cluster;
@@ -61,7 +61,11 @@ fn start_witness_with(world: &World, name: &str, database: Option<&str>, environ
     let command = ["--json", "witness", "serve", "--listen", "127.0.0.1:0"];
     let builder = more.into_iter().fold(world.server_in(&dir), Builder::global);
     let builder = environment.iter().fold(builder, |builder, (name, value)| builder.env(*name, *value));
-    let server = builder.command_line(&command).start();
+    named(builder.command_line(&command).start())
+}
+
+/// The witness of a server, with the key that it says it has.
+fn named(server: Server) -> Witness {
     let mut key = None;
     wait_until("the ready line", || {
         let log = server.log();
@@ -365,6 +369,72 @@ fn a_standby_takes_over_and_the_one_that_comes_back_signs_nothing() {
     let last = epoch();
     let again = attests(&active, key, 1);
     assert!(again > first && again <= last + 2, "{first} {last} {again}");
+}
+
+/// A printed command after `holdfast`, with this test's own in place of what is the reader's.
+fn printed(begins: &str, own: &[(&str, &str)]) -> Vec<String> {
+    let line = documented::printed("docs/witness.md", begins);
+    println!("{line}");
+    let line = own.iter().fold(line, |line, (printed, own)| {
+        assert!(line.contains(printed), "{line} has no {printed}");
+        line.replace(printed, own)
+    });
+    line.trim_start_matches("$ holdfast").split_whitespace().map(str::to_owned).collect()
+}
+
+#[test]
+fn what_is_printed_sets_up_a_pair_and_the_standby_takes_over() {
+    let world = World::in_a_hurry(1);
+    let key = &world.keys[0];
+    let dir = world.path().join("witness").display().to_string();
+    let own = ("--data-dir witness", format!("--data-dir {dir}"));
+    let own = (own.0, own.1.as_str());
+    holdfast_ok(&printed("$ holdfast --data-dir witness witness init", &[own]));
+    let chain = world.arguments_in(Path::new(&dir))[2..].join(" ");
+    let serve = [own, ("--network mainnet", chain.as_str()), ("10.0.0.7:9005", "127.0.0.1:0")];
+    let mut serve = printed("$ holdfast --data-dir witness --network mainnet witness serve", &serve);
+    // Beyond loopback nobody is let in who is not enrolled.
+    serve.extend(args(&["--json", "--enrolled-only"]));
+    let words: Vec<&str> = serve.iter().map(String::as_str).collect();
+    let witness = named(Server::builder().command_line(&words).start());
+
+    // The settings of every signer, as printed.
+    let document = std::fs::read_to_string(workspace().join("docs/witness.md")).unwrap();
+    let block = document.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let config = world.path().join("holdfast.toml");
+    assert!(block.contains("http://10.0.0.7:9005#0x8a88…"), "{block}");
+    std::fs::write(&config, block.replace("http://10.0.0.7:9005#0x8a88…", &witness.named)).unwrap();
+    let start = |data: &Path| {
+        let builder = world.server_in(data).global("--config").global(&config);
+        // The database of the second machine is a copy, and its signer notices.
+        let server = builder.env("HOLDFAST_SLASHING_ON_ROLLBACK", "fence").start();
+        server.wait_ready();
+        server
+    };
+    let second = second_machine(&world);
+    let active = start(&world.data_dir());
+    let told = "witness enroll --group validators-1 --key 0x";
+    wait_until("it is told how to be let in", || active.log().contains(told));
+    assert_ne!(attest(&active, key, epoch(), 1).status, 200, "nobody let it in");
+    let log = active.log();
+    let member = log.split(told).nth(1).and_then(|rest| rest.get(..64)).map(|digits| format!("0x{digits}")).unwrap();
+    let enroll = printed("$ holdfast --data-dir witness witness enroll", &[own, ("0x5d1c…", &member)]);
+    holdfast_ok(&enroll);
+    attests(&active, key, 1);
+    let standby = start(&second);
+    wait_until("the second stands by", || standby.log().contains("another signer of the group holds the lease"));
+    let mut status = printed("holdfast witness status", &[("holdfast ", "")]);
+    status.extend(args(&["--json", "--data-dir", &dir]));
+    let status = String::from_utf8(holdfast_ok(&status).stdout).unwrap();
+    assert!(status.contains("validators-1") && status.contains(&member), "{status}");
+
+    active.kill9();
+    let killed = epoch();
+    let first = attests(&standby, key, 2);
+    println!("killed in epoch {killed}, the other signs from epoch {first} on");
+    assert!(first <= killed + 2, "at most two epochs are without a signer: {killed} {first}");
+    let metrics = standby.get_metrics("/metrics").text();
+    assert!(metrics.contains("holdfast_vault_lease_held 1"), "{metrics}");
 }
 
 #[test]

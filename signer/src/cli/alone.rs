@@ -69,7 +69,7 @@ async fn serve(context: &Context) -> Result<Exit, Failure> {
     reloads.register(registry.sub_registry_with_prefix("holdfast"));
     admin::live_control(config, &running, &reloads, doors.of_admin(config, admin_socket), &tasks);
     let hosts = if metrics_address.ip().is_loopback() {
-        HostPolicy::new(config.http.allowed_hosts.iter().map(String::as_str))
+        HostPolicy::new(config.http.allowed_hosts.iter().map(String::as_str)).with_loopback()
     } else {
         warn!(metrics = %metrics_address, "metrics and the status page can be read by other machines; they hold no secrets");
         HostPolicy::Any

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use holdfast_slashing_db::{OpenError, SlashingDb, StoreOptions};
 use serde_json::json;
 
 use super::args::MigrateArgs;
@@ -40,20 +41,27 @@ pub(super) async fn migrate(args: &MigrateArgs, context: &Context) -> Result<Exi
 fn make_schema(context: &Context) -> Result<(), CustodyError> {
     #[cfg(feature = "store-postgres")]
     if let Database::Postgres(url) = context.config.database()? {
-        holdfast_slashing_db::SlashingDb::migrate_postgres(&custody::postgres_options(&url, &context.config)?)?;
+        SlashingDb::migrate_postgres(&custody::postgres_options(&url, &context.config)?)?;
     }
     Ok(())
 }
 
-/// Versions that are missing. An SQLite file is brought up to date whenever it is opened, so one that is there
-/// misses nothing this program knows unless it was written by an older one.
+/// Versions that are missing. Looks only, also beside a running signer; an SQLite file that is not there is made whole.
 fn pending(context: &Context) -> Result<Vec<u32>, CustodyError> {
     match context.config.database()? {
-        Database::Sqlite(path) => Ok(if path.exists() { Vec::new() } else { vec![1] }),
+        Database::Sqlite(path) if !path.exists() => Ok(vec![1]),
+        Database::Sqlite(path) => {
+            let seen = SlashingDb::overview(&StoreOptions { path: path.clone() })?;
+            if seen.schema > seen.schema_known {
+                let (found, supported) = (seen.schema, seen.schema_known);
+                return Err(OpenError::NewerSchema { path, found, supported }.into());
+            }
+            Ok((seen.schema.saturating_add(1)..=seen.schema_known).collect())
+        }
         #[cfg(feature = "store-postgres")]
         Database::Postgres(url) => {
             let options = custody::postgres_options(&url, &context.config)?;
-            let schema = holdfast_slashing_db::SlashingDb::examine_postgres(&options)?;
+            let schema = SlashingDb::examine_postgres(&options)?;
             Ok(schema.pending().collect())
         }
         #[cfg(not(feature = "store-postgres"))]

@@ -8,6 +8,9 @@ use hyper::http::uri::Uri;
 
 use super::error::ApiError;
 
+/// What a machine calls itself.
+const LOOPBACK: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
+
 /// Names accepted in the `Host` header.
 #[derive(Debug, Clone)]
 pub(crate) enum HostPolicy {
@@ -28,6 +31,17 @@ impl HostPolicy {
             accepted.push(host_part(name).to_ascii_lowercase().into_boxed_str());
         }
         Self::Only(accepted)
+    }
+
+    /// The same, and this machine by its own names: a listener on loopback has no others, whatever clients call the API.
+    pub(crate) fn with_loopback(self) -> Self {
+        match self {
+            Self::Any => Self::Any,
+            Self::Only(mut names) => {
+                names.extend(LOOPBACK.map(Into::into));
+                Self::Only(names)
+            }
+        }
     }
 
     /// Checks one request's target and headers.
@@ -92,6 +106,17 @@ mod tests {
             );
         }
         assert!(ask(&policy, "/upcheck", &[]).is_err(), "no Host header");
+    }
+
+    #[test]
+    fn a_machine_is_reached_by_its_own_names() {
+        let policy = HostPolicy::new(["signer.example"]).with_loopback();
+        for good in ["signer.example", "localhost:9001", "127.0.0.1:9001", "[::1]:9001"] {
+            assert!(ask(&policy, "/readyz", &[("host", good)]).is_ok(), "{good}");
+        }
+        assert!(ask(&policy, "/readyz", &[("host", "evil.example")]).is_err());
+        let page = [("host", "localhost"), ("origin", "https://evil.example")];
+        assert!(matches!(ask(&policy, "/readyz", &page), Err(ApiError::CrossOrigin)));
     }
 
     #[test]

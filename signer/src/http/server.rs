@@ -80,8 +80,8 @@ pub(crate) struct ServerBounds {
 pub(crate) enum BindError {
     /// Somebody else listens there.
     #[error(
-        "port {} is in use ({address}): another signer may be running; stop it (`ss -ltnp 'sport = :{}'` shows who it is) \
-         or choose another port with {flag} {}:PORT", address.port(), address.port(), address.ip()
+        "port {} is in use ({address}): {}; stop it (`ss -ltnp 'sport = :{}'` shows who it is) or choose another port with \
+         {flag} {}:PORT", address.port(), likely_holder(address.port()), address.port(), address.ip()
     )]
     InUse {
         /// The address wanted.
@@ -117,6 +117,18 @@ pub(crate) enum BindError {
         #[source]
         source: io::Error,
     },
+}
+
+/// Ports that consensus clients take for their peers unless told otherwise: TCP and UDP 9000, QUIC 9001.
+const OF_CONSENSUS_CLIENTS: [u16; 2] = [9000, 9001];
+
+/// Who most probably listens on a port that is in use.
+pub(crate) fn likely_holder(port: u16) -> &'static str {
+    if OF_CONSENSUS_CLIENTS.contains(&port) {
+        "another signer may be running, or a consensus client, which takes 9000 and 9001 for its peers"
+    } else {
+        "another signer may be running"
+    }
 }
 
 /// Takes an address. `flag` is the option named in errors. Must be called inside the runtime.

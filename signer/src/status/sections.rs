@@ -164,7 +164,7 @@ fn alarm(signer: &SignerState) -> String {
     let remedy = match protection.state {
         "suspect" => {
             "Blocks and attestations are refused, except for keys that were fenced since. Make sure that no other signer \
-             uses these keys, then stop this one, run <code>holdfast slashing fence</code> and start it again."
+             uses these keys, then run <code>holdfast slashing fence</code>."
         }
         _ => {
             "Nothing is signed. The log says more; the process ends, and its exit code says whether a restart may help."

@@ -2,7 +2,7 @@
 //! unit is hardened and its filter of system calls suffices, packages hold and leave behind what they should, the
 //! installer refuses what it must, and the chart renders by Helm itself.
 
-mod packages;
+pub(crate) mod packages;
 mod unit;
 
 use std::path::PathBuf;
@@ -55,6 +55,8 @@ fn scripts_are_sound() {
         "deploy/debian/prerm",
         "deploy/debian/postrm",
         "tests/bare_root/run",
+        "tests/bare_root/stand_ins",
+        "tests/cli/deploy/in_machine.sh",
         "tests/booted/run",
         "tests/booted/checks",
     ];
@@ -77,6 +79,7 @@ fn one_version_everywhere() {
         ("deploy/docker/Dockerfile", format!("--tag holdfast:{version} ")),
         ("deploy/install.sh", format!("holdfast-{version}-linux-x86_64.tar.gz")),
         ("docs/install.md", format!("holdfast_{version}_amd64.deb")),
+        ("docs/runbooks/upgrade.md", format!("holdfast-{version}-linux-x86_64.tar.gz")),
     ] {
         let text = std::fs::read_to_string(workspace().join(file)).expect("the file is readable");
         assert!(text.contains(&line), "{file} does not say {line}");

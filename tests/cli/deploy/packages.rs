@@ -5,6 +5,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use holdfast_tests::harness::{binary, workspace};
+use holdfast_tests::keys::TestKey;
 use tempfile::TempDir;
 
 use super::{succeed, text, tool};
@@ -13,7 +14,7 @@ use super::{succeed, text, tool};
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// A release made of the binary under test, once for all tests.
-fn release() -> &'static Path {
+pub(crate) fn release() -> &'static Path {
     static RELEASE: OnceLock<TempDir> = OnceLock::new();
     RELEASE
         .get_or_init(|| {
@@ -154,6 +155,75 @@ fn the_package_installs_upgrades_and_goes_and_leaves_keys() {
     ] {
         assert!(said.contains(line), "no {line:?} in:\n{said}");
     }
+}
+
+/// Lines of the shell block in a section of docs/install.md, without comments.
+fn printed_in(section: &str) -> Vec<String> {
+    let text = std::fs::read_to_string(workspace().join("docs/install.md")).expect("the document");
+    let rest = text.split_once(&format!("\n## {section}\n")).expect("the section").1;
+    let block = rest.split_once("```sh\n").expect("a block").1.split_once("```").expect("its end").0;
+    block.lines().map(|line| line.split("  #").next().unwrap_or_default().trim().to_owned()).collect()
+}
+
+/// Runs lines on a machine of their own, up to a signer that can sign, and looks at it.
+fn on_a_machine(lines: &[String]) {
+    let folder = tempfile::tempdir().expect("a directory");
+    let downloads = folder.path().join("downloads");
+    std::fs::create_dir_all(downloads.join("validator_keys")).expect("a directory");
+    for suffix in [".tar.gz", ".deb", "install.sh", "SHA256SUMS"] {
+        let file = file_ending(suffix);
+        std::fs::copy(&file, downloads.join(file.file_name().expect("a name"))).expect("a copy");
+    }
+    let keys: Vec<TestKey> = (0..2).map(TestKey::interop).collect();
+    for key in &keys {
+        key.write_keystore(&downloads.join("validator_keys"), "correct horse");
+    }
+    std::fs::write(downloads.join("password.txt"), "correct horse").expect("a password");
+    let file = folder.path().join("lines");
+    std::fs::write(&file, lines.join("\n") + "\n").expect("the lines");
+    let mut command = if rustix::process::geteuid().is_root() { Command::new("unshare") } else { Command::new("sudo") };
+    if !rustix::process::geteuid().is_root() {
+        command.args(["-n", "unshare"]);
+    }
+    command.args(["--mount", "--net", "--pid", "--fork", "--kill-child", "bash"]);
+    command.arg(workspace().join("tests/cli/deploy/in_machine.sh")).arg(&downloads).arg(&file);
+    let said = text(&succeed(&mut command));
+    println!("{said}");
+    let version = format!("holdfast {VERSION}");
+    for line in [
+        // Before the import it names what is missing, and how to get it.
+        "the first import makes it: holdfast keys import --from PATH",
+        "doctor before: 0",
+        version.as_str(),
+        "upcheck: OK",
+        "\"status\":\"UP\"",
+        "\nready\n",
+        "duplicate",
+        // Who is on the port, most probably, and the option that takes another one.
+        "port 9000 is in use",
+        "a consensus client, which takes 9000 and 9001",
+        "--http-listen",
+        "port in use: 3",
+    ] {
+        assert!(said.contains(line), "no {line:?} in:\n{said}");
+    }
+    for key in keys {
+        assert!(said.contains(&format!("\"{}\"", key.public)), "{} is not served:\n{said}", key.public);
+    }
+}
+
+#[test]
+fn the_printed_lines_of_the_package_lead_to_a_signer_that_signs() {
+    on_a_machine(&printed_in("Debian package"));
+}
+
+#[test]
+fn the_printed_line_of_the_script_and_its_own_advice_lead_to_a_signer_that_signs() {
+    tool("systemd-sysusers", "systemd");
+    let mut lines = printed_in("Script, also without a network");
+    // A second time it keeps what is there, and says the same.
+    lines.extend([lines.concat(), "# here".to_owned()]);
+    on_a_machine(&lines);
 }
 
 #[test]

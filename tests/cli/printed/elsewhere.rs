@@ -7,7 +7,7 @@ use holdfast_tests::harness::workspace;
 
 /// How a printed line begins; the file of the test that runs it, there with names of its own; and words of that test.
 /// `tests/booted/run` is started by hand.
-pub(super) const BY_OTHER_TESTS: [(&str, &str, &str); 46] = [
+pub(super) const BY_OTHER_TESTS: [(&str, &str, &str); 50] = [
     ("HOLDFAST_ENCLAVE_KEY=", "tests/providers/enclave.rs", "\"wrap\""),
     ("cargo run --release -- quickstart", "tests/cli/quickstart.rs", "\"quickstart\""),
     ("cargo run --release -p holdfast-tests --bin bench", "tests/bench_smoke/main.rs", "bench"),
@@ -52,16 +52,20 @@ pub(super) const BY_OTHER_TESTS: [(&str, &str, &str); 46] = [
     ("sha256sum --check SHA256SUMS", "tests/cli/deploy/packages.rs", "--check"),
     (
         "sudo -u holdfast holdfast --config /etc/holdfast/holdfast.toml keys import",
-        "tests/booted/run",
+        "tests/cli/deploy/packages.rs",
         "Debian package",
     ),
+    ("sudo -u holdfast /opt/holdfast-new/holdfast", "tests/cli/upgrade.rs", "/opt/holdfast-new/holdfast"),
     ("sudo HOLDFAST_KEYS_PASSPHRASE_FILE=", "tests/booted/run", "The service"),
-    ("sudo apt install ./holdfast", "tests/booted/run", "Debian package"),
+    ("sudo apt install ./holdfast", "tests/cli/deploy/packages.rs", "Debian package"),
     ("sudo install -D -m 644 /usr/share", "tests/booted/run", "The service"),
-    ("sudo install -D -o holdfast -m 600", "tests/booted/run", "Debian package"),
+    ("sudo install -D -o holdfast -m 600", "tests/cli/deploy/packages.rs", "Debian package"),
     ("sudo install -m 600 passphrase.txt", "tests/booted/run", "The service"),
-    ("sudo sh install.sh", "tests/booted/run", "Script, also without a network"),
+    ("sudo mkdir /opt", "tests/cli/upgrade.rs", "sudo mkdir /opt"),
+    ("sudo rm -r /opt", "tests/cli/upgrade.rs", "sudo rm -r /opt"),
+    ("sudo sh install.sh", "tests/cli/deploy/packages.rs", "Script, also without a network"),
     ("sudo systemctl", "tests/booted/run", "systemctl"),
+    ("sudo tar -xzf", "tests/cli/upgrade.rs", "sudo tar -xzf"),
 ];
 
 /// How a printed line begins that no test runs, and why.

@@ -71,7 +71,6 @@ fn signer() -> BTreeSet<String> {
             "holdfast audit verify FILE --checkpoint-key KEYFILE",
         ],
     );
-    upgrade(&mut machine);
     machine.stops();
     stopped(&mut machine);
     machine.typed()
@@ -144,15 +143,6 @@ fn evidence(machine: &mut Machine) {
     );
     machine.own("cp checkpoint-key checkpoint.pub");
     machine.types(INCIDENT, "holdfast audit verify evidence.jsonl --checkpoint-key checkpoint.pub");
-}
-
-/// The new version looks at the old one's files while that still runs.
-fn upgrade(machine: &mut Machine) {
-    const PAGE: &str = "docs/runbooks/upgrade.md";
-    machine.own("mkdir holdfast-new && cp -P bin/holdfast holdfast-new/");
-    machine.puts("holdfast.toml", "/etc/holdfast/holdfast.toml");
-    machine.types(PAGE, "./holdfast-new/holdfast --config /etc/holdfast/holdfast.toml config validate");
-    machine.types(PAGE, "./holdfast-new/holdfast --config /etc/holdfast/holdfast.toml slashing migrate");
 }
 
 /// What works on the database itself: no server runs.

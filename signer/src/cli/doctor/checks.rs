@@ -70,7 +70,11 @@ pub(super) async fn database(
         }
     };
     if target.file().is_some_and(|path| !path.exists()) || !config.data_dir().exists() {
-        let finding = Finding::warn("database", format!("{target} is not there yet"), "the first import makes it");
+        let finding = Finding::warn(
+            "database",
+            format!("{target} is not there yet"),
+            "the first import makes it: holdfast keys import --from PATH",
+        );
         return (vec![finding], DatabaseUse::ByNobody);
     }
     if network.is_none() {

@@ -10,6 +10,7 @@ use rustix::process::{Resource, getrlimit};
 
 use super::Finding;
 use crate::config::{Config, SigningBackend};
+use crate::http::server::likely_holder;
 use crate::vault::Backend;
 
 /// Below this the disk may fill before anyone looks.
@@ -196,14 +197,7 @@ pub(super) fn port(id: &'static str, setting: &str, address: SocketAddr, server_
         Err(error) if error.kind() == ErrorKind::AddrInUse => Finding::fail(
             id,
             format!("{address} is in use by another program"),
-            format!(
-                "stop it, or choose another port with {setting}{}",
-                if address.port() == 9000 || address.port() == 9001 {
-                    "; consensus clients use 9000 and 9001 for peers"
-                } else {
-                    ""
-                }
-            ),
+            format!("{}; stop it, or choose another port with {setting}", likely_holder(address.port())),
         ),
         Err(error) => Finding::fail(
             id,

@@ -32,6 +32,7 @@ use super::listed;
 use super::passwords::Passwords;
 use super::report::{Report, Status};
 use super::wallets;
+use crate::admin::Place;
 use crate::admin::convert::history_message;
 use crate::custody;
 use crate::outcome::chain;
@@ -128,14 +129,18 @@ pub(super) async fn bring(
     importer.ask(&candidates).await?;
     let jobs = importer.prepare(candidates, &mut passwords)?;
     let ended = importer.rounds(jobs).await;
+    let by_server = matches!(importer.reached.admin.place, Place::Server(_));
     importer.reached.close().await;
     let ended = ended?;
     let exit = importer.report.finish();
     if ended == Rounds::Interrupted {
-        return Err(Failure::message(
-            Exit::Refused,
-            "interrupted; the keys listed as imported are here, run the same command again for the rest",
-        ));
+        let text = if by_server {
+            "interrupted; the keys listed as imported are here, and the server still takes in those that it had begun with: run \
+             the same command again for the rest"
+        } else {
+            "interrupted; the keys listed as imported are here, run the same command again for the rest"
+        };
+        return Err(Failure::message(Exit::Refused, text));
     }
     Ok(exit)
 }

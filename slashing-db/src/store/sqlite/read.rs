@@ -71,8 +71,10 @@ impl ReadStore for SqliteReader {
     }
 
     fn high_watermarks(&mut self) -> Result<HighWatermarks, StoreError> {
-        let marks = self.key_infos(None)?.into_iter().map(|info| info.watermarks);
-        Ok(marks.fold(HighWatermarks::default(), |high, marks| HighWatermarks {
+        // Only what every schema has: a file of an older program is looked at, too.
+        let sql = "SELECT max_slot, max_slot_root, max_source, max_target, attestation_root FROM validators";
+        let marks = self.all("read the highest watermarks", sql, [], |row| values::watermarks(row, 0))?;
+        Ok(marks.into_iter().fold(HighWatermarks::default(), |high, marks| HighWatermarks {
             block: high.block.max(marks.block.map(|mark| mark.slot)),
             source: high.source.max(marks.attestation.map(|mark| mark.source)),
             target: high.target.max(marks.attestation.map(|mark| mark.target)),
