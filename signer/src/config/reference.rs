@@ -30,7 +30,7 @@ pub(crate) fn markdown() -> String {
     let mut text = HEAD.to_owned();
     for (number, section) in catalog.sections.iter().enumerate() {
         let title = title(section);
-        let anchor: String = title.chars().filter(|c| c.is_ascii_alphanumeric()).collect();
+        let anchor: String = title.chars().filter(char::is_ascii_alphanumeric).collect();
         let _ = write!(text, "{} [`{title}`](#{anchor})", if number == 0 { "" } else { "," });
     }
     text.push_str(".\n");
