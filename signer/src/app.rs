@@ -41,9 +41,6 @@ use crate::status::{Board, SignerParts, Sources};
 use crate::switcher::{CrossChecker, Doppelganger, Running};
 use crate::vault::Backend;
 
-/// Connections of the metrics listener: a few scrapers and probes.
-const METRICS_CONNECTIONS: usize = 64;
-
 /// How long an idle connection is kept at shutdown, for what was sent on it before: time for a busy machine to read it.
 const LAST_WORD: Duration = Duration::from_millis(250);
 
@@ -123,7 +120,7 @@ fn listen(
         server::start(unix, api, bounds, connections.clone(), tasks);
     }
     server::start(Listening { bound: http, tls: doors.http }, api, bounds, connections, tasks);
-    let bounds = ServerBounds { max_connections: METRICS_CONNECTIONS, head_timeout, last_word: Duration::ZERO };
+    let bounds = ServerBounds { max_connections: server::METRICS_CONNECTIONS, head_timeout, last_word: Duration::ZERO };
     server::start(Listening { bound: metrics, tls: doors.metrics }, probes, bounds, Gauge::default(), probe_tasks);
     admin
 }

@@ -28,9 +28,6 @@ use crate::reload::{Reach, Reloads};
 use crate::status::{Board, Sources};
 use crate::switcher::{self, PoolAddresses, PoolSockets, Running, SwitcherError};
 
-/// Connections of the metrics listener: a few scrapers and probes.
-const METRICS_CONNECTIONS: usize = 64;
-
 /// How long a scraper may take to finish when the process stops.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(500);
 
@@ -94,7 +91,7 @@ async fn serve(context: &Context) -> Result<Exit, Failure> {
         board,
     };
     let head_timeout = Duration::from_secs(config.http.header_timeout_seconds.get());
-    let bounds = ServerBounds { max_connections: METRICS_CONNECTIONS, head_timeout, last_word: Duration::ZERO };
+    let bounds = ServerBounds { max_connections: server::METRICS_CONNECTIONS, head_timeout, last_word: Duration::ZERO };
     let listening = Listening { bound: metrics_socket, tls: doors.metrics };
     server::start(listening, Arc::new(probes), bounds, Gauge::default(), &probe_tasks);
     say_ready(context, addresses, metrics_address)?;

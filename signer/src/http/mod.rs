@@ -239,6 +239,7 @@ impl Api {
             | ApiError::MethodNotAllowed { .. }
             | ApiError::HostNotAllowed { .. }
             | ApiError::CrossOrigin
+            | ApiError::TooManyViewers { .. }
             | ApiError::Keymanager(_)
             | ApiError::ReloadRunning => {
                 tracing::info!(reason, "not served: {error}");
