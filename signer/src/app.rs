@@ -14,6 +14,7 @@ use arc_swap::ArcSwap;
 use holdfast_domain::{Clock, GenesisValidatorsRoot, SlotClock};
 use holdfast_enclave::{Keyring, SignError};
 use holdfast_slashing_db::{FreezeReason, Guard};
+use holdfast_traces::Tracer;
 use prometheus_client::metrics::gauge::Gauge;
 use tracing::{info, warn};
 
@@ -277,7 +278,7 @@ impl App {
         clock: Arc<dyn Clock>,
         keymanager_token: Option<Token>,
         running: Option<Arc<Running>>,
-        (policy, anchors, layers): (RuleSources, Anchors, &Layers),
+        (policy, anchors, layers, tracer): (RuleSources, Anchors, &Layers, Tracer),
     ) -> Result<Self, SignError> {
         let backend = Backend::start(config, &custody.network)?;
         #[cfg(feature = "backend-process")]
@@ -308,6 +309,7 @@ impl App {
             let registry = registry.sub_registry_with_prefix("holdfast");
             guard.metrics().register(registry);
             policy.register(registry);
+            tracer.register(registry.sub_registry_with_prefix("traces"));
             reloads.register(registry);
             backend.register(registry);
             #[cfg(feature = "backend-process")]
@@ -330,6 +332,7 @@ impl App {
             #[cfg(feature = "backend-process")]
             lease: lease.clone(),
             timeout: Duration::from_secs(config.http.request_timeout_seconds.get()),
+            tracer,
             next_request: AtomicU64::new(1),
         });
         let loader = Arc::new(KeyLoader::new(
