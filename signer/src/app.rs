@@ -16,6 +16,7 @@ use holdfast_enclave::{Keyring, SignError};
 use holdfast_slashing_db::{FreezeReason, Guard};
 use holdfast_traces::Tracer;
 use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
 use tracing::{info, warn};
 
 use crate::admin::{self, AdminDoor, Desk, Gate};
@@ -219,6 +220,18 @@ fn probes(
     }
 }
 
+/// Numbers of what goes on beside signing.
+fn register_beside(
+    registry: &mut Registry,
+    tracer: &Tracer,
+    providers: &ProviderMetrics,
+    checkpoints: &CheckpointMetrics,
+) {
+    tracer.register(registry.sub_registry_with_prefix("traces"));
+    providers.register(registry);
+    checkpoints.register(registry);
+}
+
 /// What keys are administered through: the Keymanager API, if there is a token for it, and what the admin API works on.
 fn administration(
     config: &Config,
@@ -309,7 +322,6 @@ impl App {
             let registry = registry.sub_registry_with_prefix("holdfast");
             guard.metrics().register(registry);
             policy.register(registry);
-            tracer.register(registry.sub_registry_with_prefix("traces"));
             reloads.register(registry);
             backend.register(registry);
             #[cfg(feature = "backend-process")]
@@ -317,8 +329,7 @@ impl App {
                 lease.register(registry);
             }
             sockets.doors.register(registry);
-            providers.register(registry);
-            checkpoint_metrics.register(registry);
+            register_beside(registry, &tracer, &providers, &checkpoint_metrics);
         }));
         let signer = Arc::new(Signer {
             network: custody.network.clone(),
