@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 
 use holdfast_tests::harness::{Builder, binary_that_traces, holdfast_ok, workspace};
 use holdfast_tests::http::{Response, once};
+use holdfast_tests::prometheus::Running;
 use holdfast_tests::world::{CHAIN, SLOTS_PER_EPOCH, World};
 use serde_json::{Value, json};
 
-use crate::programs::Running;
 use crate::stage::{Stage, until};
 
 /// A trace of a client's, which it records.
