@@ -66,7 +66,7 @@ pub(crate) fn documents(text: &str) -> Result<Vec<Document>, YamlError> {
 struct Reader {
     done: Vec<Document>,
     document: Document,
-    /// Names of the maps that are open; the outermost has none.
+    /// Names of the maps that are open, each with those around it; the outermost has none.
     path: Vec<String>,
     maps: usize,
     /// A name whose value comes next.
@@ -141,7 +141,7 @@ impl Reader {
             None if self.maps == 0 && nothing => Ok(()),
             None if self.maps == 0 || nothing => Err(YamlError::Shape { line }),
             None => {
-                let mut name = self.path.join(".");
+                let mut name = self.path.last().cloned().unwrap_or_default();
                 if !name.is_empty() {
                     name.push('.');
                 }
@@ -192,6 +192,13 @@ mod tests {
         assert_eq!(read[0][6], pair("eth2.x", &["2"]));
         assert_eq!(read[1], [pair("type", &["file-raw"])]);
         assert_eq!(read.len(), 2);
+        assert_eq!(
+            flat("a: {b: {c: {d: 1}, e: 2}, f: 3}\ng: 4\n")[0]
+                .iter()
+                .map(|(name, _)| name.as_str())
+                .collect::<Vec<_>>(),
+            ["a.b.c.d", "a.b.e", "a.f", "g"]
+        );
     }
 
     #[test]
