@@ -39,6 +39,8 @@ fn signer() -> BTreeSet<String> {
     machine.watches("docs/monitoring.md", "holdfast --json top", "{");
     machine.types_all("docs/clients.md", &["holdfast audit tail --lines 20", "holdfast top --once"]);
     machine.types("docs/monitoring.md", "holdfast audit tail");
+    machine.puts("--batch 1", "--batch 7341");
+    machine.types_all("docs/monitoring.md", &["holdfast audit prove --batch", "holdfast --json audit tail -n 500"]);
     machine.types("docs/install.md", "holdfast status --ready");
     looks(&mut machine);
     rules(&mut machine);
@@ -212,6 +214,7 @@ fn providers() -> BTreeSet<String> {
     machine.types(page, "holdfast config validate");
     machine.types_all("docs/kek.md", &["holdfast kek init", "holdfast kek status", "holdfast kek rotate"]);
     machine.types("docs/runbooks/lost-kms.md", "holdfast kek rotate --provider file --passphrase-file");
+    machine.types("docs/comparison.md", "holdfast slashing migrate --dry-run");
     machine.types("docs/operators/operator.md", "holdfast slashing migrate");
     machine.own("mkdir passwords && for key in validator_keys/*.json; do cp password.txt passwords/$(basename $key .json).txt; done");
     machine.puts("validator_keys", "KEYSTORES");
@@ -315,6 +318,8 @@ fn witness_and_vault() -> BTreeSet<String> {
     machine.stops();
     machine.puts("holdfast --data-dir witness witness", "holdfast witness");
     machine.types("docs/witness.md", "holdfast witness status");
+    machine.puts("holdfast --data-dir other witness init", "holdfast witness init");
+    machine.types("docs/configuration.md", "holdfast witness init");
     machine.puts("holdfast --data-dir witness witness serve --listen 127.0.0.1:0", "holdfast witness serve");
     machine.serves("SECURITY.md", "holdfast witness serve", READY);
     machine.stops();
