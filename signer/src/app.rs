@@ -14,7 +14,9 @@ use arc_swap::ArcSwap;
 use holdfast_domain::{Clock, GenesisValidatorsRoot, SlotClock};
 use holdfast_enclave::{Keyring, SignError};
 use holdfast_slashing_db::{FreezeReason, Guard};
+use holdfast_traces::Tracer;
 use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
 use tracing::{info, warn};
 
 use crate::admin::{self, AdminDoor, Desk, Gate};
@@ -40,9 +42,6 @@ use crate::reload::{Reach, Reloads};
 use crate::status::{Board, SignerParts, Sources};
 use crate::switcher::{CrossChecker, Doppelganger, Running};
 use crate::vault::Backend;
-
-/// Connections of the metrics listener: a few scrapers and probes.
-const METRICS_CONNECTIONS: usize = 64;
 
 /// How long an idle connection is kept at shutdown, for what was sent on it before: time for a busy machine to read it.
 const LAST_WORD: Duration = Duration::from_millis(250);
@@ -123,7 +122,7 @@ fn listen(
         server::start(unix, api, bounds, connections.clone(), tasks);
     }
     server::start(Listening { bound: http, tls: doors.http }, api, bounds, connections, tasks);
-    let bounds = ServerBounds { max_connections: METRICS_CONNECTIONS, head_timeout, last_word: Duration::ZERO };
+    let bounds = ServerBounds { max_connections: server::METRICS_CONNECTIONS, head_timeout, last_word: Duration::ZERO };
     server::start(Listening { bound: metrics, tls: doors.metrics }, probes, bounds, Gauge::default(), probe_tasks);
     admin
 }
@@ -221,6 +220,18 @@ fn probes(
     }
 }
 
+/// Numbers of what goes on beside signing.
+fn register_beside(
+    registry: &mut Registry,
+    tracer: &Tracer,
+    providers: &ProviderMetrics,
+    checkpoints: &CheckpointMetrics,
+) {
+    tracer.register(registry.sub_registry_with_prefix("traces"));
+    providers.register(registry);
+    checkpoints.register(registry);
+}
+
 /// What keys are administered through: the Keymanager API, if there is a token for it, and what the admin API works on.
 fn administration(
     config: &Config,
@@ -280,7 +291,7 @@ impl App {
         clock: Arc<dyn Clock>,
         keymanager_token: Option<Token>,
         running: Option<Arc<Running>>,
-        (policy, anchors, layers): (RuleSources, Anchors, &Layers),
+        (policy, anchors, layers, tracer): (RuleSources, Anchors, &Layers, Tracer),
     ) -> Result<Self, SignError> {
         let backend = Backend::start(config, &custody.network)?;
         #[cfg(feature = "backend-process")]
@@ -318,8 +329,7 @@ impl App {
                 lease.register(registry);
             }
             sockets.doors.register(registry);
-            providers.register(registry);
-            checkpoint_metrics.register(registry);
+            register_beside(registry, &tracer, &providers, &checkpoint_metrics);
         }));
         let signer = Arc::new(Signer {
             network: custody.network.clone(),
@@ -333,6 +343,7 @@ impl App {
             #[cfg(feature = "backend-process")]
             lease: lease.clone(),
             timeout: Duration::from_secs(config.http.request_timeout_seconds.get()),
+            tracer,
             next_request: AtomicU64::new(1),
         });
         let loader = Arc::new(KeyLoader::new(

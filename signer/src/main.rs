@@ -40,6 +40,7 @@ mod status;
 mod switcher;
 mod telemetry;
 mod tls;
+mod traces;
 mod unseal;
 mod upkeep;
 mod vault;

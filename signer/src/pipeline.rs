@@ -14,6 +14,7 @@ use holdfast_domain::{IntentError, Message, MessageKind, Network, PublicKey, Sig
 use holdfast_domain::{SlashableKind, Unslashable, UnslashableKind, message::Dating};
 use holdfast_enclave::{Keyring, SignError, SignErrorClass, Signature};
 use holdfast_slashing_db::{Class, Guard, Objection, Refusal};
+use holdfast_traces::Tracer;
 use holdfast_wire::web3signer::SignRequest;
 use tracing::field::Empty;
 use tracing::{Instrument, Span, debug_span, info, warn};
@@ -24,6 +25,7 @@ use crate::metrics::{Metrics, Outcome};
 use crate::outcome::chain;
 use crate::policy::{PolicyRefusal, PolicyStore};
 use crate::switcher::{CrossChecker, Doppelganger};
+use crate::traces::Course;
 
 /// Why a request got no signature.
 #[derive(Debug, thiserror::Error)]
@@ -134,12 +136,14 @@ pub(crate) struct Signer {
     pub(crate) lease: Option<Arc<crate::lease::Lease>>,
     /// Longest time for one signature.
     pub(crate) timeout: Duration,
+    /// Says which requests are recorded.
+    pub(crate) tracer: Tracer,
     /// Numbers requests in logs.
     pub(crate) next_request: AtomicU64,
 }
 
 impl Signer {
-    /// Signs what `request` asks for with `key`, or says why not.
+    /// Signs what `request` asks for with `key`, or says why not; `course` is this step of whatever asked.
     ///
     /// Dropping the future withdraws the request: it is not recorded if its commit has not begun,
     /// and not signed in any case. What was recorded can be signed by sending the same request again.
@@ -151,44 +155,63 @@ impl Signer {
         principal: &Arc<Principal>,
         key: PublicKey,
         request: &SignRequest,
+        mut course: Course,
     ) -> Result<Signature, Rejection> {
         let kind = kind_of(&request.message);
         let id = self.next_request.fetch_add(1, Ordering::Relaxed);
         let span = debug_span!(
-            "sign", request_id = id, caller = %principal, pubkey = %key.short(), kind = kind.as_str(),
+            "sign", request_id = id, trace_id = course.trace(), caller = %principal, pubkey = %key.short(), kind = kind.as_str(),
             slot = Empty, target_epoch = Empty, verdict = Empty, commit_seq = Empty, backend = Empty
         );
-        let walk = self.walk(principal, key, request).instrument(span);
+        course.set("holdfast.request_id", || id);
+        course.set("holdfast.caller", || principal.to_string());
+        course.set("holdfast.pubkey", || key.short().to_string());
+        course.set("holdfast.kind", || kind.as_str());
+        let walk = self.walk(principal, key, request, &mut course).instrument(span);
         let result = match tokio::time::timeout(self.timeout, walk).await {
             Ok(result) => result,
             Err(_elapsed) => Err(Rejection::TimedOut { seconds: self.timeout.as_secs() }),
         };
         if let Err(rejection) = &result {
-            self.account(id, principal, &key, kind, rejection);
+            course.fail(rejection.reason());
+            self.account((id, &course), principal, &key, kind, rejection);
         }
         result
     }
 
-    async fn walk(&self, principal: &Principal, key: PublicKey, request: &SignRequest) -> Result<Signature, Rejection> {
+    async fn walk(
+        &self,
+        principal: &Principal,
+        key: PublicKey,
+        request: &SignRequest,
+        course: &mut Course,
+    ) -> Result<Signature, Rejection> {
         let total = Stopwatch::start();
         // Before anything else: who is refused here costs no hashing and no place in any queue.
+        let step = course.step("policy");
         self.policy.judge(principal, Some(&key), Operation::Sign(kind_of(&request.message)))?;
+        drop(step);
         let SignRequest { message, fork_info, claimed } = request;
         let intent = SigningIntent::new(key, message, *fork_info, *claimed, &self.network)?;
         let kind = intent.subject().kind();
-        record_date(intent.subject());
+        record_date(intent.subject(), course);
         let active = self.keyring.load().get(&key).ok_or_else(|| self.absent(key))?;
         let objection = match &self.cross_check {
-            Some(cross_check) => cross_check.objection(message).await,
+            Some(cross_check) => {
+                let _step = course.step("cross-check");
+                cross_check.objection(message).await
+            }
             None => None,
         };
         #[cfg(feature = "backend-process")]
         let objection = self.lease.as_ref().and_then(|lease| lease.objection(intent.subject())).or(objection);
 
         let protection = Stopwatch::start();
+        let mut step = course.step("permit");
         let permit = match self.guard.authorize_unless(objection, intent, principal.id().clone()).await {
             Ok(permit) => permit,
             Err(refusal) => {
+                step.fail(refusal.reason());
                 Span::current().record("verdict", refusal.reason());
                 // What somebody else objects to is no slashing that protection prevented.
                 if refusal.class() == Class::Refused && !matches!(refusal, Refusal::Objected(_)) {
@@ -206,7 +229,13 @@ impl Signer {
         }
 
         let times = permit.times();
+        step.parts(&[("queue", times.queue), ("commit", times.commit)]);
+        drop(step);
+        course.set("holdfast.commit_seq", || permit.commit_seq());
+        course.set("holdfast.backend", || active.backend_name());
+        let step = course.step("signature");
         let signed = active.sign(permit).await?;
+        drop(step);
         self.metrics.signed(kind, times, signed.times, total.seconds());
         tracing::debug!("signed");
         Ok(signed.signature)
@@ -226,7 +255,15 @@ impl Signer {
     }
 
     /// Counts and logs a rejection: the one place where that happens.
-    fn account(&self, id: u64, caller: &Principal, key: &PublicKey, kind: MessageKind, rejection: &Rejection) {
+    fn account(
+        &self,
+        (id, course): (u64, &Course),
+        caller: &Principal,
+        key: &PublicKey,
+        kind: MessageKind,
+        rejection: &Rejection,
+    ) {
+        let trace_id = course.trace();
         let outcome = rejection.outcome();
         let reason = rejection.reason();
         self.metrics.unsigned(Some(kind), outcome, reason);
@@ -240,34 +277,32 @@ impl Signer {
         let (pubkey, kind, text) = (key.short(), kind.as_str(), chain(rejection));
         match outcome {
             Outcome::Signed | Outcome::Invalid => {
-                info!(request_id = id, %caller, %pubkey, kind, reason, "not signed: {text}");
+                info!(request_id = id, trace_id, %caller, %pubkey, kind, reason, "not signed: {text}");
             }
             Outcome::Refused | Outcome::Unavailable => {
-                warn!(request_id = id, %caller, %pubkey, kind, reason, "not signed: {text}");
+                warn!(request_id = id, trace_id, %caller, %pubkey, kind, reason, "not signed: {text}");
             }
-            Outcome::Failed => tracing::error!(request_id = id, %caller, %pubkey, kind, reason, "not signed: {text}"),
+            Outcome::Failed => {
+                tracing::error!(request_id = id, trace_id, %caller, %pubkey, kind, reason, "not signed: {text}")
+            }
         }
     }
 }
 
-/// Writes the message's date into the request's span, if anybody listens.
-fn record_date(subject: &Subject) {
+/// Writes the message's date into the request's spans, if anybody listens.
+fn record_date(subject: &Subject, course: &mut Course) {
+    let (slot, epoch) = match subject {
+        Subject::Block { slot } | Subject::Unslashable { dating: Dating::Slot(slot), .. } => (Some(slot.0), None),
+        Subject::Attestation { slot, source: _, target } => (Some(slot.0), Some(target.0)),
+        Subject::Unslashable { dating: Dating::Epoch(epoch), .. } => (None, Some(epoch.0)),
+        Subject::Unslashable { dating: Dating::Undated, .. } => (None, None),
+    };
     let span = Span::current();
-    if span.is_disabled() {
-        return;
-    }
-    match subject {
-        Subject::Block { slot } | Subject::Unslashable { dating: Dating::Slot(slot), .. } => {
-            span.record("slot", slot.0);
+    for (name, traced, number) in [("slot", "holdfast.slot", slot), ("target_epoch", "holdfast.target_epoch", epoch)] {
+        if let Some(number) = number {
+            span.record(name, number);
+            course.set(traced, || number);
         }
-        Subject::Attestation { slot, source: _, target } => {
-            span.record("slot", slot.0);
-            span.record("target_epoch", target.0);
-        }
-        Subject::Unslashable { dating: Dating::Epoch(epoch), .. } => {
-            span.record("target_epoch", epoch.0);
-        }
-        Subject::Unslashable { dating: Dating::Undated, .. } => {}
     }
 }
 

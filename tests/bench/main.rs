@@ -13,6 +13,7 @@ mod epochs;
 mod idle;
 mod instances;
 mod measure;
+mod page;
 mod providers;
 mod scale;
 mod slots;
@@ -24,6 +25,7 @@ const USAGE: &str = "bench [slots] [--keys N] [--bursts N] [--start-keys N]   sl
     bench instances [--keys N] [--bursts N] [--seconds N] [--instances N]     signers on one PostgreSQL, at 0, 1 and 5 ms\n\
     bench scale [--keys N]                              100,000 keys in one database, SQLite and PostgreSQL\n\
     bench idle [--few N] [--many N] [--rest SECONDS]              memory at rest with 100 and 100,000 keys, starts, size of the program\n\
+    bench page [--keys N] [--viewers N] [--bursts N] [--seconds N]     the status page with 10,000 keys and 100 viewers, beside signatures
     bench access [--keys N] [--bursts N]                CPU of policy (1,000 rules, 10,000 keys) and journal, against a signature
 \
     bench epochs [--keys N] [--epochs N]                size of the database, with journal retention, on both\n\
@@ -94,6 +96,15 @@ fn main() {
         "access" => {
             let options = Options::parse(arguments, &["keys", "bursts"]);
             access::measure(options.get("keys", 1_000), options.get("bursts", 20));
+        }
+        "page" => {
+            let options = Options::parse(arguments, &["keys", "viewers", "bursts", "seconds"]);
+            page::measure(&page::Plan {
+                keys: options.get("keys", 10_000),
+                viewers: usize::try_from(options.get("viewers", 100)).expect("a small number"),
+                bursts: options.get("bursts", 20),
+                seconds: options.get("seconds", 20),
+            });
         }
         "scale" => scale::measure(Options::parse(arguments, &["keys"]).get("keys", 100_000)),
         "idle" => {

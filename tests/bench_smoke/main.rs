@@ -42,6 +42,15 @@ fn scale() {
 }
 
 #[test]
+fn page() {
+    let text = bench(&["page", "--keys", "40", "--viewers", "12", "--bursts", "1", "--seconds", "3"]);
+    assert!(number_after(line_with(&text, &["12 viewers: nothing signed"]), "signed") > 0.0, "{text}");
+    let sent = line_with(&text, &["sent with 40 keys"]);
+    let (first, later) = (number_after(sent, "keys:"), number_after(sent, "at first,"));
+    assert!(first > later && later > 0.0, "{sent}");
+}
+
+#[test]
 fn providers() {
     let text = bench(&["providers", "--keys", "3"]);
     assert_eq!(text.matches("from exec to the first signature").count(), 9, "{text}");

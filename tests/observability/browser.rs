@@ -132,6 +132,18 @@ fn the_page_in_a_browser() {
     let size = browser.run("return [document.documentElement.scrollWidth, innerWidth]");
     assert!(size[0].as_u64() <= size[1].as_u64(), "the list of keys scrolls sideways, {size}");
     assert_eq!(browser.run("return document.querySelectorAll('tbody tr').length"), 25);
+    // A key is found as somebody types it, and the policy lets the form be sent.
+    let wanted = &stage.world.keys[7].public;
+    let typed = format!("document.getElementById('find').value = '{}'", &wanted[10..30]);
+    browser.run(&typed);
+    browser.run("document.querySelector('form.find button').click()");
+    until("the search is answered", || {
+        browser.run("return [...document.querySelectorAll('tbody th code')].map((one) => one.textContent)")
+            == json!([wanted])
+    });
+    let size = browser.run("return [document.documentElement.scrollWidth, innerWidth]");
+    assert!(size[0].as_u64() <= size[1].as_u64(), "what was found scrolls sideways, {size}");
+    assert_eq!(browser.run("return document.getElementById('find').value"), wanted[10..30]);
     assert_eq!(browser.log(), Vec::<String>::new());
 }
 
@@ -153,8 +165,19 @@ fn keyboard(browser: &Browser) {
     }
     let names: Vec<&str> = stops.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names.first(), Some(&"Skip to content"), "{names:?}");
-    for wanted in ["Signing", "kinds", "unsigned", "nodes", "execution", "decisions", "keys", "All keys", "status.json"]
-    {
+    for wanted in [
+        "Signing",
+        "kinds",
+        "unsigned",
+        "nodes",
+        "execution",
+        "decisions",
+        "keys",
+        "All keys",
+        "find",
+        "BUTTON",
+        "status.json",
+    ] {
         assert!(names.contains(&wanted), "{wanted} cannot be reached: {names:?}");
     }
     let place = |wanted: &str| names.iter().position(|name| *name == wanted).unwrap();

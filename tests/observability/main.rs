@@ -22,3 +22,4 @@ mod page;
 mod programs;
 mod stage;
 mod top;
+mod traces;

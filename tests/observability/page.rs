@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use holdfast_tests::http::once;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::stage::{SECRET, Stage, until};
 
@@ -81,6 +81,14 @@ fn the_page_is_complete_private_and_without_secrets() {
     let listed: BTreeSet<&str> = listed.filter_map(|key| key["pubkey"].as_str()).collect();
     assert!(stage.world.keys.iter().all(|key| listed.contains(key.public.as_str())));
     assert!(server.get_metrics("/status/keys?page=2").text().contains("page 2 of 2"));
+    // One key of many, by a part of it, as a form without scripts asks for it.
+    let part = &stage.world.keys[77].public[60..80];
+    let found = server.get_metrics(&format!("/status/keys.json?find=+{}+", part.to_uppercase())).json();
+    assert_eq!((&found["total"], &found["pages"], &found["find"]), (&json!(1), &json!(1), &json!(part)), "{found}");
+    assert_eq!(found["keys"][0]["pubkey"], stage.world.keys[77].public.as_str());
+    let found = server.get_metrics("/status/keys?find=signing").text();
+    assert!(found.contains("120 keys with") && found.contains("keys?find=signing&amp;page=2"), "{found}");
+    assert!(server.get_metrics("/status/keys?find=nobody").text().contains("No key has this."));
 
     let paths =
         ["/", "/status", "/status.json", "/status/keys", "/status/keys.json", "/status/style.css", "/status/script.js"];
@@ -117,9 +125,13 @@ fn viewers_share_one_state_are_bounded_and_are_sent_away_at_the_end() {
     let first = events.next().expect("a state at once");
     assert!(first["sections"]["states"].as_str().is_some_and(|html| html.contains("Protection")), "{first}");
     assert_eq!(stage.server().sign(&key, &stage.fresh_attestation()).status, 200);
+    let mut changes = 0;
     let seen = (0..5)
         .filter_map(|_| events.next())
+        // What is as it was is not sent again.
+        .inspect(|state| changes += u32::from(state["sections"]["alarm"].is_null()))
         .any(|state| state["sections"]["kinds"].as_str().is_some_and(|html| html.contains("attestation")));
+    assert!(changes > 0, "viewers are sent what has changed");
     assert!(seen, "a signature shows within five states");
 
     // A crowd gets what one gets.
@@ -133,14 +145,16 @@ fn viewers_share_one_state_are_bounded_and_are_sent_away_at_the_end() {
     let made: BTreeSet<u64> = crowd.into_iter().map(|one| one.join().unwrap()).collect();
     assert!(made.len() <= 3, "twenty viewers at once were shown {} states", made.len());
 
-    let mut others: Vec<Events> = (0..31)
+    let mut others: Vec<Events> = (0..127)
         .map(|_| Events::open(address))
         .map(|(status, events)| {
             assert_eq!(status, 200);
             events
         })
         .collect();
-    assert_eq!(Events::open(address).0, 503, "one stream too many");
+    let refused = once(address, "GET", "/status/events", &[], b"").unwrap();
+    assert_eq!((refused.status, refused.header("retry-after")), (503, Some("5")), "one stream too many");
+    assert_eq!(refused.json()["reason"], "too_many_viewers");
     assert_eq!(stage.server().get_metrics("/readyz").status, 200, "probes and scrapers have room");
     assert_eq!(stage.server().get_metrics("/metrics").status, 200);
     // Who leaves makes room.

@@ -55,6 +55,11 @@ impl Stage {
 
     /// Starts everything with these settings besides.
     pub fn with(keys: u64, settings: &[(&str, &str)]) -> Self {
+        Self::of(keys, |builder| settings.iter().fold(builder, |builder, (name, value)| builder.env(name, value)))
+    }
+
+    /// Starts everything, the server as `change` makes it.
+    pub fn of(keys: u64, change: impl FnOnce(Builder) -> Builder) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let chain = Chain {
             genesis_time: GENESIS_TIME,
@@ -76,8 +81,7 @@ impl Stage {
             node.script("GET /eth/v1/validator/attestation_data", move |_| vote(&ticks));
         }
         let world = World::new(keys);
-        let builder = Self::builder(&world, &nodes);
-        let server = settings.iter().fold(builder, |builder, (name, value)| builder.env(name, value)).start();
+        let server = change(Self::builder(&world, &nodes)).start();
         server.wait_ready();
         let stage = Self { server: Some(server), world, nodes, runtime, ticks };
         until("both consensus clients serve", || {

@@ -25,15 +25,20 @@ const UNUSED: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Ad
 
 /// The binary under test: `HOLDFAST_BIN`, else the release build.
 pub fn binary() -> PathBuf {
-    let path = std::env::var_os("HOLDFAST_BIN").map_or_else(
-        || {
-            let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), PathBuf::from);
-            target.join("release/holdfast")
-        },
-        PathBuf::from,
-    );
+    let path = std::env::var_os("HOLDFAST_BIN").map_or_else(|| target().join("release/holdfast"), PathBuf::from);
     assert!(path.is_file(), "{} is missing: run `cargo build --release -p holdfast` first", path.display());
     path
+}
+
+/// The debug binary, which is built with everything that this crate switches on (`tests/Cargo.toml`): it sends traces.
+pub fn binary_that_traces() -> PathBuf {
+    let path = target().join("debug/holdfast");
+    assert!(path.is_file(), "{} is missing: run `cargo build --workspace --bins` first", path.display());
+    path
+}
+
+fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), PathBuf::from)
 }
 
 /// Root of the workspace.
@@ -43,7 +48,11 @@ pub fn workspace() -> PathBuf {
 
 /// A command on the binary with a clean Holdfast environment.
 pub fn command() -> Command {
-    let mut command = Command::new(binary());
+    command_of(&binary())
+}
+
+fn command_of(program: &Path) -> Command {
+    let mut command = Command::new(program);
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("HOLDFAST_")) {
         command.env_remove(name);
     }
@@ -79,12 +88,19 @@ pub struct Builder {
     instead: Vec<OsString>,
     environment: Vec<(OsString, OsString)>,
     http_port: u16,
+    /// Another binary than [`binary`].
+    program: Option<PathBuf>,
 }
 
 impl Builder {
     /// `--data-dir`.
     pub fn data_dir(self, path: &Path) -> Self {
         self.global("--data-dir").global(path)
+    }
+    /// Another binary than the one under test.
+    pub fn program(mut self, path: PathBuf) -> Self {
+        self.program = Some(path);
+        self
     }
     /// A global argument, placed before `serve`.
     pub fn global(mut self, arg: impl Into<OsString>) -> Self {
@@ -114,7 +130,7 @@ impl Builder {
 
     /// The full command line.
     pub fn command(&self) -> Command {
-        let mut command = command();
+        let mut command = self.program.as_deref().map_or_else(command, command_of);
         if !self.instead.is_empty() {
             let environment = self.environment.iter().map(|(name, value)| (name, value));
             command.args(&self.before).args(&self.instead).envs(environment);

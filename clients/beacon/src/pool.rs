@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use holdfast_domain::{Clock, Epoch, Slot, UnixMillis};
+use holdfast_traces::Tracer;
 use tokio::sync::{broadcast, watch};
 use tokio::time::Instant;
 
@@ -56,6 +57,8 @@ pub struct Environment {
     pub metrics: Metrics,
     /// Background tasks; whoever made the group stops it.
     pub tasks: Tasks,
+    /// Says which requests are recorded.
+    pub tracer: Tracer,
 }
 
 /// What happened to a node, for those who have to tell it things again.
@@ -149,7 +152,7 @@ impl Pool {
         if config.upstreams.is_empty() {
             return Err(PoolError::Empty);
         }
-        let signal = Arc::new(Signal::default());
+        let signal = Arc::new(Signal::new(environment.tracer.clone()));
         let decisions = DecisionLog::new(Arc::clone(&environment.sink));
         let pool = Arc::new(Self {
             state: Mutex::new(state::State::default()),
@@ -178,6 +181,11 @@ impl Pool {
     /// The network, once it is known.
     pub fn network(&self) -> Option<Arc<PinnedNetwork>> {
         self.network.load_full()
+    }
+
+    /// Says which requests are recorded.
+    pub(crate) fn tracer(&self) -> &Tracer {
+        self.signal.tracer()
     }
 
     /// Time of day.

@@ -1,4 +1,4 @@
-//! How upstreams tell the pool that something about them has changed, and learn what slot it is.
+//! How upstreams tell the pool that something about them has changed, and learn what slot it is and who records calls.
 //!
 //! Why it exists: a failed call must change the choice of nodes at once, not at the next probe; and a
 //! node's window of late answers is counted in slots.
@@ -6,6 +6,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use holdfast_domain::Slot;
+use holdfast_traces::Tracer;
 use tokio::sync::Notify;
 
 /// Shared by the upstreams of one pool.
@@ -13,9 +14,20 @@ use tokio::sync::Notify;
 pub(crate) struct Signal {
     changed: Notify,
     slot: AtomicU64,
+    tracer: Tracer,
 }
 
 impl Signal {
+    /// For upstreams whose calls this one records.
+    pub(crate) fn new(tracer: Tracer) -> Self {
+        Self { tracer, ..Self::default() }
+    }
+
+    /// Says which calls are recorded.
+    pub(crate) fn tracer(&self) -> &Tracer {
+        &self.tracer
+    }
+
     /// Something about an upstream has changed. Several calls before the pool looks count as one.
     pub(crate) fn notify(&self) {
         self.changed.notify_one();

@@ -27,9 +27,7 @@ use crate::process;
 use crate::reload::{Reach, Reloads};
 use crate::status::{Board, Sources};
 use crate::switcher::{self, PoolAddresses, PoolSockets, Running, SwitcherError};
-
-/// Connections of the metrics listener: a few scrapers and probes.
-const METRICS_CONNECTIONS: usize = 64;
+use crate::traces;
 
 /// How long a scraper may take to finish when the process stops.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(500);
@@ -58,7 +56,10 @@ async fn serve(context: &Context) -> Result<Exit, Failure> {
     process::register(&mut registry);
     let expected = switcher::expected_alone(config).map_err(failure)?;
     // There is no database, so there is no journal: decisions are logged and counted.
-    let running = Running::start(config, sockets, expected, Arc::clone(&clock), None).await.map_err(failure)?;
+    let (tracer, sending) = traces::start(config, &clock).map_err(|error| Failure::new(Exit::Usage, error))?;
+    tracer.register(registry.sub_registry_with_prefix("holdfast").sub_registry_with_prefix("traces"));
+    let started = Running::start(config, sockets, expected, (Arc::clone(&clock), tracer), None);
+    let running = started.await.map_err(failure)?;
     // `--no-signer` switches it on.
     let Some(running) = running else { return Err(Failure::message(Exit::Bug, "the switcher is off")) };
     running.register(&mut registry);
@@ -94,7 +95,7 @@ async fn serve(context: &Context) -> Result<Exit, Failure> {
         board,
     };
     let head_timeout = Duration::from_secs(config.http.header_timeout_seconds.get());
-    let bounds = ServerBounds { max_connections: METRICS_CONNECTIONS, head_timeout, last_word: Duration::ZERO };
+    let bounds = ServerBounds { max_connections: server::METRICS_CONNECTIONS, head_timeout, last_word: Duration::ZERO };
     let listening = Listening { bound: metrics_socket, tls: doors.metrics };
     server::start(listening, Arc::new(probes), bounds, Gauge::default(), &probe_tasks);
     say_ready(context, addresses, metrics_address)?;
@@ -124,6 +125,7 @@ async fn serve(context: &Context) -> Result<Exit, Failure> {
         () = stop => {}
         signal = signals.next() => warn!(signal, "told to stop again: ending at once"),
     }
+    sending.stop().await;
     context.output.result("stopped".to_owned(), &json!({ "event": "stopped" }))?;
     Ok(Exit::Done)
 }

@@ -25,7 +25,7 @@ use crate::keymanager::Token;
 use crate::notify::ServiceManager;
 use crate::policy::{Given, RuleSources, keys_of_labels};
 use crate::switcher::{self, PoolAddresses, PoolSockets, Running};
-use crate::telemetry;
+use crate::{telemetry, traces};
 
 /// Runs the server until it is told to stop.
 pub(super) fn run(context: &Context) -> Result<Exit, Failure> {
@@ -143,13 +143,15 @@ pub(super) async fn serve(
     let network = custody.network.name.clone();
     let expected = Some(switcher::expected_by_signer(&custody.network));
     let guard = Some(custody.guard.clone());
-    let running = Running::start(&context.config, pools, expected, Arc::clone(&clock), guard)
+    let (tracer, sending) = traces::start(&context.config, &clock).map_err(|error| Failure::new(Exit::Usage, error))?;
+    let running = Running::start(&context.config, pools, expected, (Arc::clone(&clock), tracer.clone()), guard)
         .await
         .map_err(|error| Failure::new(Exit::Usage, error))?;
     let token = Token::open(&context.config).map_err(|error| Failure::new(Exit::Usage, error))?;
     let anchors =
         Anchors::new(&context.config, Arc::clone(&clock)).map_err(|error| Failure::new(Exit::Usage, error))?;
-    let app = App::start(&context.config, custody, sockets, clock, token, running, (policy, anchors, &context.layers))
+    let rest = (policy, anchors, &context.layers, tracer);
+    let app = App::start(&context.config, custody, sockets, clock, token, running, rest)
         .map_err(|error| Failure::new(Exit::Unreachable, error))?;
     let manager = ServiceManager::of_process();
     // Not among the server's tasks: signs of life are wanted until the very end.
@@ -181,6 +183,7 @@ pub(super) async fn serve(
     }
     manager.stopping(app.stops_within());
     let stopped = finish(app, &mut signals).await;
+    sending.stop().await;
     match ended {
         Ended::Told(_) => {
             say_stopped(context, stopped)?;

@@ -21,6 +21,7 @@ mod example;
 mod layers;
 pub(crate) mod live;
 mod network;
+mod otlp;
 mod policy;
 mod providers;
 pub(crate) mod reference;
@@ -53,6 +54,7 @@ pub(crate) use error::ConfigError;
 pub(crate) use example::{example_toml, schema_json};
 pub(crate) use layers::{Environment, FlagValue, Layers, load, place_of_file};
 pub(crate) use network::resolve_network;
+use otlp::OtlpConfig;
 pub(crate) use policy::{GroupEntry, PolicyEntry, WrittenPolicy, compile_policy, operations};
 #[cfg(feature = "provider-azure-key-vault")]
 pub(crate) use providers::AzureAuth;
@@ -127,6 +129,8 @@ pub(crate) struct Config {
     pub(crate) metrics: MetricsConfig,
     /// Which chain the keys belong to.
     pub(crate) network: NetworkConfig,
+    /// Traces of requests, for a collector that speaks OTLP over HTTP.
+    pub(crate) otlp: OtlpConfig,
     /// A hardware module that protects the data key: the "pkcs11" provider.
     pub(crate) pkcs11: Pkcs11Config,
     /// Rules: which callers may, or may not, do what with which keys. Without one every caller may do everything; as soon as there is one, only what a rule allows and none denies. See docs/policy.md.
@@ -491,6 +495,7 @@ impl Config {
             );
         }
         self.check_audit()?;
+        self.check_otlp()?;
         self.approvals.policy()?;
         self.check_enclave()?;
         self.check_providers()?;

@@ -20,6 +20,7 @@ use crate::metrics::Metrics;
 use crate::outcome::Exit;
 use crate::pipeline::{KeysReady, Rejection, Signer};
 use crate::policy::{Given, KeysOfLabels, PolicyStore, RuleSources};
+use crate::traces::Course;
 
 struct Noon;
 
@@ -194,6 +195,7 @@ async fn a_key_switched_off_is_known_and_refused_and_a_deleted_one_is_unknown() 
         #[cfg(feature = "backend-process")]
         lease: None,
         timeout: std::time::Duration::from_mins(1),
+        tracer: holdfast_traces::Tracer::off(),
         next_request: 0.into(),
     };
     signer.keys_ready.set();
@@ -204,15 +206,15 @@ async fn a_key_switched_off_is_known_and_refused_and_a_deleted_one_is_unknown() 
         fork_info: Some(ForkInfo { fork, genesis_validators_root: custody.genesis_validators_root }),
         claimed: None,
     };
-    assert!(signer.sign(&http, on, &request).await.is_ok());
-    let refused = signer.sign(&http, off, &request).await.unwrap_err();
+    assert!(signer.sign(&http, on, &request, Course::default()).await.is_ok());
+    let refused = signer.sign(&http, off, &request, Course::default()).await.unwrap_err();
     assert!(matches!(refused, Rejection::Refused(Refusal::KeyDisabled)), "{refused:?}");
-    let unknown = signer.sign(&http, deleted, &request).await.unwrap_err();
+    let unknown = signer.sign(&http, deleted, &request, Course::default()).await.unwrap_err();
     assert!(matches!(unknown, Rejection::UnknownKey(key) if key == deleted), "{unknown:?}");
 
     // Switching takes effect at once, without loading keys again.
     custody.guard.switch(&off, Switch::Enable, &by).await.unwrap();
-    assert!(signer.sign(&http, off, &request).await.is_ok());
+    assert!(signer.sign(&http, off, &request, Course::default()).await.is_ok());
     custody.guard.shutdown().await;
 }
 

@@ -18,21 +18,28 @@ use super::reply::{Reply, json};
 use super::{Api, body};
 use crate::callers::Principal;
 use crate::pipeline::Rejection;
+use crate::traces::Course;
 
 /// Keys of one batch that are in progress at once, so that one batch cannot fill the queues alone.
 const MAX_IN_PROGRESS: usize = 4_096;
 
 /// Signs one message with every key named.
-pub(super) async fn sign<B>(api: &Arc<Api>, principal: &Arc<Principal>, request: Request<B>) -> Result<Reply, ApiError>
+pub(super) async fn sign<B>(
+    api: &Arc<Api>,
+    principal: &Arc<Principal>,
+    request: Request<B>,
+    course: &Course,
+) -> Result<Reply, ApiError>
 where
     B: Body<Data = Bytes> + Unpin,
 {
     api.signer.policy.judge(principal, None, Operation::Batch).map_err(Rejection::from)?;
+    let step = course.step("read");
     let (head, incoming) = request.into_parts();
     let body = body::read(&head.headers, incoming, api.body_bounds).await?;
     let batch = BatchRequest::parse(&body, &api.signer.network)?;
-    drop(body);
-    Ok(json(StatusCode::OK, &sign_all(api, principal, batch).await))
+    drop((body, step));
+    Ok(json(StatusCode::OK, &sign_all(api, principal, batch, course).await))
 }
 
 /// An item of the answer while its request is in progress.
@@ -43,7 +50,7 @@ enum Slot {
 
 /// Starts every key's request, a bounded number at a time. Dropping the returned future, as when
 /// the client leaves, drops all of them.
-async fn sign_all(api: &Arc<Api>, principal: &Arc<Principal>, batch: BatchRequest) -> Vec<BatchItem> {
+async fn sign_all(api: &Arc<Api>, principal: &Arc<Principal>, batch: BatchRequest, course: &Course) -> Vec<BatchItem> {
     let request = Arc::new(batch.request);
     let mut slots = Vec::with_capacity(batch.identifiers.len());
     let mut running = JoinSet::new();
@@ -60,8 +67,9 @@ async fn sign_all(api: &Arc<Api>, principal: &Arc<Principal>, batch: BatchReques
             finish_one(&mut running, &mut slots).await;
         }
         let (api, principal, request) = (Arc::clone(api), Arc::clone(principal), Arc::clone(&request));
+        let course = course.step("sign");
         running.spawn(async move {
-            let item = match api.signer.sign(&principal, key, &request).await {
+            let item = match api.signer.sign(&principal, key, &request, course).await {
                 Ok(signature) => BatchItem::Signed { identifier: key, signature: *signature.as_bytes() },
                 Err(rejection) => failed(key.to_string(), &rejection.into()),
             };

@@ -66,6 +66,12 @@ pub(crate) enum ApiError {
     /// More requests are in progress than the bound allows.
     #[error("too many requests in progress; send this one again in a moment")]
     Busy,
+    /// More people watch the status page than the bound allows.
+    #[error("{limit} viewers watch the status page already; close one, or read status.json now and then instead")]
+    TooManyViewers {
+        /// The bound.
+        limit: usize,
+    },
     /// One address sends more than its share.
     #[error(
         "more than {limit} requests per second from this address; send this one again in a second, \
@@ -130,6 +136,7 @@ impl ApiError {
             Self::HostNotAllowed { .. } => (StatusCode::FORBIDDEN, "host_not_allowed", Retry::Pointless),
             Self::CrossOrigin => (StatusCode::FORBIDDEN, "cross_origin", Retry::Pointless),
             Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, OVERLOADED, Retry::After(SOON)),
+            Self::TooManyViewers { .. } => (StatusCode::SERVICE_UNAVAILABLE, "too_many_viewers", Retry::After(LATER)),
             // A token comes back within a second, however low the limit is.
             Self::RateLimited { .. } => (StatusCode::TOO_MANY_REQUESTS, "rate_limited", Retry::After(SOON)),
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "bug", Retry::Pointless),
@@ -172,6 +179,7 @@ impl ApiError {
             | Self::HostNotAllowed { .. }
             | Self::CrossOrigin
             | Self::Busy
+            | Self::TooManyViewers { .. }
             | Self::RateLimited { .. }
             | Self::Internal
             | Self::Keymanager(_)

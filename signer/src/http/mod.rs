@@ -43,6 +43,7 @@ use crate::loader::KeyLoader;
 use crate::metrics::{Metrics, Outcome};
 use crate::outcome::chain;
 use crate::pipeline::Signer;
+use crate::traces::Course;
 use error::ApiError;
 use rate::RateLimit;
 use reply::Reply;
@@ -140,7 +141,7 @@ impl Api {
         }
     }
 
-    async fn route<B>(self: &Arc<Self>, peer: &Peer, request: Request<B>) -> Result<Reply, ApiError>
+    async fn route<B>(self: &Arc<Self>, peer: &Peer, request: Request<B>, course: &Course) -> Result<Reply, ApiError>
     where
         B: Body<Data = Bytes> + Unpin,
     {
@@ -156,7 +157,20 @@ impl Api {
             return health::upcheck(self, request.headers());
         }
         let principal = self.resolve(peer, request.headers()).await?;
-        self.serve(resource, &principal, request).await.map(server::wanted)
+        self.serve(resource, &principal, request, course).await.map(server::wanted)
+    }
+
+    /// The course of a request for signatures; others are not followed.
+    fn follow<B>(&self, request: &Request<B>) -> Course {
+        match Resource::at(request.uri().path()) {
+            Some(Resource::Sign) => {
+                Course::begin(&self.signer.tracer, request.headers(), "POST /api/v1/eth2/sign/{identifier}")
+            }
+            Some(Resource::SignBatch) => {
+                Course::begin(&self.signer.tracer, request.headers(), "POST /api/v1/eth2/sign")
+            }
+            Some(_) | None => Course::default(),
+        }
     }
 
     /// Answers a request whose caller is known.
@@ -165,6 +179,7 @@ impl Api {
         resource: Resource,
         principal: &Arc<Principal>,
         request: Request<B>,
+        course: &Course,
     ) -> Result<Reply, ApiError>
     where
         B: Body<Data = Bytes> + Unpin,
@@ -175,11 +190,11 @@ impl Api {
         match resource {
             Resource::Sign if post => {
                 let _place = self.throttle.enter().ok_or(ApiError::Busy)?;
-                sign::sign(self, principal, request).await
+                sign::sign(self, principal, request, course).await
             }
             Resource::SignBatch if post => {
                 let _place = self.throttle.enter().ok_or(ApiError::Busy)?;
-                batch::sign(self, principal, request).await
+                batch::sign(self, principal, request, course).await
             }
             Resource::PublicKeys if read => keys::public_keys(self, principal),
             Resource::HighWatermark if read => Ok(keys::high_watermark()),
@@ -239,6 +254,7 @@ impl Api {
             | ApiError::MethodNotAllowed { .. }
             | ApiError::HostNotAllowed { .. }
             | ApiError::CrossOrigin
+            | ApiError::TooManyViewers { .. }
             | ApiError::Keymanager(_)
             | ApiError::ReloadRunning => {
                 tracing::info!(reason, "not served: {error}");
@@ -252,13 +268,14 @@ impl Api {
 
 impl server::Service for Api {
     async fn answer(self: Arc<Self>, peer: Arc<Peer>, request: Request<hyper::body::Incoming>) -> Reply {
-        match self.route(&peer, request).await {
-            Ok(reply) => reply,
-            Err(error) => {
-                self.account(&error);
-                error.reply()
-            }
-        }
+        let mut course = self.follow(&request);
+        let reply = self.route(&peer, request, &course).await.unwrap_or_else(|error| {
+            self.account(&error);
+            course.fail(error.verdict().reason);
+            error.reply()
+        });
+        course.set("http.response.status_code", || u64::from(reply.status().as_u16()));
+        reply
     }
 }
 

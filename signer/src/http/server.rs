@@ -45,6 +45,8 @@ const BACKLOG: u32 = 4_096;
 const IDLE_TIMEOUT: Duration = Duration::from_mins(2);
 /// Read and write buffer of one connection at most; larger bodies pass through in pieces.
 const MAX_BUFFER: usize = 128 * 1024;
+/// Connections of the metrics listener: viewers of the status page, scrapers and probes.
+pub(crate) const METRICS_CONNECTIONS: usize = 256;
 /// Pause after a failed accept, as when file descriptors run out: they come back as connections close.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 

@@ -14,20 +14,28 @@ use super::error::ApiError;
 use super::reply::{self, Reply};
 use super::{Api, body};
 use crate::callers::Principal;
+use crate::traces::Course;
 
 /// Signs, or says why not.
 ///
 /// The order is Web3Signer's: the body is judged before the key is looked for, so a bad body for
 /// an unknown key is 400 and not 404.
-pub(super) async fn sign<B>(api: &Api, principal: &Arc<Principal>, request: Request<B>) -> Result<Reply, ApiError>
+pub(super) async fn sign<B>(
+    api: &Api,
+    principal: &Arc<Principal>,
+    request: Request<B>,
+    course: &Course,
+) -> Result<Reply, ApiError>
 where
     B: Body<Data = Bytes> + Unpin,
 {
     let (head, incoming) = request.into_parts();
+    let step = course.step("read");
     let body = body::read(&head.headers, incoming, api.body_bounds).await?;
     let request = SignRequest::parse(&body, &api.signer.network)?;
     let key = identifier(head.uri.path())?;
-    let signature = api.signer.sign(principal, key, &request).await?;
+    drop(step);
+    let signature = api.signer.sign(principal, key, &request, course.step("sign")).await?;
     Ok(signed(Form::of_signature(&head.headers), &signature))
 }
 

@@ -12,7 +12,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use super::error::ApiError;
 use super::host::HostPolicy;
 use super::reply::{self, Reply, ReplyBody, json, of};
-use crate::status::{Board, HEADERS, Resource, page_number};
+use crate::status::{Board, HEADERS, KeyQuery, MAX_STREAMS, Resource};
 
 /// Content type of the page.
 const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
@@ -44,17 +44,19 @@ async fn answer(
     if method != Method::GET && method != Method::HEAD {
         return Err(ApiError::MethodNotAllowed { allow: "GET, HEAD" });
     }
-    let page = page_number(request.uri().query());
+    let keys = || KeyQuery::parse(request.uri().query());
     Ok(match resource {
         Resource::Page => of(StatusCode::OK, HTML, board.page().await),
         Resource::Document => of(StatusCode::OK, reply::JSON, board.json().await),
-        Resource::Keys => of(StatusCode::OK, HTML, board.keys_page(page).await),
-        Resource::KeysDocument => json(StatusCode::OK, &board.keys_json(page).await),
+        Resource::Keys => of(StatusCode::OK, HTML, board.keys_page(keys()).await),
+        Resource::KeysDocument => json(StatusCode::OK, &board.keys_json(keys()).await),
         Resource::Asset(asset) => {
             of(StatusCode::OK, HeaderValue::from_static(asset.content_type), asset.content.as_bytes())
         }
         Resource::Events => {
-            let mut reply = Response::new(ReplyBody::Events(board.stream().ok_or(ApiError::Busy)?));
+            let mut reply = Response::new(ReplyBody::Events(
+                board.stream().ok_or(ApiError::TooManyViewers { limit: MAX_STREAMS })?,
+            ));
             reply.headers_mut().insert(hyper::header::CONTENT_TYPE, EVENTS);
             reply
         }

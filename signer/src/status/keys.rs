@@ -45,6 +45,17 @@ fn named(name: Option<String>, labels: &Labels) -> Option<String> {
 }
 
 impl KeyView {
+    /// The state in the words of the page.
+    pub(super) fn state_word(&self) -> &'static str {
+        match self.state {
+            "signing" => "signing",
+            "behind" => "behind the others",
+            "not_loaded" => "not loaded",
+            "disabled" => "switched off",
+            _ => "deleted",
+        }
+    }
+
     /// Whether somebody should look: these come first.
     pub(super) fn needs_a_look(&self) -> bool {
         matches!(self.state, "behind" | "not_loaded")

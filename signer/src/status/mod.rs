@@ -2,13 +2,15 @@
 //!
 //! Guarantees: it changes nothing and touches nothing that signs. The numbers are those of the metrics, read every few
 //! seconds; keys are read from the database on the thread for reading, at most every ten seconds, and only while somebody
-//! looks. All viewers share what was made once, so a hundred cost what one costs. No secrets are in it.
+//! looks. All viewers share what was made once, so a hundred cost hardly more than one; they are sent what has changed, and
+//! the first few of however many keys. No secrets are in it.
 
 mod assemble;
 mod document;
 mod keys;
 mod numbers;
 mod page;
+mod query;
 mod sections;
 mod stream;
 
@@ -30,7 +32,8 @@ use crate::loader::KeyLoader;
 use crate::pipeline::Signer;
 use crate::switcher::Running;
 
-pub(crate) use page::{HEADERS, Resource, page_number};
+pub(crate) use page::{HEADERS, Resource};
+pub(crate) use query::KeyQuery;
 pub(crate) use stream::EventBody;
 
 /// Time between two documents while somebody looks.
@@ -43,8 +46,8 @@ const LOOKING_SECONDS: f64 = 15.0;
 const FRESH_SECONDS: f64 = 1.5;
 /// How long the first page waits for the keys.
 const FIRST_KEYS: Duration = Duration::from_millis(800);
-/// Streams of events open at once: a listener has 64 connections, and scrapers and probes need some.
-const MAX_STREAMS: usize = 32;
+/// Streams of events open at once: half of the listener's connections, as scrapers and probes need some, too.
+pub(crate) const MAX_STREAMS: usize = 128;
 /// Keys on one page.
 const PAGE_KEYS: usize = 100;
 
@@ -80,6 +83,8 @@ pub(crate) struct Sources {
 /// What was made last.
 #[derive(Debug, Default)]
 struct Published {
+    /// Which one this is: the one before has the number before it.
+    number: u64,
     /// The second of the process at which it was made.
     at: f64,
     /// The document as JSON.
@@ -90,8 +95,21 @@ struct Published {
     summary: String,
     /// The network, for the head of the page.
     place: String,
-    /// As an event of the stream.
+    /// All of it as an event of the stream.
     event: Bytes,
+    /// What is not as it was in the one before, as an event of the stream.
+    change: Bytes,
+}
+
+impl Published {
+    /// What somebody is sent who was sent the state of this number before; `None` for who was sent nothing.
+    fn event_after(&self, sent: Option<u64>) -> Bytes {
+        if sent.is_some_and(|sent| sent.checked_add(1) == Some(self.number)) {
+            self.change.clone()
+        } else {
+            self.event.clone()
+        }
+    }
 }
 
 /// What is shown, and who makes it.
@@ -114,8 +132,10 @@ struct KeyPage {
     page: usize,
     /// How many there are.
     pages: usize,
-    /// How many keys there are.
+    /// How many keys there are that were asked for.
     total: usize,
+    /// What was asked for.
+    query: KeyQuery,
 }
 
 impl Board {
@@ -192,17 +212,21 @@ impl Board {
         }
         self.read_numbers(history);
         let document = self.document(history);
-        self.published.send_replace(Arc::new(self.publish(&document)));
+        let before = Arc::clone(&self.published.borrow());
+        self.published.send_replace(Arc::new(self.publish(&before, &document)));
     }
 
-    fn publish(&self, document: &Document) -> Published {
+    fn publish(&self, before: &Published, document: &Document) -> Published {
         let sections = sections::all(document);
         let summary = sections::summary(document);
-        let event = serde_json::json!({ "summary": summary, "sections": sections });
+        let changed: BTreeMap<_, _> =
+            sections.iter().filter(|(id, html)| before.sections.get(*id) != Some(*html)).collect();
         Published {
+            number: before.number.saturating_add(1),
             at: self.started.seconds(),
             json: serde_json::to_vec(document).unwrap_or_default().into(),
-            event: format!("event: status\ndata: {event}\n\n").into(),
+            event: stream::event(&serde_json::json!({ "summary": summary, "sections": sections })),
+            change: stream::event(&serde_json::json!({ "summary": summary, "sections": changed })),
             place: sections::place(document),
             sections,
             summary,
@@ -232,20 +256,22 @@ impl Board {
         Arc::clone(&self.published.borrow())
     }
 
-    /// One page of the keys, counted from 1; the nearest one that exists.
-    async fn keys(&self, page: usize) -> KeyPage {
+    /// One page of the keys that are asked for; the nearest one that exists.
+    async fn keys(&self, query: KeyQuery) -> KeyPage {
         drop(self.fresh().await);
         let table = self.reader.as_ref().and_then(|reader| reader.reading().table);
         let all = table.as_ref().map_or(&[][..], |table| &table.keys);
-        let pages = all.len().div_ceil(PAGE_KEYS).max(1);
-        let page = page.clamp(1, pages);
-        let keys = all.iter().skip(page.saturating_sub(1).saturating_mul(PAGE_KEYS)).take(PAGE_KEYS).cloned();
-        KeyPage { keys: keys.collect(), page, pages, total: all.len() }
+        let total = all.iter().filter(|key| query.matches(key)).count();
+        let pages = total.div_ceil(PAGE_KEYS).max(1);
+        let page = query.page().clamp(1, pages);
+        let before = page.saturating_sub(1).saturating_mul(PAGE_KEYS);
+        let keys = all.iter().filter(|key| query.matches(key)).skip(before).take(PAGE_KEYS).cloned().collect();
+        KeyPage { keys, page, pages, total, query }
     }
 
     /// A stream of what is shown; `None` if too many are open.
     pub(crate) fn stream(self: &Arc<Self>) -> Option<EventBody> {
         let place = Arc::clone(&self.streams).try_acquire_owned().ok()?;
-        Some(stream::open(Arc::clone(self), place))
+        Some(stream::open(Arc::clone(self), place, stream::PATIENCE))
     }
 }

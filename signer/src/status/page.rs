@@ -8,14 +8,15 @@ use std::fmt::Write as _;
 
 use hyper::body::Bytes;
 
-use super::{Board, KeyPage, Published, sections};
+use super::query::MAX_FIND;
+use super::{Board, KeyPage, KeyQuery, Published, sections};
 
 /// What a browser may do with an answer.
 pub(crate) const HEADERS: [(&str, &str); 7] = [
     (
         "content-security-policy",
         "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self'; base-uri 'none'; \
-         form-action 'none'; frame-ancestors 'none'",
+         form-action 'self'; frame-ancestors 'none'",
     ),
     ("x-content-type-options", "nosniff"),
     ("x-frame-options", "DENY"),
@@ -73,12 +74,6 @@ impl Resource {
     }
 }
 
-/// The number of the page in `?page=N`; 1 if there is none.
-pub(crate) fn page_number(query: Option<&str>) -> usize {
-    let mut pairs = query.unwrap_or_default().split('&');
-    pairs.find_map(|pair| pair.strip_prefix("page=")?.parse().ok()).unwrap_or(1)
-}
-
 impl Board {
     /// The page as of now.
     pub(crate) async fn page(&self) -> String {
@@ -92,16 +87,17 @@ impl Board {
     }
 
     /// One page of the keys.
-    pub(crate) async fn keys_page(&self, number: usize) -> String {
-        let page = self.keys(number).await;
+    pub(crate) async fn keys_page(&self, query: KeyQuery) -> String {
+        let page = self.keys(query).await;
         keys_page(&page)
     }
 
     /// One page of the keys as a document.
-    pub(crate) async fn keys_json(&self, number: usize) -> serde_json::Value {
-        let KeyPage { keys, page, pages, total } = self.keys(number).await;
+    pub(crate) async fn keys_json(&self, query: KeyQuery) -> serde_json::Value {
+        let KeyPage { keys, page, pages, total, query } = self.keys(query).await;
         serde_json::json!({
-            "schema": "holdfast-status-keys/v1", "page": page, "pages": pages, "total": total, "keys": keys,
+            "schema": "holdfast-status-keys/v1", "find": query.find(), "page": page, "pages": pages, "total": total,
+            "keys": keys,
         })
     }
 }
@@ -165,8 +161,9 @@ fn whole_page(published: &Published) -> String {
     if parts.contains_key("keys") {
         let mut keys = Block::new("keys", "Keys");
         keys.after = format!(
-            "<p class=\"note\"><span id=\"keys-note\">{}</span> <a href=\"status/keys\">All keys</a></p>",
-            part("keys-note")
+            "<p class=\"note\"><span id=\"keys-note\">{}</span> <a href=\"status/keys\">All keys</a></p>{}",
+            part("keys-note"),
+            search("status/keys", "")
         );
         blocks.push(keys);
     }
@@ -194,11 +191,22 @@ fn whole_page(published: &Published) -> String {
     shell("Holdfast status", "", true, &body)
 }
 
+/// The form that searches the keys. It is no live part of the page: what is being typed stays.
+fn search(action: &str, find: &str) -> String {
+    let find = sections::escape(find);
+    format!(
+        "<form class=\"find\" role=\"search\" method=\"get\" action=\"{action}\"><label for=\"find\">Find keys by public key, \
+         name, label or state</label><span><input id=\"find\" name=\"find\" type=\"search\" value=\"{find}\" \
+         maxlength=\"{MAX_FIND}\" autocomplete=\"off\" spellcheck=\"false\"><button>Find</button></span></form>"
+    )
+}
+
 fn keys_page(page: &KeyPage) -> String {
-    let KeyPage { keys, page, pages, total } = page;
+    let KeyPage { keys, page, pages, total, query } = page;
     let link = |wanted: usize, rel: &str, word: &str| {
         if (1..=*pages).contains(&wanted) && wanted != *page {
-            format!("<li><a rel=\"{rel}\" href=\"keys?page={wanted}\">{word}</a></li>")
+            let query = sections::escape(&query.to_page(wanted));
+            format!("<li><a rel=\"{rel}\" href=\"keys?{query}\">{word}</a></li>")
         } else {
             format!("<li><span class=\"none\">{word}</span></li>")
         }
@@ -210,13 +218,21 @@ fn keys_page(page: &KeyPage) -> String {
         link(page.saturating_add(1), "next", "Next"),
         link(*pages, "last", "Last"),
     );
+    let count = sections::grouped(u64::try_from(*total).unwrap_or(u64::MAX));
+    let (told, empty, back) = if query.find().is_empty() {
+        (format!("{count} keys; those that need a look come first"), sections::NO_KEYS, "")
+    } else {
+        let find = sections::escape(query.find());
+        (format!("{count} keys with “{find}”"), "No key has this.", "<li><a href=\"keys\">All keys</a></li>")
+    };
+    let search = search("keys", query.find());
     let body = format!(
         "<header><div class=\"top\"><h1><img src=\"mark.svg\" alt=\"\" width=\"28\" height=\"28\">Holdfast</h1></div>\
-         <p>{total} keys; those that need a look come first</p><nav aria-label=\"Way back\"><ul>\
-         <li><a href=\"../status\">Back to the status</a></li></ul></nav></header>\n\
-         <main id=\"main\" tabindex=\"-1\"><section class=\"block\" aria-labelledby=\"h-keys\"><h2 id=\"h-keys\">Keys</h2>\
+         <p>{told}</p><nav aria-label=\"Way back\"><ul>\
+         <li><a href=\"../status\">Back to the status</a></li>{back}</ul></nav></header>\n\
+         <main id=\"main\" tabindex=\"-1\"><section class=\"block\" aria-labelledby=\"h-keys\"><h2 id=\"h-keys\">Keys</h2>{search}\
          <div class=\"scroll\" role=\"region\" aria-labelledby=\"h-keys\" tabindex=\"0\">{table}</div>{pager}</section></main>",
-        table = sections::keys(keys),
+        table = sections::keys(keys, empty),
     );
     shell("Holdfast keys", "../", false, &body)
 }
@@ -234,9 +250,6 @@ mod tests {
         for path in ["", "/metrics", "/livez", "/status/", "/status/../metrics", "/favicon.ico"] {
             assert_eq!(Resource::at(path), None, "{path}");
         }
-        for (query, page) in [(None, 1), (Some("page=7"), 7), (Some("a=b&page=2"), 2), (Some("page=x"), 1)] {
-            assert_eq!(page_number(query), page, "{query:?}");
-        }
     }
 
     #[test]
@@ -245,14 +258,17 @@ mod tests {
             sections: BTreeMap::from([("kinds", "k".to_owned()), ("keys", "x".to_owned())]),
             ..Published::default()
         };
-        let empty = KeyPage { keys: Vec::new(), page: 1, pages: 3, total: 0 };
-        for html in [whole_page(&published), keys_page(&empty)] {
+        let empty = |query| KeyPage { keys: Vec::new(), page: 1, pages: 3, total: 0, query };
+        let hostile = KeyQuery::parse(Some("find=%22%3E%3Cscript%3Ealert(1)%3C/script%3E&page=1"));
+        let found = keys_page(&empty(hostile));
+        assert!(found.contains("value=\"&quot;&gt;&lt;script&gt;alert(1)&lt;/script&gt;\""), "{found}");
+        for html in [whole_page(&published), keys_page(&empty(KeyQuery::default())), found] {
             for banned in ["<style", "style=", "onclick", "onload", "javascript:", "http://", "https://", "src=\"/"] {
                 assert!(!html.contains(banned), "{banned} in {html}");
             }
             assert!(html.matches("<script").count() <= 1 && !html.contains("<script>"), "{html}");
         }
         assert!(!STYLE.content.contains("url(") && !STYLE.content.contains("@import"));
-        assert!(keys_page(&empty).contains("keys?page=2"));
+        assert!(keys_page(&empty(KeyQuery::default())).contains("keys?page=2"));
     }
 }

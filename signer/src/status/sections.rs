@@ -16,6 +16,8 @@ use super::numbers::CHART_SECONDS;
 
 /// Size of the chart in its own units.
 const CHART: (f64, f64) = (300.0, 60.0);
+/// Said where there are no keys.
+pub(super) const NO_KEYS: &str = "There are no keys yet.";
 
 /// Text that is safe between tags and in quoted attributes.
 pub(super) fn escape(text: &str) -> String {
@@ -127,7 +129,7 @@ pub(super) fn all(document: &Document) -> BTreeMap<&'static str, String> {
         parts.insert("rate", rate(signer));
         parts.insert("kinds", kinds(&signer.signing.kinds));
         parts.insert("unsigned", unsigned(&signer.unsigned));
-        parts.insert("keys", keys(&signer.keys.first));
+        parts.insert("keys", keys(&signer.keys.first, NO_KEYS));
         parts.insert("keys-note", keys_note(signer, now));
         if !signer.database.instances.is_empty() {
             parts.insert("instances", instances(signer, now));
@@ -244,18 +246,17 @@ fn unsigned(endings: &[UnsignedState]) -> String {
     table("Requests without a signature, by reason", &heads, &rows, empty)
 }
 
-/// The rows of a table of keys.
-pub(super) fn keys(keys: &[KeyView]) -> String {
+/// A table of keys; `empty` says why there are none.
+pub(super) fn keys(keys: &[KeyView], empty: &str) -> String {
     let number = |value: Option<u64>| or_dash(value, grouped);
     let rows: Vec<String> = keys
         .iter()
         .map(|key| {
-            let (level, word) = match key.state {
-                "signing" => (Level::Ok, "signing"),
-                "behind" => (Level::Warn, "behind the others"),
-                "not_loaded" => (Level::Bad, "not loaded"),
-                "disabled" => (Level::Off, "switched off"),
-                _ => (Level::Off, "deleted"),
+            let level = match key.state {
+                "signing" => Level::Ok,
+                "behind" => Level::Warn,
+                "not_loaded" => Level::Bad,
+                _ => Level::Off,
             };
             let label = key
                 .label
@@ -265,14 +266,14 @@ pub(super) fn keys(keys: &[KeyView]) -> String {
                 "<tr><th scope=\"row\"><code>{}</code>{label}</th><td>{}</td><td class=\"n\">{}</td>\
                  <td class=\"n\">{}</td></tr>",
                 escape(&key.pubkey),
-                badge(level, word),
+                badge(level, key.state_word()),
                 number(key.block_slot),
                 number(key.target_epoch)
             )
         })
         .collect();
     let heads = [("Public key", false), ("State", false), ("Last block slot", true), ("Last target epoch", true)];
-    table("Keys with the highest block slot and target epoch signed or fenced", &heads, &rows, "There are no keys yet.")
+    table("Keys with the highest block slot and target epoch signed or fenced", &heads, &rows, empty)
 }
 
 fn keys_note(signer: &SignerState, now: u64) -> String {
@@ -422,7 +423,7 @@ mod tests {
             source_epoch: None,
             target_epoch: None,
         };
-        let html = keys(&[key]);
+        let html = keys(&[key], NO_KEYS);
         assert!(html.contains("&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt; &amp; &quot;co&quot;"), "{html}");
         assert!(!html.contains("<script"), "{html}");
         assert!(html.contains("1\u{a0}234\u{a0}567"), "{html}");

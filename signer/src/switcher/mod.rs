@@ -26,6 +26,7 @@ use holdfast_beacon::{
 };
 use holdfast_domain::{Clock, Network};
 use holdfast_slashing_db::Guard;
+use holdfast_traces::Tracer;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
@@ -169,7 +170,7 @@ impl Running {
         config: &Config,
         sockets: PoolSockets,
         expected: Option<ExpectedNetwork>,
-        clock: Arc<dyn Clock>,
+        (clock, tracer): (Arc<dyn Clock>, Tracer),
         guard: Option<Guard>,
     ) -> Result<Option<Arc<Self>>, SwitcherError> {
         let PoolSockets { switcher, execution } = sockets;
@@ -177,7 +178,7 @@ impl Running {
         let (tasks, writing) = (Tasks::new(), Tasks::new());
         let numbers = Metrics::default();
         let (sink, lost) = journaling(guard, Arc::clone(&clock), &writing);
-        let environment = Environment { clock, sink, metrics: numbers.clone(), tasks: tasks.clone() };
+        let environment = Environment { clock, sink, metrics: numbers.clone(), tasks: tasks.clone(), tracer };
         let configured = Mutex::new(Nodes::read(config, execution.is_some())?);
         let execution = execution.map(|socket| start_execution(config, socket, &environment)).transpose()?;
         let pool = Pool::start(pool_config(config, expected)?, environment).await?;

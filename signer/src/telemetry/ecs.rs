@@ -82,7 +82,7 @@ where
         }
         event.record(&mut fields);
         let metadata = event.metadata();
-        let error = fields.own.remove("error");
+        let (error, trace) = (fields.own.remove("error"), fields.own.remove("trace_id"));
         let mut line = json!({
             "@timestamp": timestamp(SystemClock.now()),
             "log.level": metadata.level().as_str().to_lowercase(),
@@ -93,8 +93,9 @@ where
             "service.version": env!("CARGO_PKG_VERSION"),
             "process.pid": std::process::id(),
         });
-        if let (Some(error), Some(line)) = (error, line.as_object_mut()) {
-            line.insert("error.message".to_owned(), error);
+        if let Some(line) = line.as_object_mut() {
+            let ours = [("error.message", error), ("trace.id", trace)];
+            line.extend(ours.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))));
         }
         if let (false, Some(line)) = (fields.own.is_empty(), line.as_object_mut()) {
             line.insert("holdfast".to_owned(), Value::Object(fields.own));
@@ -145,7 +146,7 @@ mod tests {
         tracing::subscriber::with_default(tracing_subscriber::registry().with(lines), || {
             let span = tracing::info_span!("request", pubkey = "0xab", slot = 7u64);
             let _entered = span.enter();
-            tracing::warn!(slot = 8u64, error = "it broke", signed = false, "not signed: {}", "why");
+            tracing::warn!(slot = 8u64, trace_id = "0af7", error = "it broke", signed = false, "not signed: {}", "why");
         });
         let text = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
         assert_eq!(text.lines().count(), 1, "{text}");
@@ -156,6 +157,7 @@ mod tests {
             ("ecs.version", json!("8.11.0")),
             ("service.name", json!("holdfast")),
             ("error.message", json!("it broke")),
+            ("trace.id", json!("0af7")),
             ("holdfast", json!({ "pubkey": "0xab", "slot": 8, "signed": false })),
         ] {
             assert_eq!(line[name], value, "{name} in {line}");

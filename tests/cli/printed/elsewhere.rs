@@ -7,7 +7,7 @@ use holdfast_tests::harness::workspace;
 
 /// How a printed line begins; the file of the test that runs it, there with names of its own; and words of that test.
 /// `tests/booted/run` is started by hand.
-pub(super) const BY_OTHER_TESTS: [(&str, &str, &str); 50] = [
+pub(super) const BY_OTHER_TESTS: [(&str, &str, &str); 52] = [
     ("HOLDFAST_ENCLAVE_KEY=", "tests/providers/enclave.rs", "\"wrap\""),
     ("cargo run --release -- quickstart", "tests/cli/quickstart.rs", "\"quickstart\""),
     ("cargo run --release -p holdfast-tests --bin bench", "tests/bench_smoke/main.rs", "bench"),
@@ -28,6 +28,7 @@ pub(super) const BY_OTHER_TESTS: [(&str, &str, &str); 50] = [
     ("holdfast backup drill --from backup-1", "tests/ceremony/backup.rs", "docs/runbooks/backup.md"),
     ("holdfast backup restore --from backup-1", "tests/ceremony/backup.rs", "docs/runbooks/backup.md"),
     ("holdfast backup verify --from backup-1", "tests/ceremony/backup.rs", "docs/runbooks/backup.md"),
+    ("holdfast callers add vc-1", "tests/fleet/two_machines.rs", "holdfast callers add"),
     ("holdfast enclave build", "tests/cli/enclave.rs", "\"build\""),
     ("holdfast enclave describe", "tests/cli/enclave.rs", "\"describe\""),
     ("holdfast enclave generate", "tests/enclave/generated.rs", "generate"),
@@ -49,6 +50,7 @@ pub(super) const BY_OTHER_TESTS: [(&str, &str, &str); 50] = [
     ("holdfast migrate web3signer", "tests/interchange/migrate.rs", "\"web3signer\""),
     ("holdfast slashing import --from-web3signer", "tests/interchange/web3signer.rs", "--from-web3signer"),
     ("holdfast top --metrics https://signer.example:9001", "tests/access/commands.rs", "--metrics"),
+    ("holdfast unwrap-helper", "tests/providers/start.rs", "unwrap-helper"),
     ("sha256sum --check SHA256SUMS", "tests/cli/deploy/packages.rs", "--check"),
     (
         "sudo -u holdfast holdfast --config /etc/holdfast/holdfast.toml keys import",
@@ -69,7 +71,7 @@ pub(super) const BY_OTHER_TESTS: [(&str, &str, &str); 50] = [
 ];
 
 /// How a printed line begins that no test runs, and why.
-const BY_NOBODY: [(&str, &str); 20] = [
+const BY_NOBODY: [(&str, &str); 21] = [
     ("./test", "is what runs this test"),
     ("age --decrypt", "goes to another machine by ssh; what it sends is tested in tests/providers/shares.rs"),
     ("aws kms", "needs an account of AWS"),
@@ -78,6 +80,7 @@ const BY_NOBODY: [(&str, &str); 20] = [
     ("deploy/build-release --target", "is a build for another machine"),
     ("docker ", "needs a container engine"),
     ("export CHECKPOINT_SYNC_URL", "sets what the reader chooses for containers"),
+    ("grep ", "looks for an id of the reader's own in a log"),
     ("grpcurl ", "is not in Debian; tests/admin asks the same with a client made from the same files"),
     ("helm ", "needs a cluster; what it renders is validated in tests/cli/deploy"),
     ("pg_dump ", "is PostgreSQL's own; tests/ceremony/on_postgres.rs restores copies of a server"),

@@ -2,13 +2,15 @@
 //! reader's own names.
 
 use std::collections::BTreeSet;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use holdfast_tests::harness::binary;
 use holdfast_tests::keys::TestKey;
 use holdfast_tests::postgres::free_port;
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 /// Limit for a server to be ready, and for anything else that is waited for.
@@ -167,11 +169,13 @@ impl Machine {
         running
     }
 
-    /// Types a command that runs until Ctrl-C.
+    /// Types a command that runs until Ctrl-C, which ends it in good order or, before it listens for that, at once.
     #[track_caller]
     pub(super) fn watches(&mut self, document: &str, begins: &str, until: &str) {
-        let running = self.starts(document, begins, until);
-        end(running, rustix::process::Signal::INT, begins);
+        let mut running = self.starts(document, begins, until);
+        let status = signalled(&mut running, Signal::INT);
+        let at_once = status.signal() == Some(Signal::INT.as_raw());
+        assert!(status.success() || at_once, "{begins} ended with {status}");
     }
 
     /// Types a command that serves, whatever serves there ends first.
@@ -190,8 +194,9 @@ impl Machine {
     /// Ends what serves in good order, if anything does.
     #[track_caller]
     pub(super) fn stops(&mut self) {
-        if let Some(server) = self.server.take() {
-            end(server, rustix::process::Signal::TERM, "the server");
+        if let Some(mut server) = self.server.take() {
+            let status = signalled(&mut server, Signal::TERM);
+            assert!(status.success(), "the server ended with {status}");
         }
     }
 
@@ -202,12 +207,9 @@ impl Machine {
     }
 }
 
-#[track_caller]
-fn end(mut running: Running, signal: rustix::process::Signal, what: &str) {
-    let pid = rustix::process::Pid::from_child(&running.0);
-    rustix::process::kill_process(pid, signal).expect("the signal is delivered");
-    let status = running.0.wait().expect("it ends");
-    assert!(status.success(), "{what} ended with {status}");
+fn signalled(running: &mut Running, signal: Signal) -> ExitStatus {
+    kill_process(Pid::from_child(&running.0), signal).expect("the signal is delivered");
+    running.0.wait().expect("it ends")
 }
 
 #[track_caller]

@@ -71,9 +71,7 @@ fn lines(document: &str, text: &str, help: &mut Help) -> Vec<Line> {
             continue;
         }
         let words = commands(&code).into_iter().next().unwrap_or_default();
-        let is_name = |word: &String| word.starts_with(|c: char| c.is_ascii_lowercase()) && !word.contains(['.', '/']);
-        let only_names = !words.is_empty() && words.iter().all(is_name);
-        if words.is_empty() || only_names && !is_whole(&words, help) {
+        if words.is_empty() || are_names(&words, help) && !help.is_complete(&words) {
             continue;
         }
         found.push(Line { place: place(number), text: code });
@@ -81,10 +79,9 @@ fn lines(document: &str, text: &str, help: &mut Help) -> Vec<Line> {
     found
 }
 
-/// Whether such a command does something with nothing more than these names.
-fn is_whole(words: &[String], help: &mut Help) -> bool {
-    let names = (1..=words.len()).all(|end| help.subcommands(&words[..end - 1]).contains(&words[end - 1]));
-    names && help.is_complete(words)
+/// Whether these are names of commands alone, without an argument.
+fn are_names(words: &[String], help: &mut Help) -> bool {
+    (1..=words.len()).all(|end| help.subcommands(&words[..end - 1]).contains(&words[end - 1]))
 }
 
 fn without_comment(line: &str) -> String {

@@ -39,6 +39,8 @@ fn signer() -> BTreeSet<String> {
     machine.watches("docs/monitoring.md", "holdfast --json top", "{");
     machine.types_all("docs/clients.md", &["holdfast audit tail --lines 20", "holdfast top --once"]);
     machine.types("docs/monitoring.md", "holdfast audit tail");
+    machine.puts("--batch 1", "--batch 7341");
+    machine.types_all("docs/monitoring.md", &["holdfast audit prove --batch", "holdfast --json audit tail -n 500"]);
     machine.types("docs/install.md", "holdfast status --ready");
     looks(&mut machine);
     rules(&mut machine);

@@ -39,6 +39,7 @@ impl Stand {
             sink: Arc::new(NoSink),
             metrics: Metrics::default(),
             tasks: Tasks::new(),
+            tracer: Tracer::off(),
         };
         let upstream = |number| {
             let name = UpstreamName::new(format!("n{number}")).unwrap();

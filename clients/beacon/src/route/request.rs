@@ -6,6 +6,7 @@
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use holdfast_traces::{TRACEPARENT, TRACESTATE};
 use hyper::body::{Body, Bytes, Frame, SizeHint};
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::uri::PathAndQuery;
@@ -77,10 +78,11 @@ impl ClientRequest {
     }
 }
 
-/// Negotiation, the API's own headers, and who asks; nothing else of a client is a node's business.
+/// Negotiation, the API's own headers, who asks, and in which trace; nothing else of a client is a node's business.
 fn passed_up(name: &HeaderName) -> bool {
     // Not `Accept-Encoding`: answers have to be read here, and the way to the nodes is short.
     matches!(*name, header::ACCEPT | header::CONTENT_TYPE | header::CONTENT_ENCODING | header::USER_AGENT)
+        || matches!(name.as_str(), TRACEPARENT | TRACESTATE)
         || name.as_str().starts_with("eth-")
 }
 

@@ -10,8 +10,10 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use holdfast_traces::{Kind, Span, TRACEPARENT, TraceParent};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
+use hyper::header::HeaderValue;
 use hyper::http::uri::PathAndQuery;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -147,14 +149,35 @@ impl Server {
     }
 
     async fn respond(&self, request: Request<Incoming>) -> Response<ClientBody> {
+        let mut span = self.follow(&request);
         let answer = match self.read(request).await {
-            Ok(request) => self.switcher.answer(request).await,
+            Ok(mut request) => {
+                let context = span.as_ref().map(|span| HeaderValue::try_from(span.context().to_string()));
+                if let Some(Ok(context)) = context {
+                    // Whoever is asked because of this request is asked in the course of it.
+                    request.headers.insert(TRACEPARENT, context);
+                }
+                self.switcher.answer(request).await
+            }
             Err(answer) => *answer,
         };
+        if let Some(span) = &mut span {
+            span.set("http.response.status_code", u64::from(answer.status.as_u16()));
+        }
         let mut response = Response::new(answer.body);
         *response.status_mut() = answer.status;
         *response.headers_mut() = answer.headers;
         response
+    }
+
+    /// The span of a request, if it is recorded: until the head of its answer.
+    fn follow(&self, request: &Request<Incoming>) -> Option<Span> {
+        let brought = request.headers().get(TRACEPARENT).and_then(|value| TraceParent::parse(value.to_str().ok()?));
+        let mut span = self.switcher.pool().tracer().begin(brought, "Beacon API", Kind::Server)?;
+        span.set("http.request.method", request.method().to_string());
+        // Its path may name validators, which logs do, too; the query is left out.
+        span.set("url.path", request.uri().path().to_owned());
+        Some(span)
     }
 
     /// Reads the request whole.

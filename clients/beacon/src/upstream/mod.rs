@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use holdfast_traces::{Kind, Span, TRACEPARENT, TraceParent};
 use http_body_util::Full;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Request, StatusCode};
@@ -238,7 +239,9 @@ impl Upstream {
         in_flight: answer::InFlight,
     ) -> Result<UpstreamAnswer, CallError> {
         let class = request.class;
-        let request = self.prepare(request)?;
+        let mut request = self.prepare(request)?;
+        // Ends when the head of the answer is here, and also when the call is given up because another node was faster.
+        let mut span = self.follow(&mut request, class);
         let began = Instant::now();
         let fair = began + deadline.fair <= deadline.due;
         let mut calling = std::pin::pin!(client.request(request));
@@ -252,16 +255,22 @@ impl Upstream {
             }
         }
         let elapsed = began.elapsed();
-        let failed = |error: CallError| {
+        let mut failed = |error: CallError| {
             self.failed(class, &error);
+            note(&mut span, |span| span.fail(error.to_string()));
             error
         };
         let response = match outcome {
             Ok(Ok(response)) => response,
             Ok(Err(error)) if error.is_connect() => return Err(failed(CallError::Connect(Box::new(error)))),
             Ok(Err(error)) => return Err(failed(CallError::Exchange(Box::new(error)))),
-            Err(_late) => return Err(CallError::Deadline(elapsed)),
+            Err(_late) => {
+                let error = CallError::Deadline(elapsed);
+                note(&mut span, |span| span.fail(error.to_string()));
+                return Err(error);
+            }
         };
+        note(&mut span, |span| span.set("http.response.status_code", u64::from(response.status().as_u16())));
         let connection = response.extensions().get::<HttpInfo>().map(HttpInfo::local_addr);
         let (head, body) = response.into_parts();
         if punctual {
@@ -280,6 +289,17 @@ impl Upstream {
         })
     }
 
+    /// The span of a call that belongs to a recorded trace. The node is told that it was asked in the course of that.
+    fn follow(&self, request: &mut Request<Full<hyper::body::Bytes>>, class: EndpointClass) -> Option<Span> {
+        let asked = request.headers().get(TRACEPARENT)?.to_str().ok().and_then(TraceParent::parse)?;
+        let mut span = self.signal.tracer().begin(Some(asked), "ask node", Kind::Client)?;
+        span.set("holdfast.node", self.config.name.to_string());
+        span.set("holdfast.class", class.as_str());
+        let context = HeaderValue::try_from(span.context().to_string()).ok()?;
+        request.headers_mut().insert(TRACEPARENT, context);
+        Some(span)
+    }
+
     fn prepare(&self, request: UpstreamRequest) -> Result<Request<Full<hyper::body::Bytes>>, CallError> {
         let uri = self.config.url.with_path(&request.path_and_query).ok_or(CallError::Request)?;
         let mut headers = request.headers;
@@ -292,6 +312,13 @@ impl Upstream {
         *out.uri_mut() = uri;
         *out.headers_mut() = headers;
         Ok(out)
+    }
+}
+
+/// Does something to a span, if there is one.
+fn note(span: &mut Option<Span>, what: impl FnOnce(&mut Span)) {
+    if let Some(span) = span {
+        what(span);
     }
 }
 

@@ -75,6 +75,7 @@ async fn unusable_configurations_are_refused_at_start() {
         sink: std::sync::Arc::new(holdfast_beacon::NoSink),
         metrics: holdfast_beacon::Metrics::default(),
         tasks: holdfast_beacon::Tasks::new(),
+        tracer: holdfast_traces::Tracer::off(),
     };
     let refused = |config| async { holdfast_beacon::Pool::start(config, environment()).await.unwrap_err() };
     assert!(matches!(refused(config(Vec::new())).await, PoolError::Empty));

@@ -83,6 +83,7 @@ pub(crate) async fn start(config: PoolConfig) -> Running {
         sink: Arc::clone(&journal) as Arc<dyn DecisionSink>,
         metrics: Metrics::default(),
         tasks: Tasks::new(),
+        tracer: holdfast_traces::Tracer::off(),
     };
     Running { pool: Pool::start(config, environment).await.unwrap(), journal }
 }

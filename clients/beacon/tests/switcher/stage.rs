@@ -124,6 +124,7 @@ impl Stage {
             sink: Arc::new(NoSink),
             metrics: Metrics::default(),
             tasks: tasks.clone(),
+            tracer: holdfast_traces::Tracer::off(),
         };
         let pool = Pool::start(config, environment).await.unwrap();
         let switcher = Switcher::start_beside(&pool, setting.routing, setting.middleware);

@@ -60,13 +60,13 @@ pub(crate) struct AuditSelection {
     #[arg(long = "key", value_name = "PUBKEY")]
     pub(crate) keys: Vec<PublicKey>,
     /// Records of this caller; may be given several times
-    #[arg(long = "caller", value_name = "NAME")]
+    #[arg(long = "caller", visible_alias = "client", value_name = "NAME")]
     pub(crate) callers: Vec<String>,
     /// Records of this kind, such as block, attestation or audit.checkpoint; may be given several times
-    #[arg(long = "operation", value_name = "KIND")]
+    #[arg(long = "operation", visible_alias = "kind", value_name = "KIND")]
     pub(crate) operations: Vec<String>,
     /// Requests with this result: signed, refused or fenced; may be given several times
-    #[arg(long = "result", value_name = "RESULT", value_parser = ["signed", "refused", "fenced"])]
+    #[arg(long = "result", visible_alias = "decision", value_name = "RESULT", value_parser = ["signed", "refused", "fenced"])]
     pub(crate) results: Vec<String>,
 }
 

@@ -254,7 +254,7 @@ fn told(error: &StoreError) -> String {
     let StoreError::Service(service) = error else { return error.to_string() };
     let what = match service.failure {
         ServiceFailure::Unreachable => {
-            "cannot be reached from here (check the network, and the address if it is one of a container)"
+            "cannot be reached from here (check the network, the address if it is one of a container, and over TLS --vault-ca)"
         }
         ServiceFailure::TimedOut => "did not answer in time (check the network, and give the command again)",
         ServiceFailure::Busy => "is overloaded or has a fault of its own (give the command again later)",

@@ -1,4 +1,4 @@
-// Shows what the server sends: it renders every part of the page, and this puts in those that have changed.
+// Shows what the server sends: it renders every part of the page, sends those that have changed, and this puts them in.
 "use strict";
 (() => {
   const RETRY = 5000;
@@ -39,9 +39,10 @@
       say("ok", "Live");
     });
     source.addEventListener("error", () => {
-      say("warn", "Not live, trying again");
       // The browser comes back by itself, but not after a refusal.
-      if (source && source.readyState === EventSource.CLOSED) {
+      const refused = source && source.readyState === EventSource.CLOSED;
+      say("warn", refused ? "Not live: too many viewers?" : "Not live, trying again");
+      if (refused) {
         close();
         setTimeout(open, RETRY);
       }
