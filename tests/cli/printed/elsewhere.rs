@@ -7,7 +7,7 @@ use holdfast_tests::harness::workspace;
 
 /// How a printed line begins; the file of the test that runs it, there with names of its own; and words of that test.
 /// `tests/booted/run` is started by hand.
-pub(super) const BY_OTHER_TESTS: [(&str, &str, &str); 55] = [
+pub(super) const BY_OTHER_TESTS: [(&str, &str, &str); 54] = [
     ("HOLDFAST_ENCLAVE_KEY=", "tests/providers/enclave.rs", "\"wrap\""),
     ("cargo run --release -- quickstart", "tests/cli/quickstart.rs", "\"quickstart\""),
     ("cargo run --release -p holdfast-tests --bin bench", "tests/bench_smoke/main.rs", "bench"),
@@ -28,7 +28,6 @@ pub(super) const BY_OTHER_TESTS: [(&str, &str, &str); 55] = [
     ("holdfast backup drill --from backup-1", "tests/ceremony/backup.rs", "docs/runbooks/backup.md"),
     ("holdfast backup restore --from backup-1", "tests/ceremony/backup.rs", "docs/runbooks/backup.md"),
     ("holdfast backup verify --from backup-1", "tests/ceremony/backup.rs", "docs/runbooks/backup.md"),
-    ("holdfast callers add vc-1", "tests/fleet/two_machines.rs", "holdfast callers add"),
     ("holdfast callers add vc-1", "tests/fleet/two_machines.rs", "holdfast callers add"),
     ("holdfast enclave build", "tests/cli/enclave.rs", "\"build\""),
     ("holdfast enclave describe", "tests/cli/enclave.rs", "\"describe\""),
