@@ -229,7 +229,13 @@ impl Stage {
     /// Mends what [`Self::apply`] broke, and waits until the signers serve.
     pub(crate) fn mend(&mut self, fault: Fault) {
         match fault {
-            Fault::NodesHung => self.signal("resume"),
+            Fault::NodesHung => {
+                self.signal("resume");
+                // Their peers have given them up, and there is no discovery on this network.
+                for node in &self.struck {
+                    self.network.reconnect(node + 1);
+                }
+            }
             Fault::NodesKilled => {
                 for node in &self.struck {
                     self.network.restart(node + 1, NodeDatabase::Kept);

@@ -162,6 +162,11 @@ impl Network {
         devnet::<serde_json::Value>(&arguments);
     }
 
+    /// Connects a node that has lost its peers to the nodes beside it, counted from 1.
+    pub fn reconnect(&self, node: usize) {
+        devnet::<serde_json::Value>(&["reconnect", "--dir", text(&self.dir), "--node", &node.to_string()]);
+    }
+
     /// Options of `holdfast` that describe this network.
     pub fn holdfast_options(&self) -> Vec<String> {
         [

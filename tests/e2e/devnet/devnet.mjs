@@ -12,7 +12,7 @@ import { fileURLToPath, pathToFileURL } from "node:url";
 import { addresses, DevnetError, readOptions, required, timeoutSeconds, whole } from "./args.mjs";
 import { clockSlot, get, head, status, untilPartOfSlot } from "./chain.mjs";
 import { keystore } from "./keys.mjs";
-import { addressOf, connect, loadNetwork, networkFile, restart, signal, START_SECONDS } from "./nodes.mjs";
+import { addressOf, connect, loadNetwork, networkFile, reconnect, restart, signal, START_SECONDS } from "./nodes.mjs";
 import { endAll, forget, identify, launch, mustRun, processesOf, until } from "./processes.mjs";
 
 const HERE = path.dirname(fileURLToPath(import.meta.url));
@@ -37,6 +37,7 @@ const HELP = `usage: node devnet.mjs COMMAND OPTIONS
   status --dir RUN [--node 1] [--epochs 4]
   signal --dir RUN --name NAME --do kill|pause|resume      NAME is beacon1, beacon2, ..., engine or a client's name
   restart --dir RUN --node K [--fresh]                     a killed node again, on its address; --fresh empties its database
+  reconnect --dir RUN --node K                             a node that was away for long, to the nodes beside it
   down --dir RUN [--purge]
 --tools: default is HOLDFAST_DEVNET_TOOLS, else holdfast-devnet in the user's cache folder.
 --owner: all processes end when this process ends. --patient: nodes stay in service without blocks.`;
@@ -277,6 +278,7 @@ const commands = {
   install, up, vc, end, wait, status: showStatus, down,
   signal: (argv) => print(signal(argv)),
   restart: async (argv) => print(await restart(argv)),
+  reconnect: async (argv) => print(await reconnect(argv)),
 };
 const [command, ...rest] = process.argv.slice(2);
 try {

@@ -77,8 +77,26 @@ export async function restart(argv) {
     mustRun([record]);
     return get(beacons[at], "/eth/v1/node/identity");
   });
-  const others = beacons.filter((_, other) => other !== at && processNamed(dir, `beacon${other + 1}`).state === "running");
-  const dialled = others.slice(0, DIALLED);
-  await dial(beacons[at], dialled);
-  return { name, address: beacons[at], peers: dialled.length };
+  const peers = await dialNeighbours(dir, beacons, at);
+  return { name, address: beacons[at], peers };
+}
+
+/** Connects a node that has lost its peers, because it or they were away for long, to those that run. */
+export async function reconnect(argv) {
+  const options = readOptions(argv, { dir: undefined, node: undefined });
+  const { dir, beacons } = loadNetwork(options);
+  const at = whole(options, "node", 1, beacons.length) - 1;
+  return { name: `beacon${at + 1}`, peers: await dialNeighbours(dir, beacons, at) };
+}
+
+/** Nodes dial their neighbours: those of this one may have lost it, too, and without discovery nobody else is there for them. */
+async function dialNeighbours(dir, beacons, at) {
+  const away = (other) => {
+    const distance = Math.abs(other - at);
+    return Math.min(distance, beacons.length - distance);
+  };
+  const runs = (other) => other !== at && processNamed(dir, `beacon${other + 1}`).state === "running";
+  const near = [...beacons.keys()].filter(runs).sort((one, other) => away(one) - away(other)).slice(0, 2 * DIALLED);
+  await dial(beacons[at], near.map((other) => beacons[other]));
+  return near.length;
 }
