@@ -283,7 +283,7 @@ impl Signer {
                 warn!(request_id = id, trace_id, %caller, %pubkey, kind, reason, "not signed: {text}");
             }
             Outcome::Failed => {
-                tracing::error!(request_id = id, trace_id, %caller, %pubkey, kind, reason, "not signed: {text}")
+                tracing::error!(request_id = id, trace_id, %caller, %pubkey, kind, reason, "not signed: {text}");
             }
         }
     }

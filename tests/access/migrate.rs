@@ -16,7 +16,7 @@ fn keys_move_to_a_server_elsewhere_with_the_approval_of_several() {
     let stage = Stage::new(1);
     stage.documented("revocations");
     stage.documented_in("docs/admin.md", "administrator");
-    let server = server(&stage).global("--config").global(&configured(&stage)).start();
+    let server = server(&stage).global("--config").global(configured(&stage)).start();
     server.wait_ready();
     let at = address(&server);
     // Teku's directories, and what it exported.

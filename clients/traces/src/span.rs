@@ -48,7 +48,7 @@ impl From<u64> for Value {
 /// A span that has ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(not(any(test, feature = "otlp")), allow(dead_code, reason = "without a collector nobody reads them"))]
-pub(crate) struct Ended {
+pub(crate) struct Finished {
     pub(crate) trace: TraceId,
     pub(crate) id: SpanId,
     pub(crate) parent: Option<SpanId>,
@@ -136,7 +136,7 @@ impl Span {
         if self.name.is_empty() {
             return;
         }
-        self.recording.push(Ended {
+        self.recording.push(Finished {
             trace: self.recording.trace(),
             id: self.id,
             parent: self.parent,

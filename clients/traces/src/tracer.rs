@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 
 use crate::context::{SpanId, TraceId, TraceParent};
 use crate::metrics::{Lost, TraceMetrics};
-use crate::span::{Ended, Kind, Span};
+use crate::span::{Finished, Kind, Span};
 
 /// Spans that wait for the collector at most: some megabytes.
 pub(crate) const MAX_WAITING: usize = 8_192;
@@ -33,7 +33,7 @@ struct Shared {
 /// Where spans go.
 #[cfg_attr(not(any(test, feature = "otlp")), allow(dead_code, reason = "without a collector there is none"))]
 struct Outlet {
-    sender: mpsc::UnboundedSender<Vec<Ended>>,
+    sender: mpsc::UnboundedSender<Vec<Finished>>,
     waiting: Arc<AtomicUsize>,
     one_in: u32,
     clock: Arc<dyn Clock>,
@@ -42,7 +42,7 @@ struct Outlet {
 /// The other end: spans of requests that are over.
 #[cfg_attr(not(any(test, feature = "otlp")), allow(dead_code, reason = "without a collector nobody takes them"))]
 pub(crate) struct Inlet {
-    pub(crate) receiver: mpsc::UnboundedReceiver<Vec<Ended>>,
+    pub(crate) receiver: mpsc::UnboundedReceiver<Vec<Finished>>,
     pub(crate) waiting: Arc<AtomicUsize>,
     pub(crate) metrics: TraceMetrics,
 }
@@ -97,12 +97,11 @@ impl Tracer {
         let (mut trace, mut first) = ([0_u8; 16], [0_u8; 8]);
         // Without chance there are no traces; the request is served all the same.
         getrandom::fill(&mut first).ok()?;
-        let trace = match parent {
-            Some(parent) => parent.trace,
-            None => {
-                getrandom::fill(&mut trace).ok()?;
-                TraceId::new(trace).filter(|trace| chosen(trace, outlet.one_in))?
-            }
+        let trace = if let Some(parent) = parent {
+            parent.trace
+        } else {
+            getrandom::fill(&mut trace).ok()?;
+            TraceId::new(trace).filter(|trace| chosen(trace, outlet.one_in))?
         };
         let recording = Arc::new(Recording {
             shared: Arc::clone(&self.0),
@@ -131,7 +130,7 @@ pub(crate) struct Recording {
     next: AtomicU64,
     /// The same moment on both clocks: nanoseconds since 1970, and the one that does not jump.
     origin: (u64, Instant),
-    spans: Mutex<Vec<Ended>>,
+    spans: Mutex<Vec<Finished>>,
 }
 
 impl fmt::Debug for Recording {
@@ -163,7 +162,7 @@ impl Recording {
         }
     }
 
-    pub(crate) fn push(&self, span: Ended) {
+    pub(crate) fn push(&self, span: Finished) {
         let mut spans = self.spans.lock().unwrap_or_else(PoisonError::into_inner);
         // What the pieces are pieces of is never left out.
         if spans.len() < MAX_OF_A_REQUEST || span.kind == Kind::Server {

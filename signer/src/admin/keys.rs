@@ -310,7 +310,7 @@ impl Keys for KeysService {
         let desk = Arc::clone(&self.0);
         let by = who.id().clone();
         let act = Act::new(AdminArea::Keys, "admin.key.generated").about("keys").detail(format!("{count} random keys"));
-        let pubkeys = self.0.gate.act(&who, act, async move { make(&desk, count, &by).await }).await?;
+        let pubkeys = self.0.gate.act(&who, act, async move { Box::pin(make(&desk, count, &by)).await }).await?;
         Ok(Response::new(GenerateKeysResponse { pubkeys }))
     }
 }

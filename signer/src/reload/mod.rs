@@ -177,7 +177,7 @@ impl Reloads {
     /// [`ReloadError`]: nothing changed.
     pub(crate) async fn reload(&self, asker: Asker, intent: Intent) -> Result<Outcome, ReloadError> {
         let mut in_force = self.in_force.lock().await;
-        let done = self.attempt(&mut in_force, &asker, intent).await;
+        let done = Box::pin(self.attempt(&mut in_force, &asker, intent)).await;
         drop(in_force);
         if intent == Intent::TakeOver {
             let good = done.as_ref().is_ok_and(|outcome| outcome.problems.is_empty());

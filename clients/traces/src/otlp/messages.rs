@@ -5,7 +5,7 @@
 //! nine messages that do not change any more (the protocol is stable since 1.0). `tests/observability` has what is sent
 //! read by OpenTelemetry's own code.
 
-use crate::span::{Ended, Kind, Value};
+use crate::span::{Finished, Kind, Value};
 
 /// `ExportTraceServiceRequest`
 #[derive(Clone, PartialEq, prost::Message)]
@@ -50,6 +50,7 @@ pub(super) struct Scope {
 
 /// `Span`
 #[derive(Clone, PartialEq, prost::Message)]
+#[expect(clippy::struct_field_names, reason = "the names of the protocol")]
 pub(super) struct Span {
     #[prost(bytes = "vec", tag = "1")]
     pub(super) trace_id: Vec<u8>,
@@ -133,8 +134,8 @@ fn pair(key: &str, value: OneValue) -> KeyValue {
     KeyValue { key: key.to_owned(), value: Some(AnyValue { value: Some(value) }) }
 }
 
-impl From<Ended> for Span {
-    fn from(span: Ended) -> Self {
+impl From<Finished> for Span {
+    fn from(span: Finished) -> Self {
         let attributes = span.attributes.into_iter().map(|(key, value)| match value {
             Value::Text(value) => text(key, value),
             Value::Number(value) => pair(key, OneValue::Number(i64::try_from(value).unwrap_or(i64::MAX))),

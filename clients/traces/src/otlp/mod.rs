@@ -30,7 +30,7 @@ use rustls::{ClientConfig, RootCertStore};
 use self::messages::{Export, Exported, Resource, ResourceSpans, Scope, ScopeSpans, text};
 use crate::collector::{Collector, CollectorError};
 use crate::metrics::Lost;
-use crate::span::Ended;
+use crate::span::Finished;
 use crate::tracer::{Inlet, Tracer};
 
 /// Where traces go below the address of a collector, as OTLP has it.
@@ -61,7 +61,7 @@ enum Unsent {
 pub(crate) struct Sender {
     inlet: Inlet,
     /// Spans of the next batch.
-    gathered: Vec<Ended>,
+    gathered: Vec<Finished>,
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     uri: Uri,
     headers: HeaderMap,
@@ -363,7 +363,7 @@ mod tests {
     #[test]
     fn a_span_on_the_wire() {
         let (_, mut worker) = collector("http://c", "").sender(Arc::new(Never)).unwrap();
-        let span = Ended {
+        let span = Finished {
             trace: TraceId::new([0xa1; 16]).unwrap(),
             id: SpanId::new([0xb2; 8]).unwrap(),
             parent: SpanId::new([0xc3; 8]),
