@@ -55,7 +55,7 @@ async fn bodies_break_as_scripted() {
 #[tokio::test]
 async fn events_reach_those_who_asked_for_the_topic() {
     let node = node().await;
-    let mut head = event_stream(node.address(), "head,block").await;
+    let mut head = event_stream(node.address(), "head&topics=block").await;
     let mut exits = event_stream(node.address(), "voluntary_exit").await;
     node.wait_streams(2).await;
     node.event("head", "{1}");
