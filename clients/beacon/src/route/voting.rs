@@ -2,7 +2,8 @@
 //!
 //! What it guarantees: a client never gets source and target that lack the quorum (unless the operator chose
 //! otherwise); all clients get one value per slot while the head stays the same; simultaneous requests share
-//! one vote; the winning node's bytes are given as they are where the client takes that form.
+//! one vote; the winning node's bytes are given as they are where the client takes that form. Nodes that disagree are
+//! asked again while there is time: the first block of an epoch changes the target and reaches one before the others.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -69,6 +70,32 @@ impl VotedAnswers {
     }
 }
 
+/// What nodes said last, with the answers in which they did, in the same order.
+#[derive(Default)]
+struct Ballots {
+    cast: Vec<Ballot<Vendor>>,
+    answers: Vec<CollectedAnswer>,
+}
+
+impl Ballots {
+    /// Counts what a node says, instead of what it said before.
+    fn cast(&mut self, ballot: Ballot<Vendor>, answer: CollectedAnswer) {
+        let before = self.cast.iter().position(|cast| cast.voter.upstream == ballot.voter.upstream);
+        if let Some((cast, answered)) =
+            before.and_then(|place| Some((self.cast.get_mut(place)?, self.answers.get_mut(place)?)))
+        {
+            (*cast, *answered) = (ballot, answer);
+        } else {
+            self.cast.push(ballot);
+            self.answers.push(answer);
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.cast.is_empty()
+    }
+}
+
 fn voter(node: &NodeView) -> Voter<Vendor> {
     let vendor = Some(node.vendor()).filter(|vendor| *vendor != Vendor::Other);
     Voter { upstream: node.id(), vendor }
@@ -114,10 +141,11 @@ impl Switcher {
         // the first decision until the deadline is taken.
         let deadline = self.pool.deadline(class);
         let cap = (now + slot_length / 12).min(deadline.due);
+        // Until then nodes that disagree are asked again. Whoever takes any node's word rather than none is not kept waiting.
+        let patience = if self.config.no_quorum == NoQuorum::Refuse { deadline.due } else { cap };
         let mut asked = self.ask_all(endpoint, request, &nodes, MAX_BYTES, deadline);
         let mut outstanding: Vec<Voter<Vendor>> = nodes.iter().map(|node| voter(node)).collect();
-        let mut ballots: Vec<Ballot<Vendor>> = Vec::new();
-        let mut answers: Vec<CollectedAnswer> = Vec::new();
+        let mut ballots = Ballots::default();
         let mut bad: Vec<(String, Bad)> = Vec::new();
         let mut until = cap;
         let mut won = None;
@@ -125,13 +153,19 @@ impl Switcher {
             tokio::select! {
                 biased;
                 next = asked.next() => {
-                    let Some((node, told)) = next else { break };
+                    let Some((node, told)) = next else {
+                        let again = Instant::now() + slot_length / 40;
+                        if won.is_some() || ballots.is_empty() || again >= patience {
+                            break;
+                        }
+                        tokio::time::sleep_until(again).await;
+                        asked = self.ask_all(endpoint, request, &nodes, MAX_BYTES, deadline);
+                        until = patience;
+                        continue;
+                    };
                     outstanding.retain(|voter| voter.upstream != node.id());
                     match told.and_then(|answer| self.ballot(&answer, slot).map(|data| (data, answer))) {
-                        Ok((data, answer)) => {
-                            ballots.push(Ballot { voter: voter(&node), data });
-                            answers.push(answer);
-                        }
+                        Ok((data, answer)) => ballots.cast(Ballot { voter: voter(&node), data }, answer),
                         Err(reason) => bad.push((node.upstream.name().to_string(), reason)),
                     }
                 }
@@ -146,10 +180,10 @@ impl Switcher {
                 }
             }
             won = None;
-            match stand(self.config.vote, &ballots, &outstanding, |root| self.events.slot_of(root)) {
+            match stand(self.config.vote, &ballots.cast, &outstanding, |root| self.events.slot_of(root)) {
                 Standing::Won(position) => {
                     won = Some(position);
-                    let head = ballots.get(position).map(|ballot| ballot.data.beacon_block_root);
+                    let head = ballots.cast.get(position).map(|ballot| ballot.data.beacon_block_root);
                     if outstanding.is_empty() || (head.is_some() && head == best_head) {
                         break;
                     }
@@ -165,12 +199,12 @@ impl Switcher {
         let position = match won {
             Some(position) => position,
             None if ballots.is_empty() => return Err(Box::new(no_ballots(bad, now.elapsed()))),
-            None => match stand(self.config.vote, &ballots, &[], |root| self.events.slot_of(root)) {
+            None => match stand(self.config.vote, &ballots.cast, &[], |root| self.events.slot_of(root)) {
                 Standing::Won(position) => position,
-                Standing::Open | Standing::Lost => self.without_quorum(slot, &nodes, &ballots)?,
+                Standing::Open | Standing::Lost => self.without_quorum(slot, &nodes, &ballots.cast)?,
             },
         };
-        match (ballots.get(position), answers.into_iter().nth(position)) {
+        match (ballots.cast.get(position), ballots.answers.into_iter().nth(position)) {
             (Some(ballot), Some(answer)) => Ok(Voted { data: ballot.data, answer }),
             _ => Err(Box::new(nobody())),
         }

@@ -103,6 +103,24 @@ async fn without_a_quorum_nothing_is_given_unless_the_operator_says_so() {
     }
 }
 
+/// The first block of an epoch changes the target, and reaches one node before the others.
+#[tokio::test]
+async fn nodes_that_disagree_for_a_moment_are_asked_again() {
+    let stage = Setting::of(&ALIKE[..2]).stage().await;
+    let slot = stage.nodes[0].chain().slot();
+    teach_all(&stage, slot);
+    let node = stage.node("b");
+    let (before, after) = (data_json(node.chain(), slot, 0, 9), data_json(node.chain(), slot, 0, 0));
+    let asked = std::sync::atomic::AtomicUsize::new(0);
+    node.script(ROUTE, move |_| {
+        let first = asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 0;
+        Answer::json(if first { before.clone() } else { after.clone() })
+    });
+    let answer = stage.get(&path(slot, 0)).await;
+    assert_eq!((answer.status, answer.text()), (200, data_json(stage.node("a").chain(), slot, 0, 0)));
+    assert_eq!(stage.decided(DecisionKind::NoQuorum), Vec::<String>::new());
+}
+
 #[tokio::test]
 async fn nodes_that_disagree_do_not_wait_for_one_that_hangs_beyond_their_time() {
     let routing = RoutingConfig { no_quorum: NoQuorum::BestNode, ..RoutingConfig::default() };
