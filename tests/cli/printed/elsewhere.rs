@@ -7,7 +7,7 @@ use holdfast_tests::harness::workspace;
 
 /// How a printed line begins; the file of the test that runs it, there with names of its own; and words of that test.
 /// `tests/booted/run` is started by hand.
-pub(super) const BY_OTHER_TESTS: [(&str, &str, &str); 54] = [
+pub(super) const BY_OTHER_TESTS: [(&str, &str, &str); 52] = [
     ("HOLDFAST_ENCLAVE_KEY=", "tests/providers/enclave.rs", "\"wrap\""),
     ("cargo run --release -- quickstart", "tests/cli/quickstart.rs", "\"quickstart\""),
     ("cargo run --release -p holdfast-tests --bin bench", "tests/bench_smoke/main.rs", "bench"),
@@ -49,10 +49,8 @@ pub(super) const BY_OTHER_TESTS: [(&str, &str, &str); 54] = [
     ("holdfast migrate teku", "tests/interchange/migrate_clients.rs", "\"teku\""),
     ("holdfast migrate web3signer", "tests/interchange/migrate.rs", "\"web3signer\""),
     ("holdfast slashing import --from-web3signer", "tests/interchange/web3signer.rs", "--from-web3signer"),
-    ("holdfast slashing migrate --dry-run", "tests/database/upgrade.rs", "\"--dry-run\""),
     ("holdfast top --metrics https://signer.example:9001", "tests/access/commands.rs", "--metrics"),
     ("holdfast unwrap-helper", "tests/providers/start.rs", "unwrap-helper"),
-    ("holdfast witness init", "tests/witness/main.rs", "witness init"),
     ("sha256sum --check SHA256SUMS", "tests/cli/deploy/packages.rs", "--check"),
     (
         "sudo -u holdfast holdfast --config /etc/holdfast/holdfast.toml keys import",
