@@ -1,11 +1,14 @@
 //! Opening a database and binding it to a chain: the steps before there is a [`Guard`].
 
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use holdfast_domain::{Clock, GenesisValidatorsRoot, PublicKey, SlotClock};
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+use holdfast_domain::PublicKey;
+use holdfast_domain::{Clock, GenesisValidatorsRoot, SlotClock};
 
 #[cfg(feature = "sqlite")]
 use crate::store::sqlite::SqliteStore;

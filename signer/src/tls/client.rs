@@ -4,29 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rustls::crypto::aws_lc_rs::default_provider;
-use rustls::{AlertDescription, ClientConfig, Error, InconsistentKeys};
+use rustls::{ClientConfig, Error, InconsistentKeys};
 
 use super::TlsError;
 use super::pem::{client_identity, trusted};
-
-/// Whether the other side turned this one away: it wants a client certificate, or another one.
-pub(crate) const fn turned_away(error: &Error) -> bool {
-    matches!(
-        error,
-        Error::AlertReceived(
-            AlertDescription::CertificateRequired
-                | AlertDescription::HandshakeFailure
-                | AlertDescription::BadCertificate
-                | AlertDescription::UnsupportedCertificate
-                | AlertDescription::CertificateRevoked
-                | AlertDescription::CertificateExpired
-                | AlertDescription::CertificateUnknown
-                | AlertDescription::UnknownCA
-                | AlertDescription::DecryptError
-                | AlertDescription::AccessDenied,
-        )
-    )
-}
 
 /// What connections are made with: `ca` vouches for the server, else the public authorities do; `own` is shown where the
 /// server asks for a certificate: its file, and that of its key if it is another.

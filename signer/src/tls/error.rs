@@ -1,6 +1,9 @@
-//! What can be wrong with the files of TLS. Each message names the file and what to do.
+//! What can be wrong with the files of TLS, each message naming the file and what to do, and what the other side says
+//! where it wants nothing of this one.
 
 use std::path::PathBuf;
+
+use rustls::{AlertDescription, Error};
 
 /// Why TLS cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -145,4 +148,23 @@ pub(crate) enum TlsError {
     /// The library does not want it.
     #[error("TLS cannot be set up")]
     Setup(#[source] rustls::Error),
+}
+
+/// Whether the other side turned this one away: it wants a client certificate, or another one.
+pub(crate) const fn turned_away(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::AlertReceived(
+            AlertDescription::CertificateRequired
+                | AlertDescription::HandshakeFailure
+                | AlertDescription::BadCertificate
+                | AlertDescription::UnsupportedCertificate
+                | AlertDescription::CertificateRevoked
+                | AlertDescription::CertificateExpired
+                | AlertDescription::CertificateUnknown
+                | AlertDescription::UnknownCA
+                | AlertDescription::DecryptError
+                | AlertDescription::AccessDenied,
+        )
+    )
 }

@@ -43,8 +43,8 @@ use open::OpenConnections;
 
 pub(crate) use certificate::{ClientCertificate, Voucher};
 #[cfg(feature = "backend-process")]
-pub(crate) use client::{client_config, turned_away};
-pub(crate) use error::TlsError;
+pub(crate) use client::client_config;
+pub(crate) use error::{TlsError, turned_away};
 pub(crate) use newcomers::{Newcomer, Newcomers as Queue};
 pub(crate) use open::Guarded;
 pub(crate) use pem::{client_identity, own_certificate, trusted};

@@ -23,6 +23,7 @@ pub(super) enum Origin {
     /// An interchange file (EIP-3076).
     File(PathBuf),
     /// Nowhere: the old signer ran without protection.
+    #[cfg_attr(not(feature = "store-postgres"), expect(dead_code, reason = "only Web3Signer runs so"))]
     Nowhere,
 }
 
@@ -50,7 +51,16 @@ impl Origin {
     ///
     /// # Errors
     /// [`Failure`]; nothing was changed anywhere.
-    pub(super) async fn read(&self, purpose: Purpose, chain: &Chain, context: &Context) -> Result<Past, Failure> {
+    pub(super) async fn read(
+        &self,
+        #[cfg_attr(
+            not(feature = "store-postgres"),
+            expect(unused_variables, reason = "only Web3Signer's is read twice")
+        )]
+        purpose: Purpose,
+        chain: &Chain,
+        context: &Context,
+    ) -> Result<Past, Failure> {
         let root = chain.genesis_validators_root;
         match self {
             #[cfg(feature = "store-postgres")]

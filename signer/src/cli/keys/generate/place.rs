@@ -78,6 +78,7 @@ impl Place {
         origin: Origin<'_>,
         some: u32,
         custody: &Custody,
+        #[cfg_attr(not(feature = "backend-enclave"), expect(unused_variables, reason = "an enclave's settings"))]
         context: &Context,
     ) -> Result<Vec<Generated>, CustodyError> {
         match self {
