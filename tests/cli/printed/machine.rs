@@ -19,6 +19,20 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// What ends with the test.
 struct Running(Child);
 
+impl Running {
+    /// How it ended, if it does within this time.
+    fn ends_within(&mut self, time: Duration) -> Option<ExitStatus> {
+        let end = Instant::now() + time;
+        loop {
+            let status = self.0.try_wait().expect("it is a child of this process");
+            if status.is_some() || Instant::now() >= end {
+                return status;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
 impl Drop for Running {
     fn drop(&mut self) {
         let _ = self.0.kill();
@@ -173,7 +187,16 @@ impl Machine {
     #[track_caller]
     pub(super) fn watches(&mut self, document: &str, begins: &str, until: &str) {
         let mut running = self.starts(document, begins, until);
-        let status = signalled(&mut running, Signal::INT);
+        // Ctrl-C is lost before the program listens for it, where whoever runs the tests has it ignored, as shells do for
+        // what they put into the background: so it is typed again.
+        let end = Instant::now() + LIMIT;
+        let status = loop {
+            signal(&running, Signal::INT);
+            if let Some(status) = running.ends_within(Duration::from_millis(500)) {
+                break status;
+            }
+            assert!(Instant::now() < end, "{begins} does not end");
+        };
         let at_once = status.signal() == Some(Signal::INT.as_raw());
         assert!(status.success() || at_once, "{begins} ended with {status}");
     }
@@ -195,7 +218,8 @@ impl Machine {
     #[track_caller]
     pub(super) fn stops(&mut self) {
         if let Some(mut server) = self.server.take() {
-            let status = signalled(&mut server, Signal::TERM);
+            signal(&server, Signal::TERM);
+            let status = server.ends_within(LIMIT).expect("the server ends");
             assert!(status.success(), "the server ended with {status}");
         }
     }
@@ -207,9 +231,8 @@ impl Machine {
     }
 }
 
-fn signalled(running: &mut Running, signal: Signal) -> ExitStatus {
+fn signal(running: &Running, signal: Signal) {
     kill_process(Pid::from_child(&running.0), signal).expect("the signal is delivered");
-    running.0.wait().expect("it ends")
 }
 
 #[track_caller]

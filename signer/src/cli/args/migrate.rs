@@ -68,7 +68,7 @@ pub(crate) struct Web3SignerArgs {
     /// Authorities that may sign the certificate of HashiCorp Vault, in PEM [default: Mozilla's, and known servers of key files]
     #[arg(long, value_name = "FILE")]
     pub(crate) vault_ca: Option<PathBuf>,
-    /// Address of the Azure Key Vault [default: https://NAME.vault.azure.net]
+    /// Address of the Azure Key Vault [default: that of its name at vault.azure.net]
     #[arg(long, value_name = "URL")]
     pub(crate) azure_address: Option<String>,
     /// Write a configuration file made from Web3Signer's settings to this new file
