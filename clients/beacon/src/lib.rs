@@ -5,6 +5,7 @@
 //! guarantees: every exchange is bounded in time and in length; health is a pure function of observations; a
 //! node of another network is asked for nothing. It knows neither keys nor a database.
 
+mod accept;
 mod ask;
 pub mod balance;
 mod chain;

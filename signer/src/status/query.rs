@@ -3,8 +3,6 @@
 //! Why it exists: with ten thousand keys a list is for searching. The search is a plain form, so it works without
 //! scripts, and it goes on here, so no browser ever holds all keys.
 
-use std::fmt::Write as _;
-
 use super::keys::KeyView;
 
 /// Longest text that is searched for, in bytes: a public key with its prefix has 98.
@@ -23,10 +21,10 @@ impl KeyQuery {
     /// Reads `page=N&find=TEXT` in any order; what it does not know it passes over.
     pub(crate) fn parse(query: Option<&str>) -> Self {
         let mut wanted = Self::default();
-        for (name, value) in query.unwrap_or_default().split('&').filter_map(|pair| pair.split_once('=')) {
-            match name {
+        for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
+            match name.as_ref() {
                 "page" => wanted.page = wanted.page.or_else(|| value.parse().ok()),
-                "find" if wanted.find.is_empty() => wanted.find = searched(&decoded(value)),
+                "find" if wanted.find.is_empty() => wanted.find = searched(&value),
                 _ => {}
             }
         }
@@ -54,7 +52,11 @@ impl KeyQuery {
 
     /// The query that leads to another page of the same search.
     pub(super) fn to_page(&self, page: usize) -> String {
-        if self.find.is_empty() { format!("page={page}") } else { format!("find={}&page={page}", encoded(&self.find)) }
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        if !self.find.is_empty() {
+            query.append_pair("find", &self.find);
+        }
+        query.append_pair("page", &page.to_string()).finish()
     }
 }
 
@@ -65,37 +67,6 @@ fn searched(text: &str) -> String {
         find.pop();
     }
     find
-}
-
-/// The text of a value in a form (`application/x-www-form-urlencoded`). What is no encoding stays as it is.
-fn decoded(value: &str) -> String {
-    let mut bytes = Vec::with_capacity(value.len());
-    let mut rest = value.as_bytes();
-    while let Some((&first, after)) = rest.split_first() {
-        let digits = after.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
-        let byte = digits.filter(|digits| first == b'%' && digits.bytes().all(|digit| digit.is_ascii_hexdigit()));
-        if let Some(byte) = byte.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
-            bytes.push(byte);
-            rest = after.get(2..).unwrap_or_default();
-        } else {
-            bytes.push(if first == b'+' { b' ' } else { first });
-            rest = after;
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
-/// A text as a value in a query: only letters and digits stay.
-fn encoded(text: &str) -> String {
-    text.bytes().fold(String::with_capacity(text.len()), |mut out, byte| {
-        if byte.is_ascii_alphanumeric() {
-            out.push(char::from(byte));
-        } else {
-            // Writing to a string does not fail.
-            let _ = write!(out, "%{byte:02X}");
-        }
-        out
-    })
 }
 
 #[cfg(test)]
@@ -144,7 +115,7 @@ mod tests {
         for text in ["0xab", "rack 4 & <co>", "100%", "ä+ö", "page=9"] {
             let query = KeyQuery { page: None, find: text.to_owned() };
             let link = query.to_page(12);
-            assert!(link.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"%=&".contains(&byte)), "{link}");
+            assert!(link.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"%=&+*-._".contains(&byte)), "{link}");
             let again = KeyQuery::parse(Some(&link));
             assert_eq!((again.find(), again.page()), (text, 12), "{link}");
         }

@@ -17,18 +17,16 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
 use super::pool::ExecutionPool;
 use super::websocket;
+use crate::accept::{Serve, Through, accept};
 use crate::door::{ByteStream, Door};
 use crate::tasks::{Stopping, Tasks};
 
-/// Pause after a failed accept, as when file descriptors run out.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Longest time for a request's head, and for a connection to be idle.
 const HEAD: Duration = Duration::from_mins(1);
 /// Longest time for a request's body.
@@ -51,53 +49,7 @@ pub fn serve(
     bounds: ServerBounds,
     tasks: &Tasks,
 ) {
-    let accepting = accept(listener, door, pool, bounds, tasks.clone());
-    tasks.spawn(accepting);
-}
-
-async fn accept(
-    listener: TcpListener,
-    door: Option<Arc<dyn Door>>,
-    pool: Arc<ExecutionPool>,
-    bounds: ServerBounds,
-    tasks: Tasks,
-) {
-    let places = Arc::new(Semaphore::new(bounds.max_connections.min(Semaphore::MAX_PERMITS)));
-    let mut stopping = tasks.stopping();
-    loop {
-        let next = async {
-            // The semaphore is never closed, so this always gives a place.
-            let place = Arc::clone(&places).acquire_owned().await.ok();
-            (place, listener.accept().await)
-        };
-        let (place, accepted) = tokio::select! {
-            biased;
-            () = stopping.begun() => return,
-            next = next => next,
-        };
-        match accepted {
-            Ok((stream, peer)) => {
-                let (pool, tasks_of_connection, door) = (Arc::clone(&pool), tasks.clone(), door.clone());
-                tasks.spawn(async move {
-                    // Answers are one small packet, wanted now; without it they come a little later.
-                    let _ = stream.set_nodelay(true);
-                    match door {
-                        None => connection(stream, Names::Own, pool, tasks_of_connection).await,
-                        Some(door) => {
-                            if let Some(stream) = door.open(stream, peer).await {
-                                connection(stream, Names::Any, pool, tasks_of_connection).await;
-                            }
-                        }
-                    }
-                    drop(place);
-                });
-            }
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection; raise the limit of open files if this persists");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
+    tasks.spawn(accept(listener, door, Arc::new(Server(pool)), bounds.max_connections, tasks.clone()));
 }
 
 /// Names that a request may call this listener by.
@@ -109,24 +61,32 @@ enum Names {
     Any,
 }
 
-async fn connection(stream: impl ByteStream, names: Names, pool: Arc<ExecutionPool>, tasks: Tasks) {
-    let mut stopping = tasks.stopping();
-    let service = service_fn(|request| {
-        let (pool, tasks) = (Arc::clone(&pool), tasks.clone());
-        async move { Ok::<_, Infallible>(respond(request, names, pool, &tasks).await) }
-    });
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEAD);
-    let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service).with_upgrades());
-    let result = tokio::select! {
-        result = connection.as_mut() => result,
-        () = stopping.begun() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+struct Server(Arc<ExecutionPool>);
+
+impl Serve for Server {
+    async fn connection(&self, stream: impl ByteStream, through: Through, tasks: &Tasks) {
+        let mut stopping = tasks.stopping();
+        let names = match through {
+            Through::Nothing => Names::Own,
+            Through::Door => Names::Any,
+        };
+        let service = service_fn(|request| {
+            let (pool, tasks) = (Arc::clone(&self.0), tasks.clone());
+            async move { Ok::<_, Infallible>(respond(request, names, pool, &tasks).await) }
+        });
+        let mut http = http1::Builder::new();
+        http.timer(TokioTimer::new()).header_read_timeout(HEAD);
+        let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service).with_upgrades());
+        let result = tokio::select! {
+            result = connection.as_mut() => result,
+            () = stopping.begun() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = result {
+            tracing::debug!(%error, "a connection of the execution pool ended early");
         }
-    };
-    if let Err(error) = result {
-        tracing::debug!(%error, "a connection of the execution pool ended early");
     }
 }
 

@@ -20,16 +20,13 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 
 use self::io::ClientIo;
+use crate::accept::{Serve, Through, accept};
 use crate::door::{ByteStream, Door};
 use crate::route::Switcher;
 use crate::route::request::{ClientAnswer, ClientBody, ClientRequest};
 use crate::tasks::Tasks;
-
-/// Pause after a failed accept, as when file descriptors run out.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Bounds of the listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,58 +66,13 @@ pub fn serve(
     bounds: ServerBounds,
     tasks: &Tasks,
 ) {
-    tasks.spawn(accept(listener, door, switcher, bounds, tasks.clone()));
-}
-
-async fn accept(
-    listener: TcpListener,
-    door: Option<Arc<dyn Door>>,
-    switcher: Arc<Switcher>,
-    bounds: ServerBounds,
-    tasks: Tasks,
-) {
-    let places = Arc::new(Semaphore::new(bounds.max_connections.min(Semaphore::MAX_PERMITS)));
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
         .header_read_timeout(bounds.head_timeout)
         // Smaller is not possible with this library; the default is larger.
         .max_buf_size(bounds.max_head_bytes.max(8192));
     let server = Arc::new(Server { http, switcher, bounds });
-    let mut stopping = tasks.stopping();
-    loop {
-        let next = async {
-            // The semaphore is never closed, so this always gives a place.
-            let place = Arc::clone(&places).acquire_owned().await.ok();
-            (place, listener.accept().await)
-        };
-        let (place, accepted) = tokio::select! {
-            biased;
-            () = stopping.begun() => return,
-            next = next => next,
-        };
-        match accepted {
-            Ok((stream, peer)) => {
-                let (server, tasks_of_connection, door) = (Arc::clone(&server), tasks.clone(), door.clone());
-                tasks.spawn(async move {
-                    // Answers are one small packet, wanted now; without it they come a little later.
-                    let _ = stream.set_nodelay(true);
-                    match door {
-                        None => server.connection(stream, &tasks_of_connection).await,
-                        Some(door) => {
-                            if let Some(stream) = door.open(stream, peer).await {
-                                server.connection(stream, &tasks_of_connection).await;
-                            }
-                        }
-                    }
-                    drop(place);
-                });
-            }
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection; raise the limit of open files if this persists");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
+    tasks.spawn(accept(listener, door, server, bounds.max_connections, tasks.clone()));
 }
 
 struct Server {
@@ -129,8 +81,8 @@ struct Server {
     bounds: ServerBounds,
 }
 
-impl Server {
-    async fn connection(&self, stream: impl ByteStream, tasks: &Tasks) {
+impl Serve for Server {
+    async fn connection(&self, stream: impl ByteStream, _: Through, tasks: &Tasks) {
         let io = ClientIo::new(TokioIo::new(stream), self.bounds.write_timeout);
         let service = service_fn(|request| async move { Ok::<_, Infallible>(self.respond(request).await) });
         let mut connection = std::pin::pin!(self.http.serve_connection(io, service));
@@ -147,7 +99,9 @@ impl Server {
             tracing::debug!(%error, "a client's connection ended early");
         }
     }
+}
 
+impl Server {
     async fn respond(&self, request: Request<Incoming>) -> Response<ClientBody> {
         let mut span = self.follow(&request);
         let answer = match self.read(request).await {
