@@ -177,6 +177,9 @@ pub fn check_private_permissions(path: &Path) -> Result<(), PermissionError> {
     }
     let owner = metadata.uid();
     if owner != user && owner != 0 {
+        if user == 0 && metadata.is_dir() {
+            return Err(PermissionError::NotForRoot { path: path.to_owned(), owner });
+        }
         let fix = format!("chown {user} {}", quoted(path));
         return Err(PermissionError::OtherOwner { path: path.to_owned(), owner, fix });
     }

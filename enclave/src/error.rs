@@ -428,6 +428,12 @@ pub enum PermissionError {
     /// It belongs to somebody else.
     #[error("{} belongs to user {owner}; mend it with: {fix}", path.display())]
     OtherOwner { path: PathBuf, owner: u32, fix: String },
+    /// The directory is another user's, and this is root, who could use it and leave files behind that the other cannot.
+    #[error(
+        "{} belongs to user {owner}: give the command as that user, as in: sudo -u '#{owner}' holdfast …",
+        path.display()
+    )]
+    NotForRoot { path: PathBuf, owner: u32 },
     /// It cannot be looked at.
     #[error("cannot look at {}: check that it exists", path.display())]
     Unreadable {
@@ -442,7 +448,7 @@ impl PermissionError {
     pub fn fix(&self) -> Option<&str> {
         match self {
             Self::TooOpen { fix, .. } | Self::OtherOwner { fix, .. } => Some(fix),
-            Self::Unreadable { .. } => None,
+            Self::NotForRoot { .. } | Self::Unreadable { .. } => None,
         }
     }
 }

@@ -2,6 +2,7 @@
 //! logs go to standard error. Logs are not the audit log: that is the journal.
 
 mod ecs;
+mod journal;
 
 use std::io::IsTerminal;
 use std::sync::OnceLock;
@@ -65,7 +66,7 @@ pub(crate) fn init(config: &TelemetryConfig) -> Result<(), TelemetryError> {
     let (filter, levels) = reload::Layer::new(Levels::parse(&config.log)?.0);
     let terminal = std::io::stderr().is_terminal();
     let registry = tracing_subscriber::registry().with(filter);
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(terminal);
+    let lines = tracing_subscriber::fmt::layer().with_writer(journal::Lines::new()).with_ansi(terminal);
     let set = match config.format {
         LogFormat::Ecs => {
             let lines = lines.with_ansi(false).fmt_fields(JsonFields::new()).event_format(ecs::Ecs);

@@ -94,5 +94,5 @@ pub use store::faulty::{Fault, FaultPlan};
 #[cfg(feature = "sqlite")]
 pub use store::filesystem::require_local as require_local_filesystem;
 #[cfg(feature = "postgres")]
-pub use store::postgres::{PostgresOptions, SchemaVersion, connect_examined};
+pub use store::postgres::{PasswordSource, PostgresOptions, SchemaVersion, connect_examined};
 pub use watch::{Finding, Judged, NewlyEnabled};

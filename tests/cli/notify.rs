@@ -1,7 +1,11 @@
-//! Plays the service manager: what it is told, and that a process which hangs gives no sign of life.
+//! Plays the service manager: what it is told, that a process which hangs gives no sign of life, and how serious its lines
+//! are for the journal.
 
+use std::fs::{File, metadata, read_to_string};
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use holdfast_tests::world::World;
@@ -82,4 +86,51 @@ fn a_service_manager_that_cannot_be_reached_stops_nobody() {
     let server = world.server().env("NOTIFY_SOCKET", world.path().join("nobody")).start();
     let (status, log) = server.stop();
     assert!(status.success(), "{status}\n{log}");
+}
+
+/// The lines of a server that has something to warn of, up to that, into a file which may be a stream of the journal.
+fn warned(world: &World, journal: bool) -> Vec<String> {
+    let path = world.path().join("stderr");
+    let file = File::create(&path).expect("a file");
+    let mut command = world.server().env("NOTIFY_SOCKET", "vsock:2:9999").command();
+    if journal {
+        let own = metadata(&path).expect("a file");
+        command.env("JOURNAL_STREAM", format!("{}:{}", own.dev(), own.ino()));
+    } else {
+        // Of the process around this one, and another stream than the file.
+        command.env("JOURNAL_STREAM", "1:2");
+    }
+    let mut server = command.stdout(Stdio::null()).stderr(file).spawn().expect("a server");
+    let end = Instant::now() + LIMIT;
+    let lines = loop {
+        assert!(Instant::now() < end, "never warned");
+        let text = read_to_string(&path).expect("text");
+        if text.lines().any(|line| line.contains("neither a path")) && text.ends_with('\n') {
+            break text.lines().map(str::to_owned).collect();
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    };
+    server.kill().expect("it runs");
+    server.wait().expect("it ends");
+    lines
+}
+
+#[test]
+fn the_journal_is_told_how_serious_a_line_is_and_nobody_else() {
+    let world = World::new(1);
+    let lines = warned(&world, true);
+    for line in &lines {
+        let level = ["<3>", "<4>", "<6>", "<7>"].into_iter().find_map(|level| Some((level, line.strip_prefix(level)?)));
+        let (level, json) = level.unwrap_or_else(|| panic!("no level in front of {line}"));
+        let json: serde_json::Value = serde_json::from_str(json).expect("JSON");
+        let named = match json["level"].as_str() {
+            Some("ERROR") => "<3>",
+            Some("WARN") => "<4>",
+            Some("INFO") => "<6>",
+            _ => "<7>",
+        };
+        assert_eq!(level, named, "{line}");
+    }
+    assert!(lines.iter().any(|line| line.starts_with("<4>")) && lines.iter().any(|line| line.starts_with("<6>")));
+    assert!(warned(&world, false).iter().all(|line| line.starts_with('{')));
 }

@@ -82,6 +82,13 @@ fn nothing_there_yet_is_no_error_and_makes_nothing() {
         (&seen["server"], &seen["keys"], &seen["database"]["schema"]),
         (&Value::Null, &Value::Null, &Value::Null)
     );
+    assert_eq!(
+        (&seen["protection"]["state"], &seen["configuration"]),
+        (&Value::from("nothing"), &Value::Null),
+        "{seen}"
+    );
+    // Whoever looks in the wrong place must not be told that all is well.
+    run(&world.with(&["status"])).expect(0, &["no file", "nothing is here to be protected", "--config FILE"]);
     assert!(!world.data_dir().exists(), "status made a data directory");
 }
 

@@ -3,14 +3,15 @@
 
 use core::fmt;
 use core::str::FromStr;
-use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use holdfast_access::{Builtin, CallerName};
 use holdfast_domain::UnixMillis;
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+
+use super::as_text::as_text;
 
 /// SHA-256 of a certificate in DER. Written as Web3Signer and `openssl x509 -fingerprint -sha256` do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -118,31 +119,6 @@ impl FromStr for TokenHash {
     }
 }
 
-macro_rules! as_text {
-    ($($name:ident, $pattern:literal);*) => {$(
-        impl Serialize for $name {
-            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.collect_str(self)
-            }
-        }
-        impl<'de> Deserialize<'de> for $name {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
-            }
-        }
-        impl JsonSchema for $name {
-            fn schema_name() -> Cow<'static, str> {
-                Cow::Borrowed(stringify!($name))
-            }
-            fn inline_schema() -> bool {
-                true
-            }
-            fn json_schema(_: &mut SchemaGenerator) -> Schema {
-                json_schema!({ "type": "string", "pattern": $pattern })
-            }
-        }
-    )*};
-}
 as_text!(
     Fingerprint, "^([0-9a-fA-F]{2}:?){32}$";
     TokenHash, "^[0-9a-fA-F]{64}( until .+)?$"

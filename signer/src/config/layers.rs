@@ -32,6 +32,11 @@ impl Environment {
             .filter_map(|(name, value)| Some((name.into_string().ok()?, OsString::into_string(value).ok()?)))
             .collect()
     }
+
+    /// Whether it says where the data directory is.
+    pub(crate) fn names_data_dir(&self) -> bool {
+        self.0.contains_key("HOLDFAST_DATA_DIR")
+    }
 }
 
 impl FromIterator<(String, String)> for Environment {
@@ -58,6 +63,8 @@ pub(crate) struct FlagValue {
 pub(crate) struct Layers {
     /// The file named with `--config`. Without it `./holdfast.toml` is read if it is there.
     pub(crate) file: Option<PathBuf>,
+    /// The file that is read if neither is there, and this one is.
+    pub(crate) system: Option<PathBuf>,
     /// The environment.
     pub(crate) environment: Environment,
     /// The flags.
@@ -70,7 +77,7 @@ pub(crate) struct Layers {
 /// [`ConfigError`] naming the layer and place of the first mistake.
 pub(crate) fn load(layers: &Layers) -> Result<Config, ConfigError> {
     let catalog = Catalog::new();
-    let (mut merged, rules) = file_layer(layers, &catalog)?;
+    let (mut merged, rules, file) = file_layer(layers, &catalog)?;
     for (name, text) in &layers.environment.0 {
         if let Some((section, key, value)) = variable(name, text, &catalog)? {
             set(&mut merged, &section, &key, value, || format!("environment variable {name}"))?;
@@ -81,6 +88,7 @@ pub(crate) fn load(layers: &Layers) -> Result<Config, ConfigError> {
     }
     let mut config = Config::deserialize(merged)
         .map_err(|error| ConfigError::Value { origin: "configuration".to_owned(), problem: error.to_string() })?;
+    config.file = file;
     for (rule, line) in config.policy.iter_mut().zip(rules) {
         rule.line = line;
     }
@@ -88,23 +96,32 @@ pub(crate) fn load(layers: &Layers) -> Result<Config, ConfigError> {
     Ok(config)
 }
 
-/// The file that is read: the one named, or the usual one if it is there.
-fn file(layers: &Layers) -> Option<PathBuf> {
+/// The file that was named.
+fn named(layers: &Layers) -> Option<PathBuf> {
     layers.file.clone().or_else(|| layers.environment.0.get(CONFIG_VARIABLE).map(PathBuf::from))
 }
 
-/// What to call that file in messages.
+/// The file that is read, and what to call it in messages: the one named, else the usual one, else the system's if only
+/// that is there.
 pub(crate) fn place_of_file(layers: &Layers) -> PathBuf {
-    file(layers).unwrap_or_else(|| DEFAULT_CONFIG_FILE.into())
+    named(layers).unwrap_or_else(|| {
+        let usual = PathBuf::from(DEFAULT_CONFIG_FILE);
+        let of_system = layers.system.as_ref().filter(|system| !usual.exists() && system.exists());
+        of_system.cloned().unwrap_or(usual)
+    })
 }
 
-/// The settings of the file, and the lines where the rules of the policy begin.
-fn file_layer(layers: &Layers, catalog: &Catalog) -> Result<(Table, Vec<usize>), ConfigError> {
-    let named = file(layers);
-    let path = named.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_CONFIG_FILE));
+/// The settings of the file, the lines where the rules of the policy begin, and the file if there is one.
+fn file_layer(layers: &Layers, catalog: &Catalog) -> Result<(Table, Vec<usize>, Option<PathBuf>), ConfigError> {
+    let path = place_of_file(layers);
     match std::fs::read_to_string(&path) {
-        Ok(text) => parse_file(&path, &text, catalog),
-        Err(error) if named.is_none() && error.kind() == ErrorKind::NotFound => Ok((Table::new(), Vec::new())),
+        Ok(text) => {
+            let (table, rules) = parse_file(&path, &text, catalog)?;
+            Ok((table, rules, Some(path)))
+        }
+        Err(error) if named(layers).is_none() && error.kind() == ErrorKind::NotFound => {
+            Ok((Table::new(), Vec::new(), None))
+        }
         Err(source) => Err(ConfigError::Read { path, source }),
     }
 }
@@ -270,6 +287,8 @@ pub(super) fn line_of(text: &str, offset: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroUsize;
+
     use super::*;
     use crate::config::NetworkChoice;
 
@@ -295,7 +314,30 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let empty = dir.path().join("empty.toml");
         std::fs::File::create(&empty).unwrap();
-        assert_eq!(load(&Layers { file: Some(empty), ..Layers::default() }).unwrap(), Config::default());
+        let config = load(&Layers { file: Some(empty.clone()), ..Layers::default() }).unwrap();
+        assert_eq!(config, Config { file: Some(empty), ..Config::default() });
+    }
+
+    #[test]
+    fn the_systems_file_is_read_where_no_other_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| {
+            let path = dir.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let system = file("system.toml", "[signing]\nthreads = 3\n");
+        let own = file("own.toml", "[signing]\nthreads = 5\n");
+        // No test has a holdfast.toml in its working directory.
+        let layers = Layers { system: Some(system.clone()), ..Layers::default() };
+        let config = load(&layers).unwrap();
+        assert_eq!((config.signing.threads.map(NonZeroUsize::get), config.file), (Some(3), Some(system.clone())));
+        assert_eq!(place_of_file(&layers), system);
+        let named = load(&Layers { file: Some(own.clone()), ..layers.clone() }).unwrap();
+        assert_eq!((named.signing.threads.map(NonZeroUsize::get), named.file), (Some(5), Some(own)));
+        let nowhere = Layers { system: Some(dir.path().join("nothing")), ..Layers::default() };
+        assert_eq!(load(&nowhere).unwrap().file, None);
+        assert_eq!(place_of_file(&nowhere), PathBuf::from(DEFAULT_CONFIG_FILE));
     }
 
     #[test]

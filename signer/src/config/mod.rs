@@ -10,6 +10,7 @@
 
 mod admin;
 mod approvals;
+mod as_text;
 mod ask;
 mod audit;
 mod callers;
@@ -85,6 +86,9 @@ pub(crate) const DEFAULT_DATA_DIR: &str = "holdfast-data";
 /// The configuration file that is read when it exists and `--config` is not given.
 pub(crate) const DEFAULT_CONFIG_FILE: &str = "holdfast.toml";
 
+/// The one that is read when that is not there either: where packages put it, so that commands find the service's signer.
+pub(crate) const SYSTEM_CONFIG_FILE: &str = "/etc/holdfast/holdfast.toml";
+
 /// The whole configuration, all layers applied.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -154,6 +158,9 @@ pub(crate) struct Config {
     pub(crate) transit: TransitConfig,
     /// Witnesses, whose epoch leases the vault signs by: of several signers with the same keys one at a time signs.
     pub(crate) witness: WitnessConfig,
+    /// The file that was read, if there was one.
+    #[serde(skip)]
+    pub(crate) file: Option<PathBuf>,
 }
 
 /// `[data]`
@@ -177,7 +184,7 @@ pub(crate) struct DatabaseConfig {
     /// Where the database is: "sqlite:PATH" or "postgres://user@host:port/database". Default: sqlite:<data.dir>/holdfast.db. SQLite on a network filesystem is refused. With PostgreSQL, add ?sslmode=verify-full&sslrootcert=FILE to have the server's certificate checked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) url: Option<DatabaseUrl>,
-    /// File that holds the PostgreSQL password, mode 0600; one trailing line break is not part of it.
+    /// File that holds the PostgreSQL password, mode 0600; one trailing line break is not part of it. It is read again for each connection, so a password may change while the signer runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) password_file: Option<PathBuf>,
     /// How long a connection to PostgreSQL may take, in milliseconds.

@@ -5,7 +5,6 @@
 
 use core::fmt;
 use core::str::FromStr;
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
@@ -16,11 +15,12 @@ use holdfast_access::{
 };
 use holdfast_domain::PublicKey;
 use holdfast_slashing_db::Label;
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use toml::de::{DeTable, DeValue};
 
+use super::as_text::as_text;
 use super::catalog::nearest;
 use super::rules::{Rules, RulesDigest};
 use super::{Config, ConfigError};
@@ -120,31 +120,6 @@ texts!(
     KeyText(PublicKey), |text: &str| text.parse::<PublicKey>().map_err(|error| error.to_string()), "^(0x)?[0-9a-fA-F]{96}$";
 );
 
-macro_rules! as_text {
-    ($($name:ident, $pattern:literal);*) => {$(
-        impl Serialize for $name {
-            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.collect_str(self)
-            }
-        }
-        impl<'de> Deserialize<'de> for $name {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
-            }
-        }
-        impl JsonSchema for $name {
-            fn schema_name() -> Cow<'static, str> {
-                Cow::Borrowed(stringify!($name))
-            }
-            fn inline_schema() -> bool {
-                true
-            }
-            fn json_schema(_: &mut SchemaGenerator) -> Schema {
-                json_schema!({ "type": "string", "pattern": $pattern })
-            }
-        }
-    )*};
-}
 as_text!(OperationWord, "^[a-z_.*]+$"; PatternText, "^[a-zA-Z0-9._@/*-]{1,128}$"; KeyText, "^(0x)?[0-9a-fA-F]{96}$");
 
 /// A rule: which callers may, or may not, do what with which keys. Without rules every caller may do everything; as soon as there is one, only what a rule allows and none denies.

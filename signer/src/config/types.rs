@@ -2,16 +2,16 @@
 
 use core::fmt;
 use core::str::FromStr;
-use std::borrow::Cow;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use clap::ValueEnum;
 use holdfast_domain::{GenesisValidatorsRoot, Network};
 use holdfast_secret::SecretUrl;
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
+use super::as_text::as_text;
 use super::{ActWord, ApproverEntry, WitnessServer};
 
 /// What happens when the database may have lost acknowledged writes.
@@ -273,33 +273,6 @@ macro_rules! shown_as_inside {
 }
 shown_as_inside!(BeaconUrl, DatabaseUrl);
 
-/// Serde and schema by way of `Display` and `FromStr`.
-macro_rules! as_text {
-    ($($name:ident, $pattern:literal);*) => {$(
-        impl Serialize for $name {
-            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.collect_str(self)
-            }
-        }
-        impl<'de> Deserialize<'de> for $name {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = String::deserialize(deserializer)?;
-                text.parse().map_err(serde::de::Error::custom)
-            }
-        }
-        impl JsonSchema for $name {
-            fn schema_name() -> Cow<'static, str> {
-                Cow::Borrowed(stringify!($name))
-            }
-            fn inline_schema() -> bool {
-                true
-            }
-            fn json_schema(_: &mut SchemaGenerator) -> Schema {
-                json_schema!({ "type": "string", "pattern": $pattern })
-            }
-        }
-    )*};
-}
 as_text!(
     NetworkChoice, "^.+$";
     GenesisRoot, "^(0x)?[0-9a-fA-F]{64}$";

@@ -33,10 +33,10 @@ use holdfast_enclave::provider::shares::Collected;
 use holdfast_enclave::{DataKey, durable};
 #[cfg(feature = "store-postgres")]
 use holdfast_secret::SecretText;
-#[cfg(feature = "store-postgres")]
-use holdfast_slashing_db::PostgresOptions;
 use holdfast_slashing_db::journal::{InstanceId, JournalError, Reader};
 use holdfast_slashing_db::{BindOptions, Guard, SlashingDb, StoreOptions};
+#[cfg(feature = "store-postgres")]
+use holdfast_slashing_db::{PasswordSource, PostgresOptions};
 pub(crate) use providers::{Caller, HELPER_COMMAND, help, read_identities};
 pub(crate) use unseal::{Difference, Unsealed, kdf_budget, unseal_all, unseal_new};
 
@@ -170,6 +170,8 @@ pub(crate) fn postgres_options(url: &DatabaseUrl, config: &Config) -> Result<Pos
     let mut options = PostgresOptions::new(url.expose());
     if let Some(path) = &config.database.password_file {
         options.password = Some(database_password(path)?);
+        let path = path.clone();
+        options.password_again = Some(PasswordSource::new(move || Ok(database_password(&path)?)));
     }
     options.connect_timeout = Duration::from_millis(config.database.connect_timeout_ms.get());
     options.statement_timeout = Duration::from_millis(config.database.statement_timeout_ms.get());

@@ -30,6 +30,8 @@ use crate::rollback;
 struct Status {
     network: String,
     root: GenesisValidatorsRoot,
+    /// The file the configuration was read from.
+    configuration: Option<String>,
     data_dir: String,
     /// Where the database is, without credentials.
     place: String,
@@ -50,6 +52,8 @@ enum Protection {
     Frozen { reason: String, lines: Vec<String> },
     /// No server would start, as the database belongs to this other chain.
     OtherChain(GenesisValidatorsRoot),
+    /// There is no database to protect anything with, and no server.
+    Nothing,
     /// Nobody can say.
     Unknown,
 }
@@ -101,6 +105,7 @@ async fn look(config: &Config) -> Result<Status, CustodyError> {
     Ok(Status {
         network: chain.network.name,
         root: chain.genesis_validators_root,
+        configuration: config.file.as_ref().map(|file| file.display().to_string()),
         data_dir: config.data_dir().display().to_string(),
         place: target.to_string(),
         kind: match &target {
@@ -175,7 +180,11 @@ impl Status {
             return frozen(kind.as_str(), vec![format!("FROZEN from the next start on: {kind}")]);
         }
         let Some(overview) = self.overview() else {
-            return if self.database.is_ok() { Protection::Serving } else { Protection::Unknown };
+            return match (&self.database, &self.server) {
+                (Err(_), _) => Protection::Unknown,
+                (Ok(_), Server::Running(_)) => Protection::Serving,
+                (Ok(_), _) => Protection::Nothing,
+            };
         };
         if let Some(pinned) = overview.pinned
             && self.root != pinned
@@ -213,6 +222,9 @@ impl Status {
     fn text(&self, protection: &Protection) -> String {
         let mut lines = Vec::new();
         section(&mut lines, "holdfast", [format!("{}, network {}", env!("CARGO_PKG_VERSION"), self.network)]);
+        let configuration =
+            self.configuration.clone().unwrap_or_else(|| "no file: defaults, environment and flags".to_owned());
+        section(&mut lines, "configuration", [configuration]);
         section(&mut lines, "data directory", [self.data_dir.clone()]);
         section(&mut lines, "server", self.server.lines());
         section(&mut lines, "database", self.database_lines());
@@ -225,6 +237,11 @@ impl Status {
                 "no server would start: the database belongs to the chain with genesis validators root {root}, not to \
                  this network; give --network (or network.name), or another --data-dir"
             )],
+            Protection::Nothing => vec![
+                "nothing is here to be protected. If a signer runs on this machine, name its configuration (--config FILE) \
+                 or its data directory (--data-dir DIR)"
+                    .to_owned(),
+            ],
             Protection::Unknown => vec!["unknown, as the database cannot be looked at".to_owned()],
         };
         if let Some(overview) = self.overview() {
@@ -326,6 +343,7 @@ impl Status {
             Protection::Serving => ("serving", None),
             Protection::Frozen { reason, .. } => ("frozen", Some(reason)),
             Protection::OtherChain(_) => ("other_network", None),
+            Protection::Nothing => ("nothing", None),
             Protection::Unknown => ("unknown", None),
         };
         let highest = overview.map(|overview| &overview.highest);
@@ -333,6 +351,7 @@ impl Status {
             "version": env!("CARGO_PKG_VERSION"),
             "network": self.network,
             "genesis_validators_root": self.root.to_string(),
+            "configuration": self.configuration,
             "data_dir": self.data_dir,
             "server": self.server.json(),
             "policy": self.policy_json(),

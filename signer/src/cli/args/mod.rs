@@ -27,7 +27,7 @@ use std::path::{Path, PathBuf};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use toml::Value;
 
-use crate::config::{Environment, FlagValue, GenesisRoot, KeyProvider, Layers};
+use crate::config::{Environment, FlagValue, GenesisRoot, KeyProvider, Layers, SYSTEM_CONFIG_FILE};
 pub(crate) use approvals::{
     AdoptArgs, ApprovalArgs, ApprovalsCommand, ApprovalsListArgs, ApprovalsShowArgs, ApprovalsVerifyArgs, ApproveArgs,
     KeygenArgs,
@@ -77,7 +77,7 @@ pub(crate) struct Cli {
 /// Options every command takes.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct GlobalArgs {
-    /// Configuration file [default: ./holdfast.toml if it is there]
+    /// Configuration file [default: ./holdfast.toml, else /etc/holdfast/holdfast.toml unless --data-dir is given, if it is there]
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// Directory for the database and keys [default: ./holdfast-data]
@@ -410,7 +410,12 @@ impl Cli {
             | Command::Vault(_) => {}
         }
         let file = if self.old_config().is_some() { None } else { self.global.config.clone() };
-        Layers { file, environment, flags: flags.0 }
+        // Who names a data directory, or begins in one of its own, does not speak of the system's signer.
+        let of_system = self.global.data_dir.is_none()
+            && !environment.names_data_dir()
+            && !matches!(self.command, Command::Quickstart(_));
+        let system = of_system.then(|| SYSTEM_CONFIG_FILE.into());
+        Layers { file, system, environment, flags: flags.0 }
     }
 
     /// A file given with `--config` that is another signer's, which `migrate web3signer` reads.

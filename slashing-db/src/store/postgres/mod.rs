@@ -55,7 +55,7 @@ use session::Session;
 pub(crate) use journal::open_journal;
 pub(crate) use overview::{labels, overview};
 pub use schema::SchemaVersion;
-pub use session::{PostgresOptions, connect_examined};
+pub use session::{PasswordSource, PostgresOptions, connect_examined};
 
 /// Time for administrative work on each key, on top of the statement time-out.
 const PER_KEY: Duration = Duration::from_millis(1);

@@ -2,7 +2,9 @@
 //! back, and a server that would acknowledge what it may lose is refused with the command that mends it.
 
 use core::fmt;
+use std::error::Error;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use holdfast_secret::{SecretText, SecretUrl};
@@ -23,6 +25,22 @@ const DEFAULT_STATEMENT_TIMEOUT: Duration = Duration::from_secs(2);
 /// How much longer than the server's own time-out the client waits, so that the server's answer comes first.
 const CLIENT_GRACE: Duration = Duration::from_millis(500);
 
+/// Reads the database's password once more, as it may have been changed while a signer runs. Prints nothing of it.
+#[derive(Clone)]
+pub struct PasswordSource(Arc<ReadPassword>);
+
+type ReadPassword = dyn Fn() -> Result<SecretText, Box<dyn Error + Send + Sync>> + Send + Sync;
+
+impl PasswordSource {
+    /// It is read by this, for each connection; that must not take long.
+    pub fn new<F>(read: F) -> Self
+    where
+        F: Fn() -> Result<SecretText, Box<dyn Error + Send + Sync>> + Send + Sync + 'static,
+    {
+        Self(Arc::new(read))
+    }
+}
+
 /// Which PostgreSQL database to use, and how long to wait for it. Prints without secrets.
 #[derive(Clone)]
 pub struct PostgresOptions {
@@ -30,6 +48,8 @@ pub struct PostgresOptions {
     pub url: SecretUrl,
     /// The password, if it is not in the URL.
     pub password: Option<SecretText>,
+    /// Where the password is read again for each connection. While that fails, the one before counts.
+    pub password_again: Option<PasswordSource>,
     /// The longest wait for a connection.
     pub connect_timeout: Duration,
     /// The longest wait for an answer, and for a lock.
@@ -46,6 +66,7 @@ impl PostgresOptions {
         Self {
             url: SecretUrl::new(url),
             password: None,
+            password_again: None,
             connect_timeout: DEFAULT_CONNECT_TIMEOUT,
             statement_timeout: DEFAULT_STATEMENT_TIMEOUT,
             anchor: None,
@@ -97,6 +118,7 @@ pub(super) fn application_name(id: &str) -> String {
 #[derive(Clone)]
 pub(super) struct Dial {
     options: PgConnectOptions,
+    password_again: Option<PasswordSource>,
     /// For messages.
     pub(super) address: String,
     /// Whether somebody on the way could answer in the server's place, or listen.
@@ -126,6 +148,7 @@ impl Dial {
             address: address::plain(&parsed),
             exposed: address::is_exposed(&parsed),
             options: parsed.application_name(PROGRAM).disable_statement_logging(),
+            password_again: options.password_again.clone(),
             connect_timeout: options.connect_timeout,
             statement_timeout: options.statement_timeout,
         })
@@ -150,7 +173,7 @@ impl Dial {
     /// Connects, sets the session up, and examines the server. Bounded by the connect time-out.
     pub(super) async fn connect(&self) -> Result<Session, OpenError> {
         let connected = async {
-            let mut db = self.options.connect().await?;
+            let mut db = self.current().connect().await?;
             raw_sql(AssertSqlSafe(self.settings())).execute(&mut db).await?;
             let row = sqlx::query(AssertSqlSafe(format!("SELECT {FACTS}, {MARK}"))).fetch_one(&mut db).await?;
             Ok::<_, sqlx::Error>((db, row))
@@ -163,6 +186,19 @@ impl Dial {
                 advice: "check that it runs, and that nothing on the way drops connections",
                 source: format!("no answer within {} ms", self.connect_timeout.as_millis()).into(),
             }),
+        }
+    }
+
+    /// How to connect now.
+    fn current(&self) -> PgConnectOptions {
+        let options = self.options.clone();
+        match self.password_again.as_ref().map(|source| (source.0)()) {
+            None => options,
+            Some(Ok(password)) => options.password(password.expose()),
+            Some(Err(error)) => {
+                tracing::warn!(%error, "the database's password cannot be read again; going on with the one before");
+                options
+            }
         }
     }
 
