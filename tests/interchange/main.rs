@@ -13,6 +13,7 @@ mod handover;
 mod keymanager;
 mod migrate;
 mod migrate_clients;
+mod migrate_google;
 mod migrate_stores;
 mod on_postgres;
 mod support;

@@ -13,25 +13,25 @@ use holdfast_tests::elsewhere::moto::Moto;
 use holdfast_tests::elsewhere::server::Mood;
 use holdfast_tests::elsewhere::transit::{KUBERNETES, TOKEN, Transit};
 use holdfast_tests::finished::Finished;
+use holdfast_tests::harness::command;
 use holdfast_tests::keys::TestKey;
 use holdfast_tests::postgres::free_port;
 use holdfast_tests::world::{CHAIN, World};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use crate::support::run;
 use crate::web3signer::{histories, served};
 use crate::web3signer_db::Database;
 
 /// A world, and a Web3Signer whose database knows the first of three keys, and whose key files lie in `w3s`.
-struct Stage {
-    world: World,
+pub(crate) struct Stage {
+    pub(crate) world: World,
     database: Database,
-    keys: Vec<TestKey>,
+    pub(crate) keys: Vec<TestKey>,
 }
 
 impl Stage {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let (world, mut database) = (World::new(0), Database::new());
         let keys: Vec<TestKey> = (0..3).map(TestKey::interop).collect();
         for (key, signed) in keys.iter().zip(&histories()) {
@@ -45,15 +45,22 @@ impl Stage {
         std::fs::write(self.world.path().join("w3s").join(name), text).expect("the file is written");
     }
 
-    fn secret(&self, index: usize) -> String {
+    pub(crate) fn secret(&self, index: usize) -> String {
         hex::encode(self.keys[index].secret.to_bytes())
     }
 
     /// `migrate web3signer` with the key files and these arguments.
     fn migrate(&self, rest: &[&str]) -> Finished {
+        self.migrate_in(&[], rest)
+    }
+
+    /// The same with variables of the environment.
+    pub(crate) fn migrate_in(&self, environment: &[(&str, &str)], rest: &[&str]) -> Finished {
         let (dir, db) = (self.world.path().join("w3s").display().to_string(), self.database.url());
-        let start = ["migrate", "web3signer", "--key-config", &dir, "--db", &db];
-        let finished = run(&self.world, &[&start[..], rest].concat());
+        let start = ["--json", "migrate", "web3signer", "--key-config", &dir, "--db", &db];
+        let arguments = self.world.with(&[&start[..], rest].concat());
+        let output = command().args(arguments).envs(environment.iter().copied()).output().expect("the binary starts");
+        let finished = Finished::from(output);
         for index in 0..self.keys.len() {
             assert!(!finished.text().contains(&self.secret(index)), "a key was shown");
         }
@@ -61,14 +68,14 @@ impl Stage {
     }
 
     /// What becomes of a key, and where it was found.
-    fn plan(lines: &[Value], key: &TestKey) -> (String, String) {
+    pub(crate) fn plan(lines: &[Value], key: &TestKey) -> (String, String) {
         let line = lines.iter().find(|line| line["pubkey"] == key.public.as_str() && line["plan"].is_string());
         let line = line.unwrap_or_else(|| panic!("no line for {}: {lines:?}", key.public));
         let text = |name: &str| line[name].as_str().expect("a text").to_owned();
         (text("plan"), text("file"))
     }
 
-    fn totals(lines: &[Value]) -> (u64, u64) {
+    pub(crate) fn totals(lines: &[Value]) -> (u64, u64) {
         let totals = &lines.iter().find(|line| line["from"] == "web3signer").expect("totals")["totals"];
         (totals["move"].as_u64().expect("a number"), totals["behind"].as_u64().expect("a number"))
     }

@@ -1,10 +1,8 @@
 //! Google Cloud KMS, against a fake written from its API reference.
 
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use holdfast_tests::elsewhere::gcp::{ACCOUNT, Gcp, Version};
+use holdfast_tests::elsewhere::gcp::{Gcp, Version, key_file, rsa_key};
 use holdfast_tests::elsewhere::server::Mood;
 
 use crate::stage::Stage;
@@ -58,19 +56,6 @@ fn what_the_service_says_is_told_with_what_to_do() {
     stage.serves(1);
 }
 
-/// Makes an RSA key with openssl; the private half in PEM, and the file of the public half.
-fn rsa_key(folder: &Path, name: &str) -> (String, PathBuf) {
-    let (private, public) = (folder.join(name), folder.join(format!("{name}.pub")));
-    let openssl = |arguments: &[&str]| {
-        let output = Command::new("openssl").args(arguments).output().expect("openssl starts: install openssl");
-        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    };
-    let (at, to) = (private.display().to_string(), public.display().to_string());
-    openssl(&["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048", "-out", &at]);
-    openssl(&["pkey", "-in", &at, "-pubout", "-out", &to]);
-    (std::fs::read_to_string(private).expect("the key"), public)
-}
-
 #[test]
 fn a_service_account_logs_in_with_its_key_file() {
     let gcp = Gcp::start(&[KEY]);
@@ -79,11 +64,7 @@ fn a_service_account_logs_in_with_its_key_file() {
     let (private, public) = rsa_key(&folder, "account");
     let path = folder.join("account.json");
     let write = |private: &str, mode: u32| {
-        let file = serde_json::json!({
-            "type": "service_account", "private_key_id": "k1", "private_key": private, "client_email": ACCOUNT,
-            "token_uri": format!("{}/token", gcp.url()),
-        });
-        std::fs::write(&path, file.to_string()).expect("the key file");
+        std::fs::write(&path, key_file(private, &gcp.url()).to_string()).expect("the key file");
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).expect("chmod");
     };
     write(&private, 0o600);

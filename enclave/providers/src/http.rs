@@ -25,7 +25,6 @@ use zeroize::Zeroize as _;
 /// Largest answer: a page of a store's list of secrets.
 const MAX_BODY: usize = 1024 * 1024;
 /// Connections that are kept for the next request, where many follow each other.
-#[cfg(any(feature = "aws-kms", feature = "azure-key-vault", feature = "vault-transit"))]
 const KEPT: usize = 8;
 
 type Cause = Box<dyn Error + Send + Sync>;
@@ -76,7 +75,6 @@ impl fmt::Debug for Answer {
 
 impl Answer {
     /// Takes the text at a place out of the body, so that no copy of it stays behind.
-    #[cfg(any(feature = "aws-kms", feature = "azure-key-vault", feature = "vault-transit"))]
     pub(crate) fn take_text(&mut self, pointer: &str) -> Option<SecretText> {
         match self.body.pointer_mut(pointer).map(Value::take) {
             Some(Value::String(text)) => Some(SecretText::new(text)),
@@ -128,7 +126,6 @@ impl Client {
     ///
     /// # Errors
     /// [`ServiceFailure::Unusable`] likewise.
-    #[cfg(any(feature = "aws-kms", feature = "azure-key-vault", feature = "vault-transit"))]
     pub(crate) fn keeping(trust: Option<Trust<'_>>) -> Result<Self, ServiceError> {
         Self::of(&trust.unwrap_or_default(), KEPT)
     }
@@ -196,9 +193,9 @@ impl Client {
     }
 }
 
-/// `application/x-www-form-urlencoded`.
+/// `application/x-www-form-urlencoded`, which does for a query, too.
 #[cfg(any(feature = "azure-key-vault", feature = "gcp-kms"))]
-fn form(fields: &[(&str, &str)]) -> String {
+pub(crate) fn form(fields: &[(&str, &str)]) -> String {
     let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).unwrap_or_default().to_ascii_uppercase();
     let escaped = |text: &str| {
         let mut out = String::new();

@@ -1,7 +1,7 @@
 //! A fake of Google Cloud KMS and of the metadata server, written from their API reference. Nothing of Google's runs in
 //! these tests.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -14,6 +14,8 @@ use super::server::{Mood, Request, Server};
 
 /// The token the metadata server gives out.
 const TOKEN: &str = "ya29.good";
+/// What a token is for.
+const SCOPE: &str = "https://www.googleapis.com/auth/cloudkms";
 
 /// The state of the only version of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,8 +94,9 @@ fn error(code: u16, status: &str, message: &str) -> (u16, Value) {
     (code, json!({ "error": { "code": code, "status": status, "message": message } }))
 }
 
-/// The token endpoint: checks the statement's signature with openssl, and what it says.
-fn log_in(state: &State, body: &[u8]) -> (u16, Value) {
+/// The token endpoint, for statements of [`ACCOUNT`]: gives `token` out for one that says this scope and is signed with
+/// the account's key, which openssl checks.
+pub(super) fn log_in(account: Option<&Path>, body: &[u8], scope: &str, token: &str) -> (u16, Value) {
     let refused = |why: &str| (400, json!({ "error": "invalid_grant", "error_description": why }));
     let form = String::from_utf8_lossy(body).into_owned();
     let field =
@@ -102,7 +105,7 @@ fn log_in(state: &State, body: &[u8]) -> (u16, Value) {
         return refused("unsupported grant type");
     }
     let parts: Vec<&str> = field("assertion").split('.').collect();
-    let (Some(account), [header, claims, signature]) = (&state.account, parts.as_slice()) else {
+    let (Some(account), [header, claims, signature]) = (account, parts.as_slice()) else {
         return refused("Invalid JWT Signature.");
     };
     let decoded = |part: &str| URL_SAFE_NO_PAD.decode(part).unwrap_or_default();
@@ -112,11 +115,7 @@ fn log_in(state: &State, body: &[u8]) -> (u16, Value) {
     if said["iss"] != ACCOUNT || !said["aud"].as_str().is_some_and(|aud| aud.ends_with("/token")) {
         return refused("Invalid JWT: wrong issuer or audience.");
     }
-    if from > now + 60
-        || until < now
-        || until > from + 3600
-        || !said["scope"].as_str().is_some_and(|s| s.ends_with("/cloudkms"))
-    {
+    if from > now + 60 || until < now || until > from + 3600 || said["scope"] != scope {
         return refused("Invalid JWT: Token must be a short-lived token (60 minutes) and in a reasonable timeframe.");
     }
     let folder = tempfile::tempdir().expect("a folder");
@@ -129,7 +128,28 @@ fn log_in(state: &State, body: &[u8]) -> (u16, Value) {
     if !output.status.success() {
         return refused("Invalid JWT Signature.");
     }
-    (200, json!({ "access_token": TOKEN, "expires_in": 3599, "token_type": "Bearer" }))
+    (200, json!({ "access_token": token, "expires_in": 3599, "token_type": "Bearer" }))
+}
+
+/// Makes an RSA key with openssl; the private half in PEM, and the file of the public half.
+pub fn rsa_key(folder: &Path, name: &str) -> (String, PathBuf) {
+    let (private, public) = (folder.join(name), folder.join(format!("{name}.pub")));
+    let openssl = |arguments: &[&str]| {
+        let output = Command::new("openssl").args(arguments).output().expect("openssl starts: install openssl");
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    };
+    let (at, to) = (private.display().to_string(), public.display().to_string());
+    openssl(&["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048", "-out", &at]);
+    openssl(&["pkey", "-in", &at, "-pubout", "-out", &to]);
+    (std::fs::read_to_string(private).expect("the key"), public)
+}
+
+/// The key file of [`ACCOUNT`] with this private key, which logs in at this server.
+pub fn key_file(private: &str, server: &str) -> Value {
+    json!({
+        "type": "service_account", "private_key_id": "k1", "private_key": private, "client_email": ACCOUNT,
+        "token_uri": format!("{server}/token"),
+    })
 }
 
 fn answer(state: &mut State, request: &Request) -> (u16, Value) {
@@ -139,7 +159,7 @@ fn answer(state: &mut State, request: &Request) -> (u16, Value) {
         return if right { (200, token) } else { (403, Value::Null) };
     }
     if request.path == "/token" {
-        return log_in(state, &request.body);
+        return log_in(state.account.as_deref(), &request.body, SCOPE, TOKEN);
     }
     if request.header("authorization") != format!("Bearer {}", state.token) {
         return error(401, "UNAUTHENTICATED", "Request had invalid authentication credentials.");

@@ -3,6 +3,7 @@
 
 pub mod azure;
 pub mod gcp;
+pub mod google_secrets;
 pub mod kms;
 pub mod moto;
 pub mod recipient;

@@ -25,10 +25,14 @@ use crate::secret_file::{self, Privacy};
 
 mod account;
 
+pub(crate) use account::Credentials;
+
 /// Where the API is.
 pub const ENDPOINT: &str = "https://cloudkms.googleapis.com";
 /// Where a machine of this cloud finds its own token.
 pub const METADATA: &str = "http://metadata.google.internal";
+/// What a token is for, and no more.
+const SCOPE: &str = "https://www.googleapis.com/auth/cloudkms";
 
 /// Which key, and how to reach it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,16 +66,9 @@ impl GcpKms {
             return secret_file::read(path, Privacy::Required);
         }
         if let Some(path) = &self.0.key_file {
-            return account::Account::read(path)?.token(client).await;
+            return Credentials::of_account(path)?.token(client, SCOPE).await;
         }
-        let server = self.0.metadata.as_deref().unwrap_or(METADATA).trim_end_matches('/');
-        let url = format!("{server}/computeMetadata/v1/instance/service-accounts/default/token");
-        let answer = client.send(Method::GET, &url, &[("metadata-flavor", "Google")], Body::Empty).await?;
-        match answer.status {
-            200 => answer.text("/access_token"),
-            429 | 500..=599 => Err(answer.failed(ServiceFailure::Busy)),
-            _ => Err(answer.failed(ServiceFailure::Credentials)),
-        }
+        machine_token(client, self.0.metadata.as_deref()).await
     }
 
     async fn call(&self, operation: &str, body: &Value) -> Result<Answer, ServiceError> {
@@ -120,11 +117,31 @@ impl KeyService for GcpKms {
     }
 }
 
+/// A token of the account that the machine has, from this metadata server or the usual one.
+///
+/// # Errors
+/// [`ServiceError`].
+pub(crate) async fn machine_token(client: &Client, metadata: Option<&str>) -> Result<SecretText, ServiceError> {
+    let server = metadata.unwrap_or(METADATA).trim_end_matches('/');
+    let url = format!("{server}/computeMetadata/v1/instance/service-accounts/default/token");
+    let answer = client.send(Method::GET, &url, &[("metadata-flavor", "Google")], Body::Empty).await?;
+    token_in(&answer)
+}
+
+/// The token that a server gave out.
+fn token_in(answer: &Answer) -> Result<SecretText, ServiceError> {
+    match answer.status {
+        200 => answer.text("/access_token"),
+        429 | 500..=599 => Err(answer.failed(ServiceFailure::Busy)),
+        _ => Err(answer.failed(ServiceFailure::Credentials)),
+    }
+}
+
 /// What an answer other than success means. `invalid`: what an argument that does not fit means for this operation.
-fn sorted(answer: &Answer, invalid: ServiceFailure) -> ServiceError {
+pub(crate) fn sorted(answer: &Answer, invalid: ServiceFailure) -> ServiceError {
     let status = answer.body.pointer("/error/status").and_then(Value::as_str).unwrap_or_default();
     answer.failed(match (answer.status, status) {
-        // The primary version, or the one that encrypted, is disabled, destroyed or about to be.
+        // The version that would be used is disabled, destroyed or about to be.
         (400, "FAILED_PRECONDITION") => ServiceFailure::KeyDisabled,
         (400, "INVALID_ARGUMENT") => invalid,
         (401, _) => ServiceFailure::Credentials,

@@ -11,6 +11,8 @@
 mod aws;
 #[cfg(feature = "azure-key-vault")]
 mod azure;
+#[cfg(feature = "gcp-kms")]
+mod google;
 #[cfg(feature = "vault-transit")]
 mod known_servers;
 #[cfg(feature = "vault-transit")]
@@ -35,6 +37,8 @@ pub enum StoreOptions {
     Aws(AwsSecretsOptions),
     /// The secrets of an Azure Key Vault.
     Azure(AzureSecretsOptions),
+    /// Google Secret Manager.
+    Google(GoogleSecretsOptions),
     /// A key-value engine, version 1 or 2, of HashiCorp Vault or OpenBao.
     Vault(VaultSecretsOptions),
 }
@@ -81,6 +85,22 @@ pub enum AzureSecretsLogin {
     },
 }
 
+/// Google Secret Manager of one project.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GoogleSecretsOptions {
+    /// The project, by its identifier or its number.
+    pub project: String,
+    /// Address of the service; Google's without.
+    pub endpoint: Option<String>,
+    /// File of credentials (JSON): of a service account, or of a person who logged in with `gcloud`. Without one, as the
+    /// account that the machine has.
+    pub credentials: Option<PathBuf>,
+    /// Address of the machine's metadata server; where it usually is without.
+    pub metadata: Option<String>,
+    /// How long one request may take.
+    pub timeout: Duration,
+}
+
 /// A key-value engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VaultSecretsOptions {
@@ -115,7 +135,7 @@ pub enum VaultSecretsLogin {
 /// A secret of a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SecretName {
-    /// Its name; in a vault the path of the HTTP API, `/v1/…`.
+    /// Its name; in a vault the path of the HTTP API, `/v1/…`; at Google `projects/…/secrets/…`.
     pub name: String,
     /// The member of it, in a vault.
     pub member: Option<String>,
@@ -129,6 +149,8 @@ pub struct Filter {
     /// Tags. AWS looks for the beginnings of names, and of values that are not empty, each by itself; of Azure's secrets
     /// those count that have all of them with exactly these values.
     pub tags: Vec<(String, String)>,
+    /// An expression in the service's own language. For Google.
+    pub expression: Option<String>,
 }
 
 /// Why a store gives nothing.
@@ -162,6 +184,8 @@ enum Inner {
     Aws(Box<aws::AwsSecrets>),
     #[cfg(feature = "azure-key-vault")]
     Azure(azure::AzureSecrets),
+    #[cfg(feature = "gcp-kms")]
+    Google(google::GoogleSecrets),
     #[cfg(feature = "vault-transit")]
     Vault(vault::VaultSecrets),
 }
@@ -172,7 +196,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     #[cfg_attr(
-        not(any(feature = "aws-kms", feature = "azure-key-vault", feature = "vault-transit")),
+        not(any(feature = "aws-kms", feature = "azure-key-vault", feature = "gcp-kms", feature = "vault-transit")),
         expect(clippy::unused_async, reason = "a build without any of them refuses at once")
     )]
     pub async fn open(options: &StoreOptions) -> Result<Self, StoreError> {
@@ -188,6 +212,10 @@ impl Store {
             StoreOptions::Azure(options) => Ok(Self(Inner::Azure(azure::AzureSecrets::open(options).await?))),
             #[cfg(not(feature = "azure-key-vault"))]
             StoreOptions::Azure(_) => Err(StoreError::NotBuilt { feature: "azure-key-vault" }),
+            #[cfg(feature = "gcp-kms")]
+            StoreOptions::Google(options) => Ok(Self(Inner::Google(google::GoogleSecrets::open(options).await?))),
+            #[cfg(not(feature = "gcp-kms"))]
+            StoreOptions::Google(_) => Err(StoreError::NotBuilt { feature: "gcp-kms" }),
             #[cfg(feature = "vault-transit")]
             StoreOptions::Vault(options) => Ok(Self(Inner::Vault(vault::VaultSecrets::open(options).await?))),
             #[cfg(not(feature = "vault-transit"))]
@@ -200,7 +228,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     #[cfg_attr(
-        not(any(feature = "aws-kms", feature = "azure-key-vault", feature = "vault-transit")),
+        not(any(feature = "aws-kms", feature = "azure-key-vault", feature = "gcp-kms", feature = "vault-transit")),
         expect(unused_variables, clippy::unused_async, reason = "there is no store to ask")
     )]
     pub async fn read(&self, secret: &SecretName) -> Result<SecretText, StoreError> {
@@ -209,6 +237,8 @@ impl Store {
             Inner::Aws(ref store) => Ok(store.read(&secret.name).await?),
             #[cfg(feature = "azure-key-vault")]
             Inner::Azure(ref store) => Ok(store.read(&secret.name).await?),
+            #[cfg(feature = "gcp-kms")]
+            Inner::Google(ref store) => Ok(store.read(&secret.name).await?),
             #[cfg(feature = "vault-transit")]
             Inner::Vault(ref store) => Ok(store.read(secret).await?),
         }
@@ -219,7 +249,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`]; [`StoreError::NoList`] for a vault.
     #[cfg_attr(
-        not(any(feature = "aws-kms", feature = "azure-key-vault")),
+        not(any(feature = "aws-kms", feature = "azure-key-vault", feature = "gcp-kms")),
         expect(unused_variables, clippy::unused_async, reason = "there is no store to ask")
     )]
     pub async fn list(&self, filter: &Filter) -> Result<Vec<String>, StoreError> {
@@ -228,6 +258,8 @@ impl Store {
             Inner::Aws(ref store) => Ok(store.list(filter).await?),
             #[cfg(feature = "azure-key-vault")]
             Inner::Azure(ref store) => Ok(store.list(filter).await?),
+            #[cfg(feature = "gcp-kms")]
+            Inner::Google(ref store) => Ok(store.list(filter).await?),
             #[cfg(feature = "vault-transit")]
             Inner::Vault(_) => Err(StoreError::NoList),
         }

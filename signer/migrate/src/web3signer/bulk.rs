@@ -4,8 +4,12 @@
 
 use holdfast_secret::SecretText;
 
-use super::secrets::{AwsNames, AwsStore, AzureNames, AzureStore, Flaw, Texts, aws, azure};
+use super::secrets::{AwsNames, AwsStore, AzureNames, AzureStore, Flaw, Texts, aws, azure, plain};
 use super::settings::{Settings, SettingsError};
+
+/// The options of Google Secret Manager beside its switch.
+const PROJECT: &str = "gcp-project-id";
+const EXPRESSION: &str = "gcp-secrets-filter";
 
 /// Secrets of AWS Secrets Manager, each with one key a line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +29,15 @@ pub struct AzureBulk {
     pub store: AzureStore,
     /// Tags that a secret must have, all of them with these values.
     pub tags: Vec<(String, String)>,
+}
+
+/// Secrets of Google Secret Manager, each with one key a line. Credentials are the platform's own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GoogleBulk {
+    /// The project, by its identifier or its number.
+    pub project: String,
+    /// An expression in the service's language that chooses secrets; all of the project without.
+    pub filter: Option<String>,
 }
 
 impl Settings {
@@ -65,6 +78,24 @@ impl Settings {
             timeout: "azure-response-timeout",
         };
         Ok(Some(AzureBulk { store: azure(self, &names).map_err(named)?, tags: self.tags("azure-tags") }))
+    }
+
+    /// The secrets of Google Secret Manager that are taken, if any are.
+    ///
+    /// # Errors
+    /// [`SettingsError`] that names the option.
+    pub fn google_bulk(&self) -> Result<Option<GoogleBulk>, SettingsError> {
+        if !self.switch("gcp-secrets-enabled", false)? {
+            return Ok(None);
+        }
+        let project = self.need(PROJECT).map_err(named)?;
+        let project = plain(project, PROJECT, "-.:", "the identifier or number of a project").map_err(named)?;
+        // Of several texts none is the filter, and without one all secrets would come.
+        if self.get(EXPRESSION).is_some_and(|setting| setting.values.len() > 1) {
+            return Err(SettingsError::NotA { name: EXPRESSION, what: "one text" });
+        }
+        let filter = Texts::text(self, EXPRESSION).map(|text| text.expose().to_owned());
+        Ok(Some(GoogleBulk { project, filter }))
     }
 
     fn list(&self, name: &str, between: char) -> Vec<String> {
@@ -112,6 +143,27 @@ mod tests {
         assert_eq!(bare, Err(SettingsError::NoValue { name: "aws-secrets-region" }));
         let odd = of("eth2:\n  azure-vault-enabled: true\n  azure-vault-name: v\n  azure-vault-auth-mode: MAGIC\n");
         assert!(matches!(odd.azure_bulk(), Err(SettingsError::NotA { name: "azure-vault-auth-mode", .. })));
+    }
+
+    #[test]
+    fn a_project_is_named_and_its_filter_is_one_text_or_none() {
+        let google = |more: &str| of(&format!("eth2:\n  gcp-secrets-enabled: true\n{more}")).google_bulk();
+        assert_eq!(of("eth2.gcp-project-id: p\n").google_bulk(), Ok(None));
+        assert_eq!(google(""), Err(SettingsError::NoValue { name: "gcp-project-id" }));
+        let bulk = |filter: Option<&str>| {
+            Ok(Some(GoogleBulk { project: "example.com:p-1".to_owned(), filter: filter.map(str::to_owned) }))
+        };
+        let project = "  gcp-project-id: 'example.com:p-1'\n";
+        assert_eq!(google(project), bulk(None));
+        assert_eq!(google(&format!("{project}  gcp-secrets-filter: ''\n")), bulk(None));
+        let filter = "labels.net=hoodi AND name:keys";
+        assert_eq!(google(&format!("{project}  gcp-secrets-filter: '{filter}'\n")), bulk(Some(filter)));
+        let two = google(&format!("{project}  gcp-secrets-filter: [a, b]\n"));
+        assert_eq!(two, Err(SettingsError::NotA { name: "gcp-secrets-filter", what: "one text" }));
+        for odd in ["p/secrets/x?", "..", "p q"] {
+            let refused = google(&format!("  gcp-project-id: '{odd}'\n"));
+            assert!(matches!(refused, Err(SettingsError::NotA { name: "gcp-project-id", .. })), "{odd}");
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Web3Signer: its configuration ([`read`]) and what it is here ([`translate()`]), its database's address
 //! ([`database_address`]), its key files ([`key_file()`]) and the secret stores it takes keys from ([`StoredSecret`],
-//! [`AwsBulk`], [`AzureBulk`]).
+//! [`AwsBulk`], [`AzureBulk`], [`GoogleBulk`]).
 //!
 //! Source of the rules: Web3Signer 26.7 to 26.9. Its command line wins over its environment, that over its file.
 
@@ -13,7 +13,7 @@ mod settings;
 mod table;
 mod translate;
 
-pub use bulk::{AwsBulk, AzureBulk};
+pub use bulk::{AwsBulk, AzureBulk, GoogleBulk};
 pub use database::{AddressError, DatabaseAddress, database_address};
 pub use environment::{EnvironmentError, environment_file};
 pub use key_file::{KeyFileError, KeySource, key_file};

@@ -21,9 +21,6 @@ const POOL: Meaning = Nothing("reads and writes share few connections here, whic
 const PRUNING: Meaning = Nothing("protection is a watermark per key here, which does not grow");
 const LOADING: Meaning = Nothing("keys are decrypted once, when they are imported, not at each start");
 const PUSH: Meaning = NoEquivalent("metrics are not pushed; let Prometheus scrape metrics.listen");
-const GCP: Meaning = NoEquivalent(
-    "keys are not taken from Google Secret Manager; fetch them once, into key files (type: file-raw), and move those",
-);
 const PROXY: Meaning = NoEquivalent("the Commit-Boost API is not served; keep a Web3Signer for proxy keys alone");
 const FORK: Meaning = NoEquivalent("set --network to the path of the network's config.yaml, which has its forks");
 
@@ -105,9 +102,9 @@ const ETH2: &[(&str, Meaning)] = &[
     ("aws-secrets-tag", Migration),
     ("aws-endpoint-override", Migration),
     ("aws-connection-cache-size", Nothing("secrets are read once, when keys move")),
-    ("gcp-secrets-enabled", GCP),
-    ("gcp-project-id", GCP),
-    ("gcp-secrets-filter", GCP),
+    ("gcp-secrets-enabled", Migration),
+    ("gcp-project-id", Migration),
+    ("gcp-secrets-filter", Migration),
     ("key-manager-api-enabled", Mapped("keymanager.enabled")),
     ("enable-key-manager-api", Mapped("keymanager.enabled")),
     ("commit-boost-api-enabled", PROXY),

@@ -71,6 +71,9 @@ pub(crate) struct Web3SignerArgs {
     /// Address of the Azure Key Vault [default: that of its name at vault.azure.net]
     #[arg(long, value_name = "URL")]
     pub(crate) azure_address: Option<String>,
+    /// Address of Google Secret Manager, such as a private endpoint [default: Google's]
+    #[arg(long, value_name = "URL")]
+    pub(crate) gcp_address: Option<String>,
     /// Write a configuration file made from Web3Signer's settings to this new file
     #[arg(long, value_name = "FILE")]
     pub(crate) write_config: Option<PathBuf>,

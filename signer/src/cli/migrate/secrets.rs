@@ -11,8 +11,8 @@ use holdfast_migrate::web3signer::{
     AwsStore, AzureLogin, AzureStore, HashicorpLogin, HashicorpStore, Settings, StoredSecret,
 };
 use holdfast_providers::stores::{
-    AT_ONCE, AwsSecretsOptions, AzureSecretsLogin, AzureSecretsOptions, Filter, SecretName, Store, StoreError,
-    StoreOptions, VaultSecretsLogin, VaultSecretsOptions,
+    AT_ONCE, AwsSecretsOptions, AzureSecretsLogin, AzureSecretsOptions, Filter, GoogleSecretsOptions, SecretName,
+    Store, StoreError, StoreOptions, VaultSecretsLogin, VaultSecretsOptions,
 };
 use holdfast_secret::SecretText;
 use tokio::sync::Semaphore;
@@ -23,8 +23,8 @@ use super::super::keys::{Discovery, Lines};
 use super::super::{Context, Exit, Failure};
 use crate::outcome::chain;
 
-/// How long AWS may take with one request: Web3Signer leaves it to a library.
-const AWS_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);
+/// How long AWS or Google may take with one request: Web3Signer leaves it to their libraries.
+const CLOUD_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// One secret to fetch.
 struct Job {
@@ -151,7 +151,7 @@ struct Bulk {
     /// The switch that is on.
     switch: &'static str,
     /// The command that lists them.
-    list: &'static str,
+    list: String,
     /// The command that fetches NAME.
     command: String,
 }
@@ -162,9 +162,9 @@ fn bulks(settings: &Settings, args: &Web3SignerArgs, context: &Context) -> Resul
     if let Some(bulk) = settings.aws_bulk().map_err(usage)? {
         bulks.push(Bulk {
             store: aws(bulk.store),
-            filter: Filter { prefixes: bulk.prefixes, tags: bulk.tags },
+            filter: Filter { prefixes: bulk.prefixes, tags: bulk.tags, ..Filter::default() },
             switch: "aws-secrets-enabled",
-            list: "aws secretsmanager list-secrets",
+            list: "aws secretsmanager list-secrets".to_owned(),
             command: "aws secretsmanager get-secret-value --secret-id 'NAME' --query SecretString --output text"
                 .to_owned(),
         });
@@ -173,13 +173,39 @@ fn bulks(settings: &Settings, args: &Web3SignerArgs, context: &Context) -> Resul
         let vault = bulk.store.vault.clone();
         bulks.push(Bulk {
             store: azure(bulk.store, args, context),
-            filter: Filter { prefixes: Vec::new(), tags: bulk.tags },
+            filter: Filter { tags: bulk.tags, ..Filter::default() },
             switch: "azure-vault-enabled",
-            list: "az keyvault secret list",
+            list: format!("az keyvault secret list --vault-name {vault}"),
             command: format!("az keyvault secret show --vault-name {vault} --name NAME --query value --output tsv"),
         });
     }
+    if let Some(bulk) = settings.google_bulk().map_err(usage)? {
+        bulks.push(Bulk {
+            list: format!("gcloud secrets list --project {}", bulk.project),
+            store: StoreOptions::Google(GoogleSecretsOptions {
+                project: bulk.project,
+                endpoint: args.gcp_address.clone(),
+                credentials: google_credentials(),
+                metadata: context.config.gcp.metadata.clone(),
+                timeout: CLOUD_TIMEOUT,
+            }),
+            filter: Filter { expression: bulk.filter, ..Filter::default() },
+            switch: "gcp-secrets-enabled",
+            command: "gcloud secrets versions access NAME/versions/latest".to_owned(),
+        });
+    }
     Ok(bulks)
+}
+
+/// The file of Google's application default credentials, where their libraries look for it: the one that the environment
+/// names, even if it is not there, or that of `gcloud`. Without one they are those of the machine.
+fn google_credentials() -> Option<PathBuf> {
+    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    variable("GOOGLE_APPLICATION_CREDENTIALS").or_else(|| {
+        let config = variable("CLOUDSDK_CONFIG").or_else(|| Some(variable("HOME")?.join(".config/gcloud")))?;
+        let file = config.join("application_default_credentials.json");
+        file.is_file().then_some(file)
+    })
 }
 
 fn of_file(secret: StoredSecret, dir: &Path, args: &Web3SignerArgs, context: &Context) -> (StoreOptions, SecretName) {
@@ -210,7 +236,7 @@ fn hashicorp(store: HashicorpStore, dir: &Path, args: &Web3SignerArgs) -> StoreO
 
 fn aws(store: AwsStore) -> StoreOptions {
     let AwsStore { region, endpoint, access_key } = store;
-    StoreOptions::Aws(AwsSecretsOptions { region, endpoint, access_key, timeout: AWS_TIMEOUT })
+    StoreOptions::Aws(AwsSecretsOptions { region, endpoint, access_key, timeout: CLOUD_TIMEOUT })
 }
 
 fn azure(store: AzureStore, args: &Web3SignerArgs, context: &Context) -> StoreOptions {
@@ -233,6 +259,7 @@ const fn title(store: &StoreOptions) -> &'static str {
     match store {
         StoreOptions::Aws(_) => "AWS Secrets Manager",
         StoreOptions::Azure(_) => "Azure Key Vault",
+        StoreOptions::Google(_) => "Google Secret Manager",
         StoreOptions::Vault(_) => "HashiCorp Vault",
     }
 }
@@ -245,6 +272,7 @@ fn place(store: &StoreOptions) -> String {
         StoreOptions::Aws(AwsSecretsOptions { region: Some(region), .. }) => format!("{title} in {region}"),
         StoreOptions::Aws(_) => title.to_owned(),
         StoreOptions::Azure(options) => format!("{title} at {}", options.address),
+        StoreOptions::Google(options) => format!("{title} of the project {}", options.project),
         StoreOptions::Vault(options) => format!("{title} at {}", options.address),
     }
 }

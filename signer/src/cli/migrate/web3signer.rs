@@ -43,7 +43,7 @@ pub(super) async fn look(
         }
     }
     let (key_files, bulk) = (key_files(args, &settings), bulk(args, &settings)?);
-    let mut switches = ["aws-secrets-enabled", "azure-vault-enabled"].into_iter();
+    let mut switches = ["aws-secrets-enabled", "azure-vault-enabled", "gcp-secrets-enabled"].into_iter();
     let of_store = switches.any(|switch| settings.switch(switch, false) == Ok(true));
     if key_files.is_none() && bulk.is_none() && !of_store {
         return Err(usage(
@@ -61,15 +61,7 @@ pub(super) async fn look(
         Failure::message(Exit::Usage, text)
     })?;
     let origin = origin(args, &settings, context)?;
-    let mut elsewhere = secrets::fetch(&mut found, &settings, args, context).await?;
-    if settings.switch("gcp-secrets-enabled", false).map_err(|error| Failure::new(Exit::Usage, error))? {
-        elsewhere.push(
-            "keys in Google Secret Manager (--gcp-secrets-enabled): none are taken from there; list them (`gcloud secrets \
-             list`), put each into a key file (type: file-raw) in a directory that only you may read, and move again with \
-             --key-config"
-                .to_owned(),
-        );
-    }
+    let elsewhere = secrets::fetch(&mut found, &settings, args, context).await?;
     Ok(OldSigner {
         title: "Web3Signer",
         name: "web3signer",
