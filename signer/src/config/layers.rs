@@ -287,6 +287,7 @@ pub(super) fn line_of(text: &str, offset: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
     use std::num::NonZeroUsize;
 
     use super::*;
@@ -323,7 +324,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = |name: &str, text: &str| {
             let path = dir.path().join(name);
-            std::fs::write(&path, text).unwrap();
+            std::fs::File::create(&path).unwrap().write_all(text.as_bytes()).unwrap();
             path
         };
         let system = file("system.toml", "[signing]\nthreads = 3\n");

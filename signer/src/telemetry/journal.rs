@@ -19,6 +19,7 @@ pub(super) struct Lines {
 impl Lines {
     /// Looks at the environment and at standard error.
     pub(super) fn new() -> Self {
+        #[expect(clippy::disallowed_methods, reason = "systemd says it there; it is no setting")]
         let named = std::env::var("JOURNAL_STREAM").unwrap_or_default();
         Self { journal: !named.is_empty() && stream().is_ok_and(|stream| stream == named) }
     }
