@@ -9,6 +9,7 @@ use holdfast_tests::devnet::ChainStatus;
 
 use crate::asker::Asker;
 use crate::causes::{Causes, During};
+use crate::crowd::Crowd;
 use crate::faults::Fault;
 use crate::memory::Memory;
 use crate::stage::Stage;
@@ -25,6 +26,7 @@ pub(crate) struct Judge {
     /// What was broken in which slots, and the slots after it.
     phases: Vec<(Fault, RangeInclusive<u64>)>,
     memory: Memory,
+    crowd: Crowd,
     causes: Causes,
     findings: Vec<String>,
 }
@@ -48,7 +50,8 @@ impl Judge {
         let asker = Asker::start(stage);
         let first_slot = stage.wait_slot() + 1;
         let (phases, findings) = (Vec::new(), Vec::new());
-        Self { asker, log, first_slot, last_slot: first_slot, phases, memory: Memory::begin(), causes, findings }
+        let (memory, crowd) = (Memory::begin(), Crowd::begin());
+        Self { asker, log, first_slot, last_slot: first_slot, phases, memory, crowd, causes, findings }
     }
 
     /// The first slot that is judged.
@@ -167,7 +170,8 @@ impl Judge {
         }
         stage.watch().print_figures();
         self.findings.extend(stage.watch().judge_panels());
-        self.findings.extend(stage.watch().judge_alerts());
+        let full = self.crowd.judge();
+        self.findings.extend(stage.watch().judge_alerts(full));
         for finding in &self.findings {
             println!("  finding: {finding}");
         }

@@ -18,6 +18,7 @@ mod asker;
 #[path = "../e2e/balancer.rs"]
 mod balancer;
 mod causes;
+mod crowd;
 mod faults;
 mod judge;
 mod memory;

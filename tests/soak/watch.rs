@@ -27,14 +27,19 @@ const EMPTY_HERE: [(&str, &str); 4] = [
     (r#"reason="unknown_key""#, "nobody asks for keys that are not here"),
 ];
 
-/// Alerts that what the soak does must or may raise, and why.
-const CAUSED: [(&str, &str); 5] = [
-    ("HoldfastSlashableRefused", "the soak asks for contradictions ten times a second"),
-    ("HoldfastRestarting", "signers are killed and restarted"),
-    ("HoldfastCommitsFail", "PostgreSQL is restarted"),
-    ("HoldfastDown", "a killed signer is away"),
-    ("HoldfastSwitchingOften", "the soak takes the switcher's first choice away again and again"),
+/// Alerts that what the soak does may raise, what the names of the processes begin with of which it may, and why.
+const CAUSED: [(&str, &str, &str); 6] = [
+    (SLASHABLE, "signer", "the soak asks for contradictions ten times a second"),
+    ("HoldfastRestarting", "signer", "signers are killed and restarted"),
+    ("HoldfastCommitsFail", "signer", "PostgreSQL is restarted"),
+    ("HoldfastCommitsSlow", "signer", "the database is made far by 40 ms, several of which go into a commit"),
+    ("HoldfastDown", "signer", "a killed signer is away"),
+    ("HoldfastSwitchingOften", "switcher", "the soak takes the switcher's first choice away again and again"),
 ];
+/// Those that a machine without enough processors for so many nodes raises besides.
+const OF_A_FULL_MACHINE: [&str; 1] = ["HoldfastNodeUnhealthy"];
+/// The one that must be raised: there is no soak without its cause.
+const SLASHABLE: &str = "HoldfastSlashableRefused";
 
 /// A time in which an alert fired.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,7 +95,7 @@ impl Watch {
     }
 
     /// Prints which alerts fired, and when; those that should not have are findings.
-    pub(crate) fn judge_alerts(&self) -> Vec<String> {
+    pub(crate) fn judge_alerts(&self, full: bool) -> Vec<String> {
         let fired = fired(&self.prometheus.query_range(r#"ALERTS{alertstate="firing"}"#, self.from, now(), INTERVAL));
         let mut by_alert: BTreeMap<(&str, &str), Vec<String>> = BTreeMap::new();
         for one in &fired {
@@ -103,11 +108,17 @@ impl Watch {
             }
         }
         let mut findings = Vec::new();
+        if !fired.iter().any(|one| one.alert == SLASHABLE) {
+            findings.push(format!("the alert {SLASHABLE} did not fire"));
+        }
         println!("  alerts that fired, in seconds since Prometheus began:");
         for ((alert, instance), times) in by_alert {
             let times = times.join(", ");
-            match CAUSED.iter().find(|(name, _)| *name == alert) {
-                Some((_, why)) => println!("  | {alert} ({instance}; {why}): {times}"),
+            match CAUSED.iter().find(|(name, process, _)| *name == alert && instance.starts_with(process)) {
+                Some((_, _, why)) => println!("  | {alert} ({instance}; {why}): {times}"),
+                None if full && OF_A_FULL_MACHINE.contains(&alert) => {
+                    println!("  | {alert} ({instance}; the machine was full, so nodes were late): {times}");
+                }
                 None => findings.push(format!("the alert {alert} of {instance} fired from {times}")),
             }
         }

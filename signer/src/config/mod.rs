@@ -16,6 +16,7 @@ mod audit;
 mod callers;
 mod catalog;
 mod changes;
+mod data;
 mod enclave;
 mod error;
 mod example;
@@ -37,8 +38,8 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::{Path, PathBuf};
 
+use holdfast_slashing_db::DEFAULT_FUTURE_TOLERANCE_SLOTS;
 use holdfast_slashing_db::journal::Retention;
-use holdfast_slashing_db::{DEFAULT_FUTURE_TOLERANCE_SLOTS, DEFAULT_MAX_BATCH, DEFAULT_QUEUE_CAPACITY};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -50,6 +51,7 @@ pub(crate) use callers::{CallerEntry, Fingerprint, TokenHash, check_callers};
 #[cfg(test)]
 pub(crate) use catalog::Catalog;
 pub(crate) use changes::Change;
+pub(crate) use data::{DataConfig, DatabaseConfig};
 pub(crate) use enclave::EnclaveConfig;
 pub(crate) use error::ConfigError;
 pub(crate) use example::{example_toml, schema_json};
@@ -79,9 +81,6 @@ pub(crate) use types::{
     SigningBackend,
 };
 pub(crate) use witness::{WitnessConfig, WitnessServer};
-
-/// Where the data directory is when nobody says otherwise.
-pub(crate) const DEFAULT_DATA_DIR: &str = "holdfast-data";
 
 /// The configuration file that is read when it exists and `--config` is not given.
 pub(crate) const DEFAULT_CONFIG_FILE: &str = "holdfast.toml";
@@ -163,53 +162,6 @@ pub(crate) struct Config {
     pub(crate) file: Option<PathBuf>,
 }
 
-/// `[data]`
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct DataConfig {
-    /// Directory for the database, the key-encryption key and sockets. It must belong to this user alone (mode 0700).
-    pub(crate) dir: PathBuf,
-}
-
-impl Default for DataConfig {
-    fn default() -> Self {
-        Self { dir: PathBuf::from(DEFAULT_DATA_DIR) }
-    }
-}
-
-/// `[database]`
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct DatabaseConfig {
-    /// Where the database is: "sqlite:PATH" or "postgres://user@host:port/database". Default: sqlite:<data.dir>/holdfast.db. SQLite on a network filesystem is refused. With PostgreSQL, add ?sslmode=verify-full&sslrootcert=FILE to have the server's certificate checked.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) url: Option<DatabaseUrl>,
-    /// File that holds the PostgreSQL password, mode 0600; one trailing line break is not part of it. It is read again for each connection, so a password may change while the signer runs.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) password_file: Option<PathBuf>,
-    /// How long a connection to PostgreSQL may take, in milliseconds.
-    pub(crate) connect_timeout_ms: NonZeroU64,
-    /// How long PostgreSQL may take to answer, or to give a lock, in milliseconds. Requests then get 503.
-    pub(crate) statement_timeout_ms: NonZeroU64,
-    /// How many requests may wait for a commit. Requests beyond this are answered 503 at once.
-    pub(crate) queue_capacity: NonZeroUsize,
-    /// How many requests one commit takes at most.
-    pub(crate) max_batch: NonZeroUsize,
-}
-
-impl Default for DatabaseConfig {
-    fn default() -> Self {
-        Self {
-            url: None,
-            password_file: None,
-            connect_timeout_ms: seconds(3_000),
-            statement_timeout_ms: seconds(2_000),
-            queue_capacity: DEFAULT_QUEUE_CAPACITY,
-            max_batch: DEFAULT_MAX_BATCH,
-        }
-    }
-}
-
 /// `[http]`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -261,11 +213,11 @@ impl Default for HttpConfig {
             max_connections: size(4_096),
             max_requests: size(16_384),
             max_requests_per_second: 0,
-            header_timeout_seconds: seconds(10),
-            body_timeout_seconds: seconds(10),
-            request_timeout_seconds: seconds(30),
+            header_timeout_seconds: nonzero(10),
+            body_timeout_seconds: nonzero(10),
+            request_timeout_seconds: nonzero(30),
             shutdown_delay_seconds: 0,
-            drain_timeout_seconds: seconds(20),
+            drain_timeout_seconds: nonzero(20),
             tls: TlsConfig::default(),
         }
     }
@@ -595,7 +547,7 @@ const fn size(value: usize) -> NonZeroUsize {
     }
 }
 
-const fn seconds(value: u64) -> NonZeroU64 {
+const fn nonzero(value: u64) -> NonZeroU64 {
     match NonZeroU64::new(value) {
         Some(value) => value,
         None => NonZeroU64::MIN,

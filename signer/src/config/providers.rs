@@ -15,7 +15,7 @@ use serde::de::value::SeqAccessDeserializer;
 use serde::de::{Deserializer, IntoDeserializer as _, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
-use super::{Config, ConfigError, seconds};
+use super::{Config, ConfigError, nonzero};
 
 /// What protects the data key.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ValueEnum)]
@@ -126,7 +126,7 @@ pub(crate) struct AwsConfig {
 
 impl Default for AwsConfig {
     fn default() -> Self {
-        Self { endpoint: None, keys: Vec::new(), region: None, timeout_ms: seconds(5_000) }
+        Self { endpoint: None, keys: Vec::new(), region: None, timeout_ms: nonzero(5_000) }
     }
 }
 
@@ -167,7 +167,7 @@ impl Default for AzureConfig {
             resource: "https://vault.azure.net".to_owned(),
             secret_file: None,
             tenant: None,
-            timeout_ms: seconds(5_000),
+            timeout_ms: nonzero(5_000),
         }
     }
 }
@@ -210,7 +210,7 @@ pub(crate) struct GcpConfig {
 
 impl Default for GcpConfig {
     fn default() -> Self {
-        Self { endpoint: None, key: None, key_file: None, metadata: None, timeout_ms: seconds(5_000), token_file: None }
+        Self { endpoint: None, key: None, key_file: None, metadata: None, timeout_ms: nonzero(5_000), token_file: None }
     }
 }
 
@@ -243,7 +243,7 @@ impl Default for Pkcs11Config {
             mechanism: Pkcs11Mechanism::AesGcm,
             module: None,
             pin_file: None,
-            timeout_ms: seconds(10_000),
+            timeout_ms: nonzero(10_000),
             token: None,
         }
     }
@@ -305,7 +305,7 @@ impl Default for TpmConfig {
             owner_password_file: None,
             pcrs: Vec::new(),
             pin_file: None,
-            timeout_ms: seconds(20_000),
+            timeout_ms: nonzero(20_000),
         }
     }
 }
@@ -355,7 +355,7 @@ impl Default for TransitConfig {
             namespace: None,
             role: None,
             secret_file: None,
-            timeout_ms: seconds(5_000),
+            timeout_ms: nonzero(5_000),
         }
     }
 }

@@ -9,7 +9,7 @@ use holdfast_witness::{Pins, VerifyingKey};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Config, ConfigError, SigningBackend, TlsConfig, seconds};
+use super::{Config, ConfigError, SigningBackend, TlsConfig, nonzero};
 
 /// `[witness]`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -44,7 +44,7 @@ impl Default for WitnessConfig {
             group: None,
             servers: Vec::new(),
             quorum: None,
-            timeout_ms: seconds(2_000),
+            timeout_ms: nonzero(2_000),
             ca: None,
             certificate: None,
             key: None,
