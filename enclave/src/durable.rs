@@ -177,11 +177,12 @@ pub fn check_private_permissions(path: &Path) -> Result<(), PermissionError> {
     }
     let owner = metadata.uid();
     if owner != user && owner != 0 {
-        if user == 0 && metadata.is_dir() {
-            return Err(PermissionError::NotForRoot { path: path.to_owned(), owner });
-        }
-        let fix = format!("chown {user} {}", quoted(path));
-        return Err(PermissionError::OtherOwner { path: path.to_owned(), owner, fix });
+        let (path, fix) = (path.to_owned(), format!("chown {user} {}", quoted(path)));
+        return Err(if metadata.is_dir() {
+            PermissionError::OthersDirectory { path, owner, fix }
+        } else {
+            PermissionError::OtherOwner { path, owner, fix }
+        });
     }
     Ok(())
 }

@@ -428,12 +428,12 @@ pub enum PermissionError {
     /// It belongs to somebody else.
     #[error("{} belongs to user {owner}; mend it with: {fix}", path.display())]
     OtherOwner { path: PathBuf, owner: u32, fix: String },
-    /// The directory is another user's, and this is root, who could use it and leave files behind that the other cannot.
+    /// The directory is another user's. Root could use it, and would leave files behind that the other cannot.
     #[error(
-        "{} belongs to user {owner}: give the command as that user, as in: sudo -u '#{owner}' holdfast …",
+        "{} belongs to user {owner}: give the command as that user, as in: sudo -u '#{owner}' holdfast … (if it should be yours: {fix})",
         path.display()
     )]
-    NotForRoot { path: PathBuf, owner: u32 },
+    OthersDirectory { path: PathBuf, owner: u32, fix: String },
     /// It cannot be looked at.
     #[error("cannot look at {}: check that it exists", path.display())]
     Unreadable {
@@ -447,8 +447,8 @@ impl PermissionError {
     /// The shell command that mends it, if there is one.
     pub fn fix(&self) -> Option<&str> {
         match self {
-            Self::TooOpen { fix, .. } | Self::OtherOwner { fix, .. } => Some(fix),
-            Self::NotForRoot { .. } | Self::Unreadable { .. } => None,
+            Self::TooOpen { fix, .. } | Self::OtherOwner { fix, .. } | Self::OthersDirectory { fix, .. } => Some(fix),
+            Self::Unreadable { .. } => None,
         }
     }
 }

@@ -248,6 +248,7 @@ fn host_not_allowed(url: &str, allowed: &[String]) -> Option<String> {
 
 /// The keys that sign here: from the database, or from the server that has it open.
 async fn public_keys(context: &Context) -> Result<Vec<PublicKey>, Failure> {
+    custody::within_reach(&context.config)?;
     if context.config.database()?.file().is_some_and(|path| !path.exists()) {
         return Ok(Vec::new());
     }

@@ -90,11 +90,25 @@ pub(crate) async fn chain(config: &Config) -> Result<Chain, CustodyError> {
     Ok(Chain { network, genesis_validators_root, slot_clock })
 }
 
+/// Tells a data directory that somebody else has from one where nothing is.
+///
+/// # Errors
+/// [`CustodyError::DataDir`], which says whose it is.
+pub(crate) fn within_reach(config: &Config) -> Result<(), CustodyError> {
+    let path = config.data_dir();
+    let hidden = config.anchor().try_exists().is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied);
+    match durable::check_private_permissions(path) {
+        Err(source) if hidden => Err(CustodyError::DataDir { path: path.to_owned(), source: source.into() }),
+        _ => Ok(()),
+    }
+}
+
 /// Whether there is a database. Makes none.
 ///
 /// # Errors
 /// [`CustodyError`] if a server cannot be asked.
 pub(crate) fn is_there(config: &Config) -> Result<bool, CustodyError> {
+    within_reach(config)?;
     match config.database()? {
         Database::Sqlite(path) => Ok(path.exists()),
         #[cfg(feature = "store-postgres")]

@@ -98,6 +98,7 @@ pub(crate) async fn report(config: &Config) -> Result<Report, CustodyError> {
 async fn look(config: &Config) -> Result<Status, CustodyError> {
     let chain = custody::chain(config).await?;
     let target = config.database()?;
+    custody::within_reach(config)?;
     // Before the database, which can then not be behind it by rights.
     let anchor = AnchorView::read(&config.anchor()).map_err(CustodyError::from)?;
     let database = overview(&target, config);
