@@ -71,6 +71,18 @@ fn a_release_is_the_same_each_time_and_checks() {
     assert_eq!(sums(release()), sums(again.path()), "the same binary became two different releases");
     assert_eq!(sums(release()).lines().count(), 5);
     succeed(Command::new("sha256sum").current_dir(release()).args(["--check", "--strict", "SHA256SUMS"]));
+    // Who downloaded one file types what is printed, and is told if it is damaged.
+    let alone = again.path().join("alone");
+    std::fs::create_dir(&alone).expect("a folder");
+    let script = alone.join("install.sh");
+    for name in ["install.sh", "SHA256SUMS"] {
+        std::fs::copy(release().join(name), alone.join(name)).expect("a copy");
+    }
+    let mut typed = Command::new("sha256sum");
+    typed.current_dir(&alone).args(["--check", "--ignore-missing", "SHA256SUMS"]);
+    assert_eq!(text(&succeed(&mut typed)).trim(), "install.sh: OK");
+    std::fs::write(&script, "echo another\n").expect("a file");
+    assert!(!typed.output().expect("sha256sum starts").status.success(), "a damaged file passed");
 }
 
 #[test]

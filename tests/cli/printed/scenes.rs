@@ -197,11 +197,17 @@ fn callers() -> BTreeSet<String> {
     machine.types_all(
         "docs/install.md",
         &[
+            "printf '%s\\n' CHECKPOINT_SYNC_URL=",
             "install -d -m 700 secrets",
             "openssl rand -hex 32",
             "openssl rand -hex 24",
             "install -m 400 secrets/database-password",
         ],
+    );
+    let chosen = machine.read(".env");
+    assert!(
+        chosen.contains("CHECKPOINT_SYNC_URL=https://…\nFEE_RECIPIENT=0x…\n"),
+        "no file that Compose reads: {chosen}"
     );
     machine.typed()
 }
