@@ -204,6 +204,7 @@ fn callers() -> BTreeSet<String> {
             "install -m 400 secrets/database-password",
         ],
     );
+    machine.types("docs/operators/kubernetes.md", "(umask 077; openssl rand -hex 32 >password)");
     let chosen = machine.read(".env");
     assert!(
         chosen.contains("CHECKPOINT_SYNC_URL=https://…\nFEE_RECIPIENT=0x…\n"),
