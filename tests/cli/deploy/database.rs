@@ -59,12 +59,20 @@ fn the_printed_sql_makes_a_role_that_outlives_the_administrators_password() {
             .env("HOLDFAST_DATABASE_PASSWORD_FILE", &password)
             .env("HOLDFAST_KEYS_PROVIDER", "passphrase")
             .env("HOLDFAST_KEYS_PASSPHRASE_FILE", &passphrase);
-        succeed(&mut command)
+        command
     };
+    // Nothing that the SQL gives is too much.
+    run("REVOKE CREATE ON DATABASE holdfast FROM holdfast");
+    let refused = signer(&["kek", "init"]).output().expect("it starts");
+    assert!(
+        !refused.status.success() && text(&refused).contains("permission denied for database holdfast"),
+        "{refused:?}"
+    );
+    run("GRANT CREATE ON DATABASE holdfast TO holdfast");
     // The first brings the schema in.
-    signer(&["kek", "init"]);
+    succeed(&mut signer(&["kek", "init"]));
     run("ALTER ROLE holdfast_admin PASSWORD 'another, seven days later'");
-    assert!(text(&signer(&["kek", "status"])).contains("It opens"));
+    assert!(text(&succeed(&mut signer(&["kek", "status"]))).contains("It opens"));
     // And it may do no more than it needs.
     let rights = run("SELECT rolsuper OR rolcreaterole OR rolcreatedb, (SELECT count(*) FROM pg_auth_members m \
                       WHERE m.roleid = r.oid AND m.member::regrole::text = 'holdfast_admin' AND NOT m.admin_option) \

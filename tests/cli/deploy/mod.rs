@@ -67,7 +67,7 @@ fn scripts_are_sound() {
 #[test]
 fn chart_composition_image_and_terraform_are_in_order() {
     let output = succeed(Command::new(python()).arg(workspace().join("deploy/check")).arg(binary()));
-    for part in ["chart:", "compose:", "Dockerfile:", "terraform:"] {
+    for part in ["chart:", "compose:", "Dockerfile:", "build context:", "terraform:"] {
         assert!(text(&output).contains(part), "{part} was not checked:\n{}", text(&output));
     }
 }
