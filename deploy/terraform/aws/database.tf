@@ -43,6 +43,8 @@ resource "aws_db_parameter_group" "holdfast" {
   }
 }
 
+# The user named here is the administrator, for people alone: RDS changes its password every seven days unless told otherwise, and
+# a signer reads its own at the start. Signers have a role of their own, made once by signer-role.sql (docs/operators/kubernetes.md).
 resource "aws_db_instance" "holdfast" {
   identifier                          = var.name
   engine                              = "postgres"
@@ -54,7 +56,7 @@ resource "aws_db_instance" "holdfast" {
   storage_encrypted                   = true
   kms_key_id                          = aws_kms_key.storage.arn
   db_name                             = "holdfast"
-  username                            = "holdfast"
+  username                            = "holdfast_admin"
   manage_master_user_password         = true
   multi_az                            = true
   publicly_accessible                 = false

@@ -1,18 +1,29 @@
 output "helm_values" {
-  description = "Values of deploy/helm/holdfast that follow from this: terraform output -raw helm_values > values-aws.yaml."
-  value = yamlencode({
-    replicas       = 2
-    slashing       = { backend = "postgres", instances = "kept" }
-    database       = { url = "postgres://${aws_db_instance.holdfast.username}@${aws_db_instance.holdfast.endpoint}/${aws_db_instance.holdfast.db_name}?sslmode=verify-full&sslrootcert=/etc/holdfast/database/ca.crt", existingSecret = "${var.name}-database" }
-    keys           = { provider = "aws-kms" }
-    extraEnv       = [{ name = "HOLDFAST_AWS_KEYS", value = aws_kms_key.holdfast.arn }]
-    serviceAccount = { name = var.service_account, annotations = { "eks.amazonaws.com/role-arn" = aws_iam_role.signer.arn } }
+  description = "Values of deploy/helm/holdfast that follow from this: terraform output -raw helm_values >values-aws.yaml. What is yours to add is in docs/operators/kubernetes.md."
+  value = templatefile("${path.module}/values.yaml.tftpl", {
+    network          = var.network
+    image_repository = var.image_repository
+    database_host    = aws_db_instance.holdfast.address
+    database_port    = aws_db_instance.holdfast.port
+    database_name    = aws_db_instance.holdfast.db_name
+    database_secret  = "${var.name}-database"
+    tls_secret       = "${var.name}-tls"
+    key_arn          = aws_kms_key.holdfast.arn
+    anchors_bucket   = aws_s3_bucket.anchors.bucket
+    anchors_region   = aws_s3_bucket.anchors.region
+    service_account  = var.service_account
+    role_arn         = aws_iam_role.signer.arn
   })
 }
 
-output "database_password_secret" {
-  description = "ARN of the secret in Secrets Manager in which RDS keeps the password: copy it, with the authority of RDS as ca.crt, into the Kubernetes secret named in database.existingSecret."
+output "database_administrator_secret" {
+  description = "ARN of the secret in Secrets Manager in which RDS keeps the password of holdfast_admin, and changes it. For administrators: signers never use it. With it, make their role once (signer-role.sql)."
   value       = aws_db_instance.holdfast.master_user_secret[0].secret_arn
+}
+
+output "database_host" {
+  description = "Where the database is. Only the security groups of signers reach it."
+  value       = aws_db_instance.holdfast.address
 }
 
 output "anchors_bucket" {

@@ -41,6 +41,12 @@ variable "service_account" {
   default     = "holdfast"
 }
 
+variable "network" {
+  description = "Network of the signers: mainnet, hoodi, sepolia, …. With another than mainnet, set genesis_validators_root, too."
+  type        = string
+  default     = "mainnet"
+}
+
 variable "genesis_validators_root" {
   description = "Of the network: the key decrypts for this chain only. `holdfast config validate` prints it."
   type        = string
@@ -48,7 +54,7 @@ variable "genesis_validators_root" {
 }
 
 variable "key_administrator_arns" {
-  description = "Roles that may administer the key and change its policy, and not decrypt with it. Best a role that needs two people."
+  description = "Roles that may administer the key and change its policy, and not decrypt with it: the role that applies this must be among them, as KMS refuses a policy that its author could not change again. Best a role that needs two people."
   type        = list(string)
 }
 
@@ -59,9 +65,14 @@ variable "instance_class" {
 }
 
 variable "engine_version" {
-  description = "Version of PostgreSQL: 14 or newer."
+  description = "Version of PostgreSQL: 14 or newer. A major version alone is the minor one that RDS makes at the time."
   type        = string
-  default     = "17.5"
+  default     = "17"
+}
+
+variable "image_repository" {
+  description = "Image of your own, such as 111122223333.dkr.ecr.eu-west-1.amazonaws.com/holdfast."
+  type        = string
 }
 
 variable "anchor_retention_days" {

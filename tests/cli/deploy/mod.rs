@@ -2,6 +2,7 @@
 //! unit is hardened and its filter of system calls suffices, packages hold and leave behind what they should, the
 //! installer refuses what it must, and the chart renders by Helm itself.
 
+mod database;
 pub(crate) mod packages;
 mod unit;
 
@@ -66,7 +67,7 @@ fn scripts_are_sound() {
 #[test]
 fn chart_composition_image_and_terraform_are_in_order() {
     let output = succeed(Command::new(python()).arg(workspace().join("deploy/check")).arg(binary()));
-    for part in ["chart:", "compose:", "Dockerfile:", "terraform:"] {
+    for part in ["chart:", "compose:", "Dockerfile:", "build context:", "terraform:"] {
         assert!(text(&output).contains(part), "{part} was not checked:\n{}", text(&output));
     }
 }
@@ -79,6 +80,7 @@ fn one_version_everywhere() {
         ("deploy/docker/Dockerfile", format!("--tag holdfast:{version} ")),
         ("deploy/install.sh", format!("holdfast-{version}-linux-x86_64.tar.gz")),
         ("docs/install.md", format!("holdfast_{version}_amd64.deb")),
+        ("docs/operators/kubernetes.md", format!("push registry.example/holdfast:{version}")),
         ("docs/runbooks/upgrade.md", format!("holdfast-{version}-linux-x86_64.tar.gz")),
     ] {
         let text = std::fs::read_to_string(workspace().join(file)).expect("the file is readable");

@@ -71,6 +71,18 @@ fn a_release_is_the_same_each_time_and_checks() {
     assert_eq!(sums(release()), sums(again.path()), "the same binary became two different releases");
     assert_eq!(sums(release()).lines().count(), 5);
     succeed(Command::new("sha256sum").current_dir(release()).args(["--check", "--strict", "SHA256SUMS"]));
+    // Who downloaded one file types what is printed, and is told if it is damaged.
+    let alone = again.path().join("alone");
+    std::fs::create_dir(&alone).expect("a folder");
+    let script = alone.join("install.sh");
+    for name in ["install.sh", "SHA256SUMS"] {
+        std::fs::copy(release().join(name), alone.join(name)).expect("a copy");
+    }
+    let mut typed = Command::new("sha256sum");
+    typed.current_dir(&alone).args(["--check", "--ignore-missing", "SHA256SUMS"]);
+    assert_eq!(text(&succeed(&mut typed)).trim(), "install.sh: OK");
+    std::fs::write(&script, "echo another\n").expect("a file");
+    assert!(!typed.output().expect("sha256sum starts").status.success(), "a damaged file passed");
 }
 
 #[test]
@@ -120,6 +132,14 @@ fn the_package_holds_what_it_should() {
         let line = listed.lines().find(|line| line.ends_with(path)).unwrap_or_else(|| panic!("no {path} in {listed}"));
         assert!(line.starts_with(mode), "{line}");
     }
+    for place in
+        ["deploy/grafana/holdfast.json", "deploy/prometheus/holdfast.rules.yml", "deploy/helm/holdfast/Chart.yaml"]
+    {
+        assert!(
+            listed.contains(&format!(" ./usr/share/doc/holdfast/{place}\n")),
+            "no {place}: documents say to use it"
+        );
+    }
     assert!(!listed.contains("unwrap-helper"), "a page about what nobody types");
     assert!(!listed.contains("/var/"), "the package owns data: dpkg would delete it");
     let fields = text(&succeed(Command::new("dpkg-deb").arg("--field").arg(&package)));
@@ -154,6 +174,51 @@ fn the_package_installs_upgrades_and_goes_and_leaves_keys() {
         "no link is left",
     ] {
         assert!(said.contains(line), "no {line:?} in:\n{said}");
+    }
+}
+
+/// Links of the documents in a folder that lead nowhere there.
+fn broken_links(folder: &Path) -> Vec<String> {
+    let (mut broken, mut folders, mut seen) = (Vec::new(), vec![folder.to_owned()], 0);
+    while let Some(here) = folders.pop() {
+        for entry in std::fs::read_dir(&here).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            if path.extension().is_none_or(|extension| extension != "md") {
+                continue;
+            }
+            let text = std::fs::read_to_string(&path).expect("a document");
+            for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+                let file = target.split('#').next().unwrap_or_default();
+                let is_file = !file.is_empty() && !file.contains("://") && !file.contains(char::is_whitespace);
+                seen += usize::from(is_file);
+                if is_file && !here.join(file).exists() {
+                    broken.push(format!("{}: {target}", path.display()));
+                }
+            }
+        }
+    }
+    assert!(seen > 300, "{seen} links were seen in {}", folder.display());
+    broken
+}
+
+#[test]
+fn links_of_what_is_released_lead_somewhere() {
+    let folder = tempfile::tempdir().expect("a directory");
+    succeed(Command::new("dpkg-deb").arg("--extract").arg(file_ending(".deb")).arg(folder.path().join("deb")));
+    succeed(Command::new("tar").arg("-xzf").arg(file_ending(".tar.gz")).arg("-C").arg(folder.path()));
+    let archive = folder.path().join(format!("holdfast-{VERSION}-linux-{}", std::env::consts::ARCH));
+    for place in [folder.path().join("deb/usr/share/doc/holdfast"), archive] {
+        let broken = broken_links(&place);
+        assert!(broken.is_empty(), "links that lead nowhere:\n{}", broken.join("\n"));
+        // The chart is staged of what is there, as the guide says.
+        let chart = folder.path().join("chart");
+        succeed(Command::new(place.join("deploy/helm/stage")).arg(&chart));
+        assert!(chart.join("files/holdfast.rules.yml").is_file() && chart.join("files/holdfast.json").is_file());
+        std::fs::remove_dir_all(&chart).expect("it is there");
     }
 }
 
@@ -255,15 +320,54 @@ fn the_installer_installs_upgrades_and_removes() {
     assert!(done && said.contains("kept"), "{said}");
     assert_eq!(std::fs::read_to_string(&config).expect("the configuration"), "# of the operator\n");
 
+    // What the documents name is there, and they are.
+    let example = at("usr/local/share/doc/holdfast/examples/passphrase.conf");
+    assert!(std::fs::read_to_string(&example).expect("the drop-in").contains("LoadCredential=passphrase:"));
+    let pointed = unit.lines().find_map(|line| line.strip_prefix("Documentation=file:///")).expect("where to read");
+    assert!(at(pointed).is_file(), "the unit points to {pointed}, which is not there");
+    assert!(broken_links(&at("usr/local/share/doc/holdfast")).is_empty());
+
+    std::fs::write(at("etc/holdfast/passphrase"), "correct horse").expect("a file");
     let (done, said) = install(root.path(), &["--uninstall"]);
     assert!(done && said.contains("var/lib/holdfast: keys and the record"), "{said}");
+    assert!(
+        said.contains("kept") && said.contains("/etc/holdfast/passphrase\n"),
+        "a secret that stays is not named: {said}"
+    );
+    assert!(at("etc/holdfast/passphrase").exists() && !example.exists());
     let left = std::fs::read_dir(&pages).expect("the pages").count();
     assert!(left == 0 && !script.exists(), "{left} pages of the manual stay");
     assert!(!at("usr/local/bin/holdfast").exists() && !at("etc/systemd/system/holdfast.service").exists());
     assert_eq!(std::fs::read_to_string(at("var/lib/holdfast/holdfast.db")).expect("the data"), "precious");
     assert!(config.exists(), "the configuration went");
     let (done, said) = install(root.path(), &["--uninstall"]);
-    assert!(done, "a second time: {said}");
+    assert!(done && said.contains("there is no"), "a second time: {said}");
+}
+
+#[test]
+fn the_installer_takes_away_what_it_put_elsewhere() {
+    tool("systemd-sysusers", "systemd");
+    let root = empty_root();
+    let archive = file_ending(".tar.gz").display().to_string();
+    let at = |path: &str| root.path().join(path);
+    let (done, said) = install(root.path(), &["--from", &archive, "--prefix", "/opt/signer"]);
+    assert!(done && at("opt/signer/bin/holdfast").exists(), "{said}");
+    for user in ["holdfast:", "holdfast-vault:"] {
+        let users = std::fs::read_to_string(at("etc/passwd")).expect("users");
+        assert!(users.lines().any(|line| line.starts_with(user)), "no user {user} in {users}");
+    }
+    // An upgrade goes where it is.
+    let (done, said) = install(root.path(), &["--from", &archive]);
+    assert!(done && said.contains("/opt/signer/bin/holdfast (holdfast"), "{said}");
+    assert!(!at("usr/local/bin/holdfast").exists(), "there are two now");
+    // With another prefix it would take the units and leave the program.
+    let (done, said) = install(root.path(), &["--uninstall", "--prefix", "/usr/local"]);
+    assert!(!done && said.contains("--prefix /opt/signer"), "{said}");
+    assert!(at("opt/signer/bin/holdfast").exists() && at("etc/systemd/system/holdfast.service").exists());
+    let (done, said) = install(root.path(), &["--uninstall"]);
+    assert!(done && said.contains("/opt/signer/bin/holdfast"), "{said}");
+    assert!(!at("opt/signer/bin/holdfast").exists() && !at("etc/systemd/system/holdfast.service").exists());
+    assert!(!at("opt/signer/share/doc/holdfast").exists(), "its documents stay");
 }
 
 #[test]

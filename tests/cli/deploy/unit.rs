@@ -57,6 +57,11 @@ fn the_units_give_up_what_they_do_not_need() {
         // What is away may stay away for longer than systemd's own limit allows.
         assert!(unit(name).lines().any(|found| found == "StartLimitIntervalSec=0"), "{name} is given up by systemd");
     }
+    // What takes SIGHUP can be reloaded; a vault reads no configuration.
+    for name in ["holdfast.service", "holdfast-switcher.service"] {
+        let reloads = |line: &str| line == "ExecReload=/bin/kill -HUP $MAINPID";
+        assert!(unit(name).lines().any(reloads), "systemctl reload does nothing with {name}");
+    }
     let signer = unit("holdfast.service");
     for line in ["LimitMEMLOCK=infinity", "KillMode=mixed", "Type=notify", "RestartPreventExitStatus=2 4"] {
         assert!(signer.lines().any(|found| found == line), "no {line} in the unit");

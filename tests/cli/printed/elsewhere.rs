@@ -7,7 +7,7 @@ use holdfast_tests::harness::workspace;
 
 /// How a printed line begins; the file of the test that runs it, there with names of its own; and words of that test.
 /// `tests/booted/run` is started by hand.
-pub(super) const BY_OTHER_TESTS: [(&str, &str, &str); 52] = [
+pub(super) const BY_OTHER_TESTS: [(&str, &str, &str); 53] = [
     ("HOLDFAST_ENCLAVE_KEY=", "tests/providers/enclave.rs", "\"wrap\""),
     ("cargo run --release -- quickstart", "tests/cli/quickstart.rs", "\"quickstart\""),
     ("cargo run --release -p holdfast-tests --bin bench", "tests/bench_smoke/main.rs", "bench"),
@@ -51,7 +51,8 @@ pub(super) const BY_OTHER_TESTS: [(&str, &str, &str); 52] = [
     ("holdfast slashing import --from-web3signer", "tests/interchange/web3signer.rs", "--from-web3signer"),
     ("holdfast top --metrics https://signer.example:9001", "tests/access/commands.rs", "--metrics"),
     ("holdfast unwrap-helper", "tests/providers/start.rs", "unwrap-helper"),
-    ("sha256sum --check SHA256SUMS", "tests/cli/deploy/packages.rs", "--check"),
+    ("psql \"host=HOST user=holdfast_admin", "tests/cli/deploy/database.rs", "signer-role.sql"),
+    ("sha256sum --check --ignore-missing SHA256SUMS", "tests/cli/deploy/packages.rs", "--ignore-missing"),
     (
         "sudo -u holdfast holdfast --config /etc/holdfast/holdfast.toml keys import",
         "tests/cli/deploy/packages.rs",
@@ -71,18 +72,20 @@ pub(super) const BY_OTHER_TESTS: [(&str, &str, &str); 52] = [
 ];
 
 /// How a printed line begins that no test runs, and why.
-const BY_NOBODY: [(&str, &str); 21] = [
+const BY_NOBODY: [(&str, &str); 24] = [
     ("./test", "is what runs this test"),
     ("age --decrypt", "goes to another machine by ssh; what it sends is tested in tests/providers/shares.rs"),
     ("aws kms", "needs an account of AWS"),
     ("cargo build --release", "is what builds the program for these tests"),
     ("cargo run --release -p holdfast-tests --bin soak", "takes an hour"),
+    ("cd deploy/terraform", "goes to where an account of AWS is needed"),
+    ("curl --fail --output ca.crt", "fetches the authorities of RDS"),
     ("deploy/build-release --target", "is a build for another machine"),
     ("docker ", "needs a container engine"),
-    ("export CHECKPOINT_SYNC_URL", "sets what the reader chooses for containers"),
     ("grep ", "looks for an id of the reader's own in a log"),
     ("grpcurl ", "is not in Debian; tests/admin asks the same with a client made from the same files"),
     ("helm ", "needs a cluster; what it renders is validated in tests/cli/deploy"),
+    ("kubectl ", "needs a cluster"),
     ("pg_dump ", "is PostgreSQL's own; tests/ceremony/on_postgres.rs restores copies of a server"),
     ("rustup target add", "is for a build for another machine"),
     ("sudo apt install gcc", "is for a build for another machine"),
@@ -90,6 +93,7 @@ const BY_NOBODY: [(&str, &str); 21] = [
     ("sudo install -D -o 65532", "is for containers"),
     ("sudo rm -r /run/import", "takes away what tests/bare_root/run made"),
     ("sudoedit", "opens an editor"),
+    ("terraform ", "needs an account of AWS; deploy/check reads the module and renders the values that it gives"),
     ("tests/mutants/run", "builds the program six times"),
     ("tests/sim/long", "takes hours"),
     ("vault ", "needs HashiCorp Vault; tests/providers/transit.rs speaks to a fake of its API"),

@@ -197,11 +197,18 @@ fn callers() -> BTreeSet<String> {
     machine.types_all(
         "docs/install.md",
         &[
+            "printf '%s\\n' CHECKPOINT_SYNC_URL=",
             "install -d -m 700 secrets",
             "openssl rand -hex 32",
             "openssl rand -hex 24",
             "install -m 400 secrets/database-password",
         ],
+    );
+    machine.types("docs/operators/kubernetes.md", "(umask 077; openssl rand -hex 32 >password)");
+    let chosen = machine.read(".env");
+    assert!(
+        chosen.contains("CHECKPOINT_SYNC_URL=https://…\nFEE_RECIPIENT=0x…\n"),
+        "no file that Compose reads: {chosen}"
     );
     machine.typed()
 }

@@ -81,4 +81,12 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- if and .Values.http.allowUnauthenticated (not .Values.networkPolicy.enabled) -}}
 {{- fail "http.allowUnauthenticated needs networkPolicy.enabled: otherwise every pod of the cluster may have messages signed" -}}
 {{- end -}}
+{{- if .Values.networkPolicy.enabled -}}
+{{- if and .Values.serviceMonitor.enabled (not .Values.networkPolicy.monitoring) -}}
+{{- fail "serviceMonitor.enabled, but the NetworkPolicy lets nobody read metrics: name your Prometheus in networkPolicy.monitoring, such as [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: monitoring}}}]" -}}
+{{- end -}}
+{{- if and .Values.networkPolicy.dns (not (and .Values.networkPolicy.dnsPeers .Values.networkPolicy.dnsPorts)) -}}
+{{- fail "networkPolicy.dns needs networkPolicy.dnsPeers and dnsPorts: who answers, and where; without DNS set it to false" -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
