@@ -38,6 +38,18 @@ fn a_wrong_password_is_named_and_nothing_is_imported() {
 }
 
 #[test]
+fn a_password_that_others_can_read_is_warned_of_and_taken() {
+    let key = TestKey::interop(0);
+    let world = world_with_file(&key.keystore("p"), "p");
+    let password = world.path().join("password.txt");
+    std::fs::set_permissions(&password, std::fs::Permissions::from_mode(0o644)).expect("chmod");
+    import(&world, &[]).expect(0, &["1 imported", "Warning: ", "mode 0644", "chmod 600"]);
+    std::fs::set_permissions(&password, std::fs::Permissions::from_mode(0o600)).expect("chmod");
+    let again = import(&world, &[]).expect(0, &["1 held already"]);
+    assert!(!again.text().contains("Warning"), "{}", again.text());
+}
+
+#[test]
 fn damaged_keystores_are_refused_with_their_name() {
     let good = TestKey::interop(0).keystore("p");
     let mut value: Value = serde_json::from_str(&good).expect("JSON");

@@ -61,6 +61,13 @@ echo "healthcheck: $(curl --fail --silent http://127.0.0.1:9000/healthcheck)"
 echo "keys: $(curl --fail --silent http://127.0.0.1:9000/api/v1/eth2/publicKeys)"
 # shellcheck disable=SC2086 # The words of the command line.
 setpriv --reuid holdfast --regid holdfast --clear-groups -- $configured status --ready >/dev/null && echo "ready"
+# Bare commands, as the runbooks print them, find the service's signer from anywhere, for those who may see it.
+cd /
+echo "as the service: $(setpriv --reuid holdfast --regid holdfast --clear-groups -- holdfast status --ready | grep ^configuration)"
+code=0
+setpriv --reuid games --regid games --clear-groups -- holdfast keys list >/tmp/other 2>&1 || code=$?
+echo "as another: $code $(cat /tmp/other)"
+cd /srv/download
 doctor after
 # What is there is kept when the same lines are given again.
 typed "$(grep -h 'keys import' /srv/lines /tmp/advice)"

@@ -263,6 +263,8 @@ fn on_a_machine(lines: &[String]) {
         "upcheck: OK",
         "\"status\":\"UP\"",
         "\nready\n",
+        "as the service: configuration   /etc/holdfast/holdfast.toml",
+        "as another: 2 error: cannot use the data directory /var/lib/holdfast: /var/lib/holdfast belongs to user",
         "duplicate",
         // Who is on the port, most probably, and the option that takes another one.
         "port 9000 is in use",

@@ -33,16 +33,20 @@ impl Switcher {
         limit: usize,
         deadline: Deadline,
     ) -> FuturesUnordered<impl Future<Output = Told> + 'a> {
-        nodes
-            .iter()
-            .map(|node| {
-                let node = Arc::clone(node);
-                async move {
-                    let told = self.ask_readable(endpoint, request, &node, limit, deadline).await;
-                    (node, told)
-                }
-            })
-            .collect()
+        nodes.iter().map(|node| self.ask_one(endpoint, request, Arc::clone(node), limit, deadline)).collect()
+    }
+
+    /// Asks one of them.
+    pub(super) async fn ask_one(
+        &self,
+        endpoint: Endpoint,
+        request: &ClientRequest,
+        node: Arc<NodeView>,
+        limit: usize,
+        deadline: Deadline,
+    ) -> Told {
+        let told = self.ask_readable(endpoint, request, &node, limit, deadline).await;
+        (node, told)
     }
 
     async fn ask_readable(

@@ -3,13 +3,15 @@
 //! What it guarantees: a client never gets source and target that lack the quorum (unless the operator chose
 //! otherwise); all clients get one value per slot while the head stays the same; simultaneous requests share
 //! one vote; the winning node's bytes are given as they are where the client takes that form. Nodes that disagree are
-//! asked again while there is time: the first block of an epoch changes the target and reaches one before the others.
+//! asked again while there is time, and so are those of a quorum that another node's newer block has overtaken: the first block
+//! of an epoch changes the target and reaches one before the others.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use holdfast_domain::Slot;
 use hyper::StatusCode;
 use tokio::sync::OnceCell;
@@ -26,7 +28,7 @@ use super::{NoQuorum, Switcher};
 use crate::decision::{Decision, DecisionKind};
 use crate::health::Eligibility;
 use crate::upstream::CollectedAnswer;
-use crate::{BlockRoot, NodeView, Vendor};
+use crate::{BlockRoot, DutyPoint, NodeView, UpstreamId, Vendor};
 
 /// Attestation data in JSON is under 1 kB.
 const MAX_BYTES: usize = 64 * 1024;
@@ -96,6 +98,16 @@ impl Ballots {
     }
 }
 
+/// Whether somebody of another opinion has seen a newer block than the winner: then those who agree with the winner may only
+/// be late. An epoch's first block changes the target, and most nodes do not have it yet when the first one tells of it.
+fn is_overtaken(ballots: &[Ballot<Vendor>], winner: usize, slot_of: impl Fn(&BlockRoot) -> Option<Slot>) -> bool {
+    let Some(winner) = ballots.get(winner).map(|ballot| &ballot.data) else { return false };
+    let seen = slot_of(&winner.beacon_block_root);
+    ballots.iter().map(|ballot| &ballot.data).any(|other| {
+        (other.source, other.target) != (winner.source, winner.target) && slot_of(&other.beacon_block_root) > seen
+    })
+}
+
 fn voter(node: &NodeView) -> Voter<Vendor> {
     let vendor = Some(node.vendor()).filter(|vendor| *vendor != Vendor::Other);
     Voter { upstream: node.id(), vendor }
@@ -137,62 +149,82 @@ impl Switcher {
             return Err(Box::new(nobody()));
         }
         let (now, slot_length) = (Instant::now(), self.slot_length());
+        let pause = slot_length / 40;
         // From the cap on, nodes that have not answered are not waited for; if nothing is decided then,
         // the first decision until the deadline is taken.
         let deadline = self.pool.deadline(class);
         let cap = (now + slot_length / 12).min(deadline.due);
         // Until then nodes that disagree are asked again. Whoever takes any node's word rather than none is not kept waiting.
         let patience = if self.config.no_quorum == NoQuorum::Refuse { deadline.due } else { cap };
-        let mut asked = self.ask_all(endpoint, request, &nodes, MAX_BYTES, deadline);
+        // Until then nodes that are behind are, if that may change the answer: until votes are made, or for a moment after.
+        let moment = now + slot_length / 6;
+        let catching_up = self.time_of_vote(slot).map_or(moment, |due| due.max(moment)).min(deadline.due);
+        let ask = |node: &Arc<NodeView>| self.ask_one(endpoint, request, Arc::clone(node), MAX_BYTES, deadline);
+        let mut asked: FuturesUnordered<_> = nodes.iter().map(ask).collect();
+        // Who has not answered yet: at all, so that it counts, and what it was asked last.
         let mut outstanding: Vec<Voter<Vendor>> = nodes.iter().map(|node| voter(node)).collect();
+        let mut waiting: Vec<UpstreamId> = nodes.iter().map(|node| node.id()).collect();
         let mut ballots = Ballots::default();
         let mut bad: Vec<(String, Bad)> = Vec::new();
-        let mut until = cap;
+        let (mut until, mut again) = (cap, None);
         let mut won = None;
         loop {
+            let wake = again.map_or(until, |again| until.min(again));
             tokio::select! {
                 biased;
-                next = asked.next() => {
-                    let Some((node, told)) = next else {
-                        let again = Instant::now() + slot_length / 40;
-                        if won.is_some() || ballots.is_empty() || again >= patience {
-                            break;
-                        }
-                        tokio::time::sleep_until(again).await;
-                        asked = self.ask_all(endpoint, request, &nodes, MAX_BYTES, deadline);
-                        until = patience;
-                        continue;
-                    };
+                Some((node, told)) = asked.next() => {
                     outstanding.retain(|voter| voter.upstream != node.id());
+                    waiting.retain(|id| *id != node.id());
                     match told.and_then(|answer| self.ballot(&answer, slot).map(|data| (data, answer))) {
                         Ok((data, answer)) => ballots.cast(Ballot { voter: voter(&node), data }, answer),
                         Err(reason) => bad.push((node.upstream.name().to_string(), reason)),
                     }
                 }
-                () = tokio::time::sleep_until(until) => {
+                () = tokio::time::sleep_until(wake) => {
+                    if again.take().is_some_and(|again| again < until) {
+                        for node in &nodes {
+                            if !waiting.contains(&node.id()) {
+                                waiting.push(node.id());
+                                asked.push(ask(node));
+                            }
+                        }
+                        continue;
+                    }
                     // Who has answers that disagree says so when they are due; only with none is it worth more.
                     let last = if ballots.is_empty() { deadline.end } else { deadline.due };
-                    if until >= last {
+                    if won.is_some() || until >= last {
                         break;
                     }
                     outstanding.clear();
                     until = last;
                 }
             }
+            let next = Instant::now() + pause;
             won = None;
             match stand(self.config.vote, &ballots.cast, &outstanding, |root| self.events.slot_of(root)) {
                 Standing::Won(position) => {
                     won = Some(position);
                     let head = ballots.cast.get(position).map(|ballot| ballot.data.beacon_block_root);
-                    if outstanding.is_empty() || (head.is_some() && head == best_head) {
+                    if next < catching_up && is_overtaken(&ballots.cast, position, |root| self.events.slot_of(root)) {
+                        again.get_or_insert(next);
+                        until = catching_up;
+                    } else if outstanding.is_empty() || (head.is_some() && head == best_head) {
                         break;
+                    } else {
+                        // A moment for a fresher head.
+                        until = until.min(Instant::now() + slot_length / 80);
                     }
-                    // A moment for a fresher head.
-                    until = until.min(Instant::now() + slot_length / 80);
+                }
+                Standing::Open | Standing::Lost if ballots.is_empty() => {}
+                Standing::Open | Standing::Lost if outstanding.is_empty() && next < patience => {
+                    again.get_or_insert(next);
+                    until = patience;
                 }
                 // What is still to come may be what a quorum lacks, but answers that are there do not wait past their time.
-                Standing::Open | Standing::Lost if !ballots.is_empty() => until = until.min(deadline.due),
-                Standing::Open | Standing::Lost => {}
+                Standing::Open | Standing::Lost => until = until.min(deadline.due),
+            }
+            if waiting.is_empty() && again.is_none() {
+                break;
             }
         }
         drop(asked);
@@ -208,6 +240,12 @@ impl Switcher {
             (Some(ballot), Some(answer)) => Ok(Voted { data: ballot.data, answer }),
             _ => Err(Box::new(nobody())),
         }
+    }
+
+    /// When the specification has attestations of this slot made.
+    fn time_of_vote(&self, slot: Slot) -> Option<Instant> {
+        let due = self.pool.network()?.due(DutyPoint::Attestation, slot);
+        Some(Instant::now() + Duration::from_millis(due.0.saturating_sub(self.pool.now().0)))
     }
 
     /// Reads and checks one answer.

@@ -3,7 +3,7 @@
 use holdfast_beacon::DecisionKind;
 use holdfast_beacon::route::{NoQuorum, RoutingConfig};
 
-use crate::scripted::{Answer, Body, Chain, Gate};
+use crate::scripted::{Answer, Body, Chain, Gate, ScriptedNode};
 use crate::stage::{ALIKE, Setting, Stage, message};
 
 const ROUTE: &str = "GET /eth/v1/validator/attestation_data";
@@ -121,6 +121,59 @@ async fn nodes_that_disagree_for_a_moment_are_asked_again() {
     assert_eq!(stage.decided(DecisionKind::NoQuorum), Vec::<String>::new());
 }
 
+/// Answers for the block before, with the target of that time, so many times; then for the present one.
+fn behind(node: &ScriptedNode, slot: u64, times: usize) {
+    let (before, after) = (head_json(node.chain(), slot, slot - 1, 0, 9), data_json(node.chain(), slot, 0, 0));
+    let asked = std::sync::atomic::AtomicUsize::new(0);
+    node.script(ROUTE, move |_| {
+        let count = asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        Answer::json(if count < times { before.clone() } else { after.clone() })
+    });
+}
+
+/// The block before is told of by a node that is behind; the present one was when the stage was set up.
+async fn know_the_block_before(stage: &Stage, name: &str, slot: u64) {
+    let (node, chain) = (stage.node(name), stage.nodes[0].chain());
+    node.event("head", &crate::stage::head_event(chain, slot - 1, 0));
+    let known = holdfast_beacon::BlockRoot::parse(&chain.block_root(slot - 1, 0)).unwrap();
+    crate::stage::eventually("the old head is known", || stage.switcher.events().slot_of(&known).is_some()).await;
+}
+
+/// Told of an epoch's first block by the first node that has it, a client asks at once: most nodes still have the target of
+/// the block before, and would be a quorum for a vote that earns nothing. One that hangs keeps nobody from being asked again.
+#[tokio::test]
+async fn a_quorum_that_a_newer_block_overtakes_is_asked_again() {
+    for hangs in [false, true] {
+        let versions = ["Lodestar/v1.40.0"; 4];
+        let stage = Setting::of(if hangs { &versions } else { &ALIKE }).stage().await;
+        let slot = stage.nodes[0].chain().slot();
+        teach_all(&stage, slot);
+        for name in ["b", "c"] {
+            behind(stage.node(name), slot, 2);
+        }
+        if hangs {
+            stage.node("d").answer(ROUTE, Answer::never());
+        }
+        know_the_block_before(&stage, "b", slot).await;
+        let answer = stage.get(&path(slot, 0)).await;
+        assert_eq!((answer.status, answer.text()), (200, data_json(stage.nodes[0].chain(), slot, 0, 0)), "{hangs}");
+    }
+}
+
+#[tokio::test]
+async fn a_quorum_that_stays_is_given_when_votes_are_made() {
+    let stage = Setting::of(&ALIKE).stage().await;
+    let slot = stage.nodes[0].chain().slot();
+    teach_all(&stage, slot);
+    for name in ["b", "c"] {
+        behind(stage.node(name), slot, usize::MAX);
+    }
+    know_the_block_before(&stage, "b", slot).await;
+    let answer = tokio::time::timeout(std::time::Duration::from_secs(5), stage.get(&path(slot, 0))).await;
+    let answer = answer.expect("a third of a slot is enough to wait");
+    assert_eq!((answer.status, answer.text()), (200, head_json(stage.nodes[0].chain(), slot, slot - 1, 0, 9)));
+}
+
 #[tokio::test]
 async fn nodes_that_disagree_do_not_wait_for_one_that_hangs_beyond_their_time() {
     let routing = RoutingConfig { no_quorum: NoQuorum::BestNode, ..RoutingConfig::default() };
@@ -187,10 +240,7 @@ async fn the_freshest_head_of_the_quorum_is_given() {
         stage.node(name).answer(ROUTE, Answer::json(head_json(&chain, slot, slot - 1, 0, 0)).held_by(&gate));
     }
     stage.node("c").answer(ROUTE, Answer::json(data_json(&chain, slot, 0, 0)).held_by(&gate));
-    // The present head was told when the stage was set up; the one before is told now.
-    stage.node("a").event("head", &crate::stage::head_event(&chain, slot - 1, 0));
-    let known = holdfast_beacon::BlockRoot::parse(&chain.block_root(slot - 1, 0)).unwrap();
-    crate::stage::eventually("the old head is known", || stage.switcher.events().slot_of(&known).is_some()).await;
+    know_the_block_before(&stage, "a", slot).await;
     let client = stage.background("GET", &path(slot, 0), "");
     for node in &stage.nodes {
         node.wait_seen(ROUTE, 1).await;

@@ -7,8 +7,9 @@ use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use holdfast_enclave::Passphrase;
+use holdfast_enclave::durable::check_private_permissions;
 use holdfast_enclave::secret::FilePrivacy;
+use holdfast_enclave::{Passphrase, PermissionError};
 
 use super::super::args::KeystoresArgs;
 use super::super::{Exit, Failure, Output};
@@ -35,6 +36,10 @@ impl<'a> Passwords<'a> {
             passwords
                 .file(path)
                 .map_err(|reason| Failure::message(Exit::Usage, format!("--password-file: {reason}")))?;
+            // No reason to refuse: the keystores are the client's, and it may have had this file for years.
+            if let Err(open @ PermissionError::TooOpen { .. }) = check_private_permissions(path) {
+                output.note(format!("Warning: {open}"));
+            }
         }
         if let Some(dir) = args.passwords_dir.as_ref().filter(|dir| !dir.is_dir()) {
             let message = format!("--passwords-dir: {} is not a directory; check the path", dir.display());
