@@ -192,7 +192,9 @@ impl Metrics {
         };
         of(UNKNOWN, BUG);
         for kind in MessageKind::ALL {
-            SignError::DEFECTS.into_iter().for_each(|reason| of(kind.as_str(), reason));
+            for reason in SignError::DEFECTS {
+                of(kind.as_str(), reason);
+            }
         }
     }
 
