@@ -27,6 +27,11 @@ use crate::outcome::chain;
 /// How long after a failure it is tried again, if the schedule is not sooner.
 const AGAIN: Duration = Duration::from_mins(1);
 
+/// An attempt that went well.
+const OK: &str = "ok";
+/// One that did not.
+const FAILED: &str = "failed";
+
 /// Why there is no checkpoint.
 #[derive(Debug, thiserror::Error)]
 enum CheckpointError {
@@ -68,6 +73,9 @@ pub(crate) struct CheckpointMetrics {
     ended: Family<Ended, Counter>,
     batch: Gauge,
     time: Gauge,
+    /// 0 where they are switched off.
+    every: Gauge,
+    failing: Gauge,
     anchors: Arc<AnchorMetrics>,
 }
 
@@ -79,14 +87,22 @@ impl CheckpointMetrics {
 
     /// Registers everything; names come out as `<prefix>_audit_…`.
     pub(crate) fn register(&self, registry: &mut Registry) {
+        for result in [OK, FAILED] {
+            // Shown as 0 until there is one, so that an alert sees the first.
+            drop(self.ended.get_or_create(&Ended { result }));
+        }
         let area = registry.sub_registry_with_prefix("audit");
         area.register("checkpoints", "Checkpoints of the journal, by result", self.ended.clone());
         area.register("checkpoint_batch", "The last batch that a checkpoint of this process signs", self.batch.clone());
         area.register(
             "checkpoint_timestamp_seconds",
-            "When the last checkpoint of this process was signed, Unix time",
+            "When the last checkpoint of this process was signed, Unix time; 0: none was yet",
             self.time.clone(),
         );
+        let every = "Time between checkpoints, as configured; 0: they are switched off";
+        area.register("checkpoint_interval_seconds", every, self.every.clone());
+        let failing = "1 if the last attempt to sign a checkpoint failed, else 0";
+        area.register("checkpoint_failing", failing, self.failing.clone());
         self.anchors.register(area);
     }
 }
@@ -100,15 +116,9 @@ impl Checkpoints {
         clock: Arc<dyn Clock>,
         (metrics, anchors): (Arc<CheckpointMetrics>, Anchors),
     ) -> Self {
-        Self {
-            guard,
-            loader,
-            clock,
-            every: Duration::from_secs(u64::from(config.audit.checkpoint_minutes).saturating_mul(60)),
-            anchors,
-            last: AtomicU64::new(0),
-            metrics,
-        }
+        let every = Duration::from_secs(u64::from(config.audit.checkpoint_minutes).saturating_mul(60));
+        metrics.every.set(i64::try_from(every.as_secs()).unwrap_or(i64::MAX));
+        Self { guard, loader, clock, every, anchors, last: AtomicU64::new(0), metrics }
     }
 
     /// Signs on schedule until stopping begins.
@@ -147,15 +157,17 @@ impl Checkpoints {
                 debug!(batch = head, "checkpoint signed");
                 self.metrics.batch.set(i64::try_from(head).unwrap_or(i64::MAX));
                 self.metrics.time.set(i64::try_from(signed.checkpoint.time.0 / 1_000).unwrap_or(i64::MAX));
-                "ok"
+                OK
             }
             Err(error) => {
                 warn!("no checkpoint of the journal: {}", chain(&error));
-                "failed"
+                FAILED
             }
         };
+        let well = result == OK;
+        self.metrics.failing.set(i64::from(!well));
         self.metrics.ended.get_or_create(&Ended { result }).inc();
-        result == "ok"
+        well
     }
 
     async fn try_sign(&self, least: Least) -> Result<Option<SignedCheckpoint>, CheckpointError> {

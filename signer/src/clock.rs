@@ -45,9 +45,25 @@ pub(crate) fn rfc3339(time: UnixMillis) -> String {
     time.rfc3339()
 }
 
+/// So many seconds in a unit for people: `90 s`, `5 min`, `3 h`, `12 days`.
+pub(crate) fn lasting(seconds: u64) -> String {
+    match seconds {
+        0..=119 => format!("{seconds} s"),
+        120..=7_199 => format!("{} min", seconds / 60),
+        7_200..=172_799 => format!("{} h", seconds / 3_600),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_have_a_unit_that_suits_them() {
+        let bounds = [0, 119, 120, 7_199, 7_200, 172_799, 172_800].map(lasting);
+        assert_eq!(bounds, ["0 s", "119 s", "2 min", "119 min", "2 h", "47 h", "2 days"]);
+    }
 
     #[test]
     fn the_system_clock_is_past_the_day_this_was_written() {

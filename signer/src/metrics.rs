@@ -5,7 +5,7 @@
 //! signature costs a few atomic additions here and no map lookup.
 
 use holdfast_domain::{MessageKind, SlashableKind, UnslashableKind};
-use holdfast_enclave::SignTimes;
+use holdfast_enclave::{SignError, SignTimes};
 use holdfast_slashing_db::PermitTimes;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{EncodeLabelSet, LabelSetEncoder};
@@ -19,10 +19,16 @@ use prometheus_client::registry::Registry;
 /// Content type of [`Metrics::render`].
 pub(crate) const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
+/// Reason of a defect that is no error of signing.
+pub(crate) const BUG: &str = "bug";
+
 /// From 50 µs (a cached root and an idle queue) to 10 s (a disk that hangs).
 const SECONDS: [f64; 17] = [
     0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 ];
+
+/// Type of a message that could not be read.
+const UNKNOWN: &str = "unknown";
 
 /// Labels of `holdfast_signing_requests_total`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -126,6 +132,7 @@ impl Metrics {
         let requests = Family::<RequestLabels, Counter>::default();
         registry.register("holdfast_signing_requests", "Signing requests by type, result and reason", requests.clone());
         let by_kind = Self::stages(&mut registry, &requests);
+        Self::defects(&requests);
 
         let mut metrics = Self {
             requests,
@@ -176,6 +183,19 @@ impl Metrics {
                 }
             })
             .collect()
+    }
+
+    /// Shows every defect as 0 until there is one, so that an alert sees the first.
+    fn defects(requests: &Family<RequestLabels, Counter>) {
+        let of = |kind, reason| {
+            drop(requests.get_or_create(&RequestLabels { kind, result: Outcome::Failed, reason }));
+        };
+        of(UNKNOWN, BUG);
+        for kind in MessageKind::ALL {
+            for reason in SignError::DEFECTS {
+                of(kind.as_str(), reason);
+            }
+        }
     }
 
     fn register_own(&mut self) {
@@ -292,7 +312,7 @@ impl Metrics {
 
     /// A request ended without a signature. `kind` is `None` where it could not be read.
     pub(crate) fn unsigned(&self, kind: Option<MessageKind>, result: Outcome, reason: &'static str) {
-        let kind = kind.map_or("unknown", MessageKind::as_str);
+        let kind = kind.map_or(UNKNOWN, MessageKind::as_str);
         self.requests.get_or_create(&RequestLabels { kind, result, reason }).inc();
     }
 
@@ -347,6 +367,21 @@ mod tests {
         for (index, kind) in MessageKind::ALL.iter().enumerate() {
             assert_eq!(usize::from(kind.code()), index + 1, "{kind:?}");
         }
+    }
+
+    #[test]
+    fn defects_are_counted_from_the_start() {
+        let text = Metrics::new(|_| ()).render().expect("formatting into a string");
+        let line = |kind: &str, reason: &str| {
+            format!(r#"holdfast_signing_requests_total{{type="{kind}",result="failed",reason="{reason}"}} 0"#)
+        };
+        let of_kinds = MessageKind::ALL.iter().flat_map(|kind| SignError::DEFECTS.map(|why| line(kind.as_str(), why)));
+        for line in of_kinds.chain([line("unknown", "bug")]) {
+            assert!(text.lines().any(|found| found == line), "no line {line} in\n{text}");
+        }
+        let key = holdfast_domain::PublicKey::from_bytes([0xab; 48]);
+        let invalid = SignError::Invalid { key };
+        assert!(SignError::DEFECTS.contains(&invalid.reason()), "{invalid:?}");
     }
 
     #[test]

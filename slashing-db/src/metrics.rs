@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use holdfast_domain::MessageKind;
+use holdfast_domain::{MessageKind, SlashableKind};
 use prometheus_client::encoding::{EncodeLabelSet, LabelSetEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -11,6 +11,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::journal::Outcome;
+use crate::rules::{Denial, SlashingReason};
 
 /// Metrics of one guard. Register them once, in a registry with the product's prefix.
 #[derive(Debug)]
@@ -32,6 +33,17 @@ pub struct Metrics {
     pub(crate) archived_batches: Counter,
     pub(crate) archive_failures: Counter,
 }
+
+/// What a slashing rule refuses, by kind.
+const SLASHABLE: [(SlashableKind, SlashingReason); 7] = [
+    (SlashableKind::Block, SlashingReason::BlockSlotBelowWatermark),
+    (SlashableKind::Block, SlashingReason::DoubleBlock),
+    (SlashableKind::Attestation, SlashingReason::SourceAfterTarget),
+    (SlashableKind::Attestation, SlashingReason::SourceNotBeforeTarget),
+    (SlashableKind::Attestation, SlashingReason::SourceBelowWatermark),
+    (SlashableKind::Attestation, SlashingReason::TargetBelowWatermark),
+    (SlashableKind::Attestation, SlashingReason::DoubleVote),
+];
 
 /// Label of a freeze.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -84,6 +96,11 @@ impl Metrics {
 
     /// Registers everything; names come out as `<prefix>_slashing_…`.
     pub fn register(&self, registry: &mut Registry) {
+        for (kind, reason) in SLASHABLE {
+            // Shown as 0 until there is one, so that an alert sees the first.
+            let outcome = Outcome::Denied(Denial::Slashable(reason));
+            drop(self.verdicts.get_or_create(&VerdictLabels { kind: MessageKind::Slashable(kind), outcome }));
+        }
         let area = registry.sub_registry_with_prefix("slashing");
         let wait = "Time a request waited for the committer";
         area.register_with_unit("queue_wait", wait, Unit::Seconds, self.queue_wait.clone());
@@ -130,10 +147,7 @@ impl Metrics {
 
 #[cfg(test)]
 mod tests {
-    use holdfast_domain::SlashableKind;
-
     use super::*;
-    use crate::rules::Denial;
 
     #[test]
     fn verdicts_appear_with_their_labels() {
@@ -152,5 +166,19 @@ mod tests {
         );
         assert!(text.contains("holdfast_slashing_journal_bytes_total 40"));
         assert!(text.contains("holdfast_slashing_commit_seconds_count 1"));
+    }
+
+    #[test]
+    fn every_slashing_rule_is_counted_from_the_start() {
+        let metrics = Metrics::new();
+        let mut registry = Registry::with_prefix("holdfast");
+        metrics.register(&mut registry);
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        let rules = Denial::ALL.into_iter().filter(|denial| matches!(denial, Denial::Slashable(_)));
+        for rule in rules.map(Denial::as_str) {
+            let end = format!("result=\"refused\",reason=\"{rule}\"}} 0\n");
+            assert_eq!(text.matches(&end).count(), 1, "{rule} in\n{text}");
+        }
     }
 }

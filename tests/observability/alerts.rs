@@ -5,24 +5,29 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::Command;
 
+use holdfast_tests::documented;
 use holdfast_tests::harness::workspace;
 use holdfast_tests::prometheus::{Prometheus, program};
 use serde_json::Value;
 
 use crate::metrics_table::unknown_metrics;
+use crate::stage::Stage;
 
 /// Alerts about trouble that this stage does not have, and why. Their metrics must exist all the same, but for labels.
-const NEEDS_TROUBLE: [(&str, &str); 6] = [
+const NEEDS_TROUBLE: [(&str, &str); 3] = [
     ("HoldfastUnavailable", "needs a database that is gone: tests/database"),
-    ("HoldfastFailed", "needs a defect"),
-    ("HoldfastCheckpointsDisagree", "needs a quorum against a vote: tests/switcher"),
     ("HoldfastNobodyHoldsTheLease", "needs witnesses: tests/witness"),
     ("HoldfastDoppelganger", "needs newly enabled keys that somebody else uses: tests/switcher"),
-    ("HoldfastCheckpointOld", "needs half an hour of records"),
 ];
 
 /// Alerts whose trouble this stage does have.
-const CAUSED: [&str; 2] = ["HoldfastSlashableRefused", "HoldfastUnknownKeys"];
+const CAUSED: [&str; 5] = [
+    "HoldfastSlashableRefused",
+    "HoldfastUnknownKeys",
+    "HoldfastVaultRefuses",
+    "HoldfastAnchorBehind",
+    "HoldfastFilesUnusable",
+];
 
 fn folder() -> PathBuf {
     workspace().join("deploy/prometheus")
@@ -94,6 +99,51 @@ pub fn trouble_is_noticed(prometheus: &Prometheus) {
     }
 }
 
+/// What alerts count from one scrape to the next: each selector within `increase(…[…])`.
+fn counted(rules: &str) -> Vec<&str> {
+    rules.split("increase(").skip(1).map(|rest| rest.split('[').next().expect("a range")).collect()
+}
+
+/// Whether a line of a scrape is a sample for a selector, as far as this compares a label with one value.
+fn is_sample_of(line: &str, selector: &str) -> bool {
+    let (name, labels) = selector.trim_end_matches('}').split_once('{').unwrap_or((selector, ""));
+    let equal = labels.split(',').filter(|label| label.contains("=\""));
+    line.starts_with(name)
+        && line[name.len()..].starts_with([' ', '{'])
+        && equal.into_iter().all(|one| line.contains(one))
+}
+
+/// A counter that appears with its first event is 1 from the beginning, and `increase` is 0.
+#[test]
+fn what_an_alert_counts_is_there_before_it_happens() {
+    let stage = Stage::with(1, &[("HOLDFAST_SIGNING_BACKEND", "process")]);
+    let text = stage.server().get_metrics("/metrics").text();
+    let rules = std::fs::read_to_string(folder().join("holdfast.rules.yml")).unwrap();
+    let selectors = counted(&rules);
+    assert!(selectors.len() > 8, "{selectors:?}");
+    for selector in selectors {
+        assert!(
+            text.lines().any(|line| is_sample_of(line, selector)),
+            "{selector} has no sample at the start:\n{text}"
+        );
+    }
+    for series in [
+        r#"holdfast_vault_refusals_total{reason="double_vote"}"#,
+        r#"holdfast_vault_refusals_total{reason="no_lease"}"#,
+        "holdfast_vault_restarts_total",
+        r#"holdfast_switcher_checkpoint_checks_total{result="disagreed"}"#,
+        r#"holdfast_signing_requests_total{type="attestation",result="failed",reason="signature_invalid"}"#,
+        r#"holdfast_signing_requests_total{type="unknown",result="failed",reason="bug"}"#,
+        r#"holdfast_slashing_verdicts_total{kind="attestation",result="refused",reason="double_vote"}"#,
+        r#"holdfast_slashing_verdicts_total{kind="block",result="refused",reason="block_slot_below_watermark"}"#,
+        r#"holdfast_audit_checkpoints_total{result="failed"}"#,
+    ] {
+        assert!(text.lines().any(|line| line == format!("{series} 0")), "no line {series} 0 in\n{text}");
+    }
+    let switches = text.lines().filter(|line| line.starts_with("holdfast_switcher_switches_total{")).count();
+    assert!(switches > 10, "only {switches} classes of requests");
+}
+
 #[test]
 fn promtool_accepts_the_rules_and_each_alert_fires_when_it_should() {
     let promtool = program("promtool", "prometheus");
@@ -114,6 +164,21 @@ fn promtool_accepts_the_rules_and_each_alert_fires_when_it_should() {
     assert_eq!(alerts, tested, "each alert has a unit test");
 }
 
+/// The line of docs/monitoring.md makes addresses of every path, which no alert has by itself.
+#[test]
+fn runbooks_become_addresses_as_documented() {
+    let copy = tempfile::tempdir().unwrap();
+    let file = copy.path().join("holdfast.rules.yml");
+    std::fs::copy(folder().join("holdfast.rules.yml"), &file).unwrap();
+    let alerts = std::fs::read_to_string(&file).unwrap().matches("- alert: ").count();
+    documented::run("docs/monitoring.md", "runbook", copy.path());
+    let changed = std::fs::read_to_string(&file).unwrap();
+    let address = "runbook_url: https://git.example/holdfast/blob/main/docs/runbooks/alerts.md#holdfast";
+    assert_eq!((changed.matches(address).count(), changed.matches("runbook: ").count()), (alerts, 0));
+    let checked = Command::new(program("promtool", "prometheus")).args(["check", "rules"]).arg(&file).output().unwrap();
+    assert!(checked.status.success(), "{checked:?}");
+}
+
 #[test]
 fn each_alert_says_how_bad_it_is_and_what_to_do() {
     let runbook = std::fs::read_to_string(workspace().join("docs/runbooks/alerts.md")).unwrap();
@@ -131,6 +196,16 @@ fn each_alert_says_how_bad_it_is_and_what_to_do() {
     for section in sections {
         assert!(rules.contains(&format!("alert: {section}\n")), "the runbook has a section {section} without an alert");
     }
+}
+
+#[test]
+fn samples_of_a_selector_are_known() {
+    let rules = r#"sum by (a) (increase(x_total{a="1",b=~"2|3"}[5m])) + increase(y_total[1h]) > 0"#;
+    assert_eq!(counted(rules), [r#"x_total{a="1",b=~"2|3"}"#, "y_total"]);
+    let is_sample = |line: &str| counted(rules).iter().map(|selector| is_sample_of(line, selector)).collect::<Vec<_>>();
+    assert_eq!(is_sample(r#"x_total{b="7",a="1"} 0"#), [true, false]);
+    assert_eq!(is_sample(r#"x_total{b="2",a="3"} 0"#), [false, false]);
+    assert_eq!((is_sample("y_total 4"), is_sample("y_total_more 4")), (vec![false, true], vec![false, false]));
 }
 
 #[test]

@@ -3,10 +3,11 @@
 
 use std::collections::BTreeSet;
 
-use holdfast_tests::harness::workspace;
+use holdfast_tests::harness::{holdfast_ok, workspace};
 use holdfast_tests::prometheus::{Prometheus, dashboard, queries, sent};
 use holdfast_tests::world::World;
 
+use crate::guarded::Guarded;
 use crate::metrics_table::unknown_metrics;
 use crate::stage::Stage;
 
@@ -21,10 +22,14 @@ fn every_query_gives_data_under_load() {
     let second = World::new(1);
     let vault = second.server().env("HOLDFAST_SIGNING_BACKEND", "process").start();
     vault.wait_ready();
-    assert_eq!(vault.sign(&second.keys[0].public, &stage.fresh_attestation()).status, 412);
-    let metrics = [stage.server().metrics_addr(), vault.metrics_addr()];
+    let guarded = Guarded::new();
+    let backup = stage.world.path().join("backup").display().to_string();
+    holdfast_ok(&stage.world.with(&["backup", "create", "--to", &backup]));
+    let metrics = [stage.server().metrics_addr(), vault.metrics_addr(), guarded.server.metrics_addr()];
     let prometheus = Prometheus::start(&metrics, &workspace().join("deploy/prometheus/holdfast.rules.yml"));
-    let load = stage.load();
+    // Once, and after the first scrape: an alert must see the first refusal of a vault.
+    assert_eq!(vault.sign(&second.keys[0].public, &stage.fresh_attestation()).status, 412);
+    let (load, hostility) = (stage.load(), guarded.hostility());
     stage.kill_a_node();
     let queries = queries(&dashboard());
     assert!(queries.len() > 40, "only {} queries", queries.len());
@@ -43,6 +48,8 @@ fn every_query_gives_data_under_load() {
 
     // The rules on the same stage, so that it is built once.
     crate::alerts::every_rule_can_be_evaluated(&prometheus);
+    drop(hostility);
+    guarded.spoil_files();
     crate::alerts::trouble_is_noticed(&prometheus);
     drop(load);
 }
@@ -75,7 +82,7 @@ fn the_dashboard_can_be_imported_anywhere() {
         .filter(|panel| panel["type"] == "row")
         .filter_map(|panel| panel["title"].as_str())
         .collect();
-    for part in ["Signing", "Slashing protection", "Database", "Switcher", "Keys", "Audit"] {
+    for part in ["Signing", "Slashing protection", "Database", "Switcher", "Keys", "Callers and TLS", "Audit"] {
         assert!(rows.contains(&part), "no row {part} in {rows:?}");
     }
 }

@@ -17,6 +17,7 @@ mod alerts;
 mod browser;
 mod dashboards;
 mod exposition;
+mod guarded;
 mod metrics_table;
 mod page;
 mod programs;

@@ -17,7 +17,7 @@ const INTERVAL: Duration = Duration::from_secs(5);
 const RATE_INTERVAL: &str = "60s";
 
 /// Words of queries that have no data here, and why.
-const EMPTY_HERE: [(&str, &str); 4] = [
+const EMPTY_HERE: [(&str, &str); 9] = [
     ("holdfast_slashing_frozen_reason", "there is a reason only while protection is frozen"),
     (
         "holdfast_switcher_checkpoint_checks_total",
@@ -25,6 +25,11 @@ const EMPTY_HERE: [(&str, &str); 4] = [
     ),
     ("holdfast_doppelganger_keys", "only a switcher in the signer's process watches new keys; this one runs alone"),
     (r#"reason="unknown_key""#, "nobody asks for keys that are not here"),
+    ("holdfast_tls_", "no listener has TLS"),
+    ("holdfast_authentication_failures_total", "there are no callers"),
+    ("holdfast_policy_denials_total", "there is no policy"),
+    ("holdfast_audit_anchor", "checkpoints are kept nowhere else"),
+    ("holdfast_backup_last_timestamp_seconds", "the soak makes no backup"),
 ];
 
 /// Alerts that what the soak does may raise, what the names of the processes begin with of which it may, and why.

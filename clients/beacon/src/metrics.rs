@@ -15,6 +15,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use crate::class::EndpointClass;
+use crate::confirm::Confirmation;
 use crate::decision::DecisionKind;
 use crate::error::CallError;
 use crate::health::HealthTier;
@@ -105,6 +106,13 @@ impl Default for Metrics {
 impl Metrics {
     /// Registers everything under names that begin with `holdfast_switcher_`.
     pub fn register(&self, registry: &mut Registry) {
+        // Shown as 0 until there is one, so that an alert sees the first.
+        for result in Confirmation::WORDS {
+            drop(self.checks.get_or_create(&Labels([("result", result.into())])));
+        }
+        for class in EndpointClass::ALL {
+            drop(self.switches.get_or_create(&Labels([("class", class.as_str().into())])));
+        }
         let registry = registry.sub_registry_with_prefix("holdfast_switcher");
         registry.register("upstream_calls", "Calls to upstreams by class and result", self.calls.clone());
         registry.register("upstream_errors", "Failed calls to upstreams by error", self.errors.clone());
@@ -266,5 +274,22 @@ mod tests {
         }
         metrics.forget(&name);
         assert!(!text().contains("alpha"), "{}", text());
+    }
+
+    #[test]
+    fn what_alerts_wait_for_is_there_from_the_start() {
+        let metrics = Metrics::default();
+        let mut registry = Registry::default();
+        metrics.register(&mut registry);
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        for result in Confirmation::WORDS {
+            let line = format!("holdfast_switcher_checkpoint_checks_total{{result=\"{result}\"}} 0\n");
+            assert!(text.contains(&line), "{line} is not in\n{text}");
+        }
+        for class in EndpointClass::ALL {
+            let line = format!("holdfast_switcher_switches_total{{class=\"{}\"}} 0\n", class.as_str());
+            assert!(text.contains(&line), "{line} is not in\n{text}");
+        }
     }
 }

@@ -89,6 +89,9 @@ pub enum SignErrorClass {
 }
 
 impl SignError {
+    /// The [words](Self::reason) of all that is [a defect](SignErrorClass::Bug).
+    pub const DEFECTS: [&'static str; 3] = ["wrong_key", "signature_invalid", "key_not_here"];
+
     /// What kind of failure it is.
     pub const fn class(&self) -> SignErrorClass {
         match self {

@@ -118,6 +118,8 @@ pub(crate) struct Callers {
     failures: Failures,
     denials: Family<DenialLabels, Counter>,
     known: Gauge,
+    /// 1 while the file cannot be used.
+    unusable: Gauge,
     clock: Arc<dyn Clock>,
 }
 
@@ -136,6 +138,7 @@ impl Callers {
             failures: Failures::default(),
             denials: Family::default(),
             known: Gauge::default(),
+            unusable: Gauge::default(),
             clock,
         };
         callers.reload()?;
@@ -148,7 +151,9 @@ impl Callers {
     /// [`FileError`].
     pub(crate) fn reload(&self) -> Result<usize, FileError> {
         let configured = self.configured.lock().unwrap_or_else(PoisonError::into_inner);
-        self.take_over(&configured)
+        let result = self.take_over(&configured);
+        self.unusable.set(i64::from(result.is_err()));
+        result
     }
 
     /// Puts these in the place of those of the configuration, and reads `callers.toml` again. On an error all is as before.
@@ -158,6 +163,7 @@ impl Callers {
     pub(crate) fn replace(&self, entries: Vec<CallerEntry>) -> Result<usize, FileError> {
         let mut configured = self.configured.lock().unwrap_or_else(PoisonError::into_inner);
         let count = self.take_over(&entries)?;
+        self.unusable.set(0);
         *configured = entries;
         Ok(count)
     }
@@ -211,6 +217,8 @@ impl Callers {
         let help = "Requests refused because they did not prove who sent them, by listener and reason";
         registry.register("authentication_failures", help, self.denials.clone());
         registry.register("callers", "Callers that are configured", self.known.clone());
+        let help = "1 while callers.toml cannot be used and the callers of before are";
+        registry.register("callers_file_unusable", help, self.unusable.clone());
     }
 
     /// Who sends a request. Decides only; [`Self::turn_away`] counts.

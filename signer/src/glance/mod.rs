@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use self::server::Server;
 use crate::ask::Target;
-use crate::clock::{SystemClock, rfc3339};
+use crate::clock::{SystemClock, lasting, rfc3339};
 use crate::config::{Config, Database};
 use crate::custody::{self, CustodyError};
 use crate::outcome::{Exit, chain};
@@ -418,8 +418,7 @@ fn section(lines: &mut Vec<String>, heading: &str, content: impl IntoIterator<It
 fn ago(now: UnixMillis, then: UnixMillis) -> String {
     let seconds = now.0.saturating_sub(then.0) / 1_000;
     match seconds {
-        0..=119 => format!("{seconds} s ago"),
-        120..=7_199 => format!("{} min ago", seconds / 60),
+        0..=7_199 => format!("{} ago", lasting(seconds)),
         _ => format!("at {}", rfc3339(then)),
     }
 }

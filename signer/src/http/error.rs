@@ -139,7 +139,7 @@ impl ApiError {
             Self::TooManyViewers { .. } => (StatusCode::SERVICE_UNAVAILABLE, "too_many_viewers", Retry::After(LATER)),
             // A token comes back within a second, however low the limit is.
             Self::RateLimited { .. } => (StatusCode::TOO_MANY_REQUESTS, "rate_limited", Retry::After(SOON)),
-            Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "bug", Retry::Pointless),
+            Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, crate::metrics::BUG, Retry::Pointless),
             Self::ReloadRunning => (StatusCode::CONFLICT, "reload_running", Retry::Pointless),
         };
         Verdict { status, reason, retry }

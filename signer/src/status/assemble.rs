@@ -12,6 +12,7 @@ use super::keys::Reading;
 use super::numbers::History;
 use super::sections::{ago, grouped, millis};
 use super::{Board, SignerParts};
+use crate::clock::lasting;
 use crate::rollback;
 
 /// Keys in the document itself.
@@ -50,7 +51,8 @@ impl Board {
         };
         let mut states = Vec::new();
         if let (Some(signer), Some(parts)) = (&signer, &self.sources.signer) {
-            states.extend(signer_parts(signer, now.0, parts.checkpoint_minutes));
+            let running = whole(self.started.seconds());
+            states.extend(signer_parts(signer, (now.0, running), parts.checkpoint_minutes));
         }
         if let Some(status) = &switcher {
             states.push(consensus(&status.upstreams, self.unready()));
@@ -130,6 +132,7 @@ impl Board {
                 checkpoint_unix_millis: (checkpoint > 0).then(|| checkpoint.saturating_mul(1_000)),
                 failures: plain("holdfast_slashing_archive_failures_total")
                     .saturating_add(plain("holdfast_slashing_anchor_failures_total")),
+                checkpoint_failing: plain("holdfast_audit_checkpoint_failing") > 0,
             },
         }
     }
@@ -196,7 +199,8 @@ fn part(part: &'static str, level: Level, word: impl Into<String>, detail: impl 
     PartState { part, level, word: word.into(), detail: detail.into() }
 }
 
-fn signer_parts(signer: &SignerState, now: u64, checkpoint_minutes: u32) -> Vec<PartState> {
+/// `now` in milliseconds since 1970, `running` in seconds since the start.
+fn signer_parts(signer: &SignerState, (now, running): (u64, u64), checkpoint_minutes: u32) -> Vec<PartState> {
     let rate = format!("{:.1} signatures per second", signer.signing.per_second);
     let ready = match (&signer.unready, signer.protection.state) {
         (Some(why), _) => part("Signer", Level::Bad, "Not ready", why.clone()),
@@ -214,7 +218,7 @@ fn signer_parts(signer: &SignerState, now: u64, checkpoint_minutes: u32) -> Vec<
         "serving" => part("Protection", Level::Ok, "Serving", fences(signer.protection.fences)),
         _ => part("Protection", Level::Bad, "Frozen", signer.protection.message.clone().unwrap_or_default()),
     };
-    let journal = journal_part(&signer.audit, now, checkpoint_minutes);
+    let journal = journal_part(&signer.audit, (now, running), checkpoint_minutes);
     vec![ready, protection, database_part(&signer.database), keys_part(&signer.keys), journal]
 }
 
@@ -271,7 +275,7 @@ fn keys_part(keys: &KeysState) -> PartState {
     part("Keys", level, format!("{signing} loaded"), notes.join(", "))
 }
 
-fn journal_part(audit: &AuditState, now: u64, checkpoint_minutes: u32) -> PartState {
+fn journal_part(audit: &AuditState, (now, running): (u64, u64), checkpoint_minutes: u32) -> PartState {
     if audit.failures > 0 {
         let detail = format!("{} times its end or an archive could not be written", audit.failures);
         return part("Journal", Level::Warn, "Look at the log", detail);
@@ -280,7 +284,21 @@ fn journal_part(audit: &AuditState, now: u64, checkpoint_minutes: u32) -> PartSt
         return part("Journal", Level::Off, "Not signed", "checkpoints are switched off");
     }
     let records = format!("{} records since the start", grouped(audit.records));
+    // Twice, as what is new just after the schedule's turn waits for the next.
+    let late = running > u64::from(checkpoint_minutes).saturating_mul(2 * 60);
     match audit.checkpoint_unix_millis {
+        _ if audit.checkpoint_failing => {
+            let last = audit.checkpoint_unix_millis.map_or_else(
+                || "none since the start".to_owned(),
+                |at| format!("the last one was signed {}", ago(now, at)),
+            );
+            let detail = format!("{last}; the log says why (no checkpoint of the journal)");
+            part("Journal", Level::Warn, "Checkpoints fail", detail)
+        }
+        None if late && audit.records > 0 => {
+            let detail = format!("no checkpoint in the {} since the start, {records}", lasting(running));
+            part("Journal", Level::Warn, "Not signed", detail)
+        }
         None => part("Journal", Level::Ok, "Not signed yet", records),
         // Without news there is nothing to sign, so its age alone is no alarm.
         Some(at) => part("Journal", Level::Ok, "Signed", format!("checkpoint {}, {records}", ago(now, at))),
@@ -340,6 +358,34 @@ mod tests {
         assert_eq!(bad.level, Level::Bad);
         assert_eq!(bad.detail, "2 not opened, 1 switched off, 0 of 1 providers open the data key");
         assert_eq!(keys_part(&KeysState { loaded: 0, ..keys() }).level, Level::Warn);
+    }
+
+    #[test]
+    fn a_journal_that_is_not_signed_is_said_to_be() {
+        let fresh = || AuditState {
+            records: 0,
+            checkpoint_batch: None,
+            checkpoint_unix_millis: None,
+            failures: 0,
+            checkpoint_failing: false,
+        };
+        let hour = 3_600;
+        let at = |audit: &AuditState, running: u64| journal_part(audit, (hour * 1_000, running), 10);
+        let some = AuditState { records: 7, ..fresh() };
+        assert_eq!((at(&some, 20 * 60).level, at(&some, 20 * 60).word.as_str()), (Level::Ok, "Not signed yet"));
+        assert_eq!(at(&fresh(), 9 * hour).level, Level::Ok, "there is nothing to sign");
+        let never = at(&some, 3 * hour);
+        assert_eq!((never.level, never.word.as_str()), (Level::Warn, "Not signed"));
+        assert_eq!(never.detail, "no checkpoint in the 3 h since the start, 7 records since the start");
+        assert_eq!(journal_part(&some, (0, 3 * hour), 0).level, Level::Off);
+        let failing = AuditState { checkpoint_failing: true, ..some };
+        assert_eq!(at(&failing, 1).level, Level::Warn, "also before it is late");
+        let signed = AuditState { checkpoint_unix_millis: Some(0), checkpoint_batch: Some(3), ..failing };
+        let part = at(&signed, hour);
+        assert_eq!((part.level, part.word.as_str()), (Level::Warn, "Checkpoints fail"));
+        assert!(part.detail.starts_with("the last one was signed 60 min ago; "), "{}", part.detail);
+        let well = AuditState { checkpoint_failing: false, ..signed };
+        assert_eq!(at(&well, hour).level, Level::Ok, "without news there is nothing to sign");
     }
 
     #[test]

@@ -224,6 +224,8 @@ pub(super) struct AuditState {
     pub(super) checkpoint_batch: Option<u64>,
     /// When it was signed, in milliseconds since 1970.
     pub(super) checkpoint_unix_millis: Option<u64>,
-    /// Checkpoints and archives that failed.
+    /// Anchors and archives that could not be written.
     pub(super) failures: u64,
+    /// Whether the last attempt to sign a checkpoint failed.
+    pub(super) checkpoint_failing: bool,
 }

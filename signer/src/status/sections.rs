@@ -13,6 +13,7 @@ use holdfast_domain::UnixMillis;
 use super::document::{Document, KindState, Level, PartState, SignerState, UnsignedState};
 use super::keys::KeyView;
 use super::numbers::CHART_SECONDS;
+use crate::clock::lasting;
 
 /// Size of the chart in its own units.
 const CHART: (f64, f64) = (300.0, 60.0);
@@ -47,12 +48,7 @@ pub(super) fn millis(time: f64) -> String {
 
 /// How long before `now`, both in milliseconds since 1970.
 pub(super) fn ago(now: u64, then: u64) -> String {
-    match now.saturating_sub(then) / 1_000 {
-        seconds @ 0..=119 => format!("{seconds} s ago"),
-        seconds @ 120..=7_199 => format!("{} min ago", seconds / 60),
-        seconds @ 7_200..=172_799 => format!("{} h ago", seconds / 3_600),
-        seconds => format!("{} days ago", seconds / 86_400),
-    }
+    format!("{} ago", lasting(now.saturating_sub(then) / 1_000))
 }
 
 /// A count with its thousands apart, by a space that does not break.
@@ -108,12 +104,7 @@ pub(super) fn summary(document: &Document) -> String {
 /// Where and since when, for the head of the page.
 pub(super) fn place(document: &Document) -> String {
     let network = document.network.as_deref().unwrap_or("switcher alone");
-    let up = match document.uptime_seconds {
-        seconds @ 0..=119 => format!("{seconds} s"),
-        seconds @ 120..=7_199 => format!("{} min", seconds / 60),
-        seconds @ 7_200..=172_799 => format!("{} h", seconds / 3_600),
-        seconds => format!("{} days", seconds / 86_400),
-    };
+    let up = lasting(document.uptime_seconds);
     let slot = document.slot.map_or_else(String::new, |slot| format!(" · slot {}", grouped(slot)));
     format!("{} · version {} · up {up}{slot}", escape(network), document.version)
 }

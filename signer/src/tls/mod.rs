@@ -247,6 +247,7 @@ impl Tls {
             metrics: metrics.clone(),
             last_log: Mutex::new(None),
         };
+        tls.count_from_zero();
         tls.show();
         Ok(Some(Arc::new(tls)))
     }
@@ -371,6 +372,15 @@ impl Tls {
     fn has_changed(&self) -> bool {
         let now = Stamps::of(&files(&self.config));
         *self.stamps.lock().unwrap_or_else(PoisonError::into_inner) != now
+    }
+
+    /// Shows as 0 what has not happened yet, so that an alert sees the first.
+    fn count_from_zero(&self) {
+        let (metrics, listener) = (&self.metrics, Listener(self.listener));
+        drop(metrics.stale.get_or_create(&listener));
+        for counter in [&metrics.reloads, &metrics.reload_failures, &metrics.ended] {
+            drop(counter.get_or_create(&listener));
+        }
     }
 
     /// Says how long it all lasts.

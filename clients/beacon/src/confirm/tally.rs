@@ -37,6 +37,9 @@ pub enum Why {
 }
 
 impl Confirmation {
+    /// Every name.
+    pub(crate) const WORDS: [&'static str; 3] = ["confirmed", "disagreed", "unknown"];
+
     /// Name for labels and the journal.
     pub const fn as_str(self) -> &'static str {
         match self {

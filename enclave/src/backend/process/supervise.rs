@@ -123,6 +123,8 @@ pub(super) fn run(shared: &Arc<Shared>, started: mpsc::SyncSender<Result<(), Sig
                 if let Some(started) = started.take() {
                     // Whoever asked waits for it.
                     drop(started.send(Ok(())));
+                } else {
+                    shared.vault.restarts.inc();
                 }
                 let good = serve(shared, running);
                 if good {
