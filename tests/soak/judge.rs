@@ -146,7 +146,7 @@ impl Judge {
         self.causes.print();
         let harmless = asked.judge(stage.client_log(), &mut self.findings);
         let status = stage.network().status();
-        print_chain(&status, self.first_slot..=self.last_slot);
+        self.findings.extend(judge_chain(&status, self.first_slot..=self.last_slot));
         if status.double_votes + status.slashed_validators + status.proposer_slashings + status.attester_slashings > 0 {
             self.findings.push(format!("something slashable is on the chain: {status:?}"));
         }
@@ -189,8 +189,8 @@ fn statuses(stage: &Stage) -> BTreeMap<u16, u64> {
     statuses
 }
 
-/// What the blocks of these slots carry.
-fn print_chain(status: &ChainStatus, slots: RangeInclusive<u64>) {
+/// Prints what the blocks of these slots carry; votes that were published and are in none have earned nothing.
+fn judge_chain(status: &ChainStatus, slots: RangeInclusive<u64>) -> Option<String> {
     let epochs = slots.start().div_ceil(SLOTS_PER_EPOCH)..slots.end() / SLOTS_PER_EPOCH;
     let complete = || status.attestations.iter().filter(|votes| votes.complete && epochs.contains(&votes.epoch));
     let (included, expected) = complete().fold((0, 0), |sum, votes| (sum.0 + votes.included, sum.1 + votes.expected));
@@ -205,4 +205,16 @@ fn print_chain(status: &ChainStatus, slots: RangeInclusive<u64>) {
         status.slashed_validators,
         status.proposer_slashings + status.attester_slashings
     );
+    let lacking: Vec<String> = complete()
+        .filter(|votes| votes.included < votes.expected)
+        .map(|votes| {
+            format!(
+                "{} of epoch {} (in blocks, by slot: {:?})",
+                votes.expected - votes.included,
+                votes.epoch,
+                votes.slots
+            )
+        })
+        .collect();
+    (!lacking.is_empty()).then(|| format!("votes are in no block: {}", lacking.join(", ")))
 }

@@ -45,6 +45,8 @@ pub struct EpochVotes {
     pub epoch: u64,
     /// Validators whose vote is in a block.
     pub included: u64,
+    /// The same for each slot of the epoch.
+    pub slots: Vec<u64>,
     /// Active validators.
     pub expected: u64,
     /// Whether no further vote can be included.

@@ -43,8 +43,8 @@ resource "aws_db_parameter_group" "holdfast" {
   }
 }
 
-# The user named here is the administrator, for people alone: RDS changes its password every seven days unless told otherwise, and
-# a signer reads its own at the start. Signers have a role of their own, made once by signer-role.sql (docs/operators/kubernetes.md).
+# The user named here is the administrator, for people alone: RDS changes its password every seven days unless told otherwise,
+# which nothing brings to the signers. They have a role of their own, made once by signer-role.sql (docs/operators/kubernetes.md).
 resource "aws_db_instance" "holdfast" {
   identifier                          = var.name
   engine                              = "postgres"

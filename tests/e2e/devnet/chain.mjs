@@ -46,11 +46,11 @@ class Votes {
     }
   }
 
-  perEpoch(slotsPerEpoch) {
+  perSlot() {
     const counts = new Map();
     for (const voter of this.#seen.keys()) {
-      const epoch = Math.floor(Number.parseInt(voter, 10) / slotsPerEpoch);
-      counts.set(epoch, (counts.get(epoch) ?? 0) + 1);
+      const slot = Number.parseInt(voter, 10);
+      counts.set(slot, (counts.get(slot) ?? 0) + 1);
     }
     return counts;
   }
@@ -85,11 +85,13 @@ export async function status(network, url, epochs) {
     }
   }
   const validators = await get(url, "/eth/v1/beacon/states/head/validators");
-  const counts = votes.perEpoch(network.slotsPerEpoch);
+  const counts = votes.perSlot();
   const attestations = [];
   for (let epoch = firstEpoch; epoch <= headEpoch; epoch++) {
+    const slots = Array.from({ length: network.slotsPerEpoch }, (_, place) => counts.get(epoch * network.slotsPerEpoch + place) ?? 0);
+    const included = slots.reduce((sum, count) => sum + count, 0);
     // A vote may be included one epoch late, so an epoch is complete when the next one is over.
-    attestations.push({ epoch, included: counts.get(epoch) ?? 0, expected: validators.length, complete: epoch + 2 <= headEpoch });
+    attestations.push({ epoch, included, slots, expected: validators.length, complete: epoch + 2 <= headEpoch });
   }
   return {
     clockSlot: clockSlot(network), ...now, firstSlot, blocks: now.headSlot - firstSlot + 1 - missedSlots.length, missedSlots,

@@ -149,7 +149,9 @@ pub(super) fn advice(error: &sqlx::Error) -> &'static str {
              sslmode=verify-full, and `clientcert` or `cert` rules need sslcert and sslkey"
         }
         Some("3D000") => "there is no such database; make it with CREATE DATABASE",
-        Some("42501") => "the role lacks rights; make it the owner of the database, or of the schema holdfast in it",
+        Some("42501") => {
+            "the role lacks rights; make it the owner of the database, or of the schema holdfast in it with CREATE on the database"
+        }
         Some("53300") => "all connections of the server are taken; raise its max_connections",
         Some("57P03") => "the server is starting or stopping; wait for it",
         _ if text.contains("saslprep") => {
