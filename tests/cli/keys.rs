@@ -43,9 +43,11 @@ fn a_password_that_others_can_read_is_warned_of_and_taken() {
     let world = world_with_file(&key.keystore("p"), "p");
     let password = world.path().join("password.txt");
     std::fs::set_permissions(&password, std::fs::Permissions::from_mode(0o644)).expect("chmod");
-    import(&world, &[]).expect(0, &["1 imported", "Warning: ", "mode 0644", "chmod 600"]);
+    // As a person types it: notes are for people.
+    let typed: Vec<_> = world.import_arguments(&[]).into_iter().filter(|one| one != "--json").collect();
+    run(&typed).expect(0, &["1 imported", "Warning: ", "mode 0644", "chmod 600"]);
     std::fs::set_permissions(&password, std::fs::Permissions::from_mode(0o600)).expect("chmod");
-    let again = import(&world, &[]).expect(0, &["1 held already"]);
+    let again = run(&typed).expect(0, &["1 held already"]);
     assert!(!again.text().contains("Warning"), "{}", again.text());
 }
 
