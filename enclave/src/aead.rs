@@ -84,10 +84,8 @@ pub(crate) type Fingerprint = [u8; FINGERPRINT_LEN];
 
 /// The fingerprint of a random 32-byte key. `label` keeps uses apart.
 pub(crate) fn fingerprint(label: &[u8], key: &LockedBytes) -> Fingerprint {
-    let mut hash = Sha256::new();
-    hash.update(label);
-    key.expose(|key| hash.update(key));
-    let digest: [u8; 32] = hash.finalize().into();
+    let digest: [u8; 32] =
+        stack::apart(|| key.expose(|key| Sha256::new().chain_update(label).chain_update(key).finalize().into()));
     short(&digest)
 }
 

@@ -39,7 +39,7 @@ use super::crew::Crew;
 use super::sandbox;
 use super::serve::{self, Ended};
 use crate::secret::{DataKey, SecretKey};
-use crate::{aead, seal};
+use crate::{aead, seal, stack};
 
 /// What the machine around a vault offers. Everything that it decrypts is a candidate and nothing more.
 pub trait Enclave: Send {
@@ -164,10 +164,9 @@ fn is_built_in(network: &Network) -> bool {
 
 /// 32 bytes that tell this data key from every other and say nothing of it: what an import names it by.
 pub fn commitment(data_key: &DataKey) -> DataKeyCommitment {
-    let digest = data_key
-        .bytes()
-        .expose(|bytes| Sha256::new().chain_update(b"holdfast data key commitment").chain_update(bytes).finalize());
-    DataKeyCommitment(digest.into())
+    let digest =
+        |bytes: &[u8]| Sha256::new().chain_update(b"holdfast data key commitment").chain_update(bytes).finalize();
+    DataKeyCommitment(stack::apart(|| data_key.bytes().expose(digest)).into())
 }
 
 /// What is authenticated with a private key on its way to an enclave.

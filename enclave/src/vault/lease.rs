@@ -21,6 +21,7 @@ use super::checkpoint::{self, Binding, Incoming, Made};
 use super::core::{Keys, Vault};
 use super::rules::Marks;
 use crate::secret::DataKey;
+use crate::stack;
 
 const MEMBER: &[u8] = b"holdfast witness member v1";
 const STATE: &[u8] = b"holdfast vault state v1";
@@ -57,10 +58,11 @@ impl Leasing {
             return Ok(());
         }
         let (mut member, mut state) = (Zeroizing::new([0; 32]), Zeroizing::new([0; 32]));
-        let derived = data_key.bytes().expose(|key| {
+        let derive = |key: &[u8]| {
             let expander = Hkdf::<Sha256>::new(Some(&self.binding.chain.0), key);
             expander.expand(MEMBER, member.as_mut_slice()).and_then(|()| expander.expand(STATE, state.as_mut_slice()))
-        });
+        };
+        let derived = stack::apart(|| data_key.bytes().expose(derive));
         derived.map_err(|_| Failure::Internal)?;
         let state = DataKey::take(state.as_mut_slice()).map_err(|_| Failure::Internal)?;
         self.secrets = Some(Secrets { member: SigningKey::from_seed(&member), state });
