@@ -1,7 +1,8 @@
 //! Whether this machine had processors enough for all that the soak runs on it.
 //!
-//! Why it exists: two dozen nodes beside the signers on a small machine are late, whatever Holdfast does. What alerts say of
-//! late nodes is then true, and says nothing of Holdfast. Nothing else is judged more mildly for it.
+//! Why it exists: two dozen nodes beside the signers and their database on a small machine are late, whatever Holdfast does.
+//! What alerts say of late nodes and slow commits is then true, and cannot be told from a fault of Holdfast: it is listed, not
+//! judged. Nothing else is judged more mildly for it.
 
 use std::time::Instant;
 

@@ -33,16 +33,15 @@ const EMPTY_HERE: [(&str, &str); 9] = [
 ];
 
 /// Alerts that what the soak does may raise, what the names of the processes begin with of which it may, and why.
-const CAUSED: [(&str, &str, &str); 6] = [
+const CAUSED: [(&str, &str, &str); 5] = [
     (SLASHABLE, "signer", "the soak asks for contradictions ten times a second"),
     ("HoldfastRestarting", "signer", "signers are killed and restarted"),
     ("HoldfastCommitsFail", "signer", "PostgreSQL is restarted"),
-    ("HoldfastCommitsSlow", "signer", "the database is made far by 40 ms, several of which go into a commit"),
     ("HoldfastDown", "signer", "a killed signer is away"),
     ("HoldfastSwitchingOften", "switcher", "the soak takes the switcher's first choice away again and again"),
 ];
 /// Those that a machine without enough processors for so many nodes raises besides.
-const OF_A_FULL_MACHINE: [&str; 1] = ["HoldfastNodeUnhealthy"];
+const OF_A_FULL_MACHINE: [&str; 2] = ["HoldfastNodeUnhealthy", "HoldfastCommitsSlow"];
 /// The one that must be raised: there is no soak without its cause.
 const SLASHABLE: &str = "HoldfastSlashableRefused";
 
@@ -122,7 +121,7 @@ impl Watch {
             match CAUSED.iter().find(|(name, process, _)| *name == alert && instance.starts_with(process)) {
                 Some((_, _, why)) => println!("  | {alert} ({instance}; {why}): {times}"),
                 None if full && OF_A_FULL_MACHINE.contains(&alert) => {
-                    println!("  | {alert} ({instance}; the machine was full, so nodes were late): {times}");
+                    println!("  | {alert} ({instance}; not judged, as the machine was full): {times}");
                 }
                 None => findings.push(format!("the alert {alert} of {instance} fired from {times}")),
             }

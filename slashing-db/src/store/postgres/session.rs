@@ -48,7 +48,7 @@ pub struct PostgresOptions {
     pub url: SecretUrl,
     /// The password, if it is not in the URL.
     pub password: Option<SecretText>,
-    /// Where the password is read again for each connection. While that fails, the one before counts.
+    /// Where the password is read again for each connection. While that fails, [`Self::password`] is tried, that of the start.
     pub password_again: Option<PasswordSource>,
     /// The longest wait for a connection.
     pub connect_timeout: Duration,
