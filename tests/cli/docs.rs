@@ -1,7 +1,7 @@
 //! Proves: every `holdfast …` command that the documentation prints exists as printed, each subcommand and each flag, by
 //! what the binary itself says in its help; every TOML key it prints is a setting; every link within it leads somewhere.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use holdfast_tests::harness::{holdfast, holdfast_ok, workspace};
@@ -277,29 +277,67 @@ fn a_command_that_is_not_there_is_found() {
     assert!(commands("cargo build -p holdfast --locked").is_empty());
 }
 
+/// Lines outside of fenced blocks, with their numbers.
+fn prose(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let mut within = false;
+    text.lines().enumerate().filter_map(move |(at, line)| {
+        let is_fence = line.trim_start().starts_with("```");
+        within ^= is_fence;
+        (!within && !is_fence).then_some((at + 1, line))
+    })
+}
+
+/// What a link may name in a document: its headings, as they are called in addresses, and what is marked with an id.
+fn anchors(text: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for (_, line) in prose(text) {
+        found.extend(line.split("<a id=\"").skip(1).filter_map(|rest| Some(rest.split_once('"')?.0.to_owned())));
+        let heading = line.trim_start_matches('#');
+        if heading.len() == line.len() || !heading.starts_with(' ') {
+            continue;
+        }
+        // Of a link its text only.
+        let (begin, links) = heading.split_once("](").unwrap_or((heading, ""));
+        let after = links.split("](").filter_map(|part| Some(part.split_once(')')?.1));
+        let plain: String = std::iter::once(begin).chain(after).collect();
+        let lower = plain.trim().to_lowercase();
+        let kept = lower.chars().filter(|letter| letter.is_alphanumeric() || " -_".contains(*letter));
+        let slug: String = kept.map(|letter| if letter == ' ' { '-' } else { letter }).collect();
+        // The second of the same name has a number.
+        let again = (1..).map(|number| format!("{slug}-{number}"));
+        let name = std::iter::once(slug.clone()).chain(again).find(|name| !found.contains(name));
+        found.extend(name);
+    }
+    found
+}
+
 #[test]
 fn links_lead_somewhere() {
-    let mut broken = Vec::new();
-    for path in documents() {
+    let (mut broken, mut named) = (Vec::new(), 0);
+    for path in documents().into_iter().chain([workspace().join("ARCHITECTURE.md")]) {
         let text = std::fs::read_to_string(&path).expect("a readable document");
-        let mut within = false;
-        for (number, line) in text.lines().enumerate() {
-            if line.trim_start().starts_with("```") {
-                within = !within;
-            }
-            if within {
-                continue;
-            }
+        for (number, line) in prose(&text) {
             for target in line.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
-                let file = target.split('#').next().unwrap_or_default();
-                let here = path.parent().expect("a folder");
-                if !file.is_empty() && !file.contains("://") && !here.join(file).exists() {
-                    broken.push(format!("{}:{}: {target}", name(&path), number + 1));
+                let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
+                if target.contains("://") {
+                    continue;
+                }
+                let other = path.parent().expect("a folder").join(file);
+                let leads = if anchor.is_empty() {
+                    file.is_empty() || other.exists()
+                } else {
+                    named += 1;
+                    let there = if file.is_empty() { Ok(text.clone()) } else { std::fs::read_to_string(other) };
+                    there.is_ok_and(|there| anchors(&there).contains(anchor))
+                };
+                if !leads {
+                    broken.push(format!("{}:{number}: {target}", name(&path)));
                 }
             }
         }
     }
     assert!(broken.is_empty(), "links that lead nowhere:\n{}", broken.join("\n"));
+    assert!(named > 100, "only {named} links name a part of a document");
 }
 
 /// Follows references of a JSON schema, into items of lists and to the table among alternatives.

@@ -1,12 +1,11 @@
 //! A signer with everything switched on, consensus and execution clients that a test controls, and clients at work.
 
-use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use holdfast_tests::execution_node;
 use holdfast_tests::harness::{Builder, Server};
 use holdfast_tests::http::Client;
 use holdfast_tests::keys::TestKey;
@@ -100,7 +99,7 @@ impl Stage {
             .arg("127.0.0.1:0")
             .env("HOLDFAST_EXECUTION_ENABLED", "true")
             .env("HOLDFAST_EXECUTION_LISTEN", "127.0.0.1:0")
-            .env("HOLDFAST_EXECUTION_UPSTREAM", execution_node())
+            .env("HOLDFAST_EXECUTION_UPSTREAM", execution_node::start("execution"))
             .env("HOLDFAST_HTTP_MAX_REQUESTS_PER_SECOND", "100000")
     }
 
@@ -194,55 +193,5 @@ impl Drop for Load {
         if !std::thread::panicking() {
             assert!(matches!(ended, Some(Ok(()))), "a client failed");
         }
-    }
-}
-
-/// An execution client in sync on chain 1. It runs until the test ends.
-fn execution_node() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let stream = stream.unwrap();
-            // A connection that ends is no concern of the others.
-            std::thread::spawn(move || answer(stream));
-        }
-    });
-    format!("http://{address}")
-}
-
-/// Answers the requests of one connection until it ends.
-fn answer(mut stream: TcpStream) -> Option<()> {
-    let mut bytes = Vec::new();
-    loop {
-        let mut piece = [0; 4096];
-        let read = stream.read(&mut piece).ok().filter(|read| *read > 0)?;
-        bytes.extend_from_slice(&piece[..read]);
-        let text = String::from_utf8_lossy(&bytes).into_owned();
-        let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
-        let length = head.lines().find_map(|line| {
-            let (key, value) = line.split_once(':')?;
-            key.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().unwrap())
-        });
-        if body.len() < length? {
-            continue;
-        }
-        bytes.clear();
-        let one = |call: &Value| {
-            let result = match call["method"].as_str().unwrap() {
-                "eth_chainId" => json!("0x1"),
-                "eth_syncing" => json!(false),
-                "net_peerCount" => json!("0x19"),
-                _ => json!("0x64"),
-            };
-            json!({ "jsonrpc": "2.0", "id": call["id"], "result": result })
-        };
-        let reply = match serde_json::from_str(body).unwrap() {
-            Value::Array(calls) => Value::Array(calls.iter().map(one).collect()),
-            call => one(&call),
-        }
-        .to_string();
-        let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: ";
-        stream.write_all(format!("{head}{}\r\n\r\n{reply}", reply.len()).as_bytes()).ok()?;
     }
 }

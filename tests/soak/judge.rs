@@ -5,7 +5,6 @@ use std::ops::RangeInclusive;
 use std::sync::atomic::Ordering;
 
 use holdfast_tests::client_log::ClientLog;
-use holdfast_tests::devnet::ChainStatus;
 
 use crate::asker::Asker;
 use crate::causes::{Causes, During};
@@ -13,6 +12,7 @@ use crate::crowd::Crowd;
 use crate::faults::Fault;
 use crate::memory::Memory;
 use crate::stage::Stage;
+use crate::votes;
 
 /// Of the chain that runs here (minimal preset).
 pub(crate) const SLOTS_PER_EPOCH: u64 = 8;
@@ -146,7 +146,9 @@ impl Judge {
         self.causes.print();
         let harmless = asked.judge(stage.client_log(), &mut self.findings);
         let status = stage.network().status();
-        self.findings.extend(judge_chain(&status, self.first_slot..=self.last_slot));
+        let full = self.crowd.judge();
+        let times = stage.times(self.last_slot);
+        self.findings.extend(votes::judge(&status, &(self.first_slot..=self.last_slot), &times, full));
         if status.double_votes + status.slashed_validators + status.proposer_slashings + status.attester_slashings > 0 {
             self.findings.push(format!("something slashable is on the chain: {status:?}"));
         }
@@ -170,7 +172,6 @@ impl Judge {
         }
         stage.watch().print_figures();
         self.findings.extend(stage.watch().judge_panels());
-        let full = self.crowd.judge();
         self.findings.extend(stage.watch().judge_alerts(full));
         for finding in &self.findings {
             println!("  finding: {finding}");
@@ -187,34 +188,4 @@ fn statuses(stage: &Stage) -> BTreeMap<u16, u64> {
         *statuses.entry(passed.status).or_default() += 1;
     }
     statuses
-}
-
-/// Prints what the blocks of these slots carry; votes that were published and are in none have earned nothing.
-fn judge_chain(status: &ChainStatus, slots: RangeInclusive<u64>) -> Option<String> {
-    let epochs = slots.start().div_ceil(SLOTS_PER_EPOCH)..slots.end() / SLOTS_PER_EPOCH;
-    let complete = || status.attestations.iter().filter(|votes| votes.complete && epochs.contains(&votes.epoch));
-    let (included, expected) = complete().fold((0, 0), |sum, votes| (sum.0 + votes.included, sum.1 + votes.expected));
-    let missed: Vec<u64> = status.missed_slots.iter().filter(|slot| slots.contains(slot)).copied().collect();
-    println!(
-        "  chain: finalized epoch {}; {included} of {expected} votes are in blocks; slots without a block {missed:?}; sync committee {} of {} since genesis",
-        status.finalized_epoch, status.sync_votes, status.sync_seats
-    );
-    println!(
-        "  chain: {} double votes, {} slashed validators, {} proofs of offences",
-        status.double_votes,
-        status.slashed_validators,
-        status.proposer_slashings + status.attester_slashings
-    );
-    let lacking: Vec<String> = complete()
-        .filter(|votes| votes.included < votes.expected)
-        .map(|votes| {
-            format!(
-                "{} of epoch {} (in blocks, by slot: {:?})",
-                votes.expected - votes.included,
-                votes.epoch,
-                votes.slots
-            )
-        })
-        .collect();
-    (!lacking.is_empty()).then(|| format!("votes are in no block: {}", lacking.join(", ")))
 }

@@ -23,6 +23,7 @@ mod faults;
 mod judge;
 mod memory;
 mod stage;
+mod votes;
 mod watch;
 
 use std::process::ExitCode;
@@ -112,5 +113,8 @@ fn main() -> ExitCode {
     }
     let held = judge.verdict(&stage);
     folder.disable_cleanup(!held);
+    if !held {
+        stage.keep(folder.path());
+    }
     if held { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use holdfast_tests::client_log::ClientLog;
 use holdfast_tests::devnet::{Network, NodeDatabase, Size};
 use holdfast_tests::harness::{Builder, Server, holdfast_ok};
 use holdfast_tests::postgres::{Cluster, Disk, Stop};
@@ -12,6 +13,7 @@ use holdfast_tests::world::copy_private;
 
 use crate::balancer::Balancer;
 use crate::faults::Fault;
+use crate::votes::Times;
 use crate::watch::Watch;
 
 /// The epoch that must be finalized before anything breaks.
@@ -116,6 +118,8 @@ impl Stage {
             .arg("--no-signer")
             .arg("--switcher-listen")
             .arg("127.0.0.1:0")
+            // It says then what it gave out to be voted for, and when.
+            .env("HOLDFAST_TELEMETRY_LOG", "info,holdfast_beacon::route=debug")
             .env("HOLDFAST_EXECUTION_ENABLED", "true")
             .env("HOLDFAST_EXECUTION_LISTEN", "127.0.0.1:0")
             .env("HOLDFAST_EXECUTION_UPSTREAM", network.engine())
@@ -139,6 +143,15 @@ impl Stage {
         }
     }
 
+    /// Leaves the logs of everything in this folder, below the names of the processes.
+    pub(crate) fn keep(&mut self, folder: &Path) {
+        self.network.keep();
+        for (name, server) in self.servers() {
+            let file = folder.join(format!("{name}.log"));
+            std::fs::write(&file, server.log()).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        }
+    }
+
     /// Real nodes.
     pub(crate) fn nodes(&self) -> usize {
         self.network.beacons().len()
@@ -152,6 +165,12 @@ impl Stage {
     /// Log of the validator client.
     pub(crate) fn client_log(&self) -> &Path {
         &self.client_log
+    }
+
+    /// When votes and blocks were made, up to this slot.
+    pub(crate) fn times(&self, last_slot: u64) -> Times {
+        let (client, network) = (ClientLog::from_start(&self.client_log), &self.network);
+        Times::read(&client, &self.switcher.log(), network.genesis_time(), network.slot_seconds(), last_slot)
     }
 
     /// Where the validator client signs.

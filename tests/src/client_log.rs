@@ -13,6 +13,16 @@ pub struct Published {
     pub attestations: u64,
     /// Votes of the sync committee.
     pub sync_votes: u64,
+    /// When the last block was, by the log's clock, as [`in_quarter_hour`].
+    pub block_at: Option<u64>,
+}
+
+/// Milliseconds of the quarter of an hour of a clock's `hours:minutes:seconds.fraction`, anything after it; `None` if it is none.
+pub fn in_quarter_hour(clock: &str) -> Option<u64> {
+    let mut parts = clock.splitn(3, ':');
+    let (_, minutes, rest) = (parts.next()?, parts.next()?.parse::<u64>().ok()?, parts.next()?);
+    let (seconds, fraction) = (rest.get(..2)?.parse::<u64>().ok()?, rest.get(3..6)?.parse::<u64>().ok()?);
+    Some((minutes % 15 * 60 + seconds) * 1000 + fraction)
 }
 
 /// The log of a validator client from some moment on.
@@ -51,14 +61,17 @@ impl ClientLog {
     pub fn published(&self, slots: RangeInclusive<u64>) -> BTreeMap<u64, Published> {
         let mut by_slot: BTreeMap<u64, Published> = slots.map(|slot| (slot, Published::default())).collect();
         for line in self.lines() {
-            let Some((_, what)) = line.split_once(" info: Published ") else { continue };
+            let Some((before, what)) = line.split_once(" info: Published ") else { continue };
             let number = |name: &str| {
                 let (_, rest) = what.split_once(name)?;
                 rest.split(|letter: char| !letter.is_ascii_digit()).next()?.parse::<u64>().ok()
             };
             let Some(entry) = number("slot=").and_then(|slot| by_slot.get_mut(&slot)) else { continue };
             match what.split(' ').next() {
-                Some("block") => entry.blocks += 1,
+                Some("block") => {
+                    entry.blocks += 1;
+                    entry.block_at = before.split(' ').nth(1).and_then(in_quarter_hour);
+                }
                 Some("attestations") => entry.attestations += number("count=").unwrap_or(0),
                 Some("SyncCommitteeMessage") => entry.sync_votes += number("count=").unwrap_or(0),
                 // Aggregates are counted by whether their signatures were given.

@@ -110,6 +110,8 @@ pub struct Size {
 pub struct Network {
     dir: PathBuf,
     facts: Facts,
+    /// Its files stay.
+    kept: bool,
 }
 
 impl Network {
@@ -140,7 +142,12 @@ impl Network {
         let mut arguments = vec!["up", "--dir", text(&dir), "--owner", &owner];
         arguments.extend(options);
         let facts = devnet(&arguments);
-        Self { dir, facts }
+        Self { dir, facts, kept: false }
+    }
+
+    /// Leaves its files, the logs of all its processes among them, when it ends.
+    pub fn keep(&mut self) {
+        self.kept = true;
     }
 
     /// Addresses of the nodes' HTTP APIs, `http://…`.
@@ -306,7 +313,7 @@ impl Drop for Network {
     fn drop(&mut self) {
         let mut arguments = vec!["down", "--dir", text(&self.dir)];
         // After a failure the logs stay.
-        if !std::thread::panicking() {
+        if !self.kept && !std::thread::panicking() {
             arguments.push("--purge");
         }
         let output = tool(&arguments).output();

@@ -6,6 +6,7 @@ pub mod client_log;
 pub mod devnet;
 pub mod documented;
 pub mod elsewhere;
+pub mod execution_node;
 pub mod failover;
 pub mod finished;
 pub mod harness;

@@ -64,6 +64,23 @@ fn it_runs_without_keys_and_says_that_no_node_answers() {
 }
 
 #[test]
+fn a_delay_serves_on_while_unready() {
+    let folder = tempfile::tempdir().unwrap();
+    // Longer than the test: it is cut short by the second signal.
+    let builder = alone(&folder.path().join("data"), &[&nobody()]);
+    let server = builder.env("HOLDFAST_HTTP_SHUTDOWN_DELAY_SECONDS", "600").start();
+    server.terminate();
+    while !server.get_metrics("/readyz").text().contains("shutting down") {}
+    let answer =
+        once(server.switcher_addr(), "GET", "/eth/v1/beacon/genesis", &[], b"").expect("clients are served on");
+    assert_eq!(answer.json()["code"], 503, "{}", answer.text());
+    server.terminate();
+    let (status, log) = server.wait();
+    assert!(log.contains("serving on until clients have moved") && log.contains("ending at once"), "{log}");
+    assert!(status.success(), "{status}: {log}");
+}
+
+#[test]
 fn nodes_are_added_drained_preferred_and_removed_without_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");

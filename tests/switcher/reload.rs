@@ -8,13 +8,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use holdfast_tests::execution_node::start as node;
 use holdfast_tests::finished::{Finished, run};
 use holdfast_tests::harness::Server;
 use holdfast_tests::http::once;
 use serde_json::{Value, json};
 
 use crate::alone::{document, nobody, switcher};
-use crate::execution::{listens_at, node, reader};
+use crate::execution::{listens_at, reader};
 use crate::scripted::{Answer, Chain, Gate, ScriptedNode, event_stream};
 
 /// How long something may take that must happen.

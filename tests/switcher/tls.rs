@@ -6,13 +6,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use holdfast_tests::execution_node::start as node;
 use holdfast_tests::harness::Server;
 use holdfast_tests::world::{GENESIS_TIME, SLOTS_PER_EPOCH};
 use rustls::ClientConfig;
 use serde_json::json;
 
 use crate::client::TlsClient;
-use crate::execution::{listens_at, node};
+use crate::execution::listens_at;
 use crate::scripted::{Chain, ScriptedNode};
 use crate::stage::{Stage, wait_for};
 

@@ -1,9 +1,10 @@
-//! Accepting connections: the switcher's listener and the execution pool's do it alike.
+//! Accepting connections and seeing them to their end: the switcher's listener and the execution pool's do it alike.
 //!
 //! What it guarantees: never more connections than the bound are open, and those that wait are not accepted until there is
 //! a place; a failed accept neither ends the listener nor keeps a processor busy; all ends when the tasks are stopped.
 
 use std::future::Future;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -73,6 +74,20 @@ pub(crate) async fn accept(
                 tracing::warn!(%error, "cannot accept a connection; raise the limit of open files if this persists");
                 tokio::time::sleep(PAUSE).await;
             }
+        }
+    }
+}
+
+/// Serves a connection to its end, and gives its result. When the tasks are stopped, `finish` tells it to end after what was
+/// begun on it.
+pub(crate) async fn see_out<C: Future>(connection: C, finish: impl FnOnce(Pin<&mut C>), tasks: &Tasks) -> C::Output {
+    let mut connection = pin!(connection);
+    let mut stopping = tasks.stopping();
+    tokio::select! {
+        result = connection.as_mut() => result,
+        () = stopping.begun() => {
+            finish(connection.as_mut());
+            connection.await
         }
     }
 }

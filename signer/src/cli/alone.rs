@@ -110,9 +110,14 @@ async fn serve(context: &Context) -> Result<Exit, Failure> {
         }
     };
     info!(signal, "told to stop; once more to end at once");
-    manager.stopping(Duration::ZERO);
+    let delay = Duration::from_secs(config.http.shutdown_delay_seconds);
+    manager.stopping(delay);
     tasks.begin_leaving();
     let stop = async {
+        if !delay.is_zero() {
+            info!(seconds = delay.as_secs(), "unready; serving on until clients have moved");
+            tokio::time::sleep(delay).await;
+        }
         tokio::join!(running.stop(), async {
             // Commands in progress are short; one that is cut off says so at its other end.
             let _ = tasks.stop(PROBE_TIMEOUT).await;

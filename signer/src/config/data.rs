@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{DatabaseUrl, nonzero};
 
 /// Where the data directory is when nobody says otherwise.
-const DEFAULT_DATA_DIR: &str = "holdfast-data";
+pub(super) const DEFAULT_DATA_DIR: &str = "holdfast-data";
 
 /// `[data]`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -13,6 +13,7 @@ use toml::de::{DeTable, DeValue};
 use toml::{Table, Value};
 
 use super::catalog::{Catalog, Kind, Section, nearest};
+use super::data::DEFAULT_DATA_DIR;
 use super::{Config, ConfigError, DEFAULT_CONFIG_FILE, policy};
 
 /// All variables start with this.
@@ -105,10 +106,14 @@ fn named(layers: &Layers) -> Option<PathBuf> {
 /// that is there.
 pub(crate) fn place_of_file(layers: &Layers) -> PathBuf {
     named(layers).unwrap_or_else(|| {
-        let usual = PathBuf::from(DEFAULT_CONFIG_FILE);
-        let of_system = layers.system.as_ref().filter(|system| !usual.exists() && system.exists());
-        of_system.cloned().unwrap_or(usual)
+        let of_system = layers.system.as_ref().filter(|system| !is_begun(Path::new(".")) && system.exists());
+        of_system.cloned().unwrap_or_else(|| PathBuf::from(DEFAULT_CONFIG_FILE))
     })
+}
+
+/// Whether somebody began in this directory: with a file, or with a signer that needs none.
+fn is_begun(here: &Path) -> bool {
+    here.join(DEFAULT_CONFIG_FILE).exists() || here.join(DEFAULT_DATA_DIR).exists()
 }
 
 /// The settings of the file, the lines where the rules of the policy begin, and the file if there is one.
@@ -339,6 +344,17 @@ mod tests {
         let nowhere = Layers { system: Some(dir.path().join("nothing")), ..Layers::default() };
         assert_eq!(load(&nowhere).unwrap().file, None);
         assert_eq!(place_of_file(&nowhere), PathBuf::from(DEFAULT_CONFIG_FILE));
+    }
+
+    #[test]
+    fn a_file_or_the_usual_data_directory_makes_a_place_ones_own() {
+        let begun = [DEFAULT_CONFIG_FILE, DEFAULT_DATA_DIR].map(|name| {
+            let here = tempfile::tempdir().unwrap();
+            assert!(!is_begun(here.path()));
+            std::fs::create_dir(here.path().join(name)).unwrap();
+            is_begun(here.path())
+        });
+        assert_eq!(begun, [true, true]);
     }
 
     #[test]

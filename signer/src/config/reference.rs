@@ -15,7 +15,7 @@ const HEAD: &str = "# Configuration
 Every setting, made by `holdfast config reference`; a test compares. `holdfast config example` prints the same as a file to begin with, `holdfast config schema` as a
 JSON schema for editors, `holdfast config validate` what is in force.
 
-A flag beats an environment variable, which beats the file (`--config FILE`, else `holdfast.toml` in the current directory, else `/etc/holdfast/holdfast.toml` unless a data directory is named, if it is there). What is unknown in any of them is an error that names the nearest known
+A flag beats an environment variable, which beats the file (`--config FILE`, else `holdfast.toml` in the current directory, else `/etc/holdfast/holdfast.toml` if it is there, unless a data directory is named or `holdfast-data` is in the current directory). What is unknown in any of them is an error that names the nearest known
 setting. In the environment a list is separated by commas. Secrets are never settings: a setting names the file that holds one, mode 0600.
 
 *Takes effect* says when a running server takes another value: with `holdfast reload` ([how](admin.md#the-configuration-while-all-is-served)), or with a restart. Commands read the configuration each time they run. Files of

@@ -23,7 +23,7 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 
 use super::pool::ExecutionPool;
 use super::websocket;
-use crate::accept::{Serve, Through, accept};
+use crate::accept::{Serve, Through, accept, see_out};
 use crate::door::{ByteStream, Door};
 use crate::tasks::{Stopping, Tasks};
 
@@ -65,7 +65,6 @@ struct Server(Arc<ExecutionPool>);
 
 impl Serve for Server {
     async fn connection(&self, stream: impl ByteStream, through: Through, tasks: &Tasks) {
-        let mut stopping = tasks.stopping();
         let names = match through {
             Through::Nothing => Names::Own,
             Through::Door => Names::Any,
@@ -76,15 +75,8 @@ impl Serve for Server {
         });
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new()).header_read_timeout(HEAD);
-        let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service).with_upgrades());
-        let result = tokio::select! {
-            result = connection.as_mut() => result,
-            () = stopping.begun() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
-        };
-        if let Err(error) = result {
+        let connection = http.serve_connection(TokioIo::new(stream), service).with_upgrades();
+        if let Err(error) = see_out(connection, |connection| connection.graceful_shutdown(), tasks).await {
             tracing::debug!(%error, "a connection of the execution pool ended early");
         }
     }

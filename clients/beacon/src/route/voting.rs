@@ -237,7 +237,12 @@ impl Switcher {
             },
         };
         match (ballots.cast.get(position), ballots.answers.into_iter().nth(position)) {
-            (Some(ballot), Some(answer)) => Ok(Voted { data: ballot.data, answer }),
+            (Some(ballot), Some(answer)) => {
+                let (head, target) = (ballot.data.beacon_block_root, ballot.data.target);
+                let (voters, elapsed) = (ballots.cast.len(), now.elapsed().as_millis());
+                tracing::debug!(slot = slot.0, %head, %target, voters, elapsed, "attestation data given out");
+                Ok(Voted { data: ballot.data, answer })
+            }
             _ => Err(Box::new(nobody())),
         }
     }

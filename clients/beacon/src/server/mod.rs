@@ -22,7 +22,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 
 use self::io::ClientIo;
-use crate::accept::{Serve, Through, accept};
+use crate::accept::{Serve, Through, accept, see_out};
 use crate::door::{ByteStream, Door};
 use crate::route::Switcher;
 use crate::route::request::{ClientAnswer, ClientBody, ClientRequest};
@@ -85,16 +85,8 @@ impl Serve for Server {
     async fn connection(&self, stream: impl ByteStream, _: Through, tasks: &Tasks) {
         let io = ClientIo::new(TokioIo::new(stream), self.bounds.write_timeout);
         let service = service_fn(|request| async move { Ok::<_, Infallible>(self.respond(request).await) });
-        let mut connection = std::pin::pin!(self.http.serve_connection(io, service));
-        let mut stopping = tasks.stopping();
-        let result = tokio::select! {
-            result = connection.as_mut() => result,
-            () = stopping.begun() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
-        };
-        if let Err(error) = result {
+        let connection = self.http.serve_connection(io, service);
+        if let Err(error) = see_out(connection, |connection| connection.graceful_shutdown(), tasks).await {
             // Clients come and go; an answer that broke off at a node ends here, too.
             tracing::debug!(%error, "a client's connection ended early");
         }

@@ -46,6 +46,35 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- if or (eq .Values.slashing.backend "sqlite") (eq .Values.slashing.instances "kept") -}}true{{- end -}}
 {{- end -}}
 
+{{/* Who answers DNS. */}}
+{{- define "holdfast.dns" -}}
+{{- if .Values.networkPolicy.dns -}}
+- to:
+    {{- toYaml .Values.networkPolicy.dnsPeers | nindent 4 }}
+  ports:
+    {{- range .Values.networkPolicy.dnsPorts }}
+    - port: {{ . }}
+      protocol: UDP
+    - port: {{ . }}
+      protocol: TCP
+    {{- end }}
+{{- end -}}
+{{- end -}}
+
+{{/* Who may read metrics: those who are named, and `helm test`. */}}
+{{- define "holdfast.readers" -}}
+- from:
+    - podSelector:
+        matchLabels:
+          {{- include "holdfast.selector" . | nindent 10 }}
+          app.kubernetes.io/component: test
+    {{- with .Values.networkPolicy.monitoring }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+  ports:
+    - port: metrics
+{{- end -}}
+
 {{/* Configurations that would sign unprotected, or not at all. */}}
 {{- define "holdfast.check" -}}
 {{- if not (has .Values.slashing.backend (list "sqlite" "postgres")) -}}
@@ -87,6 +116,29 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 {{- if and .Values.networkPolicy.dns (not (and .Values.networkPolicy.dnsPeers .Values.networkPolicy.dnsPorts)) -}}
 {{- fail "networkPolicy.dns needs networkPolicy.dnsPeers and dnsPorts: who answers, and where; without DNS set it to false" -}}
+{{- end -}}
+{{- end -}}
+{{- if .Values.switcher.enabled -}}
+{{- $listed := regexMatch "(?m)^\\s*\\[\\[switcher\\.upstream\\]\\]" .Values.switcher.config -}}
+{{- if not (or $listed .Values.switcher.beacons) -}}
+{{- fail "switcher.enabled needs consensus clients: switcher.beacons, or [[switcher.upstream]] in switcher.config" -}}
+{{- end -}}
+{{- if and $listed .Values.switcher.beacons -}}
+{{- fail "switcher.beacons would replace the [[switcher.upstream]] of switcher.config: name all consensus clients in one of them" -}}
+{{- end -}}
+{{- range .Values.switcher.beacons -}}
+{{- if regexMatch "^[a-z]+://[^/]*@" . -}}
+{{- fail "switcher.beacons holds a password, which everybody who may read the chart's values sees: use [[switcher.upstream]] with token_file or password_file in switcher.config, and switcher.extraVolumes" -}}
+{{- end -}}
+{{- end -}}
+{{- if not (or (and .Values.switcher.tls.existingSecret .Values.switcher.tls.clientCA) .Values.switcher.allowUnauthenticated (regexMatch "(?m)^\\s*known_clients\\b" .Values.switcher.config)) -}}
+{{- fail "nobody would have to prove who uses the switcher: set switcher.tls.existingSecret with clientCA, or switcher.allowUnauthenticated: true behind a NetworkPolicy" -}}
+{{- end -}}
+{{- if and .Values.switcher.allowUnauthenticated (not .Values.networkPolicy.enabled) -}}
+{{- fail "switcher.allowUnauthenticated needs networkPolicy.enabled: otherwise every pod of the cluster may use your consensus clients" -}}
+{{- end -}}
+{{- if and .Values.networkPolicy.enabled (not .Values.networkPolicy.switcherEgress) -}}
+{{- fail "switcher.enabled, but the NetworkPolicy lets it reach no consensus client: name them in networkPolicy.switcherEgress, such as [{ports: [{port: 5052}]}]" -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}

@@ -1,52 +1,52 @@
-{{/* The pod, the same for both kinds. */}}
-{{- define "holdfast.pod" -}}
-{{- $full := include "holdfast.fullname" . -}}
+{{/* What all pods have: whom they belong to and where they may run. Takes root, component and config, what its file says. */}}
+{{- define "holdfast.placement" -}}
+{{- $ := .root -}}
 metadata:
   labels:
-    {{- include "holdfast.selector" . | nindent 4 }}
-    app.kubernetes.io/component: signer
-    {{- with .Values.podLabels }}
+    {{- include "holdfast.selector" $ | nindent 4 }}
+    app.kubernetes.io/component: {{ .component }}
+    {{- with $.Values.podLabels }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
   annotations:
-    checksum/config: {{ .Values.config | sha256sum }}
-    {{- with .Values.podAnnotations }}
+    checksum/config: {{ .config | sha256sum }}
+    {{- with $.Values.podAnnotations }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
 spec:
-  serviceAccountName: {{ include "holdfast.serviceAccount" . }}
   # The platform's own tokens (EKS, GKE, AKS) come as volumes of their own where a provider needs one.
   automountServiceAccountToken: false
   # Their variables (HOLDFAST_…) would be taken for settings.
   enableServiceLinks: false
-  terminationGracePeriodSeconds: {{ .Values.terminationGracePeriodSeconds }}
-  {{- with .Values.imagePullSecrets }}
+  terminationGracePeriodSeconds: {{ $.Values.terminationGracePeriodSeconds }}
+  {{- with $.Values.imagePullSecrets }}
   imagePullSecrets:
     {{- toYaml . | nindent 4 }}
   {{- end }}
-  {{- with .Values.priorityClassName }}
+  {{- with $.Values.priorityClassName }}
   priorityClassName: {{ . }}
   {{- end }}
-  {{- with .Values.podSecurityContext }}
+  {{- with $.Values.podSecurityContext }}
   securityContext:
     {{- toYaml . | nindent 4 }}
   {{- end }}
-  {{- with .Values.affinity }}
+  {{- with $.Values.affinity }}
   affinity:
     {{- toYaml . | nindent 4 }}
   {{- end }}
-  {{- with .Values.nodeSelector }}
+  {{- with $.Values.nodeSelector }}
   nodeSelector:
     {{- toYaml . | nindent 4 }}
   {{- end }}
-  {{- with .Values.tolerations }}
+  {{- with $.Values.tolerations }}
   tolerations:
     {{- toYaml . | nindent 4 }}
   {{- end }}
   topologySpreadConstraints:
-    {{- if .Values.topologySpreadConstraints }}
-    {{- toYaml .Values.topologySpreadConstraints | nindent 4 }}
+    {{- if $.Values.topologySpreadConstraints }}
+    {{- toYaml $.Values.topologySpreadConstraints | nindent 4 }}
     {{- else }}
+    {{- $component := .component }}
     {{- range list "kubernetes.io/hostname" "topology.kubernetes.io/zone" }}
     - maxSkew: 1
       topologyKey: {{ . }}
@@ -54,13 +54,43 @@ spec:
       labelSelector:
         matchLabels:
           {{- include "holdfast.selector" $ | nindent 10 }}
-          app.kubernetes.io/component: signer
+          app.kubernetes.io/component: {{ $component }}
     {{- end }}
     {{- end }}
+{{- end -}}
+
+{{/* The program as it runs in every pod; the rest of the container follows. */}}
+{{- define "holdfast.container" -}}
+name: holdfast
+image: {{ include "holdfast.image" . }}
+imagePullPolicy: {{ .Values.image.pullPolicy }}
+{{- with .Values.securityContext }}
+securityContext:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+# No probe asks the chain. /livez: the process answers.
+startupProbe:
+  httpGet:
+    path: /livez
+    port: metrics
+  periodSeconds: 2
+  failureThreshold: 60
+livenessProbe:
+  httpGet:
+    path: /livez
+    port: metrics
+  periodSeconds: 10
+  timeoutSeconds: 5
+  failureThreshold: 3
+{{- end -}}
+
+{{/* The signer's pod, the same for both kinds. */}}
+{{- define "holdfast.pod" -}}
+{{- $full := include "holdfast.fullname" . -}}
+{{- include "holdfast.placement" (dict "root" . "component" "signer" "config" .Values.config) }}
+  serviceAccountName: {{ include "holdfast.serviceAccount" . }}
   containers:
-    - name: holdfast
-      image: {{ include "holdfast.image" . }}
-      imagePullPolicy: {{ .Values.image.pullPolicy }}
+    - {{ include "holdfast.container" . | nindent 6 | trim }}
       args:
         - --config
         - /etc/holdfast/holdfast.toml
@@ -130,20 +160,7 @@ spec:
           containerPort: {{ .Values.http.port }}
         - name: metrics
           containerPort: {{ .Values.metrics.port }}
-      # None of them asks the chain. /livez: the process answers. /readyz: keys are loaded and the database takes records.
-      startupProbe:
-        httpGet:
-          path: /livez
-          port: metrics
-        periodSeconds: 2
-        failureThreshold: 60
-      livenessProbe:
-        httpGet:
-          path: /livez
-          port: metrics
-        periodSeconds: 10
-        timeoutSeconds: 5
-        failureThreshold: 3
+      # /readyz: keys are loaded and the database takes records.
       readinessProbe:
         httpGet:
           path: /readyz
@@ -151,10 +168,6 @@ spec:
         periodSeconds: 2
         timeoutSeconds: 2
         failureThreshold: 1
-      {{- with .Values.securityContext }}
-      securityContext:
-        {{- toYaml . | nindent 8 }}
-      {{- end }}
       {{- with .Values.resources }}
       resources:
         {{- toYaml . | nindent 8 }}

@@ -196,7 +196,7 @@ impl Dial {
             None => options,
             Some(Ok(password)) => options.password(password.expose()),
             Some(Err(error)) => {
-                tracing::warn!(%error, "the database's password cannot be read again; going on with the one before");
+                tracing::warn!(%error, "the database's password cannot be read again; trying that of the start");
                 options
             }
         }
