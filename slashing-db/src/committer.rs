@@ -8,7 +8,7 @@
 //! *suspect*: unslashable messages go on, slashable ones need a key fenced since (see `fence.rs`).
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -37,6 +37,9 @@ mod prune;
 
 /// How long before genesis a fence "now" is still believed: a clock further back is taken to be wrong.
 const LONGEST_WAIT_FOR_GENESIS_MILLIS: u64 = 30 * 24 * 60 * 60 * 1000;
+
+/// By how much a clock may be behind what was recorded before and is still believed: clocks are set right in small steps.
+const MOST_BEHIND_MILLIS: u64 = 60 * 1000;
 
 /// Bound of the queue of read-only questions.
 const READ_QUEUE_CAPACITY: usize = 64;
@@ -81,6 +84,8 @@ pub(crate) struct Shared {
     pub(crate) health: watch::Sender<GuardHealth>,
     /// Whether newly enabled keys are held back. Only ever switched on.
     pub(crate) holds_new_keys: AtomicBool,
+    /// The newest moment of which something is recorded, in the journal or in the anchor.
+    latest: AtomicU64,
 }
 
 impl Shared {
@@ -89,9 +94,29 @@ impl Shared {
         Horizon::new(&self.settings.slot_clock, now, self.settings.future_tolerance_slots)
     }
 
-    /// The fence at `now`; refused if the clock is implausibly far before genesis, where a fence would
-    /// protect nothing once the clock is right.
+    /// Notes the moment of something that is recorded.
+    fn saw(&self, at: UnixMillis) {
+        self.latest.fetch_max(at.0, Ordering::AcqRel);
+    }
+
+    /// `now`, or the newest moment on record if that is later: what was signed until then must lie below a fence.
+    fn at_least_recorded(&self, now: UnixMillis) -> UnixMillis {
+        let latest = if self.settings.trust_clock { 0 } else { self.latest.load(Ordering::Acquire) };
+        UnixMillis(now.0.max(latest))
+    }
+
+    /// The fence at `now`. Refused if the clock cannot be right, as a fence would then protect less than it says: it is
+    /// implausibly far before genesis, or behind what was recorded before.
     pub(crate) fn fence(&self, now: UnixMillis) -> Result<Watermarks, AdminError> {
+        let latest = self.at_least_recorded(now);
+        if latest.0.saturating_sub(now.0) > MOST_BEHIND_MILLIS {
+            return Err(AdminError::ClockBehind { latest, now });
+        }
+        self.fence_at(latest)
+    }
+
+    /// The fence at a moment.
+    fn fence_at(&self, now: UnixMillis) -> Result<Watermarks, AdminError> {
         let genesis = self.settings.slot_clock.genesis;
         if now.0.saturating_add(LONGEST_WAIT_FOR_GENESIS_MILLIS) < genesis.0 {
             return Err(AdminError::ClockBeforeGenesis { genesis, now });
@@ -177,7 +202,7 @@ impl Core {
     /// Compares the database with its anchor, and starts both threads.
     pub(crate) fn start(
         mut store: Box<dyn Store>,
-        reader: Box<dyn ReadStore>,
+        mut reader: Box<dyn ReadStore>,
         instance: InstanceId,
         settings: Settings,
     ) -> Result<Self, OpenError> {
@@ -185,17 +210,21 @@ impl Core {
         if let Some(plan) = settings.faults.clone() {
             store = Box::new(crate::store::faulty::FaultyStore::new(store, plan));
         }
+        let recorded = last_recorded(store.head(), reader.as_mut(), instance);
         let now = settings.clock.now();
+        let now = if settings.trust_clock { now } else { now.max(recorded) };
         let root = settings.genesis_validators_root;
         let anchor = settings.anchor.as_deref();
         let anchor = anchor.map(|path| Anchor::attach(path, store.as_mut(), instance, root, now)).transpose()?;
+        let recorded = anchor.as_ref().map_or(recorded, |anchor| anchor.recorded().max(recorded));
         #[cfg(any(feature = "sqlite", feature = "postgres"))]
         let archive_reader = prune::prepare(&settings, store.as_ref())?;
         let (commands, command_queue) = mpsc::channel(settings.queue_capacity.get());
         let (reads, read_queue) = mpsc::channel(READ_QUEUE_CAPACITY);
         let (health, _) = watch::channel(GuardHealth::Serving);
         let holds_new_keys = AtomicBool::new(false);
-        let shared = Arc::new(Shared { settings, metrics: Metrics::new(), health, holds_new_keys });
+        let latest = AtomicU64::new(recorded.0);
+        let shared = Arc::new(Shared { settings, metrics: Metrics::new(), health, holds_new_keys, latest });
         let mut committer =
             Committer { store: Some(store), instance, shared: Arc::clone(&shared), anchor, suspect: None };
         committer.show_suspicion();
@@ -247,6 +276,14 @@ impl Drop for Core {
 
 fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, OpenError> {
     std::thread::Builder::new().name(name.to_owned()).spawn(body).map_err(OpenError::Thread)
+}
+
+/// When the batch at the end of this instance's chain was made; the beginning of time without one.
+fn last_recorded(end: Head, reader: &mut dyn ReadStore, instance: InstanceId) -> UnixMillis {
+    // If it cannot be read now, a clock that is behind goes unnoticed until the next batch, as without a journal.
+    let last = end.seq.checked_sub(1).and_then(|before| reader.batches_after(instance, before, 1).ok());
+    let times = last.iter().flatten().map(|(header, _)| header.time);
+    times.max().unwrap_or(UnixMillis(0))
 }
 
 fn serve_reads(mut store: Box<dyn ReadStore>, mut queue: mpsc::Receiver<Read>) {
@@ -392,17 +429,17 @@ impl Committer {
         };
         let (keys, positions) = distinct_keys(batch);
         let mut due = Vec::with_capacity(batch.len());
-        let (mut bytes, mut end) = (0, Head::EMPTY);
+        let (mut bytes, mut end, mut at) = (0, Head::EMPTY, UnixMillis(0));
         let suspect = self.suspect;
         let result = store.commit_batch(&keys, &mut |head, rows| {
             let planned = plan(&self.shared, self.instance, suspect, head, rows, batch, &positions, &mut due);
             bytes = planned.entries.len();
-            end = planned.header.as_head();
+            (end, at) = (planned.header.as_head(), planned.header.time);
             planned
         });
         match result {
             Ok(committed) => {
-                self.advance(end);
+                self.advance(end, at);
                 let took = started.elapsed();
                 self.shared.metrics.observe_commit(took, batch.len() as u64, bytes);
                 deliver(&self.shared.metrics, batch, due, &committed, Span { started, took });
@@ -412,10 +449,11 @@ impl Committer {
     }
 
     /// Notes in the anchor what is about to be acknowledged.
-    fn advance(&mut self, end: Head) {
+    fn advance(&mut self, end: Head, at: UnixMillis) {
+        self.shared.saw(at);
         let landmarks = self.store.as_ref().and_then(|store| store.landmarks());
         if let Some(anchor) = &mut self.anchor
-            && anchor.advance(end, landmarks).is_err()
+            && anchor.advance(end, at, landmarks).is_err()
         {
             self.shared.metrics.anchor_failures.inc();
         }

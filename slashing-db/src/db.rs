@@ -51,6 +51,8 @@ pub struct BindOptions {
     pub clock: Arc<dyn Clock>,
     /// Slots beyond the clock that still count as present; [`DEFAULT_FUTURE_TOLERANCE_SLOTS`].
     pub future_tolerance_slots: u64,
+    /// Whether a fence is placed although the clock is behind what was recorded before.
+    pub trust_clock: bool,
     /// Requests that may wait; [`DEFAULT_QUEUE_CAPACITY`].
     pub queue_capacity: NonZeroUsize,
     /// Requests committed together at most; [`DEFAULT_MAX_BATCH`].
@@ -77,6 +79,7 @@ impl BindOptions {
             slot_clock,
             clock,
             future_tolerance_slots: DEFAULT_FUTURE_TOLERANCE_SLOTS,
+            trust_clock: false,
             queue_capacity: DEFAULT_QUEUE_CAPACITY,
             max_batch: DEFAULT_MAX_BATCH,
             anchor: None,

@@ -323,6 +323,16 @@ pub enum AdminError {
         /// What the clock says.
         now: UnixMillis,
     },
+    /// A fence by this clock would be below what may have been signed.
+    #[error("the clock says it is {now}, and something was recorded here at {latest}: a fence by that clock could lie below \
+         what was signed. Set the clock right and try again; if it is right and was ahead then, set slashing.trust_clock = true \
+         and restart", now = now.rfc3339(), latest = latest.rfc3339())]
+    ClockBehind {
+        /// The newest moment on record.
+        latest: UnixMillis,
+        /// What the clock says.
+        now: UnixMillis,
+    },
 }
 
 /// Why old batches were not archived. They are in the database still, or in an archived file, or in both.

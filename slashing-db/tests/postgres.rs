@@ -157,6 +157,28 @@ async fn sql_cannot_lower_or_forget_a_watermark() {
     }
 }
 
+#[tokio::test]
+async fn a_commit_is_waited_for_whatever_became_of_the_session() {
+    let home = Home::on_postgres(1_000);
+    let intents = Intents::new();
+    let guard = home.open();
+    register_fresh(&guard, [key(1)]).await;
+    // As a pooler in transaction mode does when it takes another connection to the server: the session's settings are gone.
+    let seen = "CREATE TABLE public.seen (at serial, setting text); \
+         CREATE FUNCTION public.look() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+         INSERT INTO public.seen (setting) VALUES (current_setting('synchronous_commit')); \
+         PERFORM set_config('synchronous_commit', 'off', false); RETURN NULL; END $$; \
+         CREATE TRIGGER look AFTER INSERT ON holdfast.journal FOR EACH ROW EXECUTE FUNCTION public.look()";
+    Cluster::shared().sql(&database(&home), seen).unwrap();
+    for slot in 1_000..1_003 {
+        drop(guard.authorize(intents.block(key(1), slot, 1), caller()).await.unwrap());
+        home.clock.set(start_of(slot + 1));
+    }
+    let told = "SELECT string_agg(setting, ' ' ORDER BY at) FROM public.seen";
+    assert_eq!(Cluster::shared().sql(&database(&home), told).unwrap().trim(), "on on on");
+    guard.shutdown().await;
+}
+
 #[test]
 fn servers_that_may_lose_commits_are_refused_with_the_remedy() {
     let cluster = Cluster::start();

@@ -261,7 +261,7 @@ pub(super) fn admin_reason(error: &holdfast_slashing_db::AdminError) -> Reason {
         AdminError::WrongChain { .. } => Reason::WrongChain,
         AdminError::UnknownKey => Reason::UnknownKey,
         AdminError::Tombstoned => Reason::KeyDeleted,
-        AdminError::ClockBeforeGenesis { .. } => Reason::Refused,
+        AdminError::ClockBeforeGenesis { .. } | AdminError::ClockBehind { .. } => Reason::Refused,
         _ => Reason::Unavailable,
     }
 }

@@ -313,7 +313,10 @@ pub(crate) fn admin_exit(error: &AdminError) -> Exit {
     match error {
         AdminError::Frozen(_) | AdminError::Suspect => Exit::Frozen,
         AdminError::WrongChain { .. } => Exit::Usage,
-        AdminError::UnknownKey | AdminError::Tombstoned | AdminError::ClockBeforeGenesis { .. } => Exit::Refused,
+        AdminError::UnknownKey
+        | AdminError::Tombstoned
+        | AdminError::ClockBeforeGenesis { .. }
+        | AdminError::ClockBehind { .. } => Exit::Refused,
         _ => Exit::Unreachable,
     }
 }

@@ -140,6 +140,7 @@ pub(crate) async fn open_sealed(config: &Config, clock: Arc<dyn Clock>) -> Resul
     let guard = database.bind(BindOptions {
         anchor: Some(config.anchor()),
         future_tolerance_slots: config.slashing.future_tolerance_slots,
+        trust_clock: config.slashing.trust_clock,
         queue_capacity: config.database.queue_capacity,
         max_batch: config.database.max_batch,
         retention: config.retention(),

@@ -197,6 +197,7 @@ impl Anchor {
             root,
             database: present.database.clone(),
             head: present.head,
+            recorded: UnixMillis(0),
             landmarks: present.landmarks.clone(),
             suspicion: None,
         };
@@ -207,11 +208,14 @@ impl Anchor {
             Found::Record(old) => {
                 record.generation = old.generation;
                 record.suspicion = old.suspicion;
+                record.recorded = old.recorded;
                 compare(&old, &present, store).map_err(database)?.map(|kind| (kind, Some(old.head)))
             }
         };
         if let Some((kind, expected)) = noticed {
-            record.suspicion = Some(Suspicion { kind, since: now, expected, found: present.head });
+            // A clock that is behind must not make old marks look like a fence since.
+            let since = now.max(record.recorded);
+            record.suspicion = Some(Suspicion { kind, since, expected, found: present.head });
         }
         let mut anchor = Self { file, record, unflushed: true, last_flush: Instant::now(), failing: false };
         anchor.write_through().map_err(|source| OpenError::Io { action: "write", path: path.to_owned(), source })?;
@@ -223,10 +227,22 @@ impl Anchor {
         self.record.suspicion
     }
 
-    /// Notes the batch committed last. Called before its replies leave. A failure only weakens detection,
+    /// The newest moment of which something was recorded, as far as the anchor knows: it may be newer than all that is in the
+    /// database.
+    pub(crate) fn recorded(&self) -> UnixMillis {
+        self.record.recorded
+    }
+
+    /// Notes the batch committed last, made `at` this moment. Called before its replies leave. A failure only weakens detection,
     /// so it is reported and tried again with the next batch.
-    pub(crate) fn advance(&mut self, head: Head, landmarks: Option<&Landmarks>) -> Result<(), std::io::Error> {
+    pub(crate) fn advance(
+        &mut self,
+        head: Head,
+        at: UnixMillis,
+        landmarks: Option<&Landmarks>,
+    ) -> Result<(), std::io::Error> {
         self.record.head = head;
+        self.record.recorded = self.record.recorded.max(at);
         self.record.landmarks = landmarks.cloned();
         self.unflushed = true;
         self.write()

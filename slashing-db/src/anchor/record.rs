@@ -22,6 +22,8 @@ pub(super) struct Record {
     pub(super) root: GenesisValidatorsRoot,
     pub(super) database: DatabaseIdentity,
     pub(super) head: Head,
+    /// The newest moment of which something was recorded; the beginning of time where an older version wrote this.
+    pub(super) recorded: UnixMillis,
     /// Of a shared database.
     pub(super) landmarks: Option<Landmarks>,
     pub(super) suspicion: Option<Suspicion>,
@@ -36,6 +38,8 @@ struct Written {
     database: String,
     batch: u64,
     hash: String,
+    #[serde(default)]
+    recorded_ms: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     server: Option<WrittenLandmarks>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -100,6 +104,7 @@ impl Record {
             database: self.database.as_str().to_owned(),
             batch: self.head.seq,
             hash: self.head.hash.to_string(),
+            recorded_ms: self.recorded.0,
             server: self.landmarks.as_ref().map(write_landmarks),
             suspicion: self.suspicion.map(|suspicion| WrittenSuspicion {
                 kind: suspicion.kind.as_str().to_owned(),
@@ -149,6 +154,7 @@ impl Record {
             root: GenesisValidatorsRoot(parse_hex(&written.genesis_validators_root)?),
             database: DatabaseIdentity::new(written.database),
             head: head(written.batch, &written.hash)?,
+            recorded: UnixMillis(written.recorded_ms),
             landmarks,
             suspicion,
         })
@@ -176,6 +182,7 @@ mod tests {
                 root: GenesisValidatorsRoot([0xff; 32]),
                 database: DatabaseIdentity::new("x".repeat(1_000)),
                 head: head(u64::MAX),
+                recorded: UnixMillis(u64::MAX),
                 landmarks: Some(Landmarks {
                     timeline: "FFFFFFFF".to_owned(),
                     synchronous: true,

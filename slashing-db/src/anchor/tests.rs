@@ -5,11 +5,16 @@
 use std::fs;
 use std::path::PathBuf;
 
+use holdfast_domain::Slot;
+
 use super::RollbackKind as Kind;
 use crate::journal::{Outcome, Reader};
 use crate::rules::Approval;
-use crate::support::{Home, Intents, caller, key, register_fresh, start_of};
-use crate::{CallerId, Guard, GuardHealth, OpenError, SlashingDb, StoreOptions};
+use crate::support::{Home, Intents, caller, key, new_key, register_fresh, start_of};
+use crate::{
+    AdminError, CallerId, EntryWatermark, Guard, GuardHealth, OpenError, RegisterError, SlashingDb, StoreOptions,
+    Tombstone,
+};
 
 struct Stage {
     home: Home,
@@ -247,4 +252,44 @@ async fn an_anchor_in_use_is_refused() {
     };
     let other = SlashingDb::open(&StoreOptions { path: stage.backup() }).unwrap();
     assert!(matches!(other.bind(options), Err(OpenError::AnchorInUse { .. })));
+}
+
+#[tokio::test]
+async fn no_fence_is_placed_by_a_clock_that_is_behind_what_was_recorded() {
+    let stage = Stage::new().await;
+    stage.home.clock.set(start_of(900));
+    let guard = stage.open();
+    assert_eq!(kind(&guard), None);
+    let refused = guard.fence(None, &caller()).await.unwrap_err();
+    assert!(matches!(refused, AdminError::ClockBehind { now, .. } if now == start_of(900)), "{refused}");
+    let new = guard.register(new_key(key(3)), EntryWatermark::Now, Tombstone::Refuse).await;
+    assert!(matches!(new, Err(RegisterError::Admin(AdminError::ClockBehind { .. }))), "{new:?}");
+    // A little is what setting a clock right costs.
+    stage.home.clock.set(start_of(999));
+    assert_eq!(guard.fence(None, &caller()).await.unwrap(), 2);
+    assert_eq!(guard.watermark(&key(2)).await.unwrap().unwrap().block.unwrap().slot, Slot(1_001));
+    guard.shutdown().await;
+    stage.home.clock.set(start_of(900));
+    let trusting = stage.home.open_with(|options| {
+        options.anchor = Some(stage.anchor());
+        options.trust_clock = true;
+    });
+    assert_eq!(trusting.fence(None, &caller()).await.unwrap(), 2);
+    assert_eq!(trusting.watermark(&key(2)).await.unwrap().unwrap().block.unwrap().slot, Slot(1_001));
+}
+
+#[tokio::test]
+async fn a_clock_that_is_behind_makes_no_fence_of_the_marks_that_were_put_back() {
+    // Recorded up to slot 1001; put back to before that, and the clock before even what was put back.
+    let stage = Stage::rolled_back().await;
+    stage.home.clock.set(start_of(900));
+    let guard = stage.open();
+    assert_eq!(kind(&guard), Some(Kind::JournalShorter));
+    let GuardHealth::Suspect(suspicion) = guard.health() else { panic!("{:?}", guard.health()) };
+    assert_eq!(suspicion.since, start_of(1_001), "the anchor knows that it was later");
+    assert!(guard.fence(None, &caller()).await.is_err());
+    stage.home.clock.set(start_of(1_002));
+    assert_eq!(stage.refused(&guard, 1, 1_002).await, "protection_frozen", "no mark is one of a fence since");
+    assert_eq!(guard.fence(None, &caller()).await.unwrap(), 2);
+    assert_eq!(kind(&guard), None);
 }

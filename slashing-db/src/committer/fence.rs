@@ -31,7 +31,7 @@ impl Committer {
     /// Takes over what the anchor says about the database.
     pub(super) fn show_suspicion(&mut self) {
         let suspicion = self.anchor.as_ref().and_then(crate::anchor::Anchor::suspicion);
-        self.suspect = suspicion.map(|suspicion| Suspect { fenced: self.shared.fence(suspicion.since).ok() });
+        self.suspect = suspicion.map(|suspicion| Suspect { fenced: self.shared.fence_at(suspicion.since).ok() });
         self.shared.show(suspicion);
     }
 
@@ -64,7 +64,7 @@ impl Committer {
         } else {
             noticed.unwrap_or(RollbackKind::JournalMoved)
         };
-        let since = self.shared.settings.clock.now();
+        let since = self.shared.at_least_recorded(self.shared.settings.clock.now());
         let suspicion = Suspicion { kind, since, expected: Some(expected), found };
         if let Err(error) = anchor.suspect(suspicion, database, store.landmarks()) {
             tracing::error!(%error, "cannot write suspicion of the database down");
@@ -152,7 +152,7 @@ impl Committer {
             end = header.as_head();
             Planned { header, entries: encoder.finish() }
         })?;
-        self.advance(end);
+        self.advance(end, now);
         Ok(())
     }
 }

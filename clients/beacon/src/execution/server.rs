@@ -76,7 +76,7 @@ impl Serve for Server {
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new()).header_read_timeout(HEAD);
         let connection = http.serve_connection(TokioIo::new(stream), service).with_upgrades();
-        if let Err(error) = see_out(connection, |connection| connection.graceful_shutdown(), tasks).await {
+        if let Err(error) = see_out(connection, http1::UpgradeableConnection::graceful_shutdown, tasks).await {
             tracing::debug!(%error, "a connection of the execution pool ended early");
         }
     }

@@ -86,7 +86,7 @@ impl Serve for Server {
         let io = ClientIo::new(TokioIo::new(stream), self.bounds.write_timeout);
         let service = service_fn(|request| async move { Ok::<_, Infallible>(self.respond(request).await) });
         let connection = self.http.serve_connection(io, service);
-        if let Err(error) = see_out(connection, |connection| connection.graceful_shutdown(), tasks).await {
+        if let Err(error) = see_out(connection, http1::Connection::graceful_shutdown, tasks).await {
             // Clients come and go; an answer that broke off at a node ends here, too.
             tracing::debug!(%error, "a client's connection ended early");
         }

@@ -2,8 +2,9 @@
 
 use holdfast_domain::UnixMillis;
 use sqlx::postgres::{PgConnection, PgRow};
-use sqlx::{Row as _, raw_sql};
+use sqlx::{AssertSqlSafe, Row as _, raw_sql};
 
+use super::session::BEGIN;
 use super::values;
 use crate::approvals::{ApprovalId, ApprovalPolicy, Pinned, PolicyHash, REMEMBERED_MILLIS, Spent};
 use crate::identity::CallerId;
@@ -37,7 +38,8 @@ pub(super) async fn pin(
     new: Option<&ApprovalPolicy>,
 ) -> sqlx::Result<Pinned> {
     // The lock lets readers read, and keeps every other change away until the end of the transaction.
-    raw_sql("BEGIN; LOCK TABLE holdfast.approval_policy IN SHARE ROW EXCLUSIVE MODE").execute(&mut *db).await?;
+    let begin = format!("{BEGIN}; LOCK TABLE holdfast.approval_policy IN SHARE ROW EXCLUSIVE MODE");
+    raw_sql(AssertSqlSafe(begin)).execute(&mut *db).await?;
     let found = sqlx::query(SELECT_POLICY).fetch_optional(&mut *db).await?;
     let found = found.map(|row| read(&row)).transpose()?;
     if found.map(|policy| policy.hash) != seen {

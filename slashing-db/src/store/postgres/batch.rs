@@ -11,6 +11,7 @@ use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Row as _, raw_sql};
 
 use super::server::{MARK, Mark};
+use super::session::BEGIN;
 use super::values::{self, MARKS};
 use crate::journal::{Hash, Head, InstanceId};
 use crate::rules::Watermarks;
@@ -30,7 +31,7 @@ pub(super) fn load_sql(keys: &[PublicKey], instance: InstanceId) -> String {
     let mut sql = String::with_capacity(keys.len().saturating_mul(104).saturating_add(512));
     let _ = write!(
         sql,
-        "BEGIN; SELECT v.id, v.pubkey, v.state, {MARKS}, v.watch FROM holdfast.validators v WHERE v.pubkey = ANY ('"
+        "{BEGIN}; SELECT v.id, v.pubkey, v.state, {MARKS}, v.watch FROM holdfast.validators v WHERE v.pubkey = ANY ('"
     );
     list(&mut sql, keys, |sql, key| quoted_hex(sql, key.as_bytes()));
     let _ = write!(

@@ -8,6 +8,7 @@ use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, Row as _, raw_sql};
 
 use super::server::{MARK, Mark};
+use super::session::BEGIN;
 use super::values::{self, LABELS, MARKS};
 use super::watch::Findings;
 use crate::identity::CallerId;
@@ -135,7 +136,7 @@ fn raw_keys(keys: &[PublicKey]) -> Vec<Vec<u8>> {
 /// time that the schema's triggers note.
 pub(super) async fn hold(db: &mut PgConnection, whose: &Whose, millis: u128, at: UnixMillis) -> sqlx::Result<Rows> {
     let begin = format!(
-        "BEGIN; SET LOCAL statement_timeout = {millis}; SET LOCAL idle_in_transaction_session_timeout = {millis}; \
+        "{BEGIN}; SET LOCAL statement_timeout = {millis}; SET LOCAL idle_in_transaction_session_timeout = {millis}; \
          SET LOCAL holdfast.now_ms = {at}; SELECT {MARK}",
         at = at.0.cast_signed()
     );

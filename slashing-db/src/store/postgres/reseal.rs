@@ -4,6 +4,7 @@ use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Row as _, raw_sql};
 
 use super::change::ENTRY_LOCK;
+use super::session::BEGIN;
 use crate::guard::{Replaced, Resealed};
 use crate::registry::{DataKeyId, DataKeyRecord};
 
@@ -19,7 +20,7 @@ pub(super) async fn replace(
     millis: u128,
 ) -> sqlx::Result<Replaced> {
     let begin = format!(
-        "BEGIN; SET LOCAL statement_timeout = {millis}; SET LOCAL idle_in_transaction_session_timeout = {millis}; \
+        "{BEGIN}; SET LOCAL statement_timeout = {millis}; SET LOCAL idle_in_transaction_session_timeout = {millis}; \
          SELECT pg_advisory_xact_lock({ENTRY_LOCK}); LOCK TABLE holdfast.sealed_keys IN SHARE ROW EXCLUSIVE MODE"
     );
     raw_sql(AssertSqlSafe(begin)).execute(&mut *db).await?;

@@ -114,6 +114,10 @@ pub(super) fn application_name(id: &str) -> String {
     format!("'{PROGRAM} ' || {id}")
 }
 
+/// Begins a transaction whose commit is waited for whatever the session says: behind a pooler in transaction mode that may be
+/// another than the one whose settings were made and read back.
+pub(super) const BEGIN: &str = "BEGIN; SET LOCAL synchronous_commit = on";
+
 /// How to connect, checked once.
 #[derive(Clone)]
 pub(super) struct Dial {
