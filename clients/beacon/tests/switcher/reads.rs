@@ -1,8 +1,9 @@
 //! Reads: fallback, hedging, freshness, what is kept, bytes that pass.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use holdfast_beacon::{Eligibility, EndpointClass};
+use holdfast_beacon::{Eligibility, EndpointClass, HealthTier};
 
 use crate::scripted::{Answer, Chain, Gate, Sync};
 use crate::stage::{ALIKE, Setting, Stage, eventually, message};
@@ -53,6 +54,41 @@ async fn a_bad_request_is_tried_at_one_other_node_only() {
     teach(&stage, FORK, &Answer::error(400, "bad"));
     assert_eq!(stage.get(FORK_PATH).await.status, 400);
     assert_eq!(stage.counts(FORK).iter().sum::<usize>(), 2);
+}
+
+/// Where waiting for the node that hangs would be 6 seconds and more.
+async fn refused_soon(stage: &Stage, status: u16, what: &str) {
+    let answer = tokio::time::timeout(Duration::from_secs(4), stage.get(FORK_PATH)).await;
+    assert_eq!(answer.unwrap_or_else(|_| panic!("{what} waits")).status, status, "{what}");
+}
+
+#[tokio::test]
+async fn a_refusal_does_not_wait_for_a_node_that_hangs() {
+    let refusals = [404, 400, 405];
+    let stage = Setting::of(&ALIKE).stage().await;
+    stage.node("c").hang();
+    for status in refusals {
+        for name in ["a", "b"] {
+            stage.node(name).answer(FORK, Answer::error(status, "no"));
+        }
+        refused_soon(&stage, status, &format!("{status}, c has just hung")).await;
+    }
+    eventually("c is down", || stage.view("c").health.tier <= HealthTier::Down).await;
+    stage.node("c").clear_seen();
+    for status in refusals {
+        for name in ["a", "b"] {
+            stage.node(name).answer(FORK, Answer::error(status, "no"));
+        }
+        refused_soon(&stage, status, &format!("{status}, c is down")).await;
+    }
+    assert_eq!(stage.counts(FORK)[2], 0, "nobody asks a node that is down for a better answer");
+    // Of two, there is nobody to refuse a second time.
+    let stage = Setting::of(&ALIKE[..2]).stage().await;
+    for status in refusals {
+        stage.node("a").answer(FORK, Answer::error(status, "no"));
+        stage.node("b").answer(FORK, Answer::never());
+        refused_soon(&stage, status, &format!("{status}, one of two hangs")).await;
+    }
 }
 
 #[tokio::test]
