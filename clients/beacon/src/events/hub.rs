@@ -19,9 +19,9 @@ use super::merge::{Merger, Standing, head_of};
 use super::sse::SseEvent;
 use super::topic::{Topic, TopicSet};
 use super::upstream;
-use crate::health::{Eligibility, HealthTier};
-use crate::pool::Pool;
-use crate::{BlockRoot, EndpointClass, UpstreamId};
+use crate::health::HealthTier;
+use crate::pool::{Lead, Pool};
+use crate::{BlockRoot, UpstreamId};
 
 /// Between two heartbeats.
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(10);
@@ -200,13 +200,8 @@ impl EventHub {
         if this.health.tier <= HealthTier::Drained {
             return None;
         }
-        let eligibility = this.eligibility(EndpointClass::HotRead);
-        let better = view.nodes().iter().any(|other| other.eligibility(EndpointClass::HotRead) == Eligibility::Yes);
-        Some(match eligibility {
-            Eligibility::Yes => Standing::MayLead,
-            Eligibility::LastResort if !better => Standing::MayLead,
-            Eligibility::LastResort | Eligibility::No => Standing::MayNotLead,
-        })
+        let lead = this.lead();
+        Some(if lead > Lead::No && lead == view.foremost() { Standing::MayLead } else { Standing::MayNotLead })
     }
 
     /// An event of a node.
