@@ -52,8 +52,8 @@ classes! {
     Publish = "publish", [Submit];
     /// Submission to the pools: attestations, aggregates, sync messages, exits.
     Submit = "submit", [Submit];
-    /// Subscriptions, preparations, registrations: remembered and replayed.
-    Prepare = "prepare", [Submit];
+    /// Subscriptions and preparations: remembered and replayed. A node that makes blocks has to know whom they pay.
+    Prepare = "prepare", [Submit Proposal];
     /// Liveness of validators (doppelganger checks).
     Liveness = "liveness", [];
     /// Head and block roots asked within a slot.

@@ -26,6 +26,7 @@ use tokio::time::Instant;
 pub use config::{ExpectedNetwork, PoolConfig, Probing, Quorum, ReplayGate};
 pub use reconfigure::Lineup;
 pub(crate) use state::SyncReport;
+pub(crate) use view::Lead;
 pub use view::{NodeView, PoolView};
 
 use crate::chain::HeadRef;

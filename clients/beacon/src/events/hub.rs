@@ -3,7 +3,7 @@
 //! Why it exists: a validator client has one stream and must never notice that a node's ended. What it
 //! guarantees: every node of the pool is listened to, reconnected when its stream ends, falls silent or lags
 //! behind the others; what its events say about its head reaches the pool; topics beyond the core are
-//! held open only while a client wants them.
+//! held open only while a client wants them; no node has two listeners for the same.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,9 +19,9 @@ use super::merge::{Merger, Standing, head_of};
 use super::sse::SseEvent;
 use super::topic::{Topic, TopicSet};
 use super::upstream;
-use crate::health::{Eligibility, HealthTier};
-use crate::pool::Pool;
-use crate::{BlockRoot, EndpointClass, UpstreamId};
+use crate::health::HealthTier;
+use crate::pool::{Lead, Pool};
+use crate::{BlockRoot, UpstreamId};
 
 /// Between two heartbeats.
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(10);
@@ -51,9 +51,38 @@ pub struct EventHub {
     heads: Mutex<Heads>,
     /// Who wants which topic beyond the core.
     wanted: Arc<Wanted>,
+    /// What is listened to, for as long as the task runs.
+    listening: Mutex<BTreeSet<Ear>>,
+    /// Counts listeners that have ended.
+    ended: watch::Sender<u64>,
     topics: watch::Sender<BTreeMap<(Topic, UpstreamId), TopicState>>,
     /// Counts heads passed on.
     head_changes: watch::Sender<u64>,
+}
+
+/// A node, and one of its topics beyond the core or all of the core.
+type Ear = (UpstreamId, Option<Topic>);
+
+/// A listener's right to listen, given up when its task ends, however that ends.
+pub(super) struct Listening {
+    pub(super) hub: Arc<EventHub>,
+    pub(super) node: UpstreamId,
+    pub(super) topic: Option<Topic>,
+}
+
+impl Listening {
+    /// `None` while another listener runs.
+    fn begin(hub: &Arc<EventHub>, node: UpstreamId, topic: Option<Topic>) -> Option<Self> {
+        let is_first = lock(&hub.listening).insert((node, topic));
+        is_first.then(|| Self { hub: Arc::clone(hub), node, topic })
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        lock(&self.hub.listening).remove(&(self.node, self.topic));
+        self.hub.ended.send_modify(|count| *count = count.wrapping_add(1));
+    }
 }
 
 #[derive(Debug, Default)]
@@ -111,6 +140,8 @@ impl EventHub {
             merger: Mutex::new(Merger::default()),
             heads: Mutex::new(Heads::default()),
             wanted: Arc::new(Wanted(watch::Sender::new(BTreeMap::new()))),
+            listening: Mutex::new(BTreeSet::new()),
+            ended: watch::Sender::new(0),
             topics: watch::Sender::new(BTreeMap::new()),
             head_changes: watch::Sender::new(0),
         });
@@ -200,13 +231,8 @@ impl EventHub {
         if this.health.tier <= HealthTier::Drained {
             return None;
         }
-        let eligibility = this.eligibility(EndpointClass::HotRead);
-        let better = view.nodes().iter().any(|other| other.eligibility(EndpointClass::HotRead) == Eligibility::Yes);
-        Some(match eligibility {
-            Eligibility::Yes => Standing::MayLead,
-            Eligibility::LastResort if !better => Standing::MayLead,
-            Eligibility::LastResort | Eligibility::No => Standing::MayNotLead,
-        })
+        let lead = this.lead();
+        Some(if lead > Lead::No && lead == view.foremost() { Standing::MayLead } else { Standing::MayNotLead })
     }
 
     /// An event of a node.
@@ -271,15 +297,14 @@ async fn supervise(hub: Arc<EventHub>) {
     let mut stopping = hub.pool.tasks().stopping();
     let mut changes = hub.pool.changes();
     let mut wanted = hub.wanted();
-    let mut listening: BTreeSet<(UpstreamId, Option<Topic>)> = BTreeSet::new();
+    let mut ended = hub.ended.subscribe();
     loop {
         let ids: BTreeSet<UpstreamId> = hub.pool.view().nodes().iter().map(|node| node.id()).collect();
         let extra: Vec<Topic> = wanted.borrow_and_update().keys().copied().collect();
-        listening.retain(|(id, topic)| ids.contains(id) && topic.is_none_or(|topic| extra.contains(&topic)));
         for id in ids {
             for topic in std::iter::once(None).chain(extra.iter().copied().map(Some)) {
-                if listening.insert((id, topic)) {
-                    hub.pool.tasks().spawn(upstream::listen(Arc::clone(&hub), id, topic));
+                if let Some(listening) = Listening::begin(&hub, id, topic) {
+                    hub.pool.tasks().spawn(upstream::listen(listening));
                 }
             }
         }
@@ -294,6 +319,8 @@ async fn supervise(hub: Arc<EventHub>) {
                 }
             }
             _ = wanted.changed() => {}
+            // One that was ending while its topic was wanted anew is followed by another.
+            _ = ended.changed() => {}
             // Nodes added by the operator are there before they have changed in any way.
             () = tokio::time::sleep(Duration::from_secs(1)) => {}
         }

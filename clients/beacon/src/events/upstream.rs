@@ -11,7 +11,7 @@ use hyper::http::uri::PathAndQuery;
 use hyper::{HeaderMap, Method, StatusCode, header};
 use tokio::time::Instant;
 
-use super::hub::{EventHub, TopicState};
+use super::hub::{EventHub, Listening, TopicState};
 use super::sse::SseParser;
 use super::topic::Topic;
 use crate::decision::{Decision, DecisionKind};
@@ -34,14 +34,28 @@ enum Ended {
 }
 
 /// Listens to a node until it leaves the pool: to the core topics, or to one beyond them while it is wanted.
-pub(super) async fn listen(hub: Arc<EventHub>, node: UpstreamId, topic: Option<Topic>) {
+pub(super) async fn listen(listening: Listening) {
+    let (hub, node, topic) = (&listening.hub, listening.node, listening.topic);
     let mut stopping = hub.pool.tasks().stopping();
     tokio::select! {
         () = stopping.begun() => {}
-        () = keep_open(&hub, node, topic) => {}
+        () = keep_open(hub, node, topic) => {}
     }
+    // Before the next one may begin, which says how the topic stands then.
     if let Some(topic) = topic {
         hub.set_topic(topic, node, None);
+    }
+}
+
+/// Pauses; no longer than the topic is wanted.
+async fn rest(hub: &EventHub, topic: Option<Topic>, pause: Duration) {
+    let mut wanted = hub.wanted();
+    let unwanted = async {
+        let _ = wanted.wait_for(|topics| topic.is_some_and(|topic| !topics.contains_key(&topic))).await;
+    };
+    tokio::select! {
+        () = unwanted => {}
+        () = tokio::time::sleep(pause) => {}
     }
 }
 
@@ -66,11 +80,11 @@ async fn keep_open(hub: &Arc<EventHub>, node: UpstreamId, topic: Option<Topic>) 
                     hub.set_topic(topic, node, Some(TopicState::Refused));
                 }
                 // It may know the topic after an upgrade.
-                tokio::time::sleep(hub.slot_length() * 32).await;
+                rest(hub, topic, hub.slot_length() * 32).await;
             }
             Ended::Lost(reason) => {
                 lost(hub, node, topic, opened, reason);
-                tokio::time::sleep(pause).await;
+                rest(hub, topic, pause).await;
                 pause = (pause * 2).min(hub.slot_length() / 4);
             }
         }

@@ -12,9 +12,22 @@ use holdfast_domain::Epoch;
 use crate::balance::{Policy, SmoothWeights, Sticky, dynamic_weight};
 use crate::chain::HeadRef;
 use crate::class::EndpointClass;
-use crate::health::{Eligibility, GroupId, Health, HealthTier, Observation};
+use crate::health::{Agreement, Eligibility, GroupId, Health, HealthTier, Observation};
 use crate::upstream::{Upstream, UpstreamId};
 use crate::version::{NodeVersion, Vendor};
+
+/// How gladly a node's word on the head of the chain is passed on, worst first: that of the foremost in the pool is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Lead {
+    /// Never.
+    No,
+    /// When nothing else is left.
+    LastResort,
+    /// It is in order, but its head is on another branch than most nodes'.
+    OtherBranch,
+    /// Yes.
+    Yes,
+}
 
 /// One node in a snapshot.
 #[derive(Debug, Clone)]
@@ -53,6 +66,16 @@ impl NodeView {
             return Eligibility::No;
         }
         self.health.eligibility(class)
+    }
+
+    /// How gladly its word on the head of the chain is passed on.
+    pub(crate) fn lead(&self) -> Lead {
+        match self.eligibility(EndpointClass::HotRead) {
+            Eligibility::No => Lead::No,
+            Eligibility::LastResort => Lead::LastResort,
+            Eligibility::Yes if self.health.agreement <= Agreement::HeadFork => Lead::OtherBranch,
+            Eligibility::Yes => Lead::Yes,
+        }
     }
 }
 
@@ -157,6 +180,11 @@ impl PoolView {
     pub fn distinct_vendors(&self) -> usize {
         let compatible = self.nodes.iter().filter(|node| node.health.tier > HealthTier::Drained);
         compatible.map(|node| node.vendor()).collect::<BTreeSet<_>>().len()
+    }
+
+    /// What those have in common whose word on the head of the chain is passed on.
+    pub(crate) fn foremost(&self) -> Lead {
+        self.nodes.iter().map(|node| node.lead()).max().unwrap_or(Lead::No)
     }
 
     /// The highest verified head among nodes that agree with the majority.

@@ -2,7 +2,7 @@
 //!
 //! Why it exists: only nodes subscribed to a committee's subnet have its aggregate, and each has seen other
 //! votes. What it guarantees: of the answers that are for this duty the one with most votes; "not found" of some nodes
-//! is normal and no error while another has it.
+//! is normal and no error while another has it; contributions are asked of every node that may have the block.
 
 use futures_util::StreamExt;
 use holdfast_domain::Slot;
@@ -68,9 +68,11 @@ impl Switcher {
         // Both are of one class, as health goes, but not of one role.
         nodes.retain(|node| node.upstream.config().roles.contains(wanted.role()));
         if let Wanted::Contribution { root, .. } = wanted {
-            // A node that lacks the block has nothing to say; if nobody is known to hold it, all are asked.
+            // A node whose head is older than the block lacks it and has nothing to say. One whose head is newer or another has it
+            // as well as the one that still has it for its head: that may be the slowest of all.
+            let slot = self.events.slot_of(&root);
             let holders: Vec<_> =
-                nodes.iter().filter(|node| node.head.is_some_and(|head| head.root == Some(root))).cloned().collect();
+                nodes.iter().filter(|node| node.head.is_none_or(|head| Some(head.slot) >= slot)).cloned().collect();
             if !holders.is_empty() {
                 nodes = holders;
             }

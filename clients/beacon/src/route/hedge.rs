@@ -3,7 +3,8 @@
 //! Why it exists: a node that hangs must cost a fraction of a second, not a duty; and asking everybody
 //! always would double every node's load. What it guarantees: nodes are asked in the order given, each at most
 //! once; the first good answer wins and the others are cancelled, which counts against nobody; a node of
-//! last resort is asked only after the better ones have failed.
+//! last resort is asked only after the better ones have failed; once a node in order has refused, one that is down is not
+//! asked any more, and one that hangs holds the refusal up for a moment only.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use tokio::time::Instant;
 
 use super::judge::{Bad, Good, Reading, ask, nobody, worst_case};
 use super::request::ClientAnswer;
-use crate::health::Eligibility;
+use crate::health::{Eligibility, HealthTier};
 use crate::upstream::UpstreamRequest;
 use crate::{Deadline, NodeView, UpstreamId};
 
@@ -49,6 +50,11 @@ impl HedgeRule {
         let own = node.upstream.p90(request.class).unwrap_or(self.usual);
         own.clamp(self.least, self.usual.max(self.least) * 2)
     }
+
+    /// How long this node is waited for when there is a refusal to give: a fast node may be slow for once.
+    fn patience(&self, node: &NodeView, request: &UpstreamRequest) -> Duration {
+        self.delay(node, request).max(self.usual)
+    }
 }
 
 /// No node gave a good answer.
@@ -62,6 +68,14 @@ impl Exhausted {
     /// Whether every node that answered at all said "not found".
     pub(super) fn is_not_found(&self) -> bool {
         self.0.iter().any(|(_, bad)| matches!(bad, Bad::NotFound(_)))
+    }
+}
+
+/// Whether the node has judged the request and does not serve it, which is no trouble of its own.
+fn is_refusal(bad: &Bad) -> bool {
+    match bad {
+        Bad::Unsupported(_) | Bad::NotFound(_) | Bad::Refused(_) => true,
+        Bad::Broken(_) | Bad::Trouble(_) => false,
     }
 }
 
@@ -79,6 +93,8 @@ pub(super) async fn hedged(
     let mut next_at = Instant::now();
     // Who has not answered yet, and since when.
     let mut running: Vec<(&Arc<NodeView>, Instant)> = Vec::new();
+    // Whether a node in order has refused, so that there is an answer, and until when a better one is waited for.
+    let (mut refused, mut patient_until) = (false, next_at);
     loop {
         let next_is_willing = waiting
             .as_slice()
@@ -90,6 +106,7 @@ pub(super) async fn hedged(
             && let Some(node) = waiting.next()
         {
             next_at = Instant::now() + rule.delay(node, request);
+            patient_until = patient_until.max(Instant::now() + rule.patience(node, request));
             running.push((node, Instant::now()));
             let request = request.clone();
             asked.push(async move { (node, ask(node, request, reading, deadline).await) });
@@ -107,7 +124,13 @@ pub(super) async fn hedged(
                         }
                         return Ok((node.id(), good));
                     }
-                    Err(reason) => bad.push((node.upstream.name().to_string(), reason)),
+                    Err(reason) => {
+                        if is_refusal(&reason) && node.eligibility(request.class) == Eligibility::Yes {
+                            refused = true;
+                            patient_until = patient_until.max(Instant::now() + rule.patience(node, request));
+                        }
+                        bad.push((node.upstream.name().to_string(), reason));
+                    }
                 }
                 let refusals = bad.iter().filter(|(_, bad)| matches!(bad, Bad::Refused(_))).count();
                 if refusals >= rule.refusals {
@@ -117,6 +140,12 @@ pub(super) async fn hedged(
                 next_at = Instant::now();
             }
             () = tokio::time::sleep_until(next_at), if next_is_willing => {}
+            () = tokio::time::sleep_until(patient_until), if refused && !next_is_willing => {
+                for (silent, since) in running {
+                    silent.upstream.outpaced(request.class, since.elapsed());
+                }
+                return Err(Exhausted(bad));
+            }
             () = tokio::time::sleep_until(deadline.end) => {
                 for node in nodes.iter().take(nodes.len().saturating_sub(waiting.len())) {
                     let name = node.upstream.name().to_string();
@@ -127,6 +156,10 @@ pub(super) async fn hedged(
                 return Err(Exhausted(bad));
             }
             else => return Err(Exhausted(bad)),
+        }
+        // There is an answer: nobody waits for what a node that is down would say.
+        while refused && waiting.as_slice().first().is_some_and(|node| node.health.tier <= HealthTier::Down) {
+            waiting.next();
         }
         if asked.is_empty() && waiting.as_slice().is_empty() {
             return Err(Exhausted(bad));

@@ -1,5 +1,8 @@
 //! Block production: all fit nodes, a soft and a hard deadline, the best valid block.
 //!
+//! Why there are two soft deadlines: a node's own block is there at once, and one of builders comes through relays, which answer
+//! after about a second. While a node that may bring one has not answered, the wait is twice as long.
+//!
 //! What it guarantees: a block for another slot, cut short, paying the zero address or somebody the validator did not
 //! name is not passed on; neither is one of an optimistic node or one without its execution client; of blocks
 //! on different parents those on the pool's head are taken; of several the most valuable by the nodes' own
@@ -26,8 +29,8 @@ use super::table::{Endpoint, Matched};
 use super::{PayloadInclusion, Switcher};
 use crate::decision::{Decision, DecisionKind};
 use crate::health::{Eligibility, ExecutionTier, PayloadTier};
-use crate::upstream::CollectedAnswer;
-use crate::{NodeView, UpstreamName};
+use crate::upstream::{CollectedAnswer, Role};
+use crate::{NodeView, UpstreamId, UpstreamName};
 
 /// A block with its blobs in JSON stays below this.
 const MAX_BYTES: usize = 128 * 1024 * 1024;
@@ -57,13 +60,21 @@ impl Switcher {
         // The first is for the better block, the second for any: late is better than none while it can count.
         let soft = began + slot_length / 12;
         let deadline = self.pool.deadline(class);
+        // Instead of the first, while somebody who may bring a builder's block has not answered.
+        let for_builders = soft.max((began + slot_length / 6).min(deadline.due));
+        let mut builders = self.bring_builders_blocks(&nodes);
         let mut asked = self.ask_all(endpoint, &request, &nodes, MAX_BYTES, deadline);
         let mut candidates: Vec<Candidate> = Vec::new();
         let mut bad: Vec<(String, Bad)> = Vec::new();
         loop {
             // Past the soft deadline the first valid block is good enough.
-            let until = if candidates.is_empty() { deadline.end } else { soft };
+            let until = match (candidates.is_empty(), builders.is_empty()) {
+                (true, _) => deadline.end,
+                (false, true) => soft,
+                (false, false) => for_builders,
+            };
             let Ok(Some((node, told))) = tokio::time::timeout_at(until, asked.next()).await else { break };
+            builders.retain(|id| *id != node.id());
             match told {
                 Ok(answer) => match self.examine(endpoint, slot, &node, answer) {
                     Ok(candidate) => candidates.push(candidate),
@@ -84,6 +95,15 @@ impl Switcher {
             }
             None => worst_case(bad),
         }
+    }
+
+    /// Which of these may bring a block of builders: whoever was given the validators' registrations, and those whose role
+    /// says so.
+    fn bring_builders_blocks(&self, nodes: &[Arc<NodeView>]) -> Vec<UpstreamId> {
+        let registrar = self.preparations.registrar();
+        let may =
+            |node: &NodeView| Some(node.id()) == registrar || node.upstream.config().roles.contains(Role::Builder);
+        nodes.iter().filter(|node| may(node)).map(|node| node.id()).collect()
     }
 
     /// Reads a block and judges it by itself.
@@ -139,6 +159,13 @@ impl Switcher {
             });
         }
         let count = candidates.len();
+        let offers: Vec<(UpstreamId, String)> = candidates
+            .iter()
+            .map(|candidate| {
+                let (name, value) = (candidate.node.upstream.name(), candidate.headers.value.0);
+                (candidate.node.id(), format!("{name} {value}"))
+            })
+            .collect();
         // The first of equals: it came first.
         let mut best: Option<Candidate> = None;
         for candidate in candidates {
@@ -151,7 +178,10 @@ impl Switcher {
             Blinding::Full => "with its payload",
             Blinding::Blinded => "blinded",
         };
-        let reason = format!("slot {slot}: worth {} Wei, {kind}, of {count} valid", best.headers.value.0);
+        let others: Vec<String> =
+            offers.into_iter().filter(|(id, _)| *id != best.node.id()).map(|(_, offer)| offer).collect();
+        let others = if others.is_empty() { String::new() } else { format!(" (others: {})", others.join(", ")) };
+        let reason = format!("slot {slot}: worth {} Wei, {kind}, of {count} valid{others}", best.headers.value.0);
         let decision = Decision::about(DecisionKind::BlockChosen, best.node.upstream.name(), reason);
         self.pool.record_decision(decision);
         let identity = BlockIdentity { slot: best.facts.slot, state_root: best.facts.state_root };

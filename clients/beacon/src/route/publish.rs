@@ -1,6 +1,7 @@
 //! Publishing: blocks to everybody, blinded blocks and stateful envelopes to their producer first.
 //!
-//! What it guarantees: 202 (broadcast, but not valid to that node) is the answer only if nobody says 200 in time; a
+//! What it guarantees: what only its producer can complete goes back to it, whatever its roles and also when it is down or
+//! drained; 202 (broadcast, but not valid to that node) is the answer only if nobody says 200 in time; a
 //! node without a builder cannot make the call fail; what needs the producer's memory is never answered by a node
 //! that has none of it.
 
@@ -35,9 +36,9 @@ impl Switcher {
     /// The producer first; after an error, or without an answer for a while, the others with a builder.
     pub(super) async fn publish_blinded(self: &Arc<Self>, endpoint: Endpoint, request: &ClientRequest) -> ClientAnswer {
         let deadline = self.pool.deadline(endpoint.class());
-        let all = self.takers(endpoint, request);
-        let producer = self.producer_of(request, false);
-        let (first, mut others): (Vec<_>, Vec<_>) = all.into_iter().partition(|node| Some(node.id()) == producer);
+        let first: Vec<_> = self.producer_node(self.producer_of(request, false)).into_iter().collect();
+        let mut others = self.takers(endpoint, request);
+        others.retain(|node| first.iter().all(|producer| producer.id() != node.id()));
         let builders: Vec<_> = others.iter().filter(|node| has_builder(node)).cloned().collect();
         if !builders.is_empty() || !first.is_empty() {
             others = builders;
@@ -81,13 +82,13 @@ impl Switcher {
     ) -> ClientAnswer {
         let stateless =
             request.header("eth-blob-data-included").is_some_and(|value| value.eq_ignore_ascii_case("true"));
-        let nodes = self.takers(endpoint, request);
         if stateless {
+            let nodes = self.takers(endpoint, request);
             return self.broadcast(endpoint, request, nodes).await;
         }
         let producer =
             self.pool.slot().and_then(|slot| self.producers.of_slot(slot)).or_else(|| self.producers.latest());
-        match only(nodes, producer) {
+        match self.producer_node(producer) {
             Some(node) => self.broadcast(endpoint, request, vec![node]).await,
             None => producer_gone(),
         }
@@ -97,11 +98,10 @@ impl Switcher {
     pub(super) async fn read_from_producer(&self, matched: &Matched, request: &ClientRequest) -> ClientAnswer {
         let class = matched.endpoint.class();
         let producer = matched.params.slot.and_then(|slot| self.producers.of_slot(slot));
-        let candidates = self.pool.view().everyone(class);
-        let nodes = match producer {
-            Some(_) => only(candidates, producer).into_iter().collect(),
+        let nodes: Vec<_> = match producer {
+            Some(_) => self.producer_node(producer).into_iter().collect(),
             // Produced before this switcher started, or not through it: whoever has it.
-            None => candidates,
+            None => self.pool.view().everyone(class),
         };
         if nodes.is_empty() {
             return producer_gone();
@@ -145,10 +145,13 @@ impl Switcher {
             };
         self.producers.of_block(identity(form, &request.body, contents)?)
     }
-}
 
-fn only(nodes: Vec<Arc<NodeView>>, id: Option<UpstreamId>) -> Option<Arc<NodeView>> {
-    nodes.into_iter().find(|node| Some(node.id()) == id)
+    /// The node that produced a block, while it is in the pool and on its network. Nobody else can complete the block, so
+    /// neither its roles nor its health speak against it.
+    fn producer_node(&self, id: Option<UpstreamId>) -> Option<Arc<NodeView>> {
+        let view = self.pool.view();
+        view.node(id?).filter(|node| node.health.tier > HealthTier::Excluded).cloned()
+    }
 }
 
 fn has_builder(node: &NodeView) -> bool {

@@ -1,9 +1,9 @@
 //! Reads: hedged, or the freshest of all when the head is asked for.
 //!
-//! What it guarantees: a head comes from a node that may lead, never an optimistic or minority one; a 404 of one
-//! node is not the answer while another may know; a long GET becomes the POST the API has for it.
+//! What it guarantees: a head comes from a node that may lead, never from an optimistic one or one that is known to be on
+//! another branch than most while there is a better one; a 404 of one node is not the answer while another may know; a long
+//! GET becomes the POST the API has for it.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -22,8 +22,7 @@ use super::judge::{Bad, Good, Reading, ask, nobody};
 use super::path::{BlockId, query_value};
 use super::request::{ClientAnswer, ClientRequest};
 use super::table::{Endpoint, Matched, Semantic};
-use crate::health::Eligibility;
-use crate::{BlockRoot, EndpointClass, NodeView};
+use crate::{BlockRoot, EndpointClass};
 
 /// Longest answer read whole.
 const MAX_SMALL_BYTES: usize = 8 * 1024 * 1024;
@@ -95,10 +94,9 @@ impl Switcher {
         let class = EndpointClass::HotRead;
         let deadline = self.pool.deadline(class);
         let view = self.pool.view();
-        let candidates = view.candidates(class);
-        let fit: Vec<Arc<NodeView>> =
-            candidates.iter().filter(|node| node.eligibility(class) == Eligibility::Yes).cloned().collect();
-        let nodes = if fit.is_empty() { candidates } else { fit };
+        let foremost = view.foremost();
+        let mut nodes = view.candidates(class);
+        nodes.retain(|node| node.lead() == foremost);
         if nodes.is_empty() {
             return nobody();
         }
@@ -121,11 +119,10 @@ impl Switcher {
                     None => break,
                     Some((_, Ok(good))) => {
                         let Some(told) = self.told(&good) else { continue };
-                        let is_best = told.root.is_some() && told.root == best_known;
-                        heads.push((told, good));
-                        if is_best {
-                            break;
+                        if told.verified && told.root.is_some() && told.root == best_known {
+                            return good.into_answer();
                         }
+                        heads.push((told, good));
                         // The others get a moment: a fresher head is worth it, a slow node is not.
                         until = until.min(Instant::now() + self.slot_length() / 80);
                     }

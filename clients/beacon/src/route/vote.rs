@@ -6,6 +6,7 @@
 //! is taken from the freshest view. What it guarantees: a pure function; adding an agreeing ballot never
 //! takes a quorum away, the order of ballots does not matter, and no answer outside the winning group wins.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use holdfast_domain::Slot;
@@ -107,15 +108,28 @@ pub fn stand<V: Ord + Copy>(
     }
 }
 
-/// The answer of the group whose head is newest; among equals the head most nodes name, then the earliest answer.
+/// The answer of the group whose head is newest; among equals the head most nodes name, then the earliest answer. Of those
+/// who name this head, what most say of its index: since Gloas that is whether the payload is there.
 fn freshest<V>(ballots: &[Ballot<V>], group: &[usize], slot_of: impl Fn(&BlockRoot) -> Option<Slot>) -> Option<usize> {
-    let heads: Vec<(usize, BlockRoot)> =
-        group.iter().filter_map(|position| Some((*position, ballots.get(*position)?.data.beacon_block_root))).collect();
-    heads
+    let said: Vec<(usize, &AttestationData)> =
+        group.iter().filter_map(|position| Some((*position, &ballots.get(*position)?.data))).collect();
+    let newest = said
         .iter()
-        .max_by_key(|(position, head)| {
-            let support = heads.iter().filter(|(_, other)| other == head).count();
-            (slot_of(head), support, std::cmp::Reverse(*position))
+        .max_by_key(|(position, data)| {
+            let head = data.beacon_block_root;
+            let support = said.iter().filter(|(_, other)| other.beacon_block_root == head).count();
+            (slot_of(&head), support, Reverse(*position))
+        })
+        .map(|(_, data)| data.beacon_block_root)?;
+    let same: Vec<(usize, u64)> = said
+        .iter()
+        .filter(|(_, data)| data.beacon_block_root == newest)
+        .map(|(position, data)| (*position, data.index))
+        .collect();
+    same.iter()
+        .max_by_key(|(position, index)| {
+            let support = same.iter().filter(|(_, other)| other == index).count();
+            (support, Reverse(*position))
         })
         .map(|(position, _)| *position)
 }
@@ -244,6 +258,26 @@ mod tests {
     fn a_fresher_head_outside_the_group_does_not_win() {
         let ballots = [ballot(1, 1, 9, 60), ballot(2, 1, 8, 99), ballot(3, 1, 9, 61)];
         assert_eq!(vote(&ballots, &[]), Standing::Won(2));
+    }
+
+    #[test]
+    fn of_those_with_the_head_most_say_whether_its_payload_is_there() {
+        let with_index = |id, head, index| {
+            let mut ballot = ballot(id, 1, 9, head);
+            ballot.data.index = index;
+            ballot
+        };
+        let early = [with_index(1, 61, 0), with_index(2, 61, 1), with_index(3, 61, 1)];
+        assert_eq!(vote(&early, &[]), Standing::Won(1), "the earliest of the majority");
+        let tie = [with_index(1, 61, 1), with_index(2, 61, 0)];
+        assert_eq!(vote(&tie, &[]), Standing::Won(0), "a tie is the earliest's");
+        let older = [with_index(1, 60, 1), with_index(2, 60, 1), with_index(3, 61, 0)];
+        assert_eq!(vote(&older, &[]), Standing::Won(2), "what is said of another head does not count");
+        let heads = [with_index(1, 61, 0), with_index(2, 61, 1), with_index(3, 62, 1), with_index(4, 62, 1)];
+        assert_eq!(vote(&heads, &[]), Standing::Won(2), "the newest head comes first");
+        // Unknown slots: two heads with two votes each; their indices decide nothing between them.
+        let unknown = [with_index(1, 200, 0), with_index(2, 200, 1), with_index(3, 201, 1), with_index(4, 201, 1)];
+        assert_eq!(vote(&unknown, &[]), Standing::Won(0));
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! Attestation data and payload attestation data: asked of all nodes, given out when a quorum agrees.
 //!
 //! What it guarantees: a client never gets source and target that lack the quorum (unless the operator chose
-//! otherwise); all clients get one value per slot while the head stays the same; simultaneous requests share
-//! one vote; the winning node's bytes are given as they are where the client takes that form. Nodes that disagree are
-//! asked again while there is time, and so are those of a quorum that another node's newer block has overtaken: the first block
-//! of an epoch changes the target and reaches one before the others.
+//! otherwise); all clients get one value per slot while the head stays the same; simultaneous requests share one vote,
+//! and its failure where there is no time for another; the winning node's bytes are given as they are where the client
+//! takes that form. Nodes that disagree are asked again while there is time, and so are those of a quorum that another
+//! node's newer block has overtaken: the first block of an epoch changes the target and reaches one before the others.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,7 +13,8 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use holdfast_domain::Slot;
-use hyper::StatusCode;
+use hyper::body::Bytes;
+use hyper::{HeaderMap, StatusCode};
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
@@ -21,7 +22,7 @@ use super::attestation::{AttestationData, Form, PayloadAttestationData};
 use super::fan::form_of;
 use super::judge::{Bad, nobody, worst_case};
 use super::path::query_number;
-use super::request::{ClientAnswer, ClientRequest};
+use super::request::{ClientAnswer, ClientBody, ClientRequest};
 use super::table::Endpoint;
 use super::vote::{Ballot, Standing, Voter, majority, stand};
 use super::{NoQuorum, Switcher};
@@ -54,12 +55,45 @@ struct Voted {
     answer: CollectedAnswer,
 }
 
+/// Why a vote has no winner, as the client was told.
+#[derive(Debug)]
+struct Failure {
+    ended: Instant,
+    headers: HeaderMap,
+    body: Option<Bytes>,
+}
+
+/// A vote, and how it failed last.
+#[derive(Debug, Default)]
+struct Vote {
+    voted: OnceCell<Voted>,
+    failure: Mutex<Option<Failure>>,
+}
+
+impl Vote {
+    /// Keeps a failure for those who waited. One that may come of how it was asked for is nobody else's.
+    fn failed(&self, answer: &ClientAnswer) {
+        if let (StatusCode::SERVICE_UNAVAILABLE, ClientBody::Whole(body)) = (answer.status, &answer.body) {
+            let failure = Failure { ended: Instant::now(), headers: answer.headers.clone(), body: body.clone() };
+            *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);
+        }
+    }
+
+    /// The failure of a vote that has ended since.
+    fn failed_since(&self, came: Instant) -> Option<ClientAnswer> {
+        let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        let failure = failure.as_ref().filter(|failure| failure.ended >= came)?;
+        let (headers, body) = (failure.headers.clone(), ClientBody::Whole(failure.body.clone()));
+        Some(ClientAnswer { status: StatusCode::SERVICE_UNAVAILABLE, headers, body })
+    }
+}
+
 /// Votes taken or being taken.
 #[derive(Debug, Default)]
-pub(super) struct VotedAnswers(Mutex<HashMap<VoteKey, Arc<OnceCell<Voted>>>>);
+pub(super) struct VotedAnswers(Mutex<HashMap<VoteKey, Arc<Vote>>>);
 
 impl VotedAnswers {
-    fn cell(&self, key: &VoteKey) -> Arc<OnceCell<Voted>> {
+    fn vote(&self, key: &VoteKey) -> Arc<Vote> {
         let mut votes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if votes.len() >= VOTES_KEPT {
             let newest = votes.keys().map(|key| key.slot).max().unwrap_or(key.slot);
@@ -127,12 +161,36 @@ impl Switcher {
             head: self.pool.view().best_head().and_then(|head| head.root),
             head_changes: self.events.head_changes(),
         };
-        let cell = self.voted.cell(&key);
+        let vote = self.voted.vote(&key);
+        let vote: &Vote = &vote;
+        let waits = (Instant::now(), self.pool.deadline(endpoint.class()).due);
         // Whoever comes first votes; if its client leaves, the next one waiting takes over.
-        match cell.get_or_try_init(|| self.hold_vote(endpoint, request, Slot(slot))).await {
+        match vote.voted.get_or_try_init(|| self.hold_or_share(endpoint, request, Slot(slot), vote, waits)).await {
             Ok(voted) => in_accepted_form(request, voted),
             Err(answer) => *answer,
         }
+    }
+
+    /// Holds a vote, unless one has failed while this client waited and its own answer is due before nodes would be asked
+    /// again: clients that wait would otherwise hold it again one after the other, each for a quarter of a slot.
+    async fn hold_or_share(
+        &self,
+        endpoint: Endpoint,
+        request: &ClientRequest,
+        slot: Slot,
+        vote: &Vote,
+        (came, due): (Instant, Instant),
+    ) -> Result<Voted, Box<ClientAnswer>> {
+        if due <= Instant::now() + self.slot_length() / 40
+            && let Some(failure) = vote.failed_since(came)
+        {
+            return Err(Box::new(failure));
+        }
+        let held = self.hold_vote(endpoint, request, slot).await;
+        if let Err(answer) = &held {
+            vote.failed(answer);
+        }
+        held
     }
 
     async fn hold_vote(

@@ -113,7 +113,7 @@ pub struct PriorityTier(pub u8);
 pub enum Role {
     /// Attestation data, aggregates.
     Attestation,
-    /// Block production.
+    /// Block production, and the preparations for it.
     Proposal,
     /// Sync committee contributions.
     Sync,

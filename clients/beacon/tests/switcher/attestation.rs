@@ -103,6 +103,26 @@ async fn without_a_quorum_nothing_is_given_unless_the_operator_says_so() {
     }
 }
 
+/// One after the other they would each hold a vote of a quarter of a slot.
+#[tokio::test]
+async fn clients_that_waited_for_a_vote_share_its_failure() {
+    let stage = Setting::of(&ALIKE[..2]).stage().await;
+    let slot = stage.nodes[0].chain().slot();
+    teach_all(&stage, slot);
+    stage.node("b").answer(ROUTE, Answer::json(data_json(stage.node("b").chain(), slot, 0, 9)));
+    let clients: Vec<_> = (0..5).map(|_| stage.background("GET", &path(slot, 0), "")).collect();
+    let all = async {
+        for client in clients {
+            assert_eq!(client.await.unwrap().status, 503);
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(8), all).await.expect("one vote is 3 seconds, five are 15");
+    assert_eq!(stage.decided(DecisionKind::NoQuorum).len(), 1);
+    // Whoever comes later has a vote of its own.
+    teach_all(&stage, slot);
+    assert_eq!(stage.get(&path(slot, 0)).await.status, 200);
+}
+
 /// The first block of an epoch changes the target, and reaches one node before the others.
 #[tokio::test]
 async fn nodes_that_disagree_for_a_moment_are_asked_again() {

@@ -1,5 +1,8 @@
 //! The event stream: merged, once each, through deaths and silence.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
 use holdfast_beacon::{Eligibility, EndpointClass};
 
 use crate::scripted::{Answer, Chain, Sync, event_stream, get};
@@ -116,6 +119,49 @@ async fn topics_that_do_not_exist_or_nobody_offers_are_refused() {
     let answer = get(stage.address, "/eth/v1/events?topics=head,fast_confirmation").await;
     assert_eq!(answer.status, 400);
     assert!(message(&answer).contains("fast_confirmation"));
+}
+
+#[tokio::test]
+async fn clients_that_come_again_and_again_leave_one_listener_per_topic() {
+    let chain = Chain { seconds_per_slot: 1, ..Chain::aged(12_000) };
+    let stage = Setting { chain, ..Setting::of(&ALIKE[..1]) }.stage().await;
+    let chain = stage.nodes[0].chain().clone();
+    let (ready, refused, opened) =
+        (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (is_ready, counts_refused, counts_opened) = (Arc::clone(&ready), Arc::clone(&refused), Arc::clone(&opened));
+    stage.node("a").script(ROUTE, move |seen| {
+        if !seen.query.contains("voluntary_exit") {
+            return Answer::events();
+        }
+        if is_ready.load(Ordering::SeqCst) {
+            counts_opened.fetch_add(1, Ordering::SeqCst);
+            Answer::events()
+        } else {
+            counts_refused.fetch_add(1, Ordering::SeqCst);
+            Answer::error(503, "starting")
+        }
+    });
+    // Each leaves while the topic is about to be tried again.
+    for _ in 0..5 {
+        let before = refused.load(Ordering::SeqCst);
+        let client = event_stream(stage.address, "voluntary_exit").await;
+        eventually("it is tried for this client", || refused.load(Ordering::SeqCst) > before).await;
+        drop(client);
+        eventually("it has left", || stage.switcher.events().clients() == 0).await;
+    }
+    ready.store(true, Ordering::SeqCst);
+    let client = event_stream(stage.address, "voluntary_exit").await;
+    eventually("the topic is open", || opened.load(Ordering::SeqCst) > 0).await;
+    let slot = chain.slot();
+    eventually("whoever slept is awake", || chain.slot() > slot + 1).await;
+    assert_eq!(opened.load(Ordering::SeqCst), 1, "nobody else listens");
+    // Given up with its last client, and there again for the next. Without a byte the core's stream would be opened anew just now.
+    stage.node("a").raw_event(": alive\n\n");
+    stage.node("a").wait_streams(2).await;
+    drop(client);
+    stage.node("a").wait_streams(1).await;
+    let _client = event_stream(stage.address, "voluntary_exit").await;
+    eventually("the topic is open", || opened.load(Ordering::SeqCst) == 2).await;
 }
 
 #[tokio::test]

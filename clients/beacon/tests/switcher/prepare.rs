@@ -1,6 +1,6 @@
 //! Subscriptions and preparations: to all, remembered, told again.
 
-use holdfast_beacon::{DecisionKind, Eligibility, EndpointClass};
+use holdfast_beacon::{DecisionKind, Eligibility, EndpointClass, Role};
 
 use crate::scripted::{Answer, Chain};
 use crate::stage::{ALIKE, Setting, Stage, eventually};
@@ -53,6 +53,19 @@ async fn a_node_that_returns_is_told_everything_before_it_is_trusted() {
     assert!(fees[0].text().contains(&"aa".repeat(20)));
     assert!(fees[0].at <= subscriptions[0].at, "what a block needs comes first");
     eventually("it is reported", || !stage.decided(DecisionKind::Replayed).is_empty()).await;
+}
+
+#[tokio::test]
+async fn a_node_that_only_makes_blocks_is_told_whom_they_pay() {
+    let only = vec![("a", Role::Submit), ("b", Role::Proposal), ("c", Role::Attestation)];
+    let stage = Setting { only, ..Setting::of(&ALIKE) }.stage().await;
+    teach(&stage);
+    assert_eq!(stage.post(PREPARE, &preparation(1, "aa")).await.status, 200);
+    for name in ["a", "b"] {
+        let seen = stage.node(name).wait_seen(&format!("POST {PREPARE}"), 1).await;
+        assert!(seen[0].text().contains(&"aa".repeat(20)), "{name}");
+    }
+    assert_eq!(stage.counts(&format!("POST {PREPARE}")), [1, 1, 0]);
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! Block production: the best valid block.
 
+use std::time::Duration;
+
 use holdfast_beacon::route::{PayloadInclusion, RoutingConfig};
 use holdfast_beacon::{DecisionKind, Eligibility, EndpointClass};
 
@@ -59,6 +61,7 @@ async fn the_most_valuable_block_wins_with_its_headers() {
         (Some("fulu"), Some("1"))
     );
     assert!(stage.decided(DecisionKind::BlockChosen)[0].contains("901 Wei"));
+    assert!(stage.decided(DecisionKind::BlockChosen)[0].ends_with("(others: a 6)"));
     assert_eq!(stage.seen("a", &route(slot))[0].query, "randao_reveal=0x00");
 }
 
@@ -128,6 +131,36 @@ async fn a_node_that_does_not_answer_costs_no_block() {
     let answer = stage.get(&path(slot)).await;
     assert_eq!(answer.status, 503);
     message(&answer);
+}
+
+/// Relays answer after about a second, when a twelfth of the slot has passed and every node's own block is there.
+#[tokio::test]
+async fn a_node_that_may_bring_a_builders_block_gets_a_sixth_of_the_slot() {
+    for (builders, value) in [(vec!["b"], "900"), (vec![], "5")] {
+        // Slots of 24 seconds: a twelfth is 2, a sixth 4.
+        let chain = Chain { seconds_per_slot: 24, ..Chain::aged(1000) };
+        let stage = Setting { chain, builders, ..Setting::of(&ALIKE[..2]) }.stage().await;
+        let chain = stage.nodes[0].chain().clone();
+        let slot = chain.slot();
+        stage.node("a").answer(&route(slot), block_json(&chain, slot, "aa", 5));
+        let late = block_json(&chain, slot, "aa", 900).after(Duration::from_millis(2_800));
+        stage.node("b").answer(&route(slot), late);
+        let answer = stage.get(&path(slot)).await;
+        assert_eq!(answer.header("eth-execution-payload-value"), Some(value));
+    }
+}
+
+#[tokio::test]
+async fn a_builder_that_hangs_does_not_cost_the_block() {
+    let stage = Setting { builders: vec!["b"], ..Setting::of(&ALIKE[..2]) }.stage().await;
+    let chain = stage.nodes[0].chain().clone();
+    let slot = chain.slot();
+    stage.node("a").answer(&route(slot), block_json(&chain, slot, "aa", 5));
+    stage.node("b").answer(&route(slot), Answer::never());
+    // A sixth of the slot, where nobody waits any longer after half of it.
+    let answer = tokio::time::timeout(Duration::from_secs(5), stage.get(&path(slot))).await;
+    let answer = answer.expect("a sixth of the slot is enough to wait");
+    assert_eq!(answer.header("eth-execution-payload-value"), Some("5"));
 }
 
 #[tokio::test]

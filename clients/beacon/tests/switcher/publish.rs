@@ -1,8 +1,10 @@
 //! Publishing: blocks to all, blinded blocks and envelopes to their producer.
 
+use holdfast_beacon::{HealthTier, Role};
+
 use crate::produce::block_json;
 use crate::scripted::{Answer, Gate, request};
-use crate::stage::{ALIKE, Setting, Stage, message};
+use crate::stage::{ALIKE, Setting, Stage, eventually, message};
 
 const BLOCKS: &str = "/eth/v2/beacon/blocks";
 const BLINDED: &str = "/eth/v2/beacon/blinded_blocks";
@@ -104,6 +106,39 @@ async fn an_envelope_without_its_blobs_goes_to_the_producer_only() {
     assert_eq!(request(stage.address, "POST", ENVELOPES, &headers("true"), b"{}").await.status, 200);
     for node in &stage.nodes {
         node.wait_seen(&route, 1).await;
+    }
+}
+
+#[tokio::test]
+async fn what_only_its_producer_has_goes_back_to_it_whatever_its_roles_and_health() {
+    for (version, path) in [(3, BLINDED), (4, ENVELOPES)] {
+        // c would take anything; b makes blocks and takes no submissions.
+        let setting = Setting { builders: vec!["c"], only: vec![("b", Role::Proposal)], ..Setting::of(&ALIKE) };
+        let mut stage = setting.stage().await;
+        let (slot, signed) = produced_by(&stage, "b", version).await;
+        let route = format!("POST {path}");
+        for node in &stage.nodes {
+            node.answer(&route, Answer::ok());
+        }
+        assert_eq!(stage.post(path, &signed).await.status, 200, "{path}");
+        assert_eq!(stage.counts(&route), [0, 1, 0], "{path}");
+        stage.pool().drain("b").unwrap();
+        assert_eq!(stage.view("b").health.tier, HealthTier::Drained);
+        assert_eq!(stage.post(path, &signed).await.status, 200, "{path}, drained");
+        assert_eq!(stage.counts(&route), [0, 2, 0], "{path}, drained");
+        let read = format!(
+            "/eth/v1/validator/execution_payload_envelopes/{slot}/{}",
+            stage.nodes[0].chain().block_root(slot, 0)
+        );
+        stage.node("b").answer(&format!("GET {read}"), Answer::json(r#"{"version":"gloas","data":{}}"#));
+        assert_eq!(stage.get(&read).await.status, 200, "{path}, drained");
+        stage.pool().undrain("b").unwrap();
+        stage.node_mut("b").kill().await;
+        eventually("b is down", || stage.view("b").health.tier == HealthTier::Down).await;
+        stage.node_mut("b").revive().await;
+        // Whether or not the pool knows yet that it is back.
+        assert_eq!(stage.post(path, &signed).await.status, 200, "{path}, down");
+        assert_eq!(stage.counts(&route), [0, 3, 0], "{path}, down");
     }
 }
 

@@ -1,11 +1,13 @@
 //! Reads: fallback, hedging, freshness, what is kept, bytes that pass.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use holdfast_beacon::{Eligibility, EndpointClass};
+use holdfast_beacon::health::Agreement;
+use holdfast_beacon::{Eligibility, EndpointClass, HealthTier};
 
-use crate::scripted::{Answer, Chain, Gate, Sync};
-use crate::stage::{ALIKE, Setting, Stage, eventually, message};
+use crate::scripted::{Answer, Chain, Gate, ScriptedNode, Sync, event_stream};
+use crate::stage::{ALIKE, Setting, Stage, eventually, head_event, message};
 
 const FORK: &str = "GET /eth/v1/beacon/states/head/fork";
 const FORK_PATH: &str = "/eth/v1/beacon/states/head/fork";
@@ -55,6 +57,41 @@ async fn a_bad_request_is_tried_at_one_other_node_only() {
     assert_eq!(stage.counts(FORK).iter().sum::<usize>(), 2);
 }
 
+/// Where waiting for the node that hangs would be 6 seconds and more.
+async fn refused_soon(stage: &Stage, status: u16, what: &str) {
+    let answer = tokio::time::timeout(Duration::from_secs(4), stage.get(FORK_PATH)).await;
+    assert_eq!(answer.unwrap_or_else(|_| panic!("{what} waits")).status, status, "{what}");
+}
+
+#[tokio::test]
+async fn a_refusal_does_not_wait_for_a_node_that_hangs() {
+    let refusals = [404, 400, 405];
+    let stage = Setting::of(&ALIKE).stage().await;
+    stage.node("c").hang();
+    for status in refusals {
+        for name in ["a", "b"] {
+            stage.node(name).answer(FORK, Answer::error(status, "no"));
+        }
+        refused_soon(&stage, status, &format!("{status}, c has just hung")).await;
+    }
+    eventually("c is down", || stage.view("c").health.tier <= HealthTier::Down).await;
+    stage.node("c").clear_seen();
+    for status in refusals {
+        for name in ["a", "b"] {
+            stage.node(name).answer(FORK, Answer::error(status, "no"));
+        }
+        refused_soon(&stage, status, &format!("{status}, c is down")).await;
+    }
+    assert_eq!(stage.counts(FORK)[2], 0, "nobody asks a node that is down for a better answer");
+    // Of two, there is nobody to refuse a second time.
+    let stage = Setting::of(&ALIKE[..2]).stage().await;
+    for status in refusals {
+        stage.node("a").answer(FORK, Answer::error(status, "no"));
+        stage.node("b").answer(FORK, Answer::never());
+        refused_soon(&stage, status, &format!("{status}, one of two hangs")).await;
+    }
+}
+
 #[tokio::test]
 async fn a_slow_node_is_joined_by_the_next_and_loses() {
     let stage = Setting::of(&ALIKE[..2]).stage().await;
@@ -89,6 +126,70 @@ async fn the_head_is_the_freshest_and_never_of_an_optimistic_or_minority_node() 
             assert!(is_head_since(&chain, before, &answer), "{path}: {answer}");
         }
     }
+}
+
+const HEAD: &str = "GET /eth/v1/beacon/headers/head";
+
+/// The node's head is this block from now on, on that parent, whatever the clock says.
+fn stays_at(node: &ScriptedNode, slot: u64, fork: u8, parent: &str) {
+    let (root, zero) = (node.chain().block_root(slot, fork), format!("0x{}", "00".repeat(32)));
+    let message = serde_json::json!({
+        "slot": slot.to_string(), "proposer_index": "7", "parent_root": parent, "state_root": zero, "body_root": zero,
+    });
+    let header = serde_json::json!({ "message": message, "signature": format!("0x{}", "00".repeat(96)) });
+    let say = |data: &serde_json::Value| {
+        Answer::json(serde_json::json!({ "execution_optimistic": false, "finalized": false, "data": data }).to_string())
+    };
+    let syncing = serde_json::json!({
+        "head_slot": slot.to_string(), "sync_distance": "0", "is_syncing": false, "is_optimistic": false, "el_offline": false,
+    });
+    node.answer("GET /eth/v1/node/syncing", say(&syncing));
+    node.answer(HEAD, say(&serde_json::json!({ "root": root, "canonical": true, "header": header })));
+    node.answer("GET /eth/v1/beacon/blocks/head/root", say(&serde_json::json!({ "root": root })));
+}
+
+/// Its checkpoints are those of all, and it is a slot ahead: only the branch speaks against it.
+#[tokio::test]
+async fn a_head_on_another_branch_than_most_is_not_passed_on_however_new() {
+    let chain = Chain { seconds_per_slot: 2, ..Chain::aged(6000) };
+    let stage = Setting { chain, ..Setting::of(&ALIKE) }.stage().await;
+    let chain = stage.nodes[0].chain().clone();
+    let slot = chain.slot();
+    let common = chain.block_root(slot, 0);
+    for node in &stage.nodes {
+        stays_at(node, slot, 0, &chain.block_root(slot - 1, 0));
+        node.clear_seen();
+    }
+    // The pool asks for blocks and their parents once a slot.
+    for node in &stage.nodes {
+        node.wait_seen(HEAD, 1).await;
+        // A stream in which nothing comes would be opened anew.
+        node.raw_event(": alive\n\n");
+    }
+    for name in ["a", "b"] {
+        stays_at(stage.node(name), slot + 1, 0, &common);
+    }
+    stays_at(stage.node("c"), slot + 2, 6, &common);
+    eventually("c is known to be on another branch", || {
+        stage.view("c").health.agreement == Agreement::HeadFork
+            && stage.eligibility("c", EndpointClass::HotRead) == Eligibility::Yes
+    })
+    .await;
+    let head = chain.block_root(slot + 1, 0);
+    for path in ["/eth/v1/beacon/headers/head", "/eth/v1/beacon/blocks/head/root"] {
+        for _ in 0..5 {
+            let answer = stage.get(path).await.json();
+            assert_eq!(answer["data"]["root"], head, "{path}: {answer}");
+        }
+    }
+    let mut client = event_stream(stage.address, "head,block").await;
+    let block =
+        serde_json::json!({ "slot": (slot + 2).to_string(), "block": chain.block_root(slot + 2, 6) }).to_string();
+    stage.node("c").event("head", &head_event(&chain, slot + 2, 6));
+    stage.node("c").event("block", &block);
+    assert_eq!(client.next().await, Some(("block".to_owned(), block)), "its head, told before, is not passed on");
+    stage.node("a").event("head", &head_event(&chain, slot + 1, 0));
+    assert_eq!(client.next().await.unwrap().1, head_event(&chain, slot + 1, 0));
 }
 
 #[tokio::test]

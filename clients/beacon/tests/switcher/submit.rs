@@ -263,6 +263,37 @@ async fn a_contribution_is_asked_of_nodes_that_hold_the_block() {
     assert_eq!(stage.get("/eth/v1/validator/sync_committee_contribution?slot=1").await.status, 400);
 }
 
+/// A block came late, and those who voted for it want their contribution when all nodes but one have moved on.
+#[tokio::test]
+async fn a_contribution_is_asked_of_nodes_that_have_moved_on_too() {
+    let stage = Setting::of(&ALIKE).stage().await;
+    let chain = stage.nodes[0].chain().clone();
+    let slot = chain.slot();
+    stage.node("c").set_sync(Sync { behind: 1, ..Sync::default() });
+    let root = chain.block_root(slot - 1, 0);
+    let wanted = holdfast_beacon::BlockRoot::parse(&root);
+    eventually("c is known to be behind", || stage.view("c").head.is_some_and(|head| head.slot.0 < slot)).await;
+    stage.node("c").event("head", &crate::stage::head_event(&chain, slot - 1, 0));
+    eventually("c alone has the block for its head", || {
+        let holds = |name: &str| stage.view(name).head.is_some_and(|head| head.root == wanted);
+        holds("c") && !holds("a") && !holds("b")
+    })
+    .await;
+    let (route, gate) = ("GET /eth/v1/validator/sync_committee_contribution", Gate::closed());
+    for (name, bits) in [("a", "0x07"), ("b", "0x03"), ("c", "0x01")] {
+        stage.node(name).answer(route, Answer::json(contribution_json(slot, &root, bits)).held_by(&gate));
+    }
+    let path = format!(
+        "/eth/v1/validator/sync_committee_contribution?slot={slot}&subcommittee_index=2&beacon_block_root={root}"
+    );
+    let client = stage.background("GET", &path, "");
+    for node in &stage.nodes {
+        node.wait_seen(route, 1).await;
+    }
+    gate.open();
+    assert_eq!(client.await.unwrap().text(), contribution_json(slot, &root, "0x07"));
+}
+
 #[tokio::test]
 async fn liveness_is_the_union_or_unknown() {
     let stage = Setting::of(&ALIKE).stage().await;
