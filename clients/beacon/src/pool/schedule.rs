@@ -153,7 +153,7 @@ impl State {
             return None;
         }
         // A node that is away for the moment goes on speaking for the forks it knows.
-        let shorter = Reach::of(camp.told, settled) < Reach::of(facts, settled);
+        let shorter = reach(facts, camp.told, settled) < Reach::of(facts, settled);
         if shorter && lead(&heard, facts, settled).is_some_and(|all| !alike(all.told, camp.told)) {
             return None;
         }
@@ -204,13 +204,17 @@ fn implementations(members: &[&Member]) -> usize {
 /// first in the configuration.
 fn lead<'a>(heard: &[&'a Member], facts: &NodeNetwork, settled: Epoch) -> Option<Camp<'a>> {
     let telling = heard.iter().copied().filter_map(|member| Some((member, member.told.as_ref()?)));
-    // Whoever leaves a part out goes with those that tell the rest.
+    // Whoever leaves a part out speaks for everybody who tells the rest as he does.
     let (partial, whole): (Vec<_>, Vec<_>) = telling.partition(|(_, told)| is_partial(told));
     let mut camps: Vec<Camp<'a>> = Vec::new();
     for (member, told) in whole.into_iter().chain(partial) {
-        match camps.iter_mut().find(|camp| alike(camp.told, told)) {
-            Some(camp) => camp.members.push(member),
-            None => camps.push(Camp { told, members: vec![member] }),
+        let mut joined = 0usize;
+        for camp in camps.iter_mut().filter(|camp| alike(camp.told, told)) {
+            camp.members.push(member);
+            joined = joined.saturating_add(1);
+        }
+        if joined == 0 {
+            camps.push(Camp { told, members: vec![member] });
         }
     }
     let by_implementation = implementations(heard) >= COUNT_IMPLEMENTATIONS;
@@ -218,7 +222,12 @@ fn lead<'a>(heard: &[&'a Member], facts: &NodeNetwork, settled: Epoch) -> Option
         let nodes = camp.members.len();
         if by_implementation { (implementations(&camp.members), nodes) } else { (nodes, 0) }
     };
-    camps.into_iter().rev().max_by_key(|camp| (weight(camp), Reach::of(camp.told, settled), alike(facts, camp.told)))
+    camps.into_iter().rev().max_by_key(|camp| (weight(camp), reach(facts, camp.told, settled), alike(facts, camp.told)))
+}
+
+/// How far the network would reach with what a node tells.
+fn reach(facts: &NodeNetwork, told: &NodeNetwork, settled: Epoch) -> Reach {
+    Reach::of(&with_schedule_of(facts, told, settled), settled)
 }
 
 /// The network with the schedule of a camp; `None` if that changes nothing.
