@@ -52,6 +52,8 @@ pub enum Urgency {
 kinds! {
     /// The network was pinned.
     Pinned = "pinned", Info;
+    /// The nodes tell another schedule of future forks, which counts from now on.
+    ScheduleChanged = "schedule_changed", Warn;
     /// A node answers for the first time.
     Joined = "joined", Info;
     /// A node answers again.

@@ -1,4 +1,4 @@
-//! The network the pool is on: what its nodes said at start, pinned.
+//! The network the pool is on: what its nodes said at start, pinned, and what they say now of forks to come.
 //!
 //! Why it exists: every later answer is judged against one genesis, one specification and one fork
 //! schedule, and every deadline comes from them. What it guarantees: a [`PinnedNetwork`] has a readable slot
@@ -56,7 +56,7 @@ impl PinnedNetwork {
         &self.facts.genesis
     }
 
-    /// The specification, as the pinned node gave it.
+    /// The specification: constants and forks in force as the pinned node gave them, later forks as most nodes do.
     pub fn spec(&self) -> &SpecMap {
         &self.facts.spec
     }

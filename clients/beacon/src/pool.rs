@@ -11,6 +11,7 @@ mod facts;
 mod names;
 mod pin;
 mod reconfigure;
+mod schedule;
 mod state;
 mod view;
 
@@ -290,6 +291,10 @@ impl Pool {
         let mut state = self.lock();
         let result = change(&mut state);
         let conclusions = state.conclude(&self.config, now);
+        if let Some(network) = &conclusions.network {
+            // Under the lock: of two changes the later one stays.
+            self.network.store(Some(Arc::clone(network)));
+        }
         let replaced = self.view.swap(Arc::clone(&conclusions.view));
         drop(state);
         if !Arc::ptr_eq(&replaced, &conclusions.view) {

@@ -1,8 +1,9 @@
 //! The compatibility gate: does a node describe the network the pool is on? Pure.
 //!
 //! Why it exists: an answer from another network is worse than none. What it guarantees: any difference
-//! in genesis, in a constant of consensus, or in a fork that is in force or begins within an epoch makes a
-//! node incompatible; a difference in a later fork is a warning until then; each difference is named.
+//! in genesis, in a constant of consensus, or in a fork that is settled makes a node incompatible; a difference
+//! in a fork that is not is a warning, and excludes from an epoch before that fork if others are there to serve;
+//! each difference is named.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -14,7 +15,7 @@ use crate::Genesis;
 use crate::network::{ForkRow, SpecMap};
 
 /// "Not scheduled" (consensus specification, `FAR_FUTURE_EPOCH`).
-const FAR_FUTURE: u64 = u64::MAX;
+pub(super) const FAR_FUTURE: u64 = u64::MAX;
 
 /// What one node says about its network.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,21 +90,61 @@ const CONSENSUS_KEYS: [&str; 26] = [
     "GENESIS_FORK_VERSION",
 ];
 
-/// Compares what a node says with the pinned network, as things stand in epoch `now`.
-pub fn compare(pinned: &NodeNetwork, node: &NodeNetwork, now: Epoch) -> Verdict {
+/// Whether somebody is there to serve who agrees with what is judged by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Others {
+    /// Yes: a node that does not is not needed.
+    There,
+    /// No: without the node that is judged there would be nobody.
+    Nobody,
+}
+
+/// What decides how much a difference counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gate {
+    /// Forks up to this epoch are in force and cannot change any more.
+    pub settled: Epoch,
+    /// The epoch of now.
+    pub now: Epoch,
+    /// Who else is there.
+    pub others: Others,
+}
+
+/// A fork is near when it begins in the next epoch at the latest.
+fn near(now: Epoch) -> Epoch {
+    Epoch(now.0.saturating_add(1))
+}
+
+/// Every difference between what a node says and the network.
+pub fn compare(pinned: &NodeNetwork, node: &NodeNetwork) -> Vec<Difference> {
     let mut differences = Vec::new();
     genesis(&pinned.genesis, &node.genesis, &mut differences);
     constants(&pinned.spec, &node.spec, &mut differences);
     fork_keys(pinned, node, &mut differences);
     schedules(&pinned.forks, &node.forks, &mut differences);
     blobs(&pinned.spec, &node.spec, &mut differences);
-    let near = now.0.saturating_add(1);
+    differences
+}
+
+/// What a node's differences make of it.
+pub fn judge(differences: &[Difference], gate: Gate) -> Compatibility {
     let worst = differences.iter().map(|difference| match difference.from {
-        Some(from) if from.0 > near => Compatibility::FutureFork,
-        Some(_) | None => Compatibility::Incompatible,
+        None => Compatibility::Incompatible,
+        Some(from) if from <= gate.settled => Compatibility::Incompatible,
+        Some(from) if from <= near(gate.now) && gate.others == Others::There => Compatibility::Incompatible,
+        Some(_) => Compatibility::FutureFork,
     });
-    let compatibility = worst.fold(Compatibility::Compatible, Ord::min);
-    Verdict { compatibility, differences }
+    worst.fold(Compatibility::Compatible, Ord::min)
+}
+
+/// Whether a node with these differences is on the network until an epoch, that epoch included.
+pub fn agrees_until(differences: &[Difference], epoch: Epoch) -> bool {
+    differences.iter().all(|difference| difference.from.is_some_and(|from| from > epoch))
+}
+
+/// Whether a node with these differences will be on the network in the next epoch, too.
+pub fn agrees_for_now(differences: &[Difference], now: Epoch) -> bool {
+    agrees_until(differences, near(now))
 }
 
 fn differ(
@@ -152,7 +193,7 @@ fn constants(pinned: &SpecMap, node: &SpecMap, out: &mut Vec<Difference>) {
     }
 }
 
-fn scheduled(epoch: u64) -> Option<Epoch> {
+pub(super) fn scheduled(epoch: u64) -> Option<Epoch> {
     (epoch != FAR_FUTURE).then_some(Epoch(epoch))
 }
 
@@ -222,7 +263,7 @@ fn blobs(pinned: &SpecMap, node: &SpecMap, out: &mut Vec<Difference>) {
 }
 
 /// Epoch to most blobs; numbers may be quoted or not.
-fn blob_limits(text: &str) -> Option<BTreeMap<u64, u64>> {
+pub(super) fn blob_limits(text: &str) -> Option<BTreeMap<u64, u64>> {
     let rows: Vec<BTreeMap<String, serde_json::Value>> = serde_json::from_str(text).ok()?;
     let number = |value: &serde_json::Value| value.as_u64().or_else(|| value.as_str()?.parse().ok());
     rows.iter().map(|row| Some((number(row.get("EPOCH")?)?, number(row.get("MAX_BLOBS_PER_BLOCK")?)?))).collect()

@@ -10,16 +10,18 @@ mod compat;
 mod hysteresis;
 mod observation;
 mod performance;
+mod schedule;
 
 pub use agreement::{BlockTree, ChainView, GroupId, Grouping, group};
 pub use breaker::{Breaker, BreakerState};
-pub use compat::{Difference, NodeNetwork, Verdict, compare};
+pub use compat::{Difference, Gate, NodeNetwork, Others, Verdict, agrees_for_now, agrees_until, compare, judge};
 pub use hysteresis::{Hysteresis, HysteresisPolicy, Move};
 pub use observation::{
     Admission, Agreement, Compatibility, ExecutionTier, Liveness, Observation, PayloadTier, PeerTier, PerformanceTier,
     ProbeHistory, StreamTier, SyncClaim, SyncTier,
 };
 pub use performance::{LateShare, Performance};
+pub use schedule::{Reach, is_partial, with_schedule_of};
 
 use crate::class::{EndpointClass, Need};
 

@@ -39,7 +39,8 @@ impl Default for Probing {
     }
 }
 
-/// The network the nodes have to be on, where the operator or the signer says so.
+/// The network the nodes have to be on, where the operator or the signer says so. It says nothing of forks: nodes that
+/// agree on one that this binary does not know are right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ExpectedNetwork {
     /// Which chain.

@@ -1,17 +1,17 @@
-//! Which network the pool is on: voted at start by the nodes that answer, then pinned.
+//! Which network the pool is on: voted at start by the nodes that answer, then pinned but for forks to come.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use holdfast_domain::Epoch;
+use holdfast_domain::{Epoch, UnixMillis};
 use tokio::time::Instant;
 
 use super::state::{Member, State};
 use super::{ExpectedNetwork, Pool};
 use crate::decision::{Decision, DecisionKind};
-use crate::health::{Compatibility, NodeNetwork, compare};
+use crate::health::{NodeNetwork, Reach, agrees_until, compare};
 use crate::network::PinnedNetwork;
-use crate::upstream::UpstreamId;
+use crate::upstream::{UpstreamId, UpstreamName};
 
 impl Pool {
     /// A node has told its network: counted, and pinned if everyone who could has spoken.
@@ -38,7 +38,7 @@ impl Pool {
 
     /// Pins what most implementations say, if anybody has spoken.
     pub(super) fn pin_now(&self) {
-        let winner = elect(&self.lock(), self.config.expected.as_ref());
+        let winner = elect(&self.lock(), self.config.expected.as_ref(), self.now());
         // From here on the first node to answer decides, if none has.
         self.pinned.send_replace(true);
         let Some((name, facts)) = winner else {
@@ -54,7 +54,8 @@ impl Pool {
         };
         let genesis = network.genesis().genesis_validators_root;
         self.network.store(Some(Arc::clone(&network)));
-        self.signal.set_slot(network.slot_at(self.now()));
+        let now = self.now();
+        self.signal.set_slot(network.slot_at(now));
         let grace = self.config.probing.timeout.saturating_add(self.config.probing.interval);
         self.record_decision(Decision::about(
             DecisionKind::Pinned,
@@ -65,7 +66,10 @@ impl Pool {
             ),
         ));
         self.update(|state| {
-            state.network = Some(network);
+            let epoch = network.epoch_at(now);
+            // Once more, under the lock: what is judged by and what is asked for are the same.
+            self.network.store(Some(Arc::clone(&network)));
+            state.pin(network, epoch);
             state.settling_until = Some(Instant::now() + grace);
         });
     }
@@ -107,8 +111,9 @@ fn as_expected(told: &NodeNetwork, expected: Option<&ExpectedNetwork>) -> bool {
         && expected.genesis_fork_version.is_none_or(|version| version == told.genesis.genesis_fork_version)
 }
 
-/// The network most implementations are on, then most nodes, then the first in the configuration.
-fn elect(state: &State, expected: Option<&ExpectedNetwork>) -> Option<(crate::upstream::UpstreamName, NodeNetwork)> {
+/// The network most implementations are on, then most nodes, then the one with more forks, then the first in the
+/// configuration. Forks that are to come divide nobody.
+fn elect(state: &State, expected: Option<&ExpectedNetwork>, now: UnixMillis) -> Option<(UpstreamName, NodeNetwork)> {
     let heard: Vec<(&Member, &NodeNetwork)> = state
         .members
         .values()
@@ -116,11 +121,11 @@ fn elect(state: &State, expected: Option<&ExpectedNetwork>) -> Option<(crate::up
         .filter(|(_, told)| as_expected(told, expected))
         .collect();
     let votes = |candidate: &NodeNetwork| {
-        let agreeing =
-            heard.iter().filter(|(_, told)| compare(candidate, told, Epoch(0)).compatibility > Compatibility::Unknown);
+        let epoch = PinnedNetwork::new(candidate.clone()).map_or(Epoch(0), |network| network.epoch_at(now));
+        let agreeing = heard.iter().filter(|(_, told)| agrees_until(&compare(candidate, told), epoch));
         let agreeing: Vec<_> = agreeing.collect();
         let vendors: BTreeSet<_> = agreeing.iter().map(|(member, _)| member.vendor()).collect();
-        (vendors.len(), agreeing.len())
+        (vendors.len(), agreeing.len(), Reach::of(candidate, Epoch(0)))
     };
     let best = heard.iter().rev().max_by_key(|(_, told)| votes(told))?;
     Some((best.0.upstream.name().clone(), best.1.clone()))

@@ -8,15 +8,16 @@ use holdfast_domain::{Epoch, Slot, UnixMillis};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::schedule::Voter;
 use super::view::{NodeView, PoolView};
 use super::{Change, ChangeKind, PoolConfig, ReplayGate, StreamState, conclude};
 use crate::chain::{BlockRoot, Checkpoint, HeadRef};
 use crate::class::EndpointClass;
 use crate::decision::{Decision, DecisionKind};
 use crate::health::{
-    Admission, Agreement, BlockTree, ChainView, Compatibility, ExecutionTier, GroupId, Grouping, Health, HealthTier,
-    Hysteresis, HysteresisPolicy, Liveness, Move, NodeNetwork, Observation, PayloadTier, PeerTier, PerformanceTier,
-    ProbeHistory, StreamTier, SyncClaim, SyncTier, Verdict, compare,
+    Admission, Agreement, BlockTree, ChainView, Compatibility, Difference, ExecutionTier, Gate, GroupId, Grouping,
+    Health, HealthTier, Hysteresis, HysteresisPolicy, Liveness, Move, NodeNetwork, Observation, PayloadTier, PeerTier,
+    PerformanceTier, ProbeHistory, StreamTier, SyncClaim, SyncTier, Verdict,
 };
 use crate::network::PinnedNetwork;
 use crate::upstream::{Upstream, UpstreamConfig, UpstreamId, UpstreamName};
@@ -72,6 +73,8 @@ pub(crate) struct Member {
     pub(crate) hysteresis: Hysteresis,
     /// The tier last shown to others.
     shown: HealthTier,
+    /// The tier last observed, without history.
+    pub(super) raw: HealthTier,
     pub(super) arrival: Arrival,
     pub(crate) presence: Presence,
     pub(crate) admission: Admission,
@@ -82,6 +85,8 @@ pub(crate) struct Member {
     finalized: Option<Checkpoint>,
     pub(crate) version: Option<NodeVersion>,
     pub(super) told: Option<NodeNetwork>,
+    /// How that differs from the network; `None` if it has not been compared.
+    pub(super) differences: Option<Vec<Difference>>,
     pub(super) verdict: Option<Verdict>,
     /// Its network has to be asked for (again) before it counts as answering.
     pub(crate) identity_due: bool,
@@ -107,6 +112,7 @@ impl Member {
             entry,
             hysteresis: Hysteresis::new(policy),
             shown: HealthTier::Excluded,
+            raw: HealthTier::Excluded,
             arrival,
             presence: Presence::Never,
             admission: Admission::Serving,
@@ -117,6 +123,7 @@ impl Member {
             finalized: None,
             version: None,
             told: None,
+            differences: None,
             verdict: None,
             identity_due: true,
             stream: None,
@@ -185,7 +192,7 @@ impl Member {
         self.verdict.as_ref().map_or(Compatibility::Unknown, |verdict| verdict.compatibility)
     }
 
-    fn liveness(&self) -> Liveness {
+    pub(super) fn liveness(&self) -> Liveness {
         let seen = Liveness::of(self.upstream.breaker(), self.probes);
         // Traffic that gets through does not make up for the missing look at its network.
         if self.identity_due && self.presence != Presence::Here { Liveness::Down } else { seen }
@@ -257,7 +264,12 @@ pub(crate) struct State {
     /// Another order has not been taken into account yet.
     pub(super) arranged: Arranged,
     pub(super) last: Arc<PoolView>,
-    judged: Option<Epoch>,
+    /// Forks up to this epoch are in force and do not change any more.
+    pub(super) settled: Option<Epoch>,
+    /// Who voted on the schedule last; `None` if somebody has told something else since.
+    pub(super) voters: Option<Vec<Voter>>,
+    /// By what all were judged last; `None` if somebody has told something else since.
+    pub(super) judged: Option<Gate>,
 }
 
 /// What follows from the facts.
@@ -267,17 +279,15 @@ pub(super) struct Conclusions {
     pub(super) decisions: Vec<Decision>,
     pub(super) changes: Vec<Change>,
     pub(super) switched: Vec<EndpointClass>,
+    /// The network, if its schedule has changed.
+    pub(super) network: Option<Arc<PinnedNetwork>>,
 }
 
 impl State {
     pub(super) fn conclude(&mut self, config: &PoolConfig, now: Option<Moment>) -> Conclusions {
         let mut out = Conclusions::default();
-        if let Some(now) = now
-            && self.judged != Some(now.epoch)
-        {
-            // A future fork comes nearer.
-            self.judged = Some(now.epoch);
-            self.judge_all(now.epoch, &mut out);
+        if let Some(now) = now {
+            self.follow_schedule(now.epoch, &mut out);
         }
         let groups = self.groups();
         let best = self.best_head(&groups, now);
@@ -294,6 +304,7 @@ impl State {
             let performance = if all_late { PerformanceTier::OnTime } else { seen.performance };
             let seen = Observation { performance, ..seen };
             let raw = Health::of(&seen);
+            member.raw = raw.tier;
             presence(member, raw, settling, config.replay, now, &mut out);
             let slot = now.map_or(Slot(0), |now| now.slot);
             member.hysteresis.observe(raw.tier, slot);
@@ -334,32 +345,6 @@ impl State {
     pub(super) fn entries(&self) -> usize {
         let behind_names: usize = self.names.values().map(|name| name.found.len()).sum();
         self.members.len().saturating_sub(behind_names).saturating_add(self.names.len())
-    }
-
-    fn judge_all(&mut self, epoch: Epoch, out: &mut Conclusions) {
-        let Some(network) = self.network.clone() else { return };
-        for member in self.members.values_mut() {
-            let Some(told) = &member.told else { continue };
-            let verdict = compare(network.facts(), told, epoch);
-            if member.verdict.as_ref() != Some(&verdict) {
-                warn_of_differences(member.upstream.name(), &verdict, &mut out.decisions);
-            }
-            member.verdict = Some(verdict);
-        }
-    }
-
-    /// A node has told its network.
-    pub(crate) fn told(&mut self, id: UpstreamId, told: NodeNetwork) {
-        if let Some(member) = self.members.get_mut(&id) {
-            member.identity_due = false;
-            if member.told.as_ref() != Some(&told) {
-                member.told = Some(told);
-                // Judged anew with the next conclusions.
-                self.judged = None;
-            } else if member.verdict.is_none() {
-                self.judged = None;
-            }
-        }
     }
 
     fn groups(&self) -> BTreeMap<UpstreamId, Grouping> {
@@ -480,20 +465,6 @@ fn report(member: &Member, moved: Move, seen: &Observation, out: &mut Conclusion
     out.changes.push(Change { upstream: id, kind });
     let reason = format!("{} to {}: {}", from.as_str(), to.as_str(), seen.describe());
     out.decisions.push(Decision::about(decision, member.upstream.name(), reason));
-}
-
-fn warn_of_differences(name: &UpstreamName, verdict: &Verdict, decisions: &mut Vec<Decision>) {
-    let kind = match verdict.compatibility {
-        Compatibility::Incompatible => DecisionKind::Incompatible,
-        Compatibility::FutureFork => DecisionKind::ForkWarning,
-        Compatibility::Unknown | Compatibility::Compatible => return,
-    };
-    let all: Vec<String> = verdict.differences.iter().take(8).map(ToString::to_string).collect();
-    let advice = match kind {
-        DecisionKind::ForkWarning => "; update it, or it will be excluded one epoch before the fork",
-        _other => "; it is on another network and is asked for nothing",
-    };
-    decisions.push(Decision::about(kind, name, format!("{}{advice}", all.join("; "))));
 }
 
 fn node_view(member: &Member, health: Health, seen: Observation, grouping: Option<Grouping>) -> NodeView {

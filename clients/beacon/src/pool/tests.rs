@@ -4,6 +4,8 @@
 //! noticed; addresses behind a name come at once and go slowly; a chain that stands still and a machine that is
 //! slow with everybody leave somebody to serve.
 
+mod forks;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;

@@ -14,6 +14,7 @@ use super::hedge::{HedgeRule, hedged};
 use super::judge::{Good, Reading};
 use super::request::{ClientAnswer, ClientRequest};
 use super::table::Endpoint;
+use crate::health::{Compatibility, HealthTier};
 use crate::upstream::CollectedAnswer;
 
 /// Far above any specification.
@@ -43,7 +44,13 @@ impl Switcher {
             return ClientAnswer::collected(answer.clone());
         }
         let class = endpoint.class();
-        let nodes = self.pool.view().candidates(class);
+        let mut nodes = self.pool.view().candidates(class);
+        // A node that knows too few forks to come, or too many, only speaks when no better one can.
+        nodes.sort_by_key(|node| {
+            let is_fit = node.health.tier > HealthTier::LastResort;
+            let agrees = node.observation.compatibility == Compatibility::Compatible;
+            std::cmp::Reverse((is_fit, agrees))
+        });
         let rule = HedgeRule::small(self.slot_length());
         let upstream = request.to_upstream(class);
         let deadline = self.pool.deadline(class);

@@ -127,6 +127,24 @@ async fn a_node_that_comes_back_on_another_network_is_not_used_again() {
 }
 
 #[tokio::test]
+async fn nodes_that_restart_with_another_fork_to_come_take_it_along() {
+    let (mut a, mut b, running) = two().await;
+    let fork = || running.pool.network().unwrap().spec().number("GLOAS_FORK_EPOCH");
+    assert_ne!(fork(), Some(900));
+    for (name, node) in [("a", &mut a), ("b", &mut b)] {
+        let mut spec = super::scripted::get(node.address(), "/eth/v1/config/spec").await.json();
+        spec["data"]["GLOAS_FORK_EPOCH"] = "900".into();
+        node.kill().await;
+        running.until("it is down", |view| tier(view, name) == Some(HealthTier::Down)).await;
+        node.answer("GET /eth/v1/config/spec", Answer::json(spec.to_string()));
+        node.revive().await;
+        running.until("it is back", |view| tier(view, name) > Some(HealthTier::Down) && fork() == Some(900)).await;
+    }
+    let of = |kind| running.journal.of(kind).len();
+    assert_eq!((of(DecisionKind::ScheduleChanged), of(DecisionKind::Incompatible)), (1, 0));
+}
+
+#[tokio::test]
 async fn a_slow_node_is_out_after_two_probes() {
     let (a, _b, running) = two().await;
     let healthy = format!(

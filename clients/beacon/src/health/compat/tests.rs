@@ -8,7 +8,16 @@ fn verdict(change: impl FnOnce(&mut NodeNetwork), now: u64) -> Verdict {
     let pinned = facts();
     let mut node = facts();
     change(&mut node);
-    compare(&pinned, &node, Epoch(now))
+    judged(compare(&pinned, &node), gate(now, Others::There))
+}
+
+/// Every fork up to `now` is settled.
+fn gate(now: u64, others: Others) -> Gate {
+    Gate { settled: Epoch(now), now: Epoch(now), others }
+}
+
+fn judged(differences: Vec<Difference>, gate: Gate) -> Verdict {
+    Verdict { compatibility: judge(&differences, gate), differences }
 }
 
 fn named(verdict: &Verdict) -> Vec<&str> {
@@ -81,6 +90,23 @@ fn a_future_fork_warns_and_gates_one_epoch_before() {
     assert_eq!(earlier.differences[0].from, Some(Epoch(20)));
 }
 
+#[test]
+fn nobody_is_put_out_for_a_fork_that_nobody_else_could_follow() {
+    let (pinned, mut node) = (facts(), facts());
+    with(&mut node, "GLOAS_FORK_EPOCH", "18446744073709551615");
+    let differences = compare(&pinned, &node);
+    let at = |settled, now, others| judge(&differences, Gate { settled: Epoch(settled), now: Epoch(now), others });
+    assert_eq!(at(498, 499, Others::There), Compatibility::Incompatible);
+    assert_eq!(at(498, 499, Others::Nobody), Compatibility::FutureFork);
+    assert_eq!(at(498, 510, Others::Nobody), Compatibility::FutureFork, "nobody was seen on the fork");
+    assert_eq!(at(500, 510, Others::Nobody), Compatibility::Incompatible, "somebody was");
+    assert!(agrees_for_now(&differences, Epoch(498)) && !agrees_for_now(&differences, Epoch(499)));
+    assert!(agrees_until(&differences, Epoch(499)) && !agrees_until(&differences, Epoch(500)));
+    let mut foreign = facts();
+    foreign.genesis.genesis_time_seconds += 1;
+    assert_eq!(judge(&compare(&pinned, &foreign), gate(0, Others::Nobody)), Compatibility::Incompatible);
+}
+
 fn own((key, value): (&str, &str)) -> (String, String) {
     (key.to_owned(), value.to_owned())
 }
@@ -126,7 +152,7 @@ fn blob_schedules_are_compared_by_epoch() {
         let (mut pinned, mut node) = (facts(), facts());
         with(&mut pinned, "BLOB_SCHEDULE", &schedule(9, 12));
         with(&mut node, "BLOB_SCHEDULE", &schedule(first, second));
-        compare(&pinned, &node, Epoch(10)).compatibility
+        judged(compare(&pinned, &node), gate(10, Others::There)).compatibility
     };
     assert_eq!(compare_blobs(9, 12), Compatibility::Compatible);
     assert_eq!(compare_blobs(9, 15), Compatibility::FutureFork);
