@@ -14,4 +14,4 @@ mod witness;
 pub(crate) use rounds::Rounds;
 pub use tally::{Confirmation, Why};
 pub use union::LivenessUnion;
-pub(crate) use witness::{LeftOut, is_needed, refuses_to_tell};
+pub(crate) use witness::{LeftOut, is_healthy, is_needed, refuses_to_tell};

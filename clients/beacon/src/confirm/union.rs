@@ -14,7 +14,7 @@ use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::http::uri::PathAndQuery;
 use serde::Deserialize;
 
-use super::witness::{is_needed, refuses_to_tell};
+use super::witness::{is_healthy, is_needed, refuses_to_tell};
 use crate::chain::decimal;
 use crate::class::EndpointClass;
 use crate::deadline::Deadline;
@@ -36,7 +36,7 @@ pub struct LivenessUnion {
     pub answered: usize,
     /// Those of them that did not.
     pub unanswered: Vec<UpstreamName>,
-    /// Those of them that cannot tell at all, where others answered.
+    /// Those of them that cannot tell at all, where a healthy one answered.
     pub left_out: Vec<UpstreamName>,
 }
 
@@ -75,12 +75,14 @@ impl Pool {
                 async move { (node, ask(node, epoch, body, indices, deadline).await) }
             })
             .collect();
+        let mut healthy_told = false;
         let mut refused = Vec::new();
         while let Some((node, word)) = answers.next().await {
             let needed = is_needed(node, &nodes);
             match word {
                 Word::Told(live) => {
                     self.tells_liveness(node);
+                    healthy_told |= is_healthy(node);
                     union.live.extend(live);
                     union.answered = union.answered.saturating_add(usize::from(needed));
                 }
@@ -92,11 +94,11 @@ impl Pool {
         }
         for (node, status, body) in refused {
             let name = node.upstream.name().clone();
-            if union.answered == 0 {
-                union.unanswered.push(name);
-            } else {
+            if healthy_told {
                 self.leave_out_of_liveness(node, status, &body);
                 union.left_out.push(name);
+            } else {
+                union.unanswered.push(name);
             }
         }
         union

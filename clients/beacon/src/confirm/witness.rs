@@ -3,7 +3,7 @@
 //! Why it exists: somebody starts to sign when nobody has seen their keys, so a word that is missing has to stop them;
 //! but a node that tells liveness never, as Teku does until it is told to track it, has no word that could be waited
 //! for. What it guarantees: the word of every healthy node is needed, that of all that are asked where none is healthy;
-//! whoever refuses the question itself is left out only beside another whose word is needed and was given, and is named.
+//! whoever refuses the question itself is left out only beside a healthy node that has told, and is named.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -31,10 +31,14 @@ impl LeftOut {
     }
 }
 
+/// Whether a node is fit to be believed that nobody was seen.
+pub(crate) fn is_healthy(node: &NodeView) -> bool {
+    node.eligibility(EndpointClass::Liveness) == Eligibility::Yes
+}
+
 /// Whether no validator is quiet without the word of `node`, one of those that are asked.
 pub(crate) fn is_needed(node: &NodeView, asked: &[Arc<NodeView>]) -> bool {
-    let healthy = |node: &NodeView| node.eligibility(EndpointClass::Liveness) == Eligibility::Yes;
-    healthy(node) || !asked.iter().any(|other| healthy(other))
+    is_healthy(node) || !asked.iter().any(|other| is_healthy(other))
 }
 
 /// Whether an answer refuses the question itself: the node would refuse it again. Anything else it may answer in a moment.
@@ -48,7 +52,7 @@ impl Pool {
         self.left_out().lock().remove(&node.id());
     }
 
-    /// A node that refuses to tell liveness is left out of an answer to which another has given its word.
+    /// A node that refuses to tell liveness is left out of an answer to which a healthy one has given its word.
     pub(crate) fn leave_out_of_liveness(&self, node: &NodeView, status: StatusCode, body: &[u8]) {
         if !self.left_out().lock().insert(node.id()) {
             return;

@@ -1,7 +1,7 @@
 //! Liveness: asked of every node, answered with the union, or not at all.
 //!
 //! Why it exists: a client starts to sign when this says that nobody has seen its keys. What it guarantees: it says so
-//! only on the word of every node whose word is needed, without those that cannot tell while others can.
+//! only on the word of every node whose word is needed, without those that cannot tell while a healthy one can.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use super::liveness::{LivenessAnswer, union};
 use super::request::{ClientAnswer, ClientRequest};
 use super::table::Endpoint;
 use crate::NodeView;
-use crate::confirm::{is_needed, refuses_to_tell};
+use crate::confirm::{is_healthy, is_needed, refuses_to_tell};
 use crate::health::Compatibility;
 use crate::upstream::CollectedAnswer;
 
@@ -45,12 +45,14 @@ impl Switcher {
             async move { (node, ask(node, upstream, Reading::Whole(MAX_BYTES), deadline).await) }
         });
         let (mut told, mut others) = (Vec::new(), Vec::new());
+        let mut healthy_told = false;
         let mut bad: Vec<(&Arc<NodeView>, Bad)> = Vec::new();
         for (node, outcome) in join_all(asked).await {
             let needed = self.config.liveness == LivenessRequired::All || is_needed(node, &nodes);
             let outcome = outcome.and_then(read);
             if outcome.is_ok() {
                 self.pool.tells_liveness(node);
+                healthy_told |= is_healthy(node);
             }
             match (outcome, needed) {
                 (Ok(answer), true) => told.push(answer),
@@ -64,7 +66,7 @@ impl Switcher {
         if told.is_empty() && bad.iter().all(|(_, bad)| refusal(bad).is_some()) {
             return worst_case(bad.into_iter().map(|(node, bad)| (node.upstream.name().to_string(), bad)).collect());
         }
-        let cannot_tell = |bad: &Bad| refusal(bad).is_some_and(|answer| refuses_to_tell(answer.status));
+        let cannot_tell = |bad: &Bad| healthy_told && refusal(bad).is_some_and(|answer| refuses_to_tell(answer.status));
         if let Some((node, _)) = bad.iter().find(|(_, bad)| !cannot_tell(bad)) {
             return incomplete(&format!("{} could not tell", node.upstream.name()));
         }

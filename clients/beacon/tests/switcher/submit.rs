@@ -327,5 +327,6 @@ async fn liveness_needs_the_healthy_nodes_or_all_there_are() {
         stage.until(name, EndpointClass::Liveness, Eligibility::LastResort).await;
     }
     assert_eq!(ask([line(false), line(false), down()]).await, (503, false), "none is healthy: all are needed");
+    assert_eq!(ask([line(false), line(false), off()]).await, (503, false), "nor is anybody left out");
     assert_eq!(ask([line(false), line(false), line(false)]).await, (200, false));
 }
