@@ -177,15 +177,15 @@ impl Preparations {
     }
 
     async fn tell_everything(&self, id: UpstreamId) {
-        let warned = AtomicBool::new(false);
-        tokio::join!(self.tell_what_duties_need(id, &warned), self.tell_registrations(id, &warned));
+        tokio::join!(self.tell_what_duties_need(id), self.tell_registrations(id));
     }
 
     /// Without these a node serves no duties while others are there.
-    async fn tell_what_duties_need(&self, id: UpstreamId, warned: &AtomicBool) {
-        let mut proposers = std::pin::pin!(self.until_taken(id, Kind::Proposers, warned));
+    async fn tell_what_duties_need(&self, id: UpstreamId) {
+        let warned = AtomicBool::new(false);
+        let mut proposers = std::pin::pin!(self.until_taken(id, Kind::Proposers, &warned));
         let early = tokio::time::timeout(HEAD_START, proposers.as_mut()).await.ok();
-        let rest = join_all(AFTER_PROPOSERS.map(|kind| self.until_taken(id, kind, warned)));
+        let rest = join_all(AFTER_PROPOSERS.map(|kind| self.until_taken(id, kind, &warned)));
         let (first, rest) = match early {
             Some(told) => (told, rest.await),
             None => tokio::join!(proposers, rest),
@@ -197,8 +197,8 @@ impl Preparations {
     }
 
     /// A builder that does not answer is no reason to do without the node's other services.
-    async fn tell_registrations(&self, id: UpstreamId, warned: &AtomicBool) {
-        let told = self.until_taken(id, Kind::Registrations, warned).await;
+    async fn tell_registrations(&self, id: UpstreamId) {
+        let told = self.until_taken(id, Kind::Registrations, &AtomicBool::new(false)).await;
         self.note_replay(id, told, format!("{told} remembered lists of registrations with builders told again"));
     }
 
@@ -211,7 +211,8 @@ impl Preparations {
         }
     }
 
-    /// Tells a node everything of one kind; tries until it has taken it. How many lists that were.
+    /// Tells a node everything of one kind; tries until it has taken it, and says so once if that takes long. How many
+    /// lists that were.
     ///
     /// A node may refuse for as long as it is not in sync or has no peers, and is in need of these when it is and has.
     async fn until_taken(&self, id: UpstreamId, kind: Kind, warned: &AtomicBool) -> usize {
@@ -239,7 +240,7 @@ impl Preparations {
             {
                 tracing::warn!(
                     upstream = %node.upstream.name(), path = kind.path(), reason,
-                    "what clients have told before could not be told again; it is tried every slot from now on, and until then the node serves only when nothing better is there"
+                    "what clients have told before could not be told again; it is tried once a slot from now on"
                 );
             }
             tokio::time::sleep(pause.unwrap_or(slot)).await;
