@@ -9,7 +9,9 @@ mod indices;
 mod rounds;
 mod tally;
 mod union;
+mod witness;
 
 pub(crate) use rounds::Rounds;
 pub use tally::{Confirmation, Why};
 pub use union::LivenessUnion;
+pub(crate) use witness::{LeftOut, is_healthy, is_needed, refuses_to_tell};

@@ -96,6 +96,8 @@ kinds! {
     BlockDiscarded = "block_discarded", Warn;
     /// Every node refused the same submission: not the nodes' fault.
     CommonRefusal = "common_refusal", Warn;
+    /// A node refuses to tell which validators were seen, and is left out of that.
+    LivenessLeftOut = "liveness_left_out", Warn;
     /// Remembered subscriptions were replayed to a node.
     Replayed = "replayed", Info;
     /// An event stream was lost or found stale.

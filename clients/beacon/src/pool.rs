@@ -32,7 +32,7 @@ pub use view::{NodeView, PoolView};
 
 use crate::chain::HeadRef;
 use crate::class::EndpointClass;
-use crate::confirm::Rounds;
+use crate::confirm::{LeftOut, Rounds};
 use crate::deadline::Deadline;
 use crate::decision::{Decision, DecisionLog, DecisionSink};
 use crate::error::PoolError;
@@ -123,6 +123,7 @@ pub struct Pool {
     changes: broadcast::Sender<Change>,
     decisions: DecisionLog,
     rounds: Rounds,
+    left_out: LeftOut,
 }
 
 impl std::fmt::Debug for Pool {
@@ -165,6 +166,7 @@ impl Pool {
             changes: broadcast::channel(CHANGES_KEPT).0,
             decisions,
             rounds: Rounds::default(),
+            left_out: LeftOut::default(),
             signal,
             environment,
             config,
@@ -278,6 +280,11 @@ impl Pool {
 
     pub(crate) fn rounds(&self) -> &Rounds {
         &self.rounds
+    }
+
+    /// Nodes that cannot tell liveness.
+    pub(crate) fn left_out(&self) -> &LeftOut {
+        &self.left_out
     }
 
     fn lock(&self) -> MutexGuard<'_, state::State> {

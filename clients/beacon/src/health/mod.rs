@@ -162,6 +162,13 @@ impl Health {
         .into_iter()
         .fold(Eligibility::Yes, Ord::min)
     }
+
+    /// Whether the node could serve a class as far as its head, its chain and its execution client go: what else there
+    /// is against it is that it is back for too short a time, answers late or has no peers. No word on what it is
+    /// asked: that is [`Self::eligibility`].
+    pub fn is_in_order(&self, class: EndpointClass) -> bool {
+        self.tier > HealthTier::Down && Self { tier: HealthTier::Good, ..*self }.eligibility(class) == Eligibility::Yes
+    }
 }
 
 const fn admission(tier: Admission) -> HealthTier {

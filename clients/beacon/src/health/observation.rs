@@ -163,6 +163,15 @@ impl SyncTier {
             SyncClaim::Synced => pool.min(clock.max(Self::FarBehind)),
         }
     }
+
+    /// Whether a client that asks is told that the node is syncing: duties are served by no such node, or only because
+    /// nobody is further.
+    pub const fn is_syncing(self) -> bool {
+        match self {
+            Self::Unknown | Self::Syncing | Self::Stalled => true,
+            Self::FarBehind | Self::Behind | Self::Near | Self::AtHead => false,
+        }
+    }
 }
 
 /// What a node says about itself (`is_syncing`).
@@ -317,6 +326,24 @@ mod tests {
             (17, SyncTier::Syncing),
         ] {
             assert_eq!(SyncTier::from_distance(slots), tier);
+        }
+    }
+
+    #[test]
+    fn syncing_is_who_is_too_far_behind_to_serve_duties() {
+        use SyncClaim::{Synced, Syncing};
+        let of = |head, pool, clock, claim| SyncTier::of(Slot(head), Some(Slot(pool)), Some(Slot(clock)), claim);
+        for (tier, expected, why) in [
+            (of(100, 100, 100, Synced), false, "at head"),
+            (of(100, 100, 100, Syncing), false, "at head, whatever it calls itself"),
+            (of(100, 104, 104, Syncing), false, "near"),
+            (of(100, 112, 112, Synced), false, "far behind, and still served by"),
+            (of(100, 100, 200, Synced), false, "the network stands still, and it says it is in sync"),
+            (of(100, 100, 200, Syncing), true, "the network stands still, or all of them are syncing"),
+            (of(100, 200, 200, Synced), true, "stuck"),
+            (SyncTier::Unknown, true, "it has not said"),
+        ] {
+            assert_eq!(tier.is_syncing(), expected, "{why}");
         }
     }
 

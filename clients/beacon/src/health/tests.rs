@@ -137,3 +137,35 @@ fn late_answers_cost_one_tier_and_a_perfect_node_is_good() {
     assert_eq!(Health::of(&hung).eligibility(EndpointClass::Duty), Eligibility::LastResort);
     assert_eq!(Health::of(&Observation::NEW).tier, HealthTier::Excluded, "unknown network");
 }
+
+#[test]
+fn what_waits_for_trust_alone_is_in_order_and_what_lacks_the_chain_is_not() {
+    for seen in all() {
+        let health = Health::of(&seen);
+        for class in CLASSES {
+            let (able, in_order) = (health.eligibility(class), health.is_in_order(class));
+            assert!(in_order || able < Eligibility::Yes, "{seen:?} serves {class:?}");
+            assert!(!in_order || able > Eligibility::No, "{seen:?} may not serve {class:?}");
+        }
+        let lacks = seen.payload == PayloadTier::Optimistic
+            || seen.execution == ExecutionTier::Offline
+            || seen.agreement == Agreement::Minority
+            || seen.sync.is_syncing();
+        if lacks || seen.liveness <= Liveness::Hung {
+            assert!(!health.is_in_order(EndpointClass::Duty), "{seen:?}");
+        }
+    }
+    let perfect = Observation {
+        compatibility: Compatibility::Compatible,
+        liveness: Liveness::Answering,
+        sync: SyncTier::AtHead,
+        ..Observation::NEW
+    };
+    let back = Health { tier: HealthTier::LastResort, ..Health::of(&perfect) };
+    let alone = Health::of(&Observation { peers: PeerTier::None, ..perfect });
+    let behind = Observation { sync: SyncTier::FarBehind, performance: PerformanceTier::Late, ..perfect };
+    for health in [back, alone, Health::of(&behind)] {
+        assert_eq!(health.eligibility(EndpointClass::Duty), Eligibility::LastResort);
+        assert!(health.is_in_order(EndpointClass::Duty), "{health:?}");
+    }
+}

@@ -2,21 +2,25 @@
 //!
 //! Why it exists: broadcasting reaches the nodes that are there; the one that comes back an hour later, or
 //! restarts between two epochs, must know the same before it is trusted with duties. What it guarantees: a node
-//! that joins, returns or restarts is told everything still in effect, fee recipients first, and only then
-//! reported to the pool as ready; fee recipients are told again each epoch and right before an own proposal.
+//! that joins, returns or restarts is told everything still in effect, fee recipients first, for as long as it takes
+//! and it is a member, and only then reported to the pool as ready; what it does not take of one kind holds up no
+//! other; fee recipients are told again each epoch and right before an own proposal.
 
 pub mod memory;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use holdfast_domain::{Epoch, Slot};
 use hyper::HeaderMap;
 use hyper::body::Bytes;
 use hyper::http::uri::PathAndQuery;
 use hyper::{Method, header};
 use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::oneshot;
 
 use self::memory::{Kind, Memory, Opaque};
 use crate::decision::{Decision, DecisionKind};
@@ -27,7 +31,7 @@ use crate::route::block::FeeRecipient;
 use crate::upstream::{Role, UpstreamRequest};
 use crate::{EndpointClass, NodeView, UpstreamId};
 
-/// Pauses between attempts to tell a node.
+/// Pauses between the first attempts to tell a node, where a slot is not shorter; from then on each is a slot.
 const PAUSES: [Duration; 5] = [
     Duration::from_millis(200),
     Duration::from_millis(500),
@@ -35,6 +39,12 @@ const PAUSES: [Duration; 5] = [
     Duration::from_secs(3),
     Duration::from_secs(10),
 ];
+/// A slot's length while no network is known.
+const SLOT_IF_UNKNOWN: Duration = Duration::from_secs(12);
+/// How long fee recipients may keep what comes after them waiting.
+const HEAD_START: Duration = Duration::from_secs(2);
+/// What a node is told after the fee recipients, before it is trusted.
+const AFTER_PROPOSERS: [Kind; 3] = [Kind::Preferences, Kind::CommitteeSubscriptions, Kind::SyncSubscriptions];
 /// Longest answer to a telling that is read.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
 /// Proposals remembered at most.
@@ -48,6 +58,8 @@ pub struct Preparations {
     proposals: Mutex<BTreeSet<Slot>>,
     /// Which node has the registrations.
     registered: Mutex<Option<UpstreamId>>,
+    /// The newest replay to each node; an older one ends when its place is taken.
+    replays: Mutex<BTreeMap<UpstreamId, oneshot::Sender<()>>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -62,6 +74,7 @@ impl Preparations {
             memory: Mutex::new(Memory::default()),
             proposals: Mutex::new(BTreeSet::new()),
             registered: Mutex::new(None),
+            replays: Mutex::new(BTreeMap::new()),
         });
         // Subscribed here, not in the task: a change between the two would be lost.
         let changes = pool.changes();
@@ -146,40 +159,91 @@ impl Preparations {
         if status.is_server_error() || status.as_u16() == 429 { Err(status.to_string()) } else { Ok(()) }
     }
 
-    /// Tells a node that has forgotten; tries for as long as it is there.
+    /// Tells a node that has forgotten, until it has taken everything, is removed, or is told anew because it has come
+    /// back once more.
     async fn replay(self: Arc<Self>, id: UpstreamId) {
+        let Some((_, mut removed)) = self.pool.member(id) else { return };
+        let mut stopping = self.pool.tasks().stopping();
+        let (newest, mut superseded) = oneshot::channel();
+        // Whoever was there before is dropped, which ends it.
+        lock(&self.replays).insert(id, newest);
+        tokio::select! {
+            () = stopping.begun() => {}
+            _ = &mut superseded => {}
+            // Numbers of nodes are not used again: nothing newer can have taken the place.
+            _ = removed.wait_for(|stop| *stop) => drop(lock(&self.replays).remove(&id)),
+            () = self.tell_everything(id) => {}
+        }
+    }
+
+    async fn tell_everything(&self, id: UpstreamId) {
+        tokio::join!(self.tell_what_duties_need(id), self.tell_registrations(id));
+    }
+
+    /// Without these a node serves no duties while others are there.
+    async fn tell_what_duties_need(&self, id: UpstreamId) {
+        let warned = AtomicBool::new(false);
+        let mut proposers = std::pin::pin!(self.until_taken(id, Kind::Proposers, &warned));
+        let early = tokio::time::timeout(HEAD_START, proposers.as_mut()).await.ok();
+        let rest = join_all(AFTER_PROPOSERS.map(|kind| self.until_taken(id, kind, &warned)));
+        let (first, rest) = match early {
+            Some(told) => (told, rest.await),
+            None => tokio::join!(proposers, rest),
+        };
+        let told = rest.into_iter().fold(first, usize::saturating_add);
+        self.pool.replayed(id);
+        let reason = format!("{told} remembered lists of subscriptions and preparations told again");
+        self.note_replay(id, told, reason);
+    }
+
+    /// A builder that does not answer is no reason to do without the node's other services.
+    async fn tell_registrations(&self, id: UpstreamId) {
+        let told = self.until_taken(id, Kind::Registrations, &AtomicBool::new(false)).await;
+        self.note_replay(id, told, format!("{told} remembered lists of registrations with builders told again"));
+    }
+
+    fn note_replay(&self, id: UpstreamId, told: usize, reason: String) {
+        let view = self.pool.view();
+        if told > 0
+            && let Some(node) = view.node(id)
+        {
+            self.pool.record_decision(Decision::about(DecisionKind::Replayed, node.upstream.name(), reason));
+        }
+    }
+
+    /// Tells a node everything of one kind; tries until it has taken it, and says so once if that takes long. How many
+    /// lists that were.
+    ///
+    /// A node may refuse for as long as it is not in sync or has no peers, and is in need of these when it is and has.
+    async fn until_taken(&self, id: UpstreamId, kind: Kind, warned: &AtomicBool) -> usize {
         let mut pauses = PAUSES.into_iter();
         loop {
-            let view = self.pool.view();
-            let Some(node) = view.node(id).cloned() else { return };
-            drop(view);
-            let mut kinds =
-                vec![Kind::Proposers, Kind::Preferences, Kind::CommitteeSubscriptions, Kind::SyncSubscriptions];
-            if self.registrar() == Some(id) {
-                kinds.push(Kind::Registrations);
+            if lock(&self.memory).is_empty(kind) || (kind == Kind::Registrations && self.registrar() != Some(id)) {
+                return 0;
             }
-            match self.tell(&node, &kinds).await {
-                Ok(told) => {
-                    self.pool.replayed(id);
-                    if told > 0 {
-                        let reason = format!("{told} remembered lists of subscriptions and preparations told again");
-                        let decision = Decision::about(DecisionKind::Replayed, node.upstream.name(), reason);
-                        self.pool.record_decision(decision);
+            // Who is away is told when it is back, who is drained when it is used again.
+            let node = self.pool.view().node(id).filter(|node| node.health.tier > HealthTier::Down).cloned();
+            let mut failed = None;
+            if let Some(node) = node {
+                match self.tell(&node, &[kind]).await {
+                    Ok(told) => return told,
+                    Err(reason) => {
+                        tracing::debug!(upstream = %node.upstream.name(), path = kind.path(), reason, "replay failed");
+                        failed = Some((node, reason));
                     }
-                    return;
-                }
-                Err(reason) => {
-                    tracing::debug!(upstream = %node.upstream.name(), reason, "replay failed");
-                    let Some(pause) = pauses.next() else {
-                        tracing::warn!(
-                            upstream = %node.upstream.name(), reason,
-                            "subscriptions could not be told again; the node stays without them until the validator client repeats them"
-                        );
-                        return;
-                    };
-                    tokio::time::sleep(pause).await;
                 }
             }
+            let slot = self.pool.network().map_or(SLOT_IF_UNKNOWN, |network| network.timing().slot());
+            let pause = pauses.next().map(|pause| pause.min(slot));
+            if let (None, Some((node, reason))) = (pause, failed)
+                && !warned.swap(true, Ordering::Relaxed)
+            {
+                tracing::warn!(
+                    upstream = %node.upstream.name(), path = kind.path(), reason,
+                    "what clients have told before could not be told again; it is tried once a slot from now on"
+                );
+            }
+            tokio::time::sleep(pause.unwrap_or(slot)).await;
         }
     }
 
@@ -205,8 +269,7 @@ impl Preparations {
         }
         let view = self.pool.view();
         let tellings = view.everyone(EndpointClass::Prepare);
-        let told =
-            futures_util::future::join_all(tellings.iter().map(|node| self.tell(node, &[Kind::Proposers]))).await;
+        let told = join_all(tellings.iter().map(|node| self.tell(node, &[Kind::Proposers]))).await;
         for (node, result) in tellings.iter().zip(told) {
             if let Err(reason) = result {
                 tracing::debug!(upstream = %node.upstream.name(), reason, "fee recipients could not be told again");

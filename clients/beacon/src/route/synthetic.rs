@@ -1,7 +1,10 @@
 //! What the switcher says about itself: syncing, health, version.
 //!
-//! What it guarantees: these describe the pool a duty would be served from, never an average and never one
-//! arbitrary node.
+//! Why it exists: clients stop at the word "syncing", so it must not stand for "not trusted yet". What it guarantees:
+//! these describe the node a duty would be served by, or the best there is if none would be, never an average and
+//! never one arbitrary node; a node that only waits for trust, is late or has no peers is not called syncing.
+
+use std::sync::Arc;
 
 use hyper::StatusCode;
 use serde_json::json;
@@ -10,34 +13,48 @@ use super::Switcher;
 use super::path::query_number;
 use super::request::{ClientAnswer, ClientRequest};
 use super::table::Endpoint;
-use crate::EndpointClass;
 use crate::health::{Eligibility, ExecutionTier, HealthTier, PayloadTier};
+use crate::{EndpointClass, NodeView, PoolView};
 
 /// What a validator client cannot do without.
 const REQUIRED: [EndpointClass; 4] =
     [EndpointClass::Duty, EndpointClass::AttestationData, EndpointClass::Produce, EndpointClass::Submit];
 
+/// The node clients are told about: the one a duty would be served by; if no node that answers may serve one, the best
+/// of those that answer.
+fn described(view: &PoolView) -> Option<&Arc<NodeView>> {
+    let answers = |node: &&Arc<NodeView>| node.health.tier > HealthTier::Down;
+    let serving = view.ranked(EndpointClass::Duty).iter().find(answers);
+    // Of equals the first one, as elsewhere.
+    let best =
+        || view.nodes().iter().rev().filter(answers).max_by_key(|node| (node.health, node.head.map(|head| head.slot)));
+    serving.or_else(best)
+}
+
 impl Switcher {
-    /// Whether some node may serve each class a validator needs.
+    /// Whether some node would serve each class a validator needs, and well.
     fn can_serve(&self) -> bool {
         let view = self.pool.view();
-        REQUIRED.iter().all(|class| view.nodes().iter().any(|node| node.eligibility(*class) == Eligibility::Yes))
+        let serves = |node: &Arc<NodeView>, class: EndpointClass| {
+            node.eligibility(class) > Eligibility::No && node.health.is_in_order(class)
+        };
+        REQUIRED.iter().all(|class| view.nodes().iter().any(|node| serves(node, *class)))
     }
 
     pub(super) fn node_syncing(&self) -> ClientAnswer {
         let view = self.pool.view();
-        let Some(best) = view.candidates(EndpointClass::Duty).into_iter().next() else {
+        let Some(node) = described(&view) else {
             return super::judge::nobody();
         };
-        let head = view.best_head().or(best.head);
+        let head = view.best_head().or(node.head);
         let head_slot = head.map_or(0, |head| head.slot.0);
         let distance = self.pool.slot().map_or(0, |now| now.0.saturating_sub(head_slot));
         ClientAnswer::json(&json!({ "data": {
             "head_slot": head_slot.to_string(),
             "sync_distance": distance.to_string(),
-            "is_syncing": best.eligibility(EndpointClass::Duty) != Eligibility::Yes,
-            "is_optimistic": best.health.payload == PayloadTier::Optimistic,
-            "el_offline": best.health.execution == ExecutionTier::Offline,
+            "is_syncing": node.health.sync.is_syncing(),
+            "is_optimistic": node.health.payload == PayloadTier::Optimistic,
+            "el_offline": node.health.execution == ExecutionTier::Offline,
         } }))
     }
 

@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use holdfast_beacon::{
-    BlockRoot, Checkpoint, Confirmation, Deadline, DecisionKind, EndpointClass, PoolConfig, UpstreamRequest, Why,
+    BlockRoot, Checkpoint, Confirmation, Deadline, DecisionKind, Eligibility, EndpointClass, PoolConfig, PoolView,
+    UpstreamRequest, Why,
 };
 use holdfast_domain::{Epoch, ValidatorIndex};
 use http_body_util::BodyExt as _;
 use tokio::time::Instant;
 
-use super::scripted::{Answer, Body, Chain, Gate, ScriptedNode};
+use super::scripted::{Answer, Body, Chain, Gate, ScriptedNode, Sync};
 use super::{Running, config, named, start};
 
 const DATA: &str = "GET /eth/v1/validator/attestation_data";
@@ -106,6 +107,64 @@ async fn liveness_is_a_union_and_a_silent_node_makes_it_incomplete() {
     let union = running.pool.liveness(Epoch(30), &indices).await;
     assert!(!union.is_complete(), "one validator was left out");
     assert!(union.live.contains(&ValidatorIndex(5)), "what was seen was seen");
+}
+
+#[tokio::test]
+async fn a_node_that_cannot_tell_liveness_is_left_out_while_others_can() {
+    let (nodes, running, ..) = three().await;
+    let quiet = || Answer::json(r#"{"data":[{"index":"5","is_live":false}]}"#);
+    let off = || Answer::error(400, "liveness tracking is off");
+    let ask = async || running.pool.liveness(Epoch(30), &[ValidatorIndex(5)]).await;
+    nodes[0].answer(LIVENESS, quiet());
+    nodes[1].answer(LIVENESS, off());
+    nodes[2].answer(LIVENESS, quiet());
+    for _ in 0..2 {
+        let union = ask().await;
+        assert!(union.is_complete() && union.live.is_empty(), "{union:?}");
+        assert_eq!((union.answered, union.left_out[0].as_str()), (2, "b"));
+    }
+    let told = running.journal.of(DecisionKind::LivenessLeftOut);
+    assert!(matches!(told.as_slice(), [one] if one.contains("liveness tracking is off")), "named once: {told:?}");
+    // What may be answered in a moment is waited for, beside it or not.
+    nodes[2].answer(LIVENESS, Answer::error(503, "syncing"));
+    let union = ask().await;
+    assert_eq!((union.is_complete(), union.unanswered[0].as_str()), (false, "c"));
+    // Nobody can tell: nobody is quiet.
+    for node in &nodes {
+        node.answer(LIVENESS, off());
+    }
+    let union = ask().await;
+    assert_eq!((union.is_complete(), union.answered, union.unanswered.len()), (false, 0, 3), "{union:?}");
+    // It tells after all, and is news if it does not again.
+    nodes[0].answer(LIVENESS, quiet());
+    nodes[1].answer(LIVENESS, quiet());
+    nodes[2].answer(LIVENESS, quiet());
+    assert_eq!(ask().await.answered, 3);
+    nodes[1].answer(LIVENESS, off());
+    assert!(ask().await.is_complete());
+    assert_eq!(running.journal.of(DecisionKind::LivenessLeftOut).len(), 2);
+}
+
+#[tokio::test]
+async fn a_node_that_is_not_healthy_can_say_that_somebody_lives_and_not_that_nobody_does() {
+    let (nodes, running, ..) = three().await;
+    let line = |live: bool| Answer::json(format!(r#"{{"data":[{{"index":"5","is_live":{live}}}]}}"#));
+    let ask = async || running.pool.liveness(Epoch(30), &[ValidatorIndex(5)]).await;
+    nodes[2].set_sync(Sync { behind: 40, is_syncing: true, ..Sync::default() });
+    let behind = |view: &PoolView| {
+        view.nodes().iter().any(|node| node.eligibility(EndpointClass::Liveness) == Eligibility::LastResort)
+    };
+    running.until("c is behind", behind).await;
+    nodes[0].answer(LIVENESS, line(false));
+    nodes[1].answer(LIVENESS, line(false));
+    nodes[2].answer(LIVENESS, Answer::error(503, "syncing"));
+    assert!(ask().await.is_complete(), "its word is not needed");
+    nodes[2].answer(LIVENESS, line(true));
+    assert!(ask().await.live.contains(&ValidatorIndex(5)), "what it saw counts");
+    nodes[0].answer(LIVENESS, Answer::error(400, "off"));
+    nodes[1].answer(LIVENESS, Answer::error(404, "off"));
+    nodes[2].answer(LIVENESS, line(false));
+    assert!(!ask().await.is_complete(), "not on its word alone");
 }
 
 fn get(path: &str, class: EndpointClass) -> UpstreamRequest {

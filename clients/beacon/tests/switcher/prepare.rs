@@ -1,5 +1,7 @@
 //! Subscriptions and preparations: to all, remembered, told again.
 
+use std::time::Duration;
+
 use holdfast_beacon::{DecisionKind, Eligibility, EndpointClass, Role};
 
 use crate::scripted::{Answer, Chain};
@@ -83,6 +85,58 @@ async fn a_replay_that_fails_is_tried_again() {
     assert!(stage.decided(DecisionKind::Replayed).is_empty());
     stage.node("b").answer(&route, Answer::ok());
     eventually("the replay succeeds", || !stage.decided(DecisionKind::Replayed).is_empty()).await;
+}
+
+/// Two nodes of a chain with slots of a second; the second has been away and does not take `route` now.
+async fn back_and_refusing(route: &str) -> Stage {
+    let chain = Chain { seconds_per_slot: 1, ..Chain::aged(6000) };
+    let mut stage = Setting { chain, ..Setting::of(&ALIKE[..2]) }.stage().await;
+    teach(&stage);
+    assert_eq!(stage.post(PREPARE, &preparation(1, "aa")).await.status, 200);
+    assert_eq!(stage.post(SUBSCRIBE, &subscription(1)).await.status, 200);
+    stage.node("b").wait_seen(&format!("POST {SUBSCRIBE}"), 1).await;
+    stage.node_mut("b").kill().await;
+    stage.until("b", EndpointClass::Duty, Eligibility::LastResort).await;
+    stage.node("b").clear_seen();
+    stage.node("b").answer(route, Answer::error(503, "syncing"));
+    stage.node_mut("b").revive().await;
+    stage
+}
+
+#[tokio::test]
+async fn a_replay_is_tried_for_as_long_as_the_node_refuses_and_then_the_node_is_trusted() {
+    let route = format!("POST {SUBSCRIBE}");
+    let stage = back_and_refusing(&route).await;
+    let waits_for_replay =
+        || stage.pool().status().upstreams.iter().any(|node| node.waiting_for == Some("replay of subscriptions"));
+    // More often than twice as many times as there are pauses that grow: it is back, and over another connection.
+    stage.node("b").wait_seen(&route, 13).await;
+    assert!(waits_for_replay());
+    assert!(stage.decided(DecisionKind::Replayed).is_empty());
+    stage.node("b").answer(&route, Answer::ok());
+    eventually("the replay succeeds", || !stage.decided(DecisionKind::Replayed).is_empty()).await;
+    assert!(!waits_for_replay());
+}
+
+#[tokio::test]
+async fn a_kind_that_is_refused_holds_up_no_other() {
+    let route = format!("POST {PREPARE}");
+    let stage = back_and_refusing(&route).await;
+    stage.node("b").wait_seen(&format!("POST {SUBSCRIBE}"), 1).await;
+    assert!(stage.decided(DecisionKind::Replayed).is_empty(), "not everything was taken");
+    stage.node("b").answer(&route, Answer::ok());
+    eventually("the replay succeeds", || !stage.decided(DecisionKind::Replayed).is_empty()).await;
+}
+
+#[tokio::test]
+async fn a_node_that_is_removed_is_told_nothing_more() {
+    let route = format!("POST {SUBSCRIBE}");
+    let stage = back_and_refusing(&route).await;
+    stage.node("b").wait_seen(&route, 2).await;
+    stage.pool().remove("b").unwrap();
+    stage.node("b").clear_seen();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(stage.seen("b", &route).len(), 0);
 }
 
 #[tokio::test]

@@ -307,6 +307,12 @@ async fn liveness_is_the_union_or_unknown() {
         ([line(false), line(false), Answer::json(r#"{"data":[]}"#)], 503, "not known"),
         ([line(false), line(false), Answer::json("[")], 503, "not known"),
         ([Answer::error(400, "epoch"), Answer::error(400, "epoch"), Answer::error(400, "epoch")], 400, "epoch"),
+        // Whoever cannot tell is left out, and not everybody.
+        ([line(false), line(false), Answer::error(400, "off")], 200, r#""is_live":false"#),
+        ([line(true), Answer::error(404, "off"), Answer::error(405, "off")], 200, r#""is_live":true"#),
+        ([line(false), Answer::error(501, "off"), Answer::error(503, "syncing")], 503, "c could not tell"),
+        ([line(false), Answer::error(400, "off"), Answer::error(403, "no")], 503, "c could not tell"),
+        ([Answer::error(400, "off"), Answer::error(404, "off"), Answer::error(501, "off")], 400, "off"),
     ] {
         for (node, answer) in stage.nodes.iter().zip(answers) {
             node.answer(&route, answer);
@@ -316,4 +322,42 @@ async fn liveness_is_the_union_or_unknown() {
         assert!(answer.text().contains(holds), "{}", answer.text());
     }
     stage.until("a", EndpointClass::Liveness, Eligibility::Yes).await;
+    let left_out: Vec<String> = stage
+        .pool()
+        .last_decisions()
+        .into_iter()
+        .filter(|(_, decision)| decision.kind == DecisionKind::LivenessLeftOut)
+        .filter_map(|(_, decision)| decision.upstream.map(|name| name.to_string()))
+        .collect();
+    assert_eq!(left_out, ["c", "b"], "each was named once");
+}
+
+#[tokio::test]
+async fn liveness_needs_the_healthy_nodes_or_all_there_are() {
+    let stage = Setting::of(&ALIKE).stage().await;
+    let path = format!("/eth/v1/validator/liveness/{}", stage.nodes[0].chain().epoch());
+    let route = format!("POST {path}");
+    let line = |live: bool| Answer::json(format!(r#"{{"data":[{{"index":"1","is_live":{live}}}]}}"#));
+    let off = || Answer::error(400, "off");
+    let down = || Answer::error(503, "syncing");
+    let ask = async |answers: [Answer; 3]| {
+        for (node, answer) in stage.nodes.iter().zip(answers) {
+            node.answer(&route, answer);
+        }
+        let answer = stage.post(&path, r#"["1"]"#).await;
+        (answer.status, answer.text().contains(r#""is_live":true"#))
+    };
+    stage.node("c").set_peers(0);
+    stage.until("c", EndpointClass::Liveness, Eligibility::LastResort).await;
+    assert_eq!(ask([line(false), line(false), down()]).await, (200, false), "its word is not needed");
+    assert_eq!(ask([line(false), line(false), line(true)]).await, (200, true), "what it saw counts");
+    assert_eq!(ask([off(), off(), line(false)]).await, (400, false), "not on its word alone");
+    assert_eq!(ask([line(false), down(), line(false)]).await, (503, false));
+    for name in ["a", "b"] {
+        stage.node(name).set_peers(0);
+        stage.until(name, EndpointClass::Liveness, Eligibility::LastResort).await;
+    }
+    assert_eq!(ask([line(false), line(false), down()]).await, (503, false), "none is healthy: all are needed");
+    assert_eq!(ask([line(false), line(false), off()]).await, (503, false), "nor is anybody left out");
+    assert_eq!(ask([line(false), line(false), line(false)]).await, (200, false));
 }
