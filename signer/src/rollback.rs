@@ -36,7 +36,13 @@ async fn heal(guard: &Guard, policy: OnRollback) {
             OnRollback::Fence => {
                 warn!(kind = suspicion.kind.as_str(), "fencing all keys, because slashing.on_rollback is \"fence\"");
                 match guard.fence(None, &CallerId::new("on_rollback")).await {
-                    Ok(keys) => info!(keys, "fenced; signing goes on above the fence"),
+                    Ok(keys) => {
+                        info!(keys, "fenced; signing goes on above the fence");
+                        if self::suspicion(guard).is_some() {
+                            // Another signer's, since a moment that this clock has not reached yet.
+                            tokio::time::sleep(RETRY).await;
+                        }
+                    }
                     Err(failure) => {
                         error!("the keys could not be fenced: {}", chain(&failure));
                         tokio::time::sleep(RETRY).await;
@@ -74,8 +80,8 @@ pub(crate) fn explain(suspicion: &Suspicion, since: &str) -> Vec<String> {
         "  1. Make sure that no other signer uses these keys: stop it, and keep it stopped.".to_owned(),
         "  2. If the newest database exists elsewhere, put it here now, before the next step.".to_owned(),
         "  3. Run `holdfast slashing fence`, with the signer running or stopped. Keys then sign only above the \
-         present, which costs at most about one epoch of attestations. Of several signers on one database, each frozen \
-         one needs its own."
+         present, which costs at most about one epoch of attestations. Of several signers on one database, each that \
+         noticed something itself needs its own; for those that were only told of it, one is enough."
             .to_owned(),
     ]);
     lines

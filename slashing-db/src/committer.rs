@@ -5,7 +5,8 @@
 //! are no timers: a lone request commits at once. Replies are sent only after the commit, so a permit
 //! without a durable record cannot exist. When the outcome of a commit is unknown, the committer freezes:
 //! it touches the store never again and refuses everything. When the database may have lost writes, it is
-//! *suspect*: unslashable messages go on, slashable ones need a key fenced since (see `fence.rs`).
+//! *suspect*: unslashable messages go on, slashable ones need a key fenced since (see `fence.rs`). The same where
+//! another instance wrote its suspicion into a shared database: each batch reads that under the locks of its rows.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -225,9 +226,18 @@ impl Core {
         let holds_new_keys = AtomicBool::new(false);
         let latest = AtomicU64::new(recorded.0);
         let shared = Arc::new(Shared { settings, metrics: Metrics::new(), health, holds_new_keys, latest });
-        let mut committer =
-            Committer { store: Some(store), instance, shared: Arc::clone(&shared), anchor, suspect: None };
+        let told = store.suspected();
+        let mut committer = Committer {
+            store: Some(store),
+            instance,
+            shared: Arc::clone(&shared),
+            anchor,
+            suspect: None,
+            told,
+            unshared: None,
+        };
         committer.show_suspicion();
+        committer.share();
         let every = committer.store.as_ref().and_then(|store| store.heartbeat_every());
         let mut core = Self {
             shared,
@@ -308,6 +318,10 @@ struct Committer {
     anchor: Option<Anchor>,
     /// Set while the database is under suspicion.
     suspect: Option<Suspect>,
+    /// Since when some instance, this one included, says in a shared database that it suspects it; as last read.
+    told: Option<UnixMillis>,
+    /// Since when this instance suspects a shared database that does not say so yet.
+    unshared: Option<UnixMillis>,
 }
 
 /// What a key needs to sign although the database is under suspicion.
@@ -318,6 +332,23 @@ struct Suspect {
 }
 
 impl Suspect {
+    /// Suspicion since this moment.
+    fn since(shared: &Shared, since: UnixMillis) -> Self {
+        Self { fenced: shared.fence_at(since).ok() }
+    }
+
+    /// Both suspicions: a key has to be fenced since the later one.
+    fn stricter(one: Option<Self>, other: Option<Self>) -> Option<Self> {
+        match (one, other) {
+            (Some(one), Some(other)) => {
+                let fenced = one.fenced.zip(other.fenced).map(|(one, other)| one.raised_to(&other));
+                Some(Self { fenced })
+            }
+            (Some(only), None) | (None, Some(only)) => Some(only),
+            (None, None) => None,
+        }
+    }
+
     /// Whether the key was fenced since the suspicion. No slashable message of any other key was permitted since, so
     /// all that may be missing here lies below.
     fn allows(&self, marks: &Watermarks) -> bool {
@@ -431,7 +462,8 @@ impl Committer {
         let mut due = Vec::with_capacity(batch.len());
         let (mut bytes, mut end, mut at) = (0, Head::EMPTY, UnixMillis(0));
         let suspect = self.suspect;
-        let result = store.commit_batch(&keys, &mut |head, rows| {
+        let result = store.commit_batch(&keys, &mut |head, told, rows| {
+            let suspect = Suspect::stricter(suspect, told.map(|since| Suspect::since(&self.shared, since)));
             let planned = plan(&self.shared, self.instance, suspect, head, rows, batch, &positions, &mut due);
             bytes = planned.entries.len();
             (end, at) = (planned.header.as_head(), planned.header.time);
@@ -440,6 +472,7 @@ impl Committer {
         match result {
             Ok(committed) => {
                 self.advance(end, at);
+                self.listen();
                 let took = started.elapsed();
                 self.shared.metrics.observe_commit(took, batch.len() as u64, bytes);
                 deliver(&self.shared.metrics, batch, due, &committed, Span { started, took });

@@ -41,7 +41,8 @@ pub use transfer::{ImportMode, Then};
 pub enum GuardHealth {
     /// They are.
     Serving,
-    /// Only of messages that cannot be slashed, and for keys fenced since: the database may have lost writes.
+    /// Only of messages that cannot be slashed, and for keys fenced since: the database may have lost writes. Who noticed
+    /// is this instance or, with [`RollbackKind::PeerSuspects`](crate::RollbackKind::PeerSuspects), another one.
     Suspect(Suspicion),
     /// No more, until the process restarts. It should exit with the code for a database failure.
     Frozen {
@@ -250,7 +251,8 @@ impl Guard {
     }
 
     /// Fences keys (all, if `None`) at the present, as after a restore, and journals that. Returns how many rows
-    /// there were. A fence of all keys ends suspicion of the database; a fence of some lets those sign again.
+    /// there were. A fence of all keys ends suspicion of the database, and what other instances wrote about theirs into
+    /// a shared one; a fence of some lets those sign again.
     ///
     /// # Errors
     /// [`AdminError`]; suspicion then stays. Keys may have been fenced all the same, which is safe.

@@ -103,6 +103,9 @@ pub struct InstanceView {
     pub last_batch: Option<UnixMillis>,
     /// Whether it has the database open.
     pub presence: Presence,
+    /// Since when it suspects the database of having lost writes, by its clock, and stops the others with that; `None` if
+    /// it does not, or if a fence of every key came after. Always `None` with SQLite.
+    pub suspects: Option<UnixMillis>,
 }
 
 /// What an anchor says, read without locking it.

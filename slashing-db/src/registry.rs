@@ -292,6 +292,9 @@ pub struct InstanceInfo {
     pub last_seen: UnixMillis,
     /// The end of its journal.
     pub head: Head,
+    /// Since when it suspects the database of having lost writes, by its clock; `None` if it does not, or if a fence of
+    /// every key came after.
+    pub suspects: Option<UnixMillis>,
 }
 
 /// The server of a shared database.

@@ -20,7 +20,7 @@ use holdfast_domain::{Epoch, GenesisValidatorsRoot, Slot};
 use holdfast_slashing_db::journal::Reader;
 use holdfast_slashing_db::{
     Approval, BindOptions, DataKeyId, DataKeyRecord, EntryWatermark, Floor, Guard, GuardHealth, KeyState, OpenError,
-    Registered, SlashingDb, Switch, Tombstone,
+    Registered, RollbackKind, SlashingDb, Switch, Tombstone,
 };
 use support::postgres::{Cluster, url_at};
 use support::proxy::{Proxy, Wire};
@@ -208,15 +208,15 @@ fn servers_that_may_lose_commits_are_refused_with_the_remedy() {
 fn schemas_of_the_next_version_are_used_and_later_ones_refused() {
     let home = Home::on_postgres(1);
     let examined = SlashingDb::examine_postgres(&home.postgres_options()).unwrap();
-    assert_eq!((examined.found, examined.pending().collect::<Vec<_>>()), (0, vec![1, 2, 3, 4, 5, 6]));
+    assert_eq!((examined.found, examined.pending().collect::<Vec<_>>()), (0, vec![1, 2, 3, 4, 5, 6, 7]));
     drop(open(&home).unwrap());
     let examined = SlashingDb::examine_postgres(&home.postgres_options()).unwrap();
-    assert_eq!((examined.found, examined.pending().count()), (6, 0));
+    assert_eq!((examined.found, examined.pending().count()), (7, 0));
     let sql = |sql: &str| Cluster::shared().sql(&database(&home), sql).unwrap();
-    sql("INSERT INTO holdfast.schema_version VALUES (7, 6)");
-    drop(open(&home).unwrap());
     sql("INSERT INTO holdfast.schema_version VALUES (8, 7)");
-    assert!(matches!(open(&home), Err(OpenError::NewerSchema { found: 8, .. })));
+    drop(open(&home).unwrap());
+    sql("INSERT INTO holdfast.schema_version VALUES (9, 8)");
+    assert!(matches!(open(&home), Err(OpenError::NewerSchema { found: 9, .. })));
 }
 
 #[test]
@@ -228,7 +228,7 @@ fn of_many_signers_started_together_one_migrates() {
             start.join().unwrap().unwrap();
         }
     });
-    assert_eq!(Cluster::shared().sql(&database(&home), "SELECT count(*) FROM holdfast.schema_version").unwrap(), "6");
+    assert_eq!(Cluster::shared().sql(&database(&home), "SELECT count(*) FROM holdfast.schema_version").unwrap(), "7");
 }
 
 #[tokio::test]
@@ -334,4 +334,182 @@ async fn a_journal_cut_behind_the_back_of_a_signer_stops_it() {
     let refusal = guard.authorize(intents.block(key(1), 3, 1), caller()).await.unwrap_err();
     assert_eq!(refusal.reason(), "protection_frozen");
     assert_ne!(guard.health(), GuardHealth::Serving);
+}
+
+/// What the database has lost: the last batch of the only journal, and the block of key 1 that it was about.
+fn lose_the_block_of_slot_2(home: &Home) {
+    let sql = "DELETE FROM holdfast.journal WHERE seq = 2; ALTER TABLE holdfast.validators DISABLE TRIGGER USER; \
+         UPDATE holdfast.validators SET max_slot = 1, max_slot_root = NULL WHERE max_slot = 2; \
+         ALTER TABLE holdfast.validators ENABLE TRIGGER USER";
+    Cluster::shared().sql(&database(home), sql).unwrap();
+}
+
+/// A signer whose database has lost its block of slot 2. It has not looked since, or it has just noticed.
+async fn robbed(home: &Home, intents: &Intents) -> Guard {
+    robbed_behind(home, intents, || {}).await
+}
+
+/// The same, and something that happens before the loss.
+async fn robbed_behind(home: &Home, intents: &Intents, before: impl FnOnce()) -> Guard {
+    let guard = home.open();
+    register_fresh(&guard, [key(1), key(2)]).await;
+    until_served(&guard, intents, 1).await;
+    until_served(&guard, intents, 2).await;
+    before();
+    lose_the_block_of_slot_2(home);
+    guard
+}
+
+/// Why blocks and attestations are stopped; `None` if they are not.
+fn stopped_by(guard: &Guard) -> Option<RollbackKind> {
+    match guard.health() {
+        GuardHealth::Serving => None,
+        GuardHealth::Suspect(suspicion) => Some(suspicion.kind),
+        GuardHealth::Frozen { reason } => panic!("frozen for good: {reason}"),
+    }
+}
+
+async fn until_stopped_by(guard: &Guard, wanted: Option<RollbackKind>) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while stopped_by(guard) != wanted {
+        assert!(Instant::now() < deadline, "it did not become {wanted:?}: {:?}", guard.health());
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn what_one_instance_remembers_stops_the_others() {
+    let first = Home::on_postgres(1_000);
+    let second = first.sibling();
+    let intents = Intents::new();
+    let one = robbed(&first, &intents).await;
+    // It has seen nothing of what is lost.
+    let two = second.open();
+    let refusal = one.authorize(intents.block(key(1), 3, 1), caller()).await.unwrap_err();
+    assert_eq!(refusal.reason(), "protection_frozen");
+    assert_eq!(stopped_by(&one), Some(RollbackKind::JournalShorter));
+
+    // Another block of the slot that is lost, and a key of which nothing is.
+    for intent in [intents.block(key(1), 2, 2), intents.vote(key(2), 3, 4, 1)] {
+        let refusal = two.authorize(intent, caller()).await.unwrap_err();
+        assert_eq!(refusal.reason(), "protection_frozen");
+    }
+    assert_eq!(stopped_by(&two), Some(RollbackKind::PeerSuspects));
+    let GuardHealth::Suspect(suspicion) = two.health() else { panic!("it is stopped") };
+    assert_eq!((suspicion.since, suspicion.expected), (start_of(1_000), Some(suspicion.found)));
+    drop(two.authorize(intents.randao(key(1), 30), caller()).await.unwrap());
+    assert!(two.instances().await.unwrap().iter().any(|instance| instance.suspects == Some(start_of(1_000))));
+    let overview = SlashingDb::overview_postgres(&second.postgres_options()).unwrap();
+    assert_eq!(overview.instances.iter().filter(|instance| instance.suspects.is_some()).count(), 1);
+    assert!(two.export(None, holdfast_slashing_db::Then::Keep, &caller()).await.is_err());
+
+    // It is in the database, so whoever starts finds it.
+    two.shutdown().await;
+    let two = second.open();
+    assert_eq!(stopped_by(&two), Some(RollbackKind::PeerSuspects));
+    assert_eq!(two.authorize(intents.block(key(1), 2, 2), caller()).await.unwrap_err().reason(), "protection_frozen");
+
+    // A key that is fenced signs again, and no other.
+    assert_eq!(two.fence(Some(vec![key(1)]), &caller()).await.unwrap(), 1);
+    first.clock.set(start_of(1_010));
+    let refusal = two.authorize(intents.block(key(1), 2, 2), caller()).await.unwrap_err();
+    assert_eq!(refusal.reason(), "block_slot_below_watermark");
+    drop(two.authorize(intents.block(key(1), 1_005, 1), caller()).await.unwrap());
+    let refusal = two.authorize(intents.block(key(2), 1_005, 1), caller()).await.unwrap_err();
+    assert_eq!(refusal.reason(), "protection_frozen");
+    assert_eq!(stopped_by(&two), Some(RollbackKind::PeerSuspects));
+
+    // A fence of all keys lets everybody go on who noticed nothing himself.
+    let third = first.sibling();
+    let three = third.open();
+    assert_eq!(stopped_by(&three), Some(RollbackKind::PeerSuspects));
+    assert_eq!(two.fence(None, &caller()).await.unwrap(), 2);
+    assert_eq!(stopped_by(&two), None);
+    until_stopped_by(&three, None).await;
+    assert_eq!(stopped_by(&one), Some(RollbackKind::JournalShorter));
+    first.clock.set(start_of(1_020));
+    drop(two.authorize(intents.block(key(2), 1_015, 1), caller()).await.unwrap());
+    drop(three.authorize(intents.block(key(2), 1_016, 1), caller()).await.unwrap());
+
+    // Who did stays as it is, and does not stop the others once more with what they are fenced against.
+    one.shutdown().await;
+    let one = first.open();
+    assert_eq!(stopped_by(&one), Some(RollbackKind::JournalShorter));
+    drop(three.authorize(intents.block(key(2), 1_017, 1), caller()).await.unwrap());
+    assert_eq!(stopped_by(&three), None);
+    assert_eq!(one.fence(None, &caller()).await.unwrap(), 2);
+    assert_eq!(stopped_by(&one), None);
+    for guard in [one, two, three] {
+        guard.shutdown().await;
+    }
+    assert_eq!(stopped_by(&first.open()), None);
+}
+
+#[tokio::test]
+async fn a_fence_leaves_the_suspicion_of_a_later_moment() {
+    let first = Home::on_postgres(1_000);
+    let intents = Intents::new();
+    let one = robbed(&first, &intents).await;
+    assert!(one.authorize(intents.block(key(1), 3, 1), caller()).await.is_err());
+    // A clock that is behind the one of who noticed.
+    let second = Home { clock: support::SetClock::at(start_of(900)), ..first.sibling() };
+    let two = second.open();
+    assert_eq!(two.fence(None, &caller()).await.unwrap(), 2);
+    assert_eq!(stopped_by(&two), Some(RollbackKind::PeerSuspects));
+    second.clock.set(start_of(910));
+    let refusal = two.authorize(intents.block(key(2), 905, 1), caller()).await.unwrap_err();
+    assert_eq!(refusal.reason(), "protection_frozen");
+    second.clock.set(start_of(1_000));
+    assert_eq!(two.fence(None, &caller()).await.unwrap(), 2);
+    assert_eq!(stopped_by(&two), None);
+    one.shutdown().await;
+    two.shutdown().await;
+}
+
+#[tokio::test]
+async fn suspicion_that_cannot_be_written_at_once_is_written_later() {
+    let first = Home::on_postgres(1_000);
+    let second = first.sibling();
+    let (intents, sql) = (Intents::new(), |sql: &str| Cluster::shared().sql(&database(&first), sql).unwrap());
+    let one = robbed_behind(&first, &intents, || {
+        sql("CREATE FUNCTION holdfast.away() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE 'away'; END$$; \
+             CREATE TRIGGER away BEFORE UPDATE OF suspect_since_ms ON holdfast.instances \
+             FOR EACH ROW EXECUTE FUNCTION holdfast.away()");
+    })
+    .await;
+    until_stopped_by(&one, Some(RollbackKind::JournalShorter)).await;
+    let two = second.open();
+    assert_eq!(stopped_by(&two), None, "nobody could tell it");
+    sql("DROP TRIGGER away ON holdfast.instances");
+    until_stopped_by(&two, Some(RollbackKind::PeerSuspects)).await;
+    assert_eq!(two.authorize(intents.block(key(1), 2, 2), caller()).await.unwrap_err().reason(), "protection_frozen");
+    one.shutdown().await;
+    two.shutdown().await;
+}
+
+/// What ADR 0009 says of it: a new data directory remembers nothing, so after a loss a fence comes first.
+#[tokio::test]
+async fn a_new_instance_remembers_nothing_and_suspects_nothing() {
+    let first = Home::on_postgres(1_000);
+    let intents = Intents::new();
+    robbed(&first, &intents).await.shutdown().await;
+    // Whether or not the one that lost its block noticed before it was stopped is not what is asked here.
+    Cluster::shared().sql(&database(&first), "UPDATE holdfast.instances SET suspect_since_ms = NULL").unwrap();
+    let second = first.sibling();
+    let two = second.open();
+    assert_eq!(stopped_by(&two), None);
+    // The watermarks protect it from what the database still knows, and from nothing else.
+    assert!(two.authorize(intents.block(key(1), 1, 2), caller()).await.is_err());
+    drop(two.authorize(intents.block(key(1), 2, 2), caller()).await.unwrap());
+    assert_eq!(two.fence(None, &caller()).await.unwrap(), 2);
+    let refusal = two.authorize(intents.block(key(1), 3, 1), caller()).await.unwrap_err();
+    assert_eq!(refusal.reason(), "block_slot_below_watermark");
+    two.shutdown().await;
+
+    // An emptied directory is a new one.
+    std::fs::remove_file(second.folder().join("anchor")).unwrap();
+    let two = second.open();
+    assert_eq!(stopped_by(&two), None);
+    assert_eq!(two.instances().await.unwrap().len(), 3);
+    two.shutdown().await;
 }

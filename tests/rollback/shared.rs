@@ -99,6 +99,36 @@ fn an_older_copy_of_the_data_directory_freezes_an_idle_signer_too() {
 }
 
 #[test]
+fn a_signer_that_remembers_stops_a_new_one_that_cannot() {
+    let cluster = Cluster::start();
+    let fleet = Fleet::on(&cluster);
+    let one = fleet.start(Who::One);
+    assert_eq!(fleet.attest(&one, 0, 500), 200);
+    cluster.stop(Stop::Fast);
+    let copy = cluster.snapshot();
+    cluster.start_again();
+    wait_until("it signs again", || fleet.attest(&one, 0, 600) == 200);
+    cluster.stop(Stop::Fast);
+    cluster.restore(&copy);
+    cluster.start_again();
+    wait_until("the loss is noticed", || frozen(&one));
+    // Its first start is on the database as it is now.
+    let two = fleet.builder(Who::Two).start();
+    fleet.expect_frozen(Who::Two, two, "peer_suspects");
+    let status = fleet.run(Who::Two, &["status"]);
+    assert_eq!(status.code, 4, "{}", status.text);
+    assert!(status.text.contains("suspects the database since 2"), "{}", status.text);
+    // One fence is enough for the one that was told, and not for the one that noticed.
+    let two = fleet.fence_and_start(Who::Two);
+    assert!(frozen(&one), "{}", one.log());
+    assert!(one.stop().0.success());
+    fleet.expect_status(Who::One, "journal_shorter");
+    assert!(!frozen(&two), "{}", two.log());
+    drop(fleet.fence_and_start(Who::One));
+    assert!(!frozen(&two), "{}", two.log());
+}
+
+#[test]
 fn a_promoted_synchronous_standby_goes_on_and_an_asynchronous_one_is_fenced() {
     let primary = Cluster::start();
     let standby = primary.replica();

@@ -270,9 +270,12 @@ async fn status(desk: &Desk, verify: bool) -> Result<Report, Status> {
     lines.extend(server.iter().map(server_line));
     lines.extend(instances.iter().map(|instance| {
         let (id, head, seen) = (instance.id, instance.head.seq, rfc3339(instance.last_seen));
+        let suspects = instance.suspects.map(|since| format!(", suspects the database since {}", rfc3339(since)));
         format!(
-            "shared with              {id} on {}, {}, batch {head}, last seen {seen}",
-            instance.host, instance.version
+            "shared with              {id} on {}, {}, batch {head}, last seen {seen}{}",
+            instance.host,
+            instance.version,
+            suspects.unwrap_or_default()
         )
     }));
     lines.extend([String::new(), key_heading()]);
@@ -329,5 +332,6 @@ fn instance_json(instance: &InstanceInfo) -> Value {
         "started": rfc3339(instance.started),
         "last_seen": rfc3339(instance.last_seen),
         "journal": { "seq": instance.head.seq, "hash": instance.head.hash.to_string() },
+        "suspects_since": instance.suspects.map(rfc3339),
     })
 }

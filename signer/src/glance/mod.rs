@@ -165,11 +165,29 @@ impl Status {
         self.record().is_some_and(|record| record.instance == instance.id)
     }
 
+    /// What an instance that suspects the shared database says about it to all of them.
+    fn told(&self) -> Option<Vec<String>> {
+        let suspecting = self.overview()?.instances.iter().filter_map(|instance| Some((instance.suspects?, instance)));
+        let (since, instance) = suspecting.max_by_key(|(since, _)| *since)?;
+        let host = instance.host.as_ref().map_or_else(String::new, |host| format!(" on {host}"));
+        Some(vec![
+            format!("FROZEN since {}: {}", rfc3339(since), RollbackKind::PeerSuspects),
+            format!("It is {}{host}; `holdfast status` there says what was noticed.", instance.id),
+            "Blocks and attestations are refused, except for keys that were fenced since; all else is signed."
+                .to_owned(),
+            "When no other signer has these keys, and the newest database is in place: `holdfast slashing fence`."
+                .to_owned(),
+        ])
+    }
+
     /// The same judgement as at a start, as far as it can be made by looking.
     fn protection(&self) -> Protection {
         let frozen = |reason: &str, lines: Vec<String>| Protection::Frozen { reason: reason.to_owned(), lines };
         if let Some(suspicion) = self.record().and_then(|record| record.suspicion) {
             return frozen(suspicion.kind.as_str(), rollback::explain(&suspicion, &rfc3339(suspicion.since)));
+        }
+        if let Some(lines) = self.told() {
+            return frozen(RollbackKind::PeerSuspects.as_str(), lines);
         }
         if let Server::Running(running) = &self.server
             && let Some(reason) = &running.frozen
@@ -329,7 +347,9 @@ impl Status {
             None => "no batch yet".to_owned(),
         };
         let started = instance.started.map_or_else(String::new, |time| format!(", started {}", rfc3339(time)));
-        format!("{}{own}{host}{version}: {}, {batch}{started}", instance.id, instance.presence.as_str())
+        let suspects = instance.suspects.map(|since| format!(", suspects the database since {}", rfc3339(since)));
+        let suspects = suspects.unwrap_or_default();
+        format!("{}{own}{host}{version}: {}, {batch}{started}{suspects}", instance.id, instance.presence.as_str())
     }
 
     fn json(&self, protection: &Protection) -> Value {
@@ -402,6 +422,7 @@ impl Status {
             "batch": instance.head.seq,
             "hash": instance.head.hash.to_string(),
             "last_batch": instance.last_batch.map(rfc3339),
+            "suspects_since": instance.suspects.map(rfc3339),
         })
     }
 }

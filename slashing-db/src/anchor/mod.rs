@@ -78,6 +78,9 @@ pub enum RollbackKind {
     ServerBehind,
     /// Another server took over, or a backup was recovered, and commits had not waited for a standby.
     Promoted,
+    /// Another instance on the shared database suspects it, and has written so into it. Never in an anchor: it is that
+    /// instance's to remember.
+    PeerSuspects,
     /// There is no anchor, but there are records.
     AnchorMissing,
     /// The anchor cannot be read.
@@ -86,7 +89,7 @@ pub enum RollbackKind {
 
 impl RollbackKind {
     /// Every kind.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::JournalShorter,
         Self::JournalDiffers,
         Self::JournalMoved,
@@ -95,6 +98,7 @@ impl RollbackKind {
         Self::PeerLost,
         Self::ServerBehind,
         Self::Promoted,
+        Self::PeerSuspects,
         Self::AnchorMissing,
         Self::AnchorUnreadable,
     ];
@@ -110,6 +114,7 @@ impl RollbackKind {
             Self::PeerLost => "peer_journal_lost",
             Self::ServerBehind => "server_behind",
             Self::Promoted => "server_promoted",
+            Self::PeerSuspects => "peer_suspects",
             Self::AnchorMissing => "anchor_missing",
             Self::AnchorUnreadable => "anchor_unreadable",
         }
@@ -127,6 +132,9 @@ impl RollbackKind {
             Self::Promoted => {
                 "the database server is a promoted standby or a recovered backup, and commits had not waited for a \
                  synchronous standby, so it may lack what any instance wrote last"
+            }
+            Self::PeerSuspects => {
+                "another instance on this database noticed that acknowledged batches may be missing, and wrote so into it"
             }
             Self::AnchorMissing => "the anchor file is missing, so nothing shows that the database is up to date",
             Self::AnchorUnreadable => "the anchor file is damaged, so nothing shows that the database is up to date",

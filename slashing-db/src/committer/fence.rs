@@ -3,6 +3,10 @@
 //! Order of a fence: the watermarks rise in one transaction; then journal batches say who fenced which key at
 //! what height; only then is the anchor renewed. So an anchor without suspicion always names a
 //! journal that holds the fence: a database put back to before the fence is noticed like any other.
+//!
+//! Suspicion of a shared database is written into it as well, so that it stops every instance: what one of them
+//! remembers, the others cannot know. A fence of every key, by whichever instance, takes that away in the transaction
+//! that raises the watermarks. The anchor of whoever suspected by itself stays as it is until a fence of its own.
 
 use std::collections::HashSet;
 
@@ -28,11 +32,50 @@ pub(super) enum Distrust {
 }
 
 impl Committer {
-    /// Takes over what the anchor says about the database.
+    /// Takes over what the anchor says about the database, and shows it; what others say, if it says nothing.
     pub(super) fn show_suspicion(&mut self) {
-        let suspicion = self.anchor.as_ref().and_then(crate::anchor::Anchor::suspicion);
-        self.suspect = suspicion.map(|suspicion| Suspect { fenced: self.shared.fence_at(suspicion.since).ok() });
-        self.shared.show(suspicion);
+        let own = self.anchor.as_ref().and_then(crate::anchor::Anchor::suspicion);
+        self.suspect = own.map(|suspicion| Suspect::since(&self.shared, suspicion.since));
+        self.unshared = own.map(|suspicion| suspicion.since);
+        let head = self.store.as_ref().map_or(Head::EMPTY, |store| store.head());
+        let (kind, expected) = (RollbackKind::PeerSuspects, Some(head));
+        let told = self.told.map(|since| Suspicion { kind, since, expected, found: head });
+        self.shared.show(own.or(told));
+    }
+
+    /// Takes over what a shared database said, when it was read last, about who suspects it.
+    pub(super) fn listen(&mut self) {
+        let Some(store) = &self.store else { return };
+        let told = store.suspected();
+        if told == self.told {
+            return;
+        }
+        self.told = told;
+        // Suspicion of its own says more, and is shown already.
+        if self.suspect.is_none() {
+            if told.is_none() {
+                tracing::info!("the suspicion of another instance ended with a fence of every key");
+            }
+            self.show_suspicion();
+        }
+    }
+
+    /// Writes suspicion of its own into a shared database, for the other instances. Until that is done it is tried with
+    /// every heartbeat: the database may be away.
+    pub(super) fn share(&mut self) {
+        let (Some(since), Some(store)) = (self.unshared, &mut self.store) else { return };
+        match store.share_suspicion(since) {
+            Ok(()) => self.unshared = None,
+            Err(error) => {
+                let reason = error.freezes();
+                // Every second, and the store says by itself when it loses its connection.
+                let error: &dyn std::error::Error = &error;
+                tracing::debug!(error, "the other instances cannot be told of the suspicion yet");
+                if let Some(reason) = reason {
+                    self.freeze(reason);
+                }
+            }
+        }
     }
 
     /// Acts on a failure after which the database cannot be used as before.
@@ -68,9 +111,12 @@ impl Committer {
         let suspicion = Suspicion { kind, since, expected: Some(expected), found };
         if let Err(error) = anchor.suspect(suspicion, database, store.landmarks()) {
             tracing::error!(%error, "cannot write suspicion of the database down");
+            // This instance is about to freeze, and a restart may have forgotten why: the others need not.
+            drop(store.share_suspicion(since));
             return None;
         }
         self.show_suspicion();
+        self.share();
         Some(Distrust::Suspect)
     }
 
@@ -78,6 +124,7 @@ impl Committer {
     pub(super) fn fence(&mut self, keys: Option<&[PublicKey]>, by: &CallerId) -> Result<u64, AdminError> {
         let now = self.shared.settings.clock.now();
         let floor = self.shared.fence(now)?;
+        let now = self.shared.at_least_recorded(now);
         let fenced = self.raise(keys, &floor, by, now);
         if let Err(AdminError::Store(error)) = &fenced
             && let Some(reason) = error.freezes()
@@ -87,14 +134,22 @@ impl Committer {
         let fenced = fenced?;
         self.shared.metrics.fences.inc();
         tracing::warn!(%by, keys = fenced, all = keys.is_none(), "keys were fenced at the present");
-        if keys.is_none()
-            && let (Some(anchor), Some(store)) = (&mut self.anchor, &self.store)
-        {
-            anchor
-                .clear(store.head(), store.landmarks())
-                .map_err(|source| AdminError::Anchor { path: anchor.path(), source })?;
+        if keys.is_none() {
+            if let (Some(anchor), Some(store)) = (&mut self.anchor, &self.store) {
+                anchor
+                    .clear(store.head(), store.landmarks())
+                    .map_err(|source| AdminError::Anchor { path: anchor.path(), source })?;
+            }
+            self.told = self.store.as_ref().and_then(|store| store.suspected());
+            if self.told.is_some() {
+                tracing::warn!(
+                    "another instance suspects the database since a moment after this fence, by its clock; keys stay \
+                     stopped until a fence of its own, or a later one here"
+                );
+            }
             self.show_suspicion();
         }
+        self.listen();
         Ok(fenced)
     }
 
@@ -131,7 +186,7 @@ impl Committer {
         let Some(store) = &mut self.store else { return Ok(()) };
         let instance = self.instance;
         let mut end = Head::EMPTY;
-        store.commit_batch(keys, &mut |head, rows| {
+        store.commit_batch(keys, &mut |head, _, rows| {
             let mut encoder = Encoder::new();
             let mut tree = Accumulator::default();
             let mut encoded = Vec::new();

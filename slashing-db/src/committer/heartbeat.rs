@@ -32,8 +32,14 @@ pub(super) fn new(commands: &mpsc::Sender<Command>, every: Duration) -> (Beating
 }
 
 impl Committer {
-    /// One look. What it finds goes into the anchor, or puts the database under suspicion.
+    /// One look; and the others are told of suspicion, if they do not know yet.
     pub(super) fn heartbeat(&mut self) {
+        self.look();
+        self.share();
+    }
+
+    /// What it finds goes into the anchor, or puts the database under suspicion.
+    fn look(&mut self) {
         let Some(store) = &mut self.store else { return };
         match store.heartbeat() {
             Ok(()) => {
@@ -42,6 +48,7 @@ impl Committer {
                 {
                     self.shared.metrics.anchor_failures.inc();
                 }
+                self.listen();
             }
             Err(error) => {
                 let reason = error.freezes();

@@ -28,7 +28,7 @@ impl Committer {
         let anchored =
             self.anchor.as_mut().is_none_or(|anchor| anchor.settle().is_some_and(|head| upto.seq < head.seq));
         let Some(store) = &mut self.store else { return Ok(Pruned::Unsettled) };
-        if self.suspect.is_some() || (own && (!anchored || store.head().seq <= upto.seq)) {
+        if self.suspect.is_some() || self.told.is_some() || (own && (!anchored || store.head().seq <= upto.seq)) {
             return Ok(Pruned::Unsettled);
         }
         let pruned = store.prune(chain, from, upto);

@@ -227,6 +227,14 @@ impl<S: Store + ?Sized> Store for FaultyStore<S> {
         self.inner.noticed()
     }
 
+    fn share_suspicion(&mut self, since: UnixMillis) -> Result<(), StoreError> {
+        self.inner.share_suspicion(since)
+    }
+
+    fn suspected(&self) -> Option<UnixMillis> {
+        self.inner.suspected()
+    }
+
     fn heartbeat_every(&self) -> Option<Duration> {
         self.inner.heartbeat_every()
     }

@@ -130,8 +130,9 @@ pub(crate) enum Pruned {
     Unsettled,
 }
 
-/// Judges loaded rows in place. `rows` is parallel to the `keys` given to [`Store::commit_batch`].
-pub(crate) type Judge<'a> = &'a mut dyn FnMut(&Head, &mut [Option<Row>]) -> Planned;
+/// Judges loaded rows in place. They are parallel to the `keys` given to [`Store::commit_batch`]. The moment is that of
+/// [`Store::suspected`], read after the rows were locked.
+pub(crate) type Judge<'a> = &'a mut dyn FnMut(&Head, Option<UnixMillis>, &mut [Option<Row>]) -> Planned;
 
 /// Decides how the `index`th key enters, given its row.
 pub(crate) type DecideEntry<'a> = &'a mut dyn FnMut(usize, Option<&KeyRow>) -> Result<Entry, RegisterError>;
@@ -179,7 +180,9 @@ pub(crate) trait Store: Send {
     /// Deletes a key's secret and marks the row. Returns its state before, or `None` without a row.
     fn tombstone(&mut self, key: &PublicKey, by: &CallerId, at: UnixMillis) -> Result<Option<KeyState>, StoreError>;
 
-    /// Raises the watermarks of `keys`, or of every row, to `floor`. Returns the number of rows found.
+    /// Raises the watermarks of `keys`, or of every row, to `floor`, the fence at `at`. Returns the number of rows found.
+    /// If it is every row, that also ends, in the same transaction, what [`share_suspicion`](Self::share_suspicion)
+    /// wrote: this instance's, and that of others of a moment not after `at`.
     fn raise(
         &mut self,
         keys: Option<&[PublicKey]>,
@@ -266,6 +269,17 @@ pub(crate) trait Store: Send {
     /// What was noticed when a transaction failed with
     /// [`FreezeReason::JournalHeadMoved`](crate::FreezeReason::JournalHeadMoved), if it is not this instance's journal.
     fn noticed(&self) -> Option<RollbackKind> {
+        None
+    }
+
+    /// Writes into a shared database since when this instance suspects it of having lost writes, for the others to heed.
+    /// Changes nothing if a fence of every key has ended this very suspicion.
+    fn share_suspicion(&mut self, _since: UnixMillis) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// Since when an instance suspects a shared database, as last read; of several the newest moment.
+    fn suspected(&self) -> Option<UnixMillis> {
         None
     }
 

@@ -6,11 +6,11 @@
 use core::fmt::Write;
 use std::collections::HashMap;
 
-use holdfast_domain::{ObservedRoot, PublicKey};
+use holdfast_domain::{ObservedRoot, PublicKey, UnixMillis};
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Row as _, raw_sql};
 
-use super::server::{MARK, Mark};
+use super::server::{MARK, Mark, SUSPECTED};
 use super::session::BEGIN;
 use super::values::{self, MARKS};
 use crate::journal::{Hash, Head, InstanceId};
@@ -24,6 +24,8 @@ pub(super) struct Loaded {
     pub(super) transaction: String,
     /// Which server this was.
     pub(super) mark: Mark,
+    /// Since when an instance suspects the database; the newest moment.
+    pub(super) suspected: Option<UnixMillis>,
     pub(super) rows: HashMap<PublicKey, Row>,
 }
 
@@ -37,7 +39,7 @@ pub(super) fn load_sql(keys: &[PublicKey], instance: InstanceId) -> String {
     let _ = write!(
         sql,
         "'::bytea[]) ORDER BY v.id FOR UPDATE; \
-         SELECT pg_current_xact_id()::text, h.seq, h.hash, {MARK} FROM (SELECT 1) one LEFT JOIN LATERAL \
+         SELECT pg_current_xact_id()::text, h.seq, h.hash, {MARK}, {SUSPECTED} FROM (SELECT 1) one LEFT JOIN LATERAL \
          (SELECT seq, hash FROM holdfast.journal WHERE instance = '\\x{instance}' ORDER BY seq DESC LIMIT 1) h ON true"
     );
     sql
@@ -48,12 +50,12 @@ pub(super) async fn load(db: &mut PgConnection, sql: &str) -> sqlx::Result<Loade
     let mut rows = HashMap::new();
     for row in raw_sql(AssertSqlSafe(sql)).fetch_all(db).await? {
         // The rows of both statements come in one list; they differ in width.
-        if row.len() == 5 {
+        if row.len() == 6 {
             let head = match row.try_get::<Option<i64>, _>(1)? {
                 Some(_) => Head { seq: values::natural(&row, 1)?, hash: Hash(values::bytes(&row, 2)?) },
                 None => Head::EMPTY,
             };
-            found = Some((head, row.try_get(0)?, Mark::read(&row, 3)?));
+            found = Some((head, row.try_get(0)?, Mark::read(&row, 3)?, values::moment(&row, 5)?));
         } else {
             let loaded = Row {
                 id: RowId(values::natural(&row, 0)?),
@@ -65,8 +67,8 @@ pub(super) async fn load(db: &mut PgConnection, sql: &str) -> sqlx::Result<Loade
             rows.insert(values::key(&row, 1)?, loaded);
         }
     }
-    let (head, transaction, mark) = found.ok_or(sqlx::Error::RowNotFound)?;
-    Ok(Loaded { head, transaction, mark, rows })
+    let (head, transaction, mark, suspected) = found.ok_or(sqlx::Error::RowNotFound)?;
+    Ok(Loaded { head, transaction, mark, suspected, rows })
 }
 
 pub(super) fn write_sql(transaction: &str, rows: &[Option<Row>], planned: &Planned) -> String {

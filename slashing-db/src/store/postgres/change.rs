@@ -12,6 +12,7 @@ use super::session::BEGIN;
 use super::values::{self, LABELS, MARKS};
 use super::watch::Findings;
 use crate::identity::CallerId;
+use crate::journal::InstanceId;
 use crate::labels::{Label, Labels};
 use crate::registry::{DataKeyId, KeyState, NewKey};
 use crate::rules::Watermarks;
@@ -69,6 +70,7 @@ pub(super) struct Changes<'a> {
     unlabelled: Vec<(i64, Label)>,
     enrolled: Vec<(i64, &'a NewKey)>,
     findings: Findings,
+    fencing: Option<InstanceId>,
 }
 
 impl<'a> Changes<'a> {
@@ -113,6 +115,11 @@ impl<'a> Changes<'a> {
     /// Notes what was found out about newly enabled keys.
     pub(super) fn note(&mut self, findings: Findings) {
         self.findings = findings;
+    }
+
+    /// Ends what instances wrote about suspecting the database, as this one fences every key.
+    pub(super) fn end_suspicion(&mut self, fencing: InstanceId) {
+        self.fencing = Some(fencing);
     }
 
     /// The data keys that secrets to be stored are noted to be sealed under.
@@ -222,6 +229,12 @@ pub(super) async fn write(
             .bind(changes.vote_roots)
             .execute(&mut *db)
             .await?;
+    }
+    if let Some(fencing) = changes.fencing {
+        // Of the others only what the fence covers: by a clock that is ahead of this one's they may have signed beyond it.
+        let sql = "UPDATE holdfast.instances SET fenced_since_ms = suspect_since_ms, suspect_since_ms = NULL \
+             WHERE suspect_since_ms IS NOT NULL AND (suspect_since_ms <= $1 OR id = $2)";
+        sqlx::query(sql).bind(at.0.cast_signed()).bind(fencing.0.to_vec()).execute(&mut *db).await?;
     }
     if !changes.findings.is_empty() {
         changes.findings.write(&mut *db).await?;

@@ -1,6 +1,6 @@
 //! This instance among those that share the database: its identity, and the end of its own journal.
 
-use holdfast_domain::GenesisValidatorsRoot;
+use holdfast_domain::{GenesisValidatorsRoot, UnixMillis};
 use sqlx::Row as _;
 use sqlx::postgres::PgConnection;
 
@@ -43,4 +43,13 @@ pub(super) async fn sign_in(
         None => Head::EMPTY,
     };
     Ok((pinned, head))
+}
+
+/// Notes since when this instance suspects the database, for the others, unless a fence of every key ended this very
+/// suspicion. `false` if this instance has no row.
+pub(super) async fn suspect(db: &mut PgConnection, instance: InstanceId, since: UnixMillis) -> sqlx::Result<bool> {
+    let sql = "UPDATE holdfast.instances SET suspect_since_ms = \
+         CASE WHEN fenced_since_ms = $2 THEN suspect_since_ms ELSE greatest(suspect_since_ms, $2) END WHERE id = $1";
+    let query = sqlx::query(sql).bind(instance.0.to_vec()).bind(since.0.cast_signed());
+    Ok(query.execute(db).await?.rows_affected() > 0)
 }

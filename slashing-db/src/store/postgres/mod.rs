@@ -47,7 +47,7 @@ use crate::rules::Watermarks;
 use crate::watch::Judged;
 use change::{Changes, Rows, Whose};
 use engine::{Trouble, classify};
-use instance::sign_in;
+use instance::{sign_in, suspect};
 use link::Link;
 use server::Known;
 use session::Session;
@@ -79,6 +79,8 @@ pub(crate) struct PostgresStore {
     known: Known,
     /// Why the server is not trusted, if it is not because of the head.
     noticed: Option<RollbackKind>,
+    /// Since when an instance suspects the database, as last read.
+    suspected: Option<UnixMillis>,
 }
 
 impl PostgresStore {
@@ -179,8 +181,9 @@ impl Store for PostgresStore {
         })?;
         self.recognise(loaded.mark)?;
         self.reconcile(loaded.head)?;
+        self.suspected = loaded.suspected;
         let mut rows: Vec<_> = keys.iter().map(|key| loaded.rows.remove(key)).collect();
-        let planned = judge(&loaded.head, &mut rows);
+        let planned = judge(&loaded.head, loaded.suspected, &mut rows);
         let head = planned.header.as_head();
         let sql = batch::write_sql(&loaded.transaction, &rows, &planned);
         let deadline = self.link.dial.deadline();
@@ -307,8 +310,12 @@ impl Store for PostgresStore {
         at: UnixMillis,
     ) -> Result<u64, StoreError> {
         let whose = keys.map_or(Whose::All, |keys| Whose::Of(keys.to_vec()));
-        self.change("raise watermarks", &whose, Some(by), at, |rows| {
+        let fencing = keys.is_none().then_some(self.instance);
+        let found = self.change("raise watermarks", &whose, Some(by), at, |rows| {
             let mut changes = Changes::default();
+            if let Some(fencing) = fencing {
+                changes.end_suspicion(fencing);
+            }
             for held in rows.order.iter().filter_map(|key| rows.by_key.get(key)) {
                 let mut held = *held;
                 held.row.marks = held.row.marks.raised_to(floor);
@@ -316,7 +323,11 @@ impl Store for PostgresStore {
                 changes.touch(held.id);
             }
             (changes, rows.order.len() as u64)
-        })
+        })?;
+        if fencing.is_some() {
+            self.suspected = self.suspected.filter(|since| *since > at);
+        }
+        Ok(found)
     }
 
     fn merge(&mut self, keys: &[PublicKey], merge: Merge<'_>, by: &CallerId, at: UnixMillis) -> Result<(), StoreError> {
@@ -470,6 +481,19 @@ impl Store for PostgresStore {
 
     fn noticed(&self) -> Option<RollbackKind> {
         self.noticed
+    }
+
+    fn share_suspicion(&mut self, since: UnixMillis) -> Result<(), StoreError> {
+        let (instance, action) = (self.instance, "tell the other instances of the suspicion");
+        let noted = self.link.ask(action, |mut session| async move {
+            let noted = suspect(&mut session.db, instance, since).await;
+            (session, noted)
+        })?;
+        if noted { Ok(()) } else { Err(StoreError::retryable(action, "this instance has no row in it")) }
+    }
+
+    fn suspected(&self) -> Option<UnixMillis> {
+        self.suspected
     }
 
     fn heartbeat_every(&self) -> Option<Duration> {

@@ -47,7 +47,8 @@ impl PostgresStore {
         let (pinned, head) = signed_in.map_err(failed("sign this instance in"))?;
         let sql = server::observe_sql(instance, &Landmarks::default());
         let observed = engine.within(dial.deadline(), server::observe(&mut session.db, instance, &sql));
-        let known = Known::accept(observed.map_err(failed("look at its server"))?);
+        let observed = observed.map_err(failed("look at its server"))?;
+        let (suspected, known) = (observed.suspected, Known::accept(observed));
         if dial.exposed {
             tracing::warn!(
                 address = %dial.address,
@@ -62,7 +63,7 @@ impl PostgresStore {
             tracing::info!(address = %dial.address, %standbys, "PostgreSQL commits on a synchronous standby as well");
         }
         let (link, host) = (Link::new(engine, dial, session), options.host.clone());
-        Ok(Self { link, instance, pinned, head, doubt: Vec::new(), host, blind, known, noticed: None })
+        Ok(Self { link, instance, pinned, head, doubt: Vec::new(), host, blind, known, noticed: None, suspected })
     }
 
     /// Brings the schema up to date, also beside other programs' tables: whoever asks for it by name means it.

@@ -20,6 +20,8 @@ use crate::store::ReadStore as _;
 
 /// The first schema that has labels.
 const FIRST_WITH_LABELS: u32 = 6;
+/// The first schema in which an instance says that it suspects the database.
+const FIRST_WITH_SUSPICION: u32 = 7;
 
 /// Looks at a database. Changes nothing.
 pub(crate) fn overview(options: &PostgresOptions) -> Result<Overview, OpenError> {
@@ -54,7 +56,7 @@ pub(crate) fn overview(options: &PostgresOptions) -> Result<Overview, OpenError>
     }
     let read = engine.within(dial.deadline(), async {
         let pinned = pinned_root(&mut session.db).await?;
-        Ok((pinned, keys(&mut session.db).await?, instances(&mut session.db).await?))
+        Ok((pinned, keys(&mut session.db).await?, instances(&mut session.db, schema.found).await?))
     });
     (overview.pinned, overview.keys, overview.instances) = read.map_err(failed)?;
     let mut reader = PostgresReader::new(engine, &dial);
@@ -99,11 +101,12 @@ async fn keys(db: &mut PgConnection) -> sqlx::Result<KeyCounts> {
     })
 }
 
-async fn instances(db: &mut PgConnection) -> sqlx::Result<Vec<InstanceView>> {
+async fn instances(db: &mut PgConnection, schema: u32) -> sqlx::Result<Vec<InstanceView>> {
+    let suspects = if schema < FIRST_WITH_SUSPICION { "NULL::bigint" } else { "i.suspect_since_ms" };
     // Every connection of an instance bears its id, so presence costs nobody anything.
     let sql = format!(
         "SELECT i.id, i.host, i.version, i.started_ms, h.seq, h.hash, h.time_ms, EXISTS (SELECT 1 FROM pg_stat_activity a \
-         WHERE a.datname = current_database() AND a.application_name = {}) FROM holdfast.instances i LEFT JOIN LATERAL \
+         WHERE a.datname = current_database() AND a.application_name = {}), {suspects} FROM holdfast.instances i LEFT JOIN LATERAL \
          (SELECT seq, hash, time_ms FROM holdfast.journal j WHERE j.instance = i.id ORDER BY seq DESC LIMIT 1) h ON true \
          ORDER BY i.last_seen_ms DESC, i.id",
         application_name("encode(i.id, 'hex')")
@@ -125,6 +128,7 @@ async fn instances(db: &mut PgConnection) -> sqlx::Result<Vec<InstanceView>> {
             head,
             last_batch,
             presence: if row.try_get(7)? { Presence::Connected } else { Presence::Away },
+            suspects: values::moment(row, 8)?,
         })
     });
     views.collect()

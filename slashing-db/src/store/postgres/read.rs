@@ -211,7 +211,7 @@ impl ReadStore for PostgresReader {
     }
 
     fn instances(&mut self) -> Result<Vec<InstanceInfo>, StoreError> {
-        let sql = "SELECT i.id, i.host, i.version, i.started_ms, i.last_seen_ms, h.seq, h.hash \
+        let sql = "SELECT i.id, i.host, i.version, i.started_ms, i.last_seen_ms, h.seq, h.hash, i.suspect_since_ms \
              FROM holdfast.instances i LEFT JOIN LATERAL \
              (SELECT seq, hash FROM holdfast.journal j WHERE j.instance = i.id ORDER BY seq DESC LIMIT 1) h ON true \
              ORDER BY i.last_seen_ms DESC, i.id";
@@ -230,6 +230,7 @@ impl ReadStore for PostgresReader {
                     started: values::time(row, 3)?,
                     last_seen: values::time(row, 4)?,
                     head,
+                    suspects: values::moment(row, 7)?,
                 })
             },
         )

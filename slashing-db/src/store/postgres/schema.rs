@@ -6,13 +6,14 @@ use sqlx::{AssertSqlSafe, Row, raw_sql};
 
 /// Migrations in order; the position is the version minus one. Never change one that was released, and only
 /// ever add: the program before must go on working.
-const MIGRATIONS: [&str; 6] = [
+const MIGRATIONS: [&str; 7] = [
     include_str!("../../../migrations/postgres/0001_initial.sql"),
     include_str!("../../../migrations/postgres/0002_key_changes.sql"),
     include_str!("../../../migrations/postgres/0003_journal_base.sql"),
     include_str!("../../../migrations/postgres/0004_newly_enabled.sql"),
     include_str!("../../../migrations/postgres/0005_approvals.sql"),
     include_str!("../../../migrations/postgres/0006_labels.sql"),
+    include_str!("../../../migrations/postgres/0007_suspicion.sql"),
 ];
 
 /// Number of the advisory lock: "Hold" in ASCII.

@@ -6,6 +6,7 @@
 
 use core::fmt::Write as _;
 
+use holdfast_domain::UnixMillis;
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, Row as _, raw_sql};
 
@@ -18,6 +19,9 @@ use crate::journal::{Hash, Head, InstanceId};
 /// The columns of a [`Mark`].
 pub(super) const MARK: &str = "(extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint, \
      CASE WHEN pg_is_in_recovery() THEN 0 ELSE pg_wal_lsn_diff(pg_current_wal_flush_lsn(), '0/0')::bigint END";
+
+/// The column that says since when an instance suspects the database; of several the newest moment.
+pub(super) const SUSPECTED: &str = "(SELECT max(suspect_since_ms) FROM holdfast.instances)";
 
 /// Which run of the server answered, and up to where its log was durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +49,8 @@ pub(super) struct Known {
 pub(super) struct Observed {
     /// Where this instance's journal ends.
     pub(super) own: Head,
+    /// Since when an instance suspects the database.
+    pub(super) suspected: Option<UnixMillis>,
     present: Known,
     /// Whether it would still not lose what it acknowledges.
     durable: bool,
@@ -113,7 +119,7 @@ pub(super) fn observe_sql(instance: InstanceId, remembered: &Landmarks) -> Strin
         ") AS r (instance, seq, hash) WHERE r.seq > 0 AND NOT EXISTS (SELECT 1 FROM holdfast.journal j \
          WHERE j.instance = r.instance AND j.seq = r.seq AND j.hash = r.hash) \
          AND coalesce((SELECT min(j.seq) FROM holdfast.journal j WHERE j.instance = r.instance), 0) <= r.seq), \
-         current_setting('fsync') = 'on' AND current_setting('full_page_writes') = 'on'; \
+         current_setting('fsync') = 'on' AND current_setting('full_page_writes') = 'on', {SUSPECTED}; \
          SELECT i.id, h.seq, h.hash FROM holdfast.instances i JOIN LATERAL (SELECT seq, hash FROM holdfast.journal j \
          WHERE j.instance = i.id ORDER BY seq DESC LIMIT 1) h ON true \
          ORDER BY i.id = '\\x{instance}' DESC, i.last_seen_ms DESC, i.id LIMIT {}",
@@ -145,6 +151,7 @@ pub(super) async fn observe(db: &mut PgConnection, instance: InstanceId, sql: &s
     let landmarks = Landmarks { timeline: text(4)?, synchronous: row.try_get(5)?, wal: mark.wal, peers };
     Ok(Observed {
         own,
+        suspected: values::moment(&row, 8)?,
         present: Known { identity, landmarks, started: mark.started },
         missing: values::natural(&row, 6)?,
         durable: row.try_get(7)?,
@@ -156,10 +163,12 @@ impl PostgresStore {
     pub(super) fn observe(&mut self, action: &'static str, remembered: &Landmarks) -> Result<Observed, StoreError> {
         let (instance, sql) = (self.instance, observe_sql(self.instance, remembered));
         let sql = sql.as_str();
-        self.link.ask(action, |mut session| async move {
+        let observed = self.link.ask(action, |mut session| async move {
             let observed = observe(&mut session.db, instance, sql).await;
             (session, observed)
-        })
+        })?;
+        self.suspected = observed.suspected;
+        Ok(observed)
     }
 
     /// Makes sure that the server of the open transaction is still the one that was used before, or has all of it.

@@ -66,6 +66,11 @@ pub(super) fn time(row: &PgRow, column: usize) -> sqlx::Result<UnixMillis> {
     row.try_get::<Option<i64>, _>(column).map(|time| UnixMillis(time.map_or(0, i64::cast_unsigned)))
 }
 
+/// Reads a moment that there need not be.
+pub(super) fn moment(row: &PgRow, column: usize) -> sqlx::Result<Option<UnixMillis>> {
+    row.try_get::<Option<i64>, _>(column).map(|time| time.map(|time| UnixMillis(time.cast_unsigned())))
+}
+
 /// Reads the five columns of [`MARKS`] from `first` on.
 pub(super) fn watermarks(row: &PgRow, first: usize) -> sqlx::Result<Watermarks> {
     let [slot_root, source, target, vote_root] = [1, 2, 3, 4].map(|step: usize| first.saturating_add(step));

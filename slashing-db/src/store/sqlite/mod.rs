@@ -130,7 +130,7 @@ impl Store for SqliteStore {
                 return Err(StoreError::fatal("find its journal head", FreezeReason::JournalHeadMoved, found));
             }
             let mut rows = load_rows(db, keys)?;
-            let planned = judge(&head, &mut rows);
+            let planned = judge(&head, None, &mut rows);
             let changed = write_rows(db, &rows)?;
             write_batch(db, &planned)?;
             Ok((planned.header.as_head(), changed.saturating_add(2)))

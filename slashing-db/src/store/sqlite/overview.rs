@@ -57,7 +57,7 @@ pub(crate) fn overview(path: &Path) -> Result<Overview, OpenError> {
     overview.pinned = pinned;
     let (head, last_batch) = end(&db).map_err(failed)?;
     overview.instances =
-        vec![InstanceView { id, host: None, version: None, started: None, head, last_batch, presence }];
+        vec![InstanceView { id, host: None, version: None, started: None, head, last_batch, presence, suspects: None }];
     overview.keys = keys(&db).map_err(failed)?;
     let mut reader = SqliteReader::new(db);
     overview.highest = reader.high_watermarks().map_err(store_failed)?;

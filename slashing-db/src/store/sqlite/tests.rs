@@ -27,7 +27,7 @@ fn opened(home: &Home) -> SqliteStore {
 /// Commits a batch of `size` opaque bytes that raises key 1 to `slot`.
 fn commit(store: &mut SqliteStore, slot: u64, size: usize) -> Result<Committed, StoreError> {
     let instance = store.instance;
-    store.commit_batch(&[key(1), key(2)], &mut |head, rows| {
+    store.commit_batch(&[key(1), key(2)], &mut |head, _, rows| {
         assert_eq!(rows.len(), 2);
         assert!(rows[1].is_none(), "key 2 has no row");
         let row = rows[0].as_mut().unwrap();
