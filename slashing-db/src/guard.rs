@@ -20,7 +20,7 @@ use crate::metrics::Metrics;
 use crate::permit::{PermitTimes, SigningPermit};
 use crate::registry::{
     DataKeyRecord, EntryWatermark, HighWatermarks, InstanceInfo, KeyChanges, KeyInfo, KeyState, NewKey, Registered,
-    ServerInfo, StoredKey, Switch, Tombstone, decide_entry,
+    ServerInfo, StoredKey, Switch, Switched, Tombstone, decide_entry,
 };
 use crate::rules::{Approved, Objection, Watermarks};
 use crate::store::{Committed, ReadStore, Store};
@@ -227,16 +227,35 @@ impl Guard {
         .await
     }
 
-    /// Enables or disables a key. Once this returns, a disabled key earns no more permits.
+    /// Enables or disables a key. Once this returns, a disabled key earns no more permits, and one that
+    /// [`Switch::Enable`] found switched off earns them only behind a fence of that moment; a key that was on already
+    /// keeps its watermarks.
     ///
     /// # Errors
     /// [`AdminError::UnknownKey`], [`AdminError::Tombstoned`] or a failure; the state is then unchanged.
-    pub async fn switch(&self, key: &PublicKey, to: Switch, by: &CallerId) -> Result<(), AdminError> {
+    pub async fn switch(&self, key: &PublicKey, to: Switch, by: &CallerId) -> Result<Switched, AdminError> {
         let (shared, key, by) = (Arc::clone(&self.core.shared), *key, by.clone());
-        let before = self.write(move |store| Ok(store.switch(&key, to, &by, shared.settings.clock.now())?)).await?;
-        match before.ok_or(AdminError::UnknownKey)? {
-            KeyState::Enabled | KeyState::Disabled => Ok(()),
-            KeyState::Tombstoned => Err(AdminError::Tombstoned),
+        let before = self
+            .write(move |store| {
+                // Read here, on the thread that also commits permits. The store raises the watermarks and changes the
+                // state in one transaction, under the row's lock.
+                let now = shared.settings.clock.now();
+                let floor = match to {
+                    Switch::Enable => shared.fence(now)?,
+                    Switch::EnableUnfenced | Switch::Disable => Watermarks::default(),
+                };
+                Ok(store.switch(&key, to, &floor, &by, now)?)
+            })
+            .await?;
+        match (before.ok_or(AdminError::UnknownKey)?, to) {
+            (KeyState::Tombstoned, _) => Err(AdminError::Tombstoned),
+            (KeyState::Disabled, Switch::Enable) => {
+                self.core.shared.metrics.fences.inc();
+                Ok(Switched::Fenced)
+            }
+            (KeyState::Disabled, Switch::EnableUnfenced | Switch::Disable) | (KeyState::Enabled, _) => {
+                Ok(Switched::Plainly)
+            }
         }
     }
 

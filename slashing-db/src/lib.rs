@@ -85,8 +85,8 @@ pub use overview::{AnchorRecord, AnchorView, Durability, InstanceView, KeyCounts
 pub use permit::{PermitTimes, SigningPermit};
 pub use registry::{
     DataKeyId, DataKeyRecord, EntryWatermark, Floor, HighWatermarks, InstanceInfo, KeyChanges, KeyInfo, KeyOrigin,
-    KeyState, NewKey, Registered, Registration, SealedKey, ServerInfo, StoredKey, Switch, Tombstone, Withdraw,
-    Withdrawn,
+    KeyState, NewKey, Registered, Registration, SealedKey, ServerInfo, StoredKey, Switch, Switched, Tombstone,
+    Withdraw, Withdrawn,
 };
 pub use rules::{Approval, AttestationMark, BlockMark, Denial, Objection, SlashingReason, Watermarks};
 #[cfg(feature = "fault-injection")]

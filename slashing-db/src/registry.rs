@@ -2,7 +2,8 @@
 //!
 //! A key without a row cannot sign, so [`Registration`], which `ActiveKey` demands, exists only for a
 //! key that has one. Entering never lowers a watermark, leaving keeps it: a deleted key's row stays as a
-//! tombstone. Nothing here enables or disables a key by itself.
+//! tombstone. Nothing here enables or disables a key by itself. A key that was off may have signed elsewhere
+//! meanwhile, so enabling it fences it.
 
 use core::fmt;
 
@@ -148,7 +149,8 @@ pub enum Registered {
     /// Now registered, and switched off: a history taken in before said that the key must not sign. It signs
     /// after [`Switch::Enable`].
     SwitchedOff(Registration),
-    /// Was registered already; its sealed secret and state are unchanged.
+    /// Was registered already; its sealed secret and state are unchanged. What it is taken to have signed
+    /// elsewhere was merged in.
     Duplicate,
 }
 
@@ -177,10 +179,23 @@ impl KeyState {
 /// An operator's switch of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Switch {
-    /// Let it sign.
+    /// Let it sign. A key that was off is fenced at the present in the same transaction: nobody here knows what it
+    /// signed elsewhere meanwhile.
     Enable,
+    /// Let it sign from where its watermarks are. Whoever asks vouches that they cover everything it has signed
+    /// anywhere.
+    EnableUnfenced,
     /// Stop it.
     Disable,
+}
+
+/// What a switch of a key did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Switched {
+    /// The key is as it was to be; its watermarks are what they were.
+    Plainly,
+    /// It was off and is on, behind a fence: it signs from about the next epoch on.
+    Fenced,
 }
 
 /// How keys are stopped while their history is read out.
@@ -366,7 +381,7 @@ impl Standing {
 pub(crate) enum Entry {
     /// Make or take over the row, store the secret; it may sign or not from then on.
     Enroll(Watermarks, Standing),
-    /// The key is here already: raise its watermarks (possibly to what they are), touch nothing else.
+    /// Its secret is here already: raise its watermarks (possibly to what they are), touch nothing else.
     Duplicate(Watermarks),
 }
 
@@ -388,13 +403,19 @@ pub(crate) fn decide_entry(
         (KeyState::Tombstoned, Tombstone::Refuse) => return Err(RegisterError::Tombstoned),
         (KeyState::Tombstoned, Tombstone::Replace) | (KeyState::Enabled | KeyState::Disabled, _) => {}
     }
+    if row.has_secret {
+        let known = match (entry, row.state) {
+            // Fencing a key that is at work here would cost it an epoch and protect nothing.
+            (EntryWatermark::NeverSigned, _) | (EntryWatermark::Now, KeyState::Enabled) => Watermarks::default(),
+            (EntryWatermark::NowAnd(history), KeyState::Enabled) => history.watermarks(),
+            // One that is switched off may have been at work elsewhere.
+            (EntryWatermark::Now | EntryWatermark::NowAnd(_), KeyState::Disabled | KeyState::Tombstoned)
+            | (EntryWatermark::AtLeast(_), _) => floor,
+        };
+        return Ok(Entry::Duplicate(row.marks.raised_to(&known)));
+    }
     match entry {
-        // Fencing a key that is already at work would cost it an epoch and protect nothing.
-        EntryWatermark::NeverSigned | EntryWatermark::Now if row.has_secret => Ok(Entry::Duplicate(row.marks)),
         EntryWatermark::NeverSigned => Err(RegisterError::AlreadySeen),
-        EntryWatermark::AtLeast(history) | EntryWatermark::NowAnd(history) if row.has_secret => {
-            Ok(Entry::Duplicate(row.marks.raised_to(&history.watermarks())))
-        }
         EntryWatermark::Now | EntryWatermark::AtLeast(_) | EntryWatermark::NowAnd(_) => {
             let noted_off = row.recorded && row.state == KeyState::Disabled;
             let standing = if noted_off { Standing::Off } else { Standing::On };

@@ -175,7 +175,14 @@ async fn held_keys_show_no_life(home: Home) {
     assert!(guard.authorize(intents.block(key(1), 97, 1), caller()).await.is_ok());
     guard.switch(&key(2), Switch::Disable, &caller()).await.unwrap();
     guard.switch(&key(2), Switch::Enable, &caller()).await.unwrap();
-    let anew = guard.authorize(intents.block(key(2), 90, 1), caller()).await.unwrap_err();
+    let behind = guard.authorize(intents.block(key(2), 90, 1), caller()).await.unwrap_err();
+    assert_eq!(
+        behind.reason(),
+        "block_slot_below_watermark",
+        "what the other one signed meanwhile is not contradicted"
+    );
+    home.clock.set(start_of(2_002));
+    let anew = guard.authorize(intents.block(key(2), 2_002, 1), caller()).await.unwrap_err();
     assert_eq!(anew.reason(), "doppelganger_pending");
     // A key that enters while the process runs is held back from its first request on.
     register_fresh(&guard, [key(3)]).await;
@@ -183,7 +190,8 @@ async fn held_keys_show_no_life(home: Home) {
     assert_eq!(first.reason(), "doppelganger_pending");
     guard.shutdown().await;
     let guard = home.open();
-    assert!(guard.authorize(intents.block(key(2), 90, 1), caller()).await.is_ok(), "a process that holds nothing back");
+    let signed = guard.authorize(intents.block(key(2), 2_002, 1), caller()).await;
+    assert!(signed.is_ok(), "a process that holds nothing back");
     let marks = guard.watermark(&key(3)).await.unwrap().unwrap();
     assert!(marks.block.is_none(), "what was held back moved nothing");
     guard.shutdown().await;

@@ -17,7 +17,7 @@ use std::os::unix::fs::PermissionsExt;
 use holdfast_domain::{Epoch, GenesisValidatorsRoot, Slot};
 use holdfast_slashing_db::{
     Approval, BindOptions, CallerId, DataKeyId, DataKeyRecord, EntryWatermark, Floor, KeyState, OpenError,
-    RegisterError, Registered, SlashingDb, StoreOptions, Switch, Tombstone,
+    RegisterError, Registered, SlashingDb, StoreOptions, Switch, Switched, Tombstone,
 };
 use rusqlite::Connection;
 use support::{Home, Intents, caller, chain, key, new_key, register_fresh, slot_clock, start_of};
@@ -86,9 +86,80 @@ async fn every_refusal_has_its_word() {
     for intent in [intents.block(key(1), 321, 1), intents.randao(key(1), 9)] {
         assert_eq!(guard.authorize(intent, caller()).await.unwrap_err().reason(), "key_disabled");
     }
-    guard.switch(&key(1), Switch::Enable, &caller()).await.unwrap();
+    assert_eq!(guard.switch(&key(1), Switch::Enable, &caller()).await.unwrap(), Switched::Fenced);
+    // Behind the fence what was signed here may be signed again, and nothing else.
     assert!(guard.authorize(intents.block(key(1), 321, 1), caller()).await.is_ok());
+    assert_eq!(guard.authorize(intents.block(key(1), 321, 2), caller()).await.unwrap_err().reason(), "double_block");
+    assert_eq!(
+        guard.authorize(intents.vote(key(1), 9, 10, 1), caller()).await.unwrap_err().reason(),
+        "target_below_watermark"
+    );
     guard.shutdown().await;
+}
+
+/// A key that comes back may have signed elsewhere meanwhile, as after `slashing export --disable`: nothing of that time is
+/// signed again. One that was on all the while loses nothing.
+async fn enabling_fences_what_was_off(home: Home) {
+    let guard = home.open();
+    let intents = Intents::new();
+    register_fresh(&guard, [key(1), key(2), key(3)]).await;
+    for number in 1..=3 {
+        assert!(guard.authorize(intents.block(key(number), 400, 1), caller()).await.is_ok());
+        assert!(guard.authorize(intents.vote(key(number), 11, 12, 1), caller()).await.is_ok());
+    }
+    for number in [1, 3] {
+        assert_eq!(guard.switch(&key(number), Switch::Disable, &caller()).await.unwrap(), Switched::Plainly);
+    }
+    let before = guard.watermark(&key(1)).await.unwrap();
+    // A week later.
+    home.clock.set(start_of(50_400));
+    let by = CallerId::new("ann");
+    assert_eq!(guard.switch(&key(1), Switch::Enable, &by).await.unwrap(), Switched::Fenced);
+    let info = guard.key_info(&key(1)).await.unwrap().unwrap();
+    assert_eq!((info.state, &info.changed_by), (KeyState::Enabled, &by));
+    let vote = info.watermarks.attestation.unwrap();
+    assert_eq!(
+        (info.watermarks.block.unwrap().slot, vote.source, vote.target),
+        (Slot(50_401), Epoch(1_574), Epoch(1_575))
+    );
+    for intent in
+        [intents.block(key(1), 50_401, 1), intents.vote(key(1), 12, 1_575, 1), intents.vote(key(1), 11, 12, 1)]
+    {
+        assert!(guard.authorize(intent, caller()).await.is_err());
+    }
+    // On already: nothing is lost, whoever says so once more.
+    let on = guard.watermark(&key(2)).await.unwrap();
+    assert_eq!(guard.switch(&key(2), Switch::Enable, &by).await.unwrap(), Switched::Plainly);
+    assert_eq!(guard.watermark(&key(2)).await.unwrap(), on);
+    assert!(guard.authorize(intents.vote(key(2), 12, 1_575, 1), caller()).await.is_ok());
+    // Somebody vouches that what is known is all.
+    assert_eq!(guard.switch(&key(3), Switch::EnableUnfenced, &by).await.unwrap(), Switched::Plainly);
+    assert_eq!(guard.watermark(&key(3)).await.unwrap(), before);
+    assert!(guard.authorize(intents.vote(key(3), 12, 1_575, 1), caller()).await.is_ok());
+    // The fence lasts, and ends with its epoch.
+    guard.shutdown().await;
+    let guard = home.open();
+    assert!(guard.authorize(intents.vote(key(1), 1_574, 1_575, 1), caller()).await.is_err());
+    home.clock.set(start_of(50_432));
+    assert!(guard.authorize(intents.vote(key(1), 1_574, 1_576, 1), caller()).await.is_ok());
+    assert!(guard.authorize(intents.block(key(1), 50_432, 1), caller()).await.is_ok());
+    // Without a believable clock there is no fence, and without a fence it stays off.
+    guard.switch(&key(1), Switch::Disable, &caller()).await.unwrap();
+    home.clock.set(holdfast_domain::UnixMillis(1_000));
+    assert!(guard.switch(&key(1), Switch::Enable, &caller()).await.is_err());
+    assert_eq!(guard.key_info(&key(1)).await.unwrap().unwrap().state, KeyState::Disabled);
+    guard.shutdown().await;
+}
+
+#[tokio::test]
+async fn sqlite_enabling_fences_what_was_off() {
+    enabling_fences_what_was_off(Home::at_slot(400)).await;
+}
+
+#[cfg(feature = "postgres")]
+#[tokio::test]
+async fn postgres_enabling_fences_what_was_off() {
+    enabling_fences_what_was_off(Home::on_postgres(400)).await;
 }
 
 #[tokio::test]
@@ -251,8 +322,14 @@ async fn a_key_enters_leaves_and_returns_without_losing_its_watermarks() {
     });
     // Disabled stays disabled when imported again.
     guard.switch(&key(1), Switch::Disable, &CallerId::new("ann")).await.unwrap();
-    assert!(matches!(enter(EntryWatermark::Now, Tombstone::Refuse).await, Ok(Registered::Duplicate)));
-    assert_eq!(guard.key_info(&key(1)).await.unwrap().unwrap().state, KeyState::Disabled);
+    let seen = Floor { block: Some(Slot(70)), ..Floor::default() };
+    assert!(matches!(enter(EntryWatermark::AtLeast(seen), Tombstone::Refuse).await, Ok(Registered::Duplicate)));
+    let info = guard.key_info(&key(1)).await.unwrap().unwrap();
+    assert_eq!(
+        (info.state, info.watermarks.block.unwrap().slot),
+        (KeyState::Disabled, Slot(70)),
+        "and its history counts"
+    );
 
     assert_eq!(guard.tombstone(&key(1), &CallerId::new("bob")).await.unwrap(), KeyState::Disabled);
     assert!(guard.active_keys().await.unwrap().is_empty());
@@ -266,8 +343,23 @@ async fn a_key_enters_leaves_and_returns_without_losing_its_watermarks() {
     let low = Floor { block: Some(Slot(10)), ..Floor::default() };
     assert!(matches!(enter(EntryWatermark::AtLeast(low), Tombstone::Replace).await, Ok(Registered::New(_))));
     let marks = guard.watermark(&key(1)).await.unwrap().unwrap();
-    assert_eq!(marks.block.unwrap().slot, Slot(60), "a returning key keeps its watermark");
-    assert!(guard.authorize(intents.block(key(1), 61, 1), caller()).await.is_ok());
+    assert_eq!(marks.block.unwrap().slot, Slot(70), "a returning key keeps its watermark");
+    assert!(guard.authorize(intents.block(key(1), 71, 1), caller()).await.is_ok());
+    guard.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_second_import_fences_a_key_that_is_off_and_not_one_at_work() {
+    let home = Home::at_slot(1_000);
+    let guard = home.open();
+    register_fresh(&guard, [key(1), key(2)]).await;
+    guard.switch(&key(2), Switch::Disable, &caller()).await.unwrap();
+    for number in [1, 2] {
+        let again = guard.register(new_key(key(number)), EntryWatermark::Now, Tombstone::Refuse).await;
+        assert!(matches!(again, Ok(Registered::Duplicate)));
+    }
+    assert!(guard.watermark(&key(1)).await.unwrap().unwrap().block.is_none());
+    assert_eq!(guard.watermark(&key(2)).await.unwrap().unwrap().block.unwrap().slot, Slot(1_001));
     guard.shutdown().await;
 }
 

@@ -16,10 +16,10 @@ use std::collections::BTreeMap;
 use holdfast_domain::{Epoch, GenesisValidatorsRoot, PublicKey, Slot};
 use holdfast_slashing_db::interchange::{Change, History, Interchange, Rows, SwitchedOff, ValidatorFloor};
 use holdfast_slashing_db::{
-    AdminError, EntryWatermark, Floor, ImportMode, KeyState, RegisterError, Registered, Switch, Then, Tombstone,
-    Withdraw,
+    AdminError, EntryWatermark, Floor, ImportMode, KeyState, RegisterError, Registered, Switch, Switched, Then,
+    Tombstone, Withdraw,
 };
-use support::{Home, Intents, caller, chain, key, new_key, register_fresh};
+use support::{Home, Intents, caller, chain, key, new_key, register_fresh, start_of};
 
 fn history(slot: u64, source: u64, target: u64) -> History {
     let mut floor = ValidatorFloor::default();
@@ -129,8 +129,11 @@ async fn what_is_read_out_with_a_stop_signs_nothing_more_also_after_a_restart() 
     // A second time nothing is new, and the history is handed out again.
     let again = guard.export(Some(vec![key(2)]), Then::Stop(Withdraw::Tombstone), &caller()).await.unwrap();
     assert_eq!((again[0].before, again[0].had_secret), (KeyState::Tombstoned, false));
-    guard.switch(&key(1), Switch::Enable, &caller()).await.unwrap();
-    assert!(guard.authorize(intents.block(key(1), 7, 1), caller()).await.is_ok(), "only an operator enables");
+    assert_eq!(guard.switch(&key(1), Switch::Enable, &caller()).await.unwrap(), Switched::Fenced);
+    let past = guard.authorize(intents.block(key(1), 7, 1), caller()).await.unwrap_err();
+    assert_eq!(past.reason(), "block_slot_below_watermark", "somebody else may have signed that meanwhile");
+    home.clock.set(start_of(1_002));
+    assert!(guard.authorize(intents.block(key(1), 1_002, 1), caller()).await.is_ok(), "only an operator enables");
     guard.shutdown().await;
 }
 
@@ -175,7 +178,9 @@ async fn keys_off_elsewhere_are_off_here(home: Home) {
         assert!(matches!(enter(number).await, Ok(Registered::SwitchedOff(_))), "key {number}");
         let refused = guard.authorize(intents.block(key(number), 6, 1), caller()).await;
         assert_eq!(refused.unwrap_err().reason(), "key_disabled", "key {number}");
-        guard.switch(&key(number), Switch::Enable, &caller()).await.unwrap();
+        // Somebody vouches that the history is all there is.
+        let switched = guard.switch(&key(number), Switch::EnableUnfenced, &caller()).await.unwrap();
+        assert_eq!(switched, Switched::Plainly);
         assert!(guard.authorize(intents.block(key(number), 6, 1), caller()).await.is_ok());
     }
     // The same again switches off again what was enabled since, and says so.

@@ -56,8 +56,14 @@ fn keys_move_to_a_server_elsewhere_with_the_approval_of_several() {
     approve(&stage, &request, "ben", &["lower_protection", &key.public]);
     migrate("alice", &["--move", "1", "--approval", &request]).expect(1, &["1 imported", "Not confirmed: 1 keys"]);
     assert_eq!(sign(31), (412, "key_disabled".to_owned()));
-    migrate("alice", &["--move", "1", "--confirm", DONE]).expect(0, &["enabled", "The keys sign here from now on"]);
-    assert_eq!((sign(30).0, sign(31).0), (412, 200), "protection begins at what the file says");
+    let marks = || {
+        from_elsewhere(&stage, at, "alice", &["--json", "keys", "show", &key.public]).expect(0, &[]).lines()[0].clone()
+    };
+    assert_eq!((&marks()["block_slot"], &marks()["target_epoch"]), (&json!(30), &json!(3)), "as the file says");
+    // Nobody approved that the key comes on without a fence.
+    migrate("alice", &["--move", "1", "--confirm", DONE]).expect(0, &["fenced", "The keys sign here from now on"]);
+    assert_eq!((sign(30).0, sign(31)), (412, (412, "block_slot_below_watermark".to_owned())));
+    assert!(marks()["block_slot"].as_u64().is_some_and(|slot| slot > 1_000_000), "{}", marks());
     assert_eq!(server.sign(&stage.world.keys[0].public, &CHAIN.block(5, 1).0).status, 200);
     assert!(!stage.files.join("elsewhere").exists(), "nothing was made on this machine");
     assert!(server.stop().0.success());

@@ -33,7 +33,7 @@ fn block(server: &Server, key: &str, slot: u64) -> u16 {
 }
 
 fn switch(keys: &[&str]) -> SwitchKeysRequest {
-    SwitchKeysRequest { pubkeys: keys.iter().map(|&key| key.to_owned()).collect() }
+    SwitchKeysRequest { pubkeys: keys.iter().map(|&key| key.to_owned()).collect(), without_fence: false }
 }
 
 /// Imports keystores as never signed, over the socket.
@@ -171,8 +171,20 @@ fn keys_come_and_go_while_others_sign_and_the_journal_has_it_first() {
     assert_eq!(one[0].result, "done");
     assert_eq!(block(&server, &new.public, 51), 412, "a disabled key is refused at once");
     assert_eq!(block(&server, &own, 51), 200);
-    admin.runtime.block_on(keys.enable(switch(&[&new.public]))).unwrap();
-    assert_eq!(block(&server, &new.public, 52), 200);
+    let one = admin.runtime.block_on(keys.enable(switch(&[&new.public]))).unwrap().into_inner().keys;
+    assert_eq!(one[0].result, "done");
+    assert!(one[0].reason.as_ref().is_some_and(|reason| reason.contains("fenced")), "{one:?}");
+    assert_eq!(block(&server, &new.public, 52), 412, "what it may have signed elsewhere is not contradicted");
+    // On already, and on again by the word of somebody who knows all that it signed: nothing is lost.
+    for off in [false, true] {
+        if off {
+            admin.runtime.block_on(keys.disable(switch(&[&own]))).unwrap();
+        }
+        let request = SwitchKeysRequest { without_fence: off, ..switch(&[&own]) };
+        let one = admin.runtime.block_on(keys.enable(request)).unwrap().into_inner().keys;
+        assert_eq!((one[0].result.as_str(), &one[0].reason), ("done", &None));
+        assert_eq!(block(&server, &own, 52 + u64::from(off)), 200);
+    }
     let made = admin.runtime.block_on(keys.generate(GenerateKeysRequest { count: 2 })).unwrap().into_inner().pubkeys;
     assert_eq!(block(&server, &made[1], 60), 200, "a generated key signs at once");
 
@@ -198,21 +210,28 @@ fn keys_come_and_go_while_others_sign_and_the_journal_has_it_first() {
     let deleted = admin.runtime.block_on(keys.delete(request)).unwrap().into_inner();
     assert_eq!(deleted.keys[0].result, "done");
     let interchange: serde_json::Value = serde_json::from_str(&deleted.interchange_json).expect("EIP-3076");
-    assert_eq!(interchange["data"][0]["signed_blocks"][0]["slot"], "52", "{interchange}");
+    let fence = interchange["data"][0]["signed_blocks"][0]["slot"].as_str().and_then(|slot| slot.parse::<u64>().ok());
+    assert!(fence.is_some_and(|slot| slot > 1_000_000), "{interchange}");
     assert_eq!(block(&server, &new.public, 70), 404);
     server.stop();
 
     let events = journal::read(&world.data_dir()).events;
     let acts: Vec<_> = events.iter().filter(|event| event.kind().as_str().starts_with("admin.")).collect();
     let kinds: Vec<_> = acts.iter().map(|event| event.kind().as_str()).collect();
-    let expected = ["imported", "disabled", "enabled", "generated", "", "deleted"]
-        .map(|act| if act.is_empty() { "admin.slashing.imported".to_owned() } else { format!("admin.key.{act}") });
+    let switched = ["disabled", "enabled", "enabled", "disabled", "enabled"];
+    let expected = [&["imported"][..], &switched, &["generated", "", "deleted"]]
+        .concat()
+        .into_iter()
+        .map(|act| if act.is_empty() { "admin.slashing.imported".to_owned() } else { format!("admin.key.{act}") })
+        .collect::<Vec<_>>();
     // What the world itself imported comes first, by a command without a server.
     assert_eq!(kinds[0], "admin.key.imported");
     assert!(acts[0].caller().as_str().starts_with("cli:uid="));
     assert_eq!(kinds[1..], expected, "{acts:?}");
     assert!(acts[1..].iter().all(|act| act.caller().as_str().starts_with("uid/")), "{acts:?}");
     assert_eq!(acts[1].key().map(ToString::to_string), Some(new.public));
+    assert!(acts[3].why().contains("fenced at the present"), "{acts:?}");
+    assert_eq!(acts[6].why(), "without a fence", "{acts:?}");
 }
 
 #[test]

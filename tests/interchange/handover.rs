@@ -79,12 +79,69 @@ fn a_disabled_key_stays_so_through_restart_reload_and_import_and_says_who_and_wh
     assert_eq!(shown["state"], "disabled");
     assert!(shown["changed_by"].as_str().is_some_and(|who| who.starts_with("cli:uid=")), "{shown}");
     assert!(shown["changed"].as_str().is_some_and(|when| when >= shown["created"].as_str().unwrap()), "{shown}");
-    run(&world, &["keys", "enable", &off]).expect(0, &["enabled"]);
+    run(&world, &["keys", "enable", &off]).expect(0, &["enabled", "fenced at the present"]);
+    assert!(marks(&world, &off).0.is_some_and(|slot| slot > 1_000_000), "nobody knows what it signed elsewhere");
     let server = start(&world);
-    assert_eq!(vote(&server, &off, 1, 2, 1).0, 200);
+    let (status, reason) = vote(&server, &off, 1, 2, 1);
+    assert_eq!(status, 412);
+    assert_ne!(reason, "key_disabled");
+    let begun = std::time::Instant::now();
+    while block(&server, &off, present(), 1).0 != 200 {
+        assert!(
+            begun.elapsed() < std::time::Duration::from_mins(1),
+            "it signs nothing above the fence: {}",
+            server.log()
+        );
+        std::thread::sleep(std::time::Duration::from_millis(200));
+    }
     server.stop();
     let unknown = holdfast_tests::keys::TestKey::interop(30).public;
     run(&world, &["keys", "disable", &unknown]).expect(1, &["not registered"]);
+}
+
+/// The slot at this moment.
+fn present() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_secs();
+    (now - holdfast_tests::world::GENESIS_TIME) / 6
+}
+
+#[test]
+fn a_key_that_comes_back_brings_along_what_it_signed_elsewhere_whether_it_is_off_or_at_work() {
+    let (first, second) = (World::new(2), World::new(0));
+    let (back, on) = (first.keys[0].public.clone(), first.keys[1].public.clone());
+    let gone = first.path().join("gone.json").display().to_string();
+    run(&first, &["slashing", "export", "--to", &gone, "--disable", "--key", &back]).expect(0, &[]);
+    std::fs::create_dir_all(second.path().join("keys")).expect("a folder");
+    first.keys[0].write_keystore(&second.path().join("keys"), "correct horse");
+    let there = ["--watermark", "interchange", "--slashing-protection", &gone];
+    finished::run(&second.import_arguments(&there)).expect(0, &["imported"]);
+    let server = start(&second);
+    assert_eq!(vote(&server, &back, 800, 900, 1).0, 200);
+    assert_eq!(block(&server, &back, 7_200, 1).0, 200);
+    server.stop();
+    let path = second.path().join("back.json").display().to_string();
+    run(&second, &["slashing", "export", "--to", &path, "--disable", "--key", &back]).expect(0, &[]);
+
+    // Held here all the while: the same command again brings its history, and changes nothing else.
+    let mut file: Value = serde_json::from_str(&std::fs::read_to_string(&path).expect("a file")).expect("JSON");
+    file["data"].as_array_mut().expect("a list").push(entry(&on, 40, 6, 7));
+    let path = write(&first, "back.json", &file.to_string());
+    let import = ["--watermark", "now", "--slashing-protection", &path];
+    let lines = finished::run(&first.import_arguments(&import)).expect(0, &[]).text();
+    assert_eq!(lines.matches("its history was taken in").count(), 2, "{lines}");
+    assert_eq!(marks(&first, &back), (Some(7_200), Some(800), Some(900)));
+    assert_eq!(marks(&first, &on), (Some(40), Some(6), Some(7)), "a key at work is not fenced");
+    let again = finished::run(&first.import_arguments(&import)).expect(0, &["nothing was changed"]).text();
+    assert!(!again.contains("taken in"), "{again}");
+    let server = start(&first);
+    assert_eq!(vote(&server, &back, 800, 901, 1), (412, "key_disabled".to_owned()), "it stays off");
+    assert_eq!(vote(&server, &on, 6, 8, 1).0, 200);
+    server.stop();
+    run(&first, &["keys", "enable", &back]).expect(0, &["fenced at the present"]);
+    let server = start(&first);
+    assert_eq!(vote(&server, &back, 799, 901, 1).0, 412);
+    assert_eq!(block(&server, &back, 7_200, 2).0, 412);
+    server.stop();
 }
 
 #[test]

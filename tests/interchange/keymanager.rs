@@ -121,6 +121,36 @@ fn a_key_comes_in_signs_at_once_leaves_and_its_history_goes_along() {
 }
 
 #[test]
+fn a_history_for_a_key_that_is_here_is_taken_in_and_one_that_says_nothing_is_none() {
+    let world = World::new(1);
+    let server = start(&world);
+    let manager = Manager::new(&world, &server);
+    let held = &world.keys[0];
+    assert_eq!(vote(&server, &held.public, 1, 2, 1), 200);
+    let keystore = held.keystore("a password");
+    let later = file(&json!([entry(&held.public, 40, 6, 7)]));
+    let answer = manager.import(&[(&keystore, "nobody looks at it")], Some(&later));
+    assert_eq!(statuses(&answer), ["duplicate"], "{}", answer.text());
+    assert!(answer.text().contains("its history was taken in"), "{}", answer.text());
+    assert_eq!(vote(&server, &held.public, 2, 7, 1), 412);
+    assert_eq!(vote(&server, &held.public, 6, 8, 1), 200, "it is at work, so it is not fenced");
+    for again in [Some(&later), None] {
+        let answer = manager.import(&[(&keystore, "a password")], again);
+        assert_eq!(statuses(&answer), ["duplicate"]);
+        assert!(answer.text().contains("nothing was changed"), "{}", answer.text());
+    }
+
+    let named = TestKey::interop(5);
+    let empty = file(&json!([{ "pubkey": named.public, "signed_blocks": [], "signed_attestations": [] }]));
+    let answer = manager.import(&[(&named.keystore("a password"), "a password")], Some(&empty));
+    assert_eq!(statuses(&answer), ["imported"], "{}", answer.text());
+    assert_eq!(vote(&server, &named.public, 6, 8, 1), 412, "nobody said that it never signed");
+    server.stop();
+    assert!(marks(&world, &named.public).0.is_some_and(|slot| slot > 1_000_000), "it starts at the present");
+    assert_eq!(marks(&world, &held.public), (Some(40), Some(6), Some(8)));
+}
+
+#[test]
 fn bad_requests_are_refused_as_a_whole_and_do_not_repeat_passwords() {
     let world = World::new(1);
     let server = start(&world);

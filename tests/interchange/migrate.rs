@@ -201,6 +201,31 @@ fn keys_are_fenced_at_the_present_and_the_old_signers_fence_is_checked() {
 }
 
 #[test]
+fn a_key_that_is_off_here_and_unknown_there_comes_on_only_when_told_and_fenced() {
+    let world = World::new(3);
+    let mut database = Database::new();
+    let old = OldSigner::new(&world, &database, 3, "");
+    database.add(&old.keys[0].public, true, &histories()[0]);
+    for key in &old.keys[..2] {
+        run(&world, &["keys", "disable", &key.public]).expect(0, &[]);
+    }
+    let moved = ["--watermark", "interchange", "--confirm", DONE];
+    let lines = migrate(&world, &old, &["--plan"]).expect(1, &[]).lines();
+    let fates = [0, 1, 2].map(|place: usize| of(&lines, &old.keys[place].public)["plan"].clone());
+    assert_eq!(fates, [json!("here_off"), json!("no_history"), json!("here")]);
+    migrate(&world, &old, &[&["--move", "2"][..], &moved].concat()).expect(1, &["enabled"]);
+    let shown = |key: &TestKey| run(&world, &["keys", "show", &key.public]).expect(0, &[]).lines()[0]["state"].clone();
+    assert_eq!([shown(&old.keys[0]), shown(&old.keys[1])], [json!("enabled"), json!("disabled")]);
+    assert_eq!(marks(&world, &old.keys[0].public), (Some(7), Some(6), Some(7)), "all is known of it: no fence");
+
+    let accepted = [&["--move", "3", "--accept-keys-without-history"][..], &moved].concat();
+    migrate(&world, &old, &accepted).expect(0, &["fenced", "enabled"]);
+    assert_eq!(shown(&old.keys[1]), json!("enabled"));
+    assert!(marks(&world, &old.keys[1].public).0.is_some_and(|slot| slot > 1_000_000), "nothing is known of it");
+    assert_eq!(marks(&world, &old.keys[2].public), (None, None, None), "it was at work here all the while");
+}
+
+#[test]
 fn killed_between_protection_and_keys_it_leaves_protection_without_keys_and_goes_on_when_run_again() {
     let world = World::new(0);
     let mut database = Database::new();

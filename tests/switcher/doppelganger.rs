@@ -184,7 +184,11 @@ fn a_key_that_one_node_sees_at_work_is_held_for_good_and_released_by_the_operato
     for verb in ["disable", "enable"] {
         run(&stage.world.with(&["keys", verb, &key])).expect(0, &[]);
     }
+    // What the other one signed meanwhile is not contradicted; behind that the key is as new.
+    let shown = run(&stage.world.with(&["--json", "keys", "show", &key])).expect(0, &[]).lines()[0].clone();
+    let fence = shown["target_epoch"].as_u64().expect("it is fenced");
     let server = stage.server("enforce");
+    until("the fence is behind", &server, || stage.chain.epoch() > fence);
     stage.refused(&server, "doppelganger_pending");
 }
 

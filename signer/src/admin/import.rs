@@ -2,7 +2,9 @@
 //!
 //! Guarantees: one bad keystore stops no other; a key that is held already costs no key derivation; at most
 //! [`TOGETHER`] keystores are in memory; who stops sending or listening ends the import, and what was answered stays. Where
-//! people approved, only the keys that they read come in, each where they read that its protection begins.
+//! people approved, only the keys that they read come in, each where they read that its protection begins. What a key that
+//! is held already signed elsewhere is merged into what is known of it, upward only, and changes nothing else: that needs
+//! nobody's approval.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
@@ -15,8 +17,10 @@ use holdfast_approvals::Act as Danger;
 use holdfast_domain::PublicKey;
 use holdfast_enclave::import::{Finished, KeystoreInput, SealFor, decrypt};
 use holdfast_enclave::{ImportError, Passphrase};
-use holdfast_slashing_db::interchange::History;
-use holdfast_slashing_db::{EntryWatermark, KeyOrigin, KeyState, LabelChange, Labels, RegisterError, Tombstone};
+use holdfast_slashing_db::interchange::{History, Interchange};
+use holdfast_slashing_db::{
+    EntryWatermark, ImportMode, KeyOrigin, KeyState, LabelChange, Labels, RegisterError, Tombstone,
+};
 use holdfast_wire::admin::v1::import_keys_request::Part;
 use holdfast_wire::admin::v1::{
     ImportKeysOptions, ImportKeysRequest, ImportKeysResponse, ImportStatus, KeystoreToImport, Watermark,
@@ -31,7 +35,7 @@ use super::desk::Desk;
 use super::gate::{Act, custody_status, record_status};
 use crate::approval::{Cleared, Examined};
 use crate::callers::Principal;
-use crate::keymanager::{Incoming, Stored};
+use crate::keymanager::{Incoming, Stored, after_merge};
 use crate::outcome::chain;
 
 /// Keystores decrypted and registered together.
@@ -70,6 +74,8 @@ struct Import<'a> {
     labels: Labels,
     held: BTreeSet<PublicKey>,
     deleted: BTreeSet<PublicKey>,
+    /// Keys that are held already and have a history, with the numbers of their keystores.
+    known: Vec<(u64, PublicKey)>,
     /// By whose leave; before the first keystore nobody's.
     leave: Option<Leave>,
 }
@@ -141,7 +147,8 @@ pub(super) async fn run(
     }
     let labels = convert::labels(&options.labels)?;
     let histories = BTreeMap::new();
-    let mut import = Import { desk, who, answers, options, histories, labels, held, deleted, leave: None };
+    let known = Vec::new();
+    let mut import = Import { desk, who, answers, options, histories, labels, held, deleted, known, leave: None };
     let (mut before, mut batch) = (Before::default(), Vec::new());
     while let Some(message) = next(&mut parts).await? {
         match message.part {
@@ -150,7 +157,7 @@ pub(super) async fn run(
                     import.begin(std::mem::take(&mut before)).await?;
                 }
                 import.take(keystore, &mut batch).await?;
-                if batch.len() >= TOGETHER {
+                if batch.len() >= TOGETHER || import.known.len() >= TOGETHER {
                     import.settle(std::mem::take(&mut batch)).await?;
                 }
             }
@@ -234,7 +241,7 @@ impl Import<'_> {
     }
 
     /// Takes a keystore in, unless it is answered without a look inside.
-    async fn take(&self, keystore: KeystoreToImport, batch: &mut Vec<(u64, KeystoreInput)>) -> Result<(), Status> {
+    async fn take(&mut self, keystore: KeystoreToImport, batch: &mut Vec<(u64, KeystoreInput)>) -> Result<(), Status> {
         let KeystoreToImport { index, json, password } = keystore;
         let opened = Keystore::from_json(json.as_bytes())
             .map_err(|error| chain(&error))
@@ -245,9 +252,7 @@ impl Import<'_> {
         };
         let claimed = keystore.pubkey().map(|key| PublicKey::from_bytes(key.to_bytes()));
         match claimed {
-            Some(key) if self.held.contains(&key) => {
-                self.answer(index, ImportStatus::Duplicate, Some(&key), None).await
-            }
+            Some(key) if self.held.contains(&key) => self.duplicate(index, key).await,
             Some(key) if self.deleted.contains(&key) && self.tombstone() == Tombstone::Refuse => {
                 self.answer(index, ImportStatus::Tombstoned, Some(&key), None).await
             }
@@ -277,11 +282,62 @@ impl Import<'_> {
         }
     }
 
-    /// Decrypts, journals and registers.
+    /// Answers for a key that is held already; if it has a history, once that is taken in.
+    async fn duplicate(&mut self, index: u64, key: PublicKey) -> Result<(), Status> {
+        if self.histories.contains_key(&key) {
+            self.known.push((index, key));
+            return Ok(());
+        }
+        self.answer(index, ImportStatus::Duplicate, Some(&key), None).await
+    }
+
+    /// Takes in what keys that are held already signed elsewhere, whatever their state: their watermarks rise or stay.
+    async fn take_in(&mut self) -> Result<(), Status> {
+        let (mut indexes, mut merged) = (Vec::new(), BTreeMap::new());
+        for (index, key) in std::mem::take(&mut self.known) {
+            match self.desk.gate.may_write(self.who, AdminArea::Keys, &[key]) {
+                Ok(()) => {
+                    merged.extend(self.histories.get(&key).map(|history| (key, *history)));
+                    indexes.push((index, key));
+                }
+                Err(denied) => {
+                    let reason = Some(denied.message().to_owned());
+                    self.answer(index, ImportStatus::Error, Some(&key), reason).await?;
+                }
+            }
+        }
+        if merged.is_empty() {
+            return Ok(());
+        }
+        let keys: Vec<PublicKey> = merged.keys().copied().collect();
+        let act = Act::new(AdminArea::Keys, "admin.slashing.imported")
+            .of_keys(&keys)
+            .detail("with the keystore of a key that is held already");
+        let (guard, by, root) = (self.desk.guard.clone(), self.who.id().clone(), self.desk.root);
+        let work = async move {
+            let histories = Interchange::new(root, merged);
+            guard.import(histories, ImportMode::Commit, &by).await.map_err(record_status)
+        };
+        let report = self.desk.gate.act(self.who, act, work).await?;
+        for (index, key) in indexes {
+            let reason = Some(after_merge(&report, &key).to_owned());
+            self.answer(index, ImportStatus::Duplicate, Some(&key), reason).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes in what is known of keys that are here, then keystores, then what turned out to be known on the way.
     async fn settle(&mut self, batch: Vec<(u64, KeystoreInput)>) -> Result<(), Status> {
+        self.take_in().await?;
         if batch.is_empty() {
             return Ok(());
         }
+        self.bring_in(batch).await?;
+        self.take_in().await
+    }
+
+    /// Decrypts, journals and registers.
+    async fn bring_in(&mut self, batch: Vec<(u64, KeystoreInput)>) -> Result<(), Status> {
         // Whoever asks sends keystores as slowly as they like.
         let now = self.desk.gate.clock().now();
         if self.leave.as_ref().is_some_and(|leave| leave.cleared.expired(now)) {
@@ -296,9 +352,10 @@ impl Import<'_> {
             let Some(&index) = indexes.get(index) else { continue };
             match outcome {
                 Err(error) => self.answer(index, ImportStatus::Error, None, Some(complaint(&error))).await?,
-                Ok(key) if incoming.contains_key(&key.public_key) || self.held.contains(&key.public_key) => {
+                Ok(key) if incoming.contains_key(&key.public_key) => {
                     self.answer(index, ImportStatus::Duplicate, Some(&key.public_key), None).await?;
                 }
+                Ok(key) if self.held.contains(&key.public_key) => self.duplicate(index, key.public_key).await?,
                 // A keystore may name another key than the one in it.
                 Ok(key) if self.is_stranger(Some(&key.public_key)) => {
                     let reason = Some(NOT_APPROVED.to_owned());
@@ -356,7 +413,12 @@ impl Import<'_> {
             let (status, reason) = match stored {
                 Stored::Imported => (ImportStatus::Imported, None),
                 Stored::SwitchedOff => (ImportStatus::SwitchedOff, None),
-                Stored::Duplicate => (ImportStatus::Duplicate, None),
+                Stored::Duplicate => {
+                    // Somebody else brought it in meanwhile.
+                    self.held.insert(*key);
+                    self.duplicate(index, *key).await?;
+                    continue;
+                }
                 Stored::Refused(RegisterError::Tombstoned) => (ImportStatus::Tombstoned, None),
                 Stored::Refused(RegisterError::AlreadySeen) => (ImportStatus::AlreadySeen, None),
                 Stored::Refused(error) => (ImportStatus::Error, Some(chain(&error))),
@@ -366,7 +428,7 @@ impl Import<'_> {
                 let act = Act::new(AdminArea::Keys, "admin.key.imported").of_keys(&[*key]);
                 self.desk.gate.failed(self.who, &act, &refusal(Reason::Refused, reason.clone())).await;
             }
-            if matches!(status, ImportStatus::Imported | ImportStatus::SwitchedOff | ImportStatus::Duplicate) {
+            if matches!(status, ImportStatus::Imported | ImportStatus::SwitchedOff) {
                 self.held.insert(*key);
             }
             self.answer(index, status, Some(key), reason).await?;

@@ -7,8 +7,8 @@ use holdfast_approvals::Act as Danger;
 use holdfast_domain::PublicKey;
 use holdfast_enclave::import::Imported;
 use holdfast_slashing_db::{
-    CallerId, EntryWatermark, KeyInfo, KeyOrigin, KeyState, Label, LabelChange, Labelled, Labels, Switch, Tombstone,
-    Withdrawn,
+    CallerId, EntryWatermark, KeyInfo, KeyOrigin, KeyState, Label, LabelChange, Labelled, Labels, Switch, Switched,
+    Tombstone, Withdrawn,
 };
 use holdfast_wire::admin::v1::keys_server::Keys;
 use holdfast_wire::admin::v1::{
@@ -34,6 +34,9 @@ const PAGE: usize = 500;
 /// Keys made by one request at most.
 const MAX_GENERATED: u32 = 1_000;
 
+/// Said of a key that was switched on behind a fence.
+const FENCED: &str = "it was fenced at the present, and signs from about the next epoch on";
+
 /// Answers about keys.
 pub(crate) struct KeysService(pub(super) Arc<Desk>);
 
@@ -54,12 +57,22 @@ impl KeysService {
         to: Switch,
     ) -> Result<Response<SwitchKeysResponse>, Status> {
         let who = Gate::caller(&request)?;
-        let keys = convert::some_keys(&request.into_inner().pubkeys)?;
-        let kind = match to {
-            Switch::Enable => "admin.key.enabled",
-            Switch::Disable => "admin.key.disabled",
+        let SwitchKeysRequest { pubkeys, without_fence } = request.into_inner();
+        let keys = convert::some_keys(&pubkeys)?;
+        let to = match to {
+            // Without a fence there may be less protection than at the present: not without people who must approve that.
+            Switch::Enable if without_fence && self.0.needs(&[Danger::LowerProtection], who.id()).await?.is_none() => {
+                Switch::EnableUnfenced
+            }
+            to => to,
         };
-        let (desk, by, act) = (Arc::clone(&self.0), who.id().clone(), Act::new(AdminArea::Keys, kind).of_keys(&keys));
+        let (kind, detail) = match to {
+            Switch::Enable => ("admin.key.enabled", "fenced at the present where it was off"),
+            Switch::EnableUnfenced => ("admin.key.enabled", "without a fence"),
+            Switch::Disable => ("admin.key.disabled", ""),
+        };
+        let act = Act::new(AdminArea::Keys, kind).of_keys(&keys).detail(detail);
+        let (desk, by) = (Arc::clone(&self.0), who.id().clone());
         let keys = self
             .0
             .gate
@@ -81,8 +94,11 @@ async fn switch_one(desk: &Desk, key: &PublicKey, to: Switch, by: &CallerId) -> 
         let reason = "only its history is known here; import the key itself first".to_owned();
         return Ok(result(key, Err((Reason::KeyWithoutSecret, reason))));
     }
-    let switched = desk.guard.switch(key, to, by).await;
-    Ok(result(key, switched.map(|()| "done").map_err(|error| (admin_reason(&error), chain(&error)))))
+    Ok(match desk.guard.switch(key, to, by).await {
+        Ok(Switched::Plainly) => result(key, Ok("done")),
+        Ok(Switched::Fenced) => KeyResult { reason: Some(FENCED.to_owned()), ..result(key, Ok("done")) },
+        Err(error) => result(key, Err((admin_reason(&error), chain(&error)))),
+    })
 }
 
 /// Refuses a change of labels that changes nothing, or contradicts itself.

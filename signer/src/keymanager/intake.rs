@@ -56,7 +56,7 @@ pub(crate) enum Stored {
     Imported,
     /// It is here, and switched off because its history says so.
     SwitchedOff,
-    /// It was here already; nothing was changed.
+    /// It was here already; what it is taken to have signed elsewhere was merged in, and nothing else was changed.
     Duplicate,
     /// It may not enter.
     Refused(RegisterError),

@@ -1,9 +1,10 @@
 //! Keys in and out of a running signer: what the Keymanager API does, without HTTP.
 //!
-//! Guarantees: a key is sealed before it is stored and registered with its history before it can sign; a
+//! Guarantees: a key is sealed before it is stored and registered with its history before it can sign; what a key that is
+//! here already signed elsewhere is merged in, upward only, whether it is switched off or not; a
 //! key whose import failed is in no file and in no memory; deleting and reading out what was signed are
-//! one transaction; a client that leaves half-way finds either nothing done or all of it. Each import and deletion is in
-//! the journal before it begins, and does not begin if that fails.
+//! one transaction; a client that leaves half-way finds either no key brought in or all of them. Each import and deletion is
+//! in the journal before it begins, and does not begin if that fails.
 
 mod intake;
 mod token;
@@ -18,8 +19,10 @@ use holdfast_approvals::Act;
 use holdfast_domain::{GenesisValidatorsRoot, PublicKey};
 use holdfast_enclave::import::{Imported, KeystoreInput, SealFor, decrypt};
 use holdfast_enclave::{DataKey, Passphrase};
-use holdfast_slashing_db::interchange::Interchange;
-use holdfast_slashing_db::{AdminError, EntryWatermark, KeyInfo, KeyOrigin, KeyState, Labels, Tombstone, Withdrawn};
+use holdfast_slashing_db::interchange::{Change, ImportReport, Interchange, ValidatorFloor};
+use holdfast_slashing_db::{
+    AdminError, EntryWatermark, ImportMode, KeyInfo, KeyOrigin, KeyState, Labels, Tombstone, Withdrawn,
+};
 use holdfast_wire::admin::{Reason, refusal};
 use tokio::sync::{mpsc, oneshot};
 use tonic::Status;
@@ -49,7 +52,7 @@ pub(crate) struct Wanted {
 pub(crate) enum ImportStatus {
     /// It signs from now on.
     Imported,
-    /// It was here already; nothing was changed.
+    /// It was here already; at most its history was taken in, which the text says.
     Duplicate(&'static str),
     /// It is not here.
     Error(String),
@@ -132,9 +135,9 @@ impl KeyManager {
 
     /// Imports keystores; the answer is in their order. A key that policy does not let `principal` import is refused, by
     /// what its keystore says and again by what it turned out to be. A key that `histories` lists starts from there, any
-    /// other at the present.
+    /// other at the present. What `histories` say of keys that are here already is merged in first.
     ///
-    /// Dropping the future while keystores are decrypted ends the import with nothing done; once keys are
+    /// Dropping the future while keystores are decrypted ends the import without a key brought in; once keys are
     /// being stored it goes on to its end.
     ///
     /// # Errors
@@ -151,16 +154,20 @@ impl KeyManager {
         let held: BTreeSet<PublicKey> =
             self.signer.guard.list().await?.iter().filter(|info| is_held(info)).map(|info| info.key).collect();
         let mut statuses: Vec<Option<ImportStatus>> = Vec::with_capacity(wanted.len());
-        let (mut places, mut inputs) = (Vec::new(), Vec::new());
+        let (mut places, mut inputs, mut known) = (Vec::new(), Vec::new(), Vec::new());
         for (place, Wanted { keystore, password }) in wanted.into_iter().enumerate() {
             let status = match Keystore::from_json(keystore.as_bytes()) {
                 Err(error) => Some(ImportStatus::Error(chain(&error))),
                 Ok(keystore) => {
                     let claimed = keystore.pubkey().map(|key| PublicKey::from_bytes(key.to_bytes()));
+                    let listed = |key: &PublicKey| histories.as_ref().is_some_and(|all| all.get(key).is_some());
                     if let Some(refusal) = claimed.and_then(|key| self.may_not_import(principal, &key)) {
                         // Before it is said whether the key is here, and before anything is decrypted.
                         Some(ImportStatus::Error(refusal))
-                    } else if claimed.is_some_and(|key| held.contains(&key)) {
+                    } else if let Some(key) = claimed.filter(|key| held.contains(key)) {
+                        if listed(&key) {
+                            known.push((place, key));
+                        }
                         Some(ImportStatus::Duplicate(HELD))
                     } else {
                         places.push(place);
@@ -170,6 +177,13 @@ impl KeyManager {
                 }
             };
             statuses.push(status);
+        }
+        if let Some(histories) = histories.as_ref().filter(|_| !known.is_empty()) {
+            for (place, status) in self.take_in(&known, histories, principal).await {
+                if let Some(slot) = statuses.get_mut(place) {
+                    *slot = Some(status);
+                }
+            }
         }
         if !inputs.is_empty() {
             let outcome = self.open_and_store(inputs, histories, terms, principal).await;
@@ -189,6 +203,45 @@ impl KeyManager {
         let tombstones_need_people = needs(Act::ReplaceTombstone).await;
         let tombstone = if tombstones_need_people { Tombstone::Refuse } else { tombstone };
         Terms { tombstone, tombstones_need_people, less_needs_people: needs(Act::LowerProtection).await }
+    }
+
+    /// Merges histories into what is known of keys that are here already, after that is in the journal. It is done to its
+    /// end, also if nobody waits for it any more. The answer has the places of the keys.
+    async fn take_in(
+        self: &Arc<Self>,
+        known: &[(usize, PublicKey)],
+        histories: &Interchange,
+        principal: &Arc<Principal>,
+    ) -> Vec<(usize, ImportStatus)> {
+        let keys: BTreeSet<PublicKey> = known.iter().map(|(_, key)| *key).collect();
+        let mut theirs = histories.clone();
+        theirs.retain(|key| keys.contains(key));
+        let act = act(HISTORY_IMPORTED, principal, &keys.into_iter().collect::<Vec<_>>());
+        let (guard, by) = (self.signer.guard.clone(), Arc::clone(principal));
+        let (reply, answer) = oneshot::channel();
+        let manager = Arc::clone(self);
+        self.gate.tasks().spawn(async move {
+            let merged = match manager.gate.record(&by, &act).await {
+                Err(status) => Err(status.message().to_owned()),
+                Ok(()) => match guard.import(theirs, ImportMode::Commit, by.id()).await {
+                    Ok(report) => Ok(report),
+                    Err(error) => {
+                        let reason = chain(&error);
+                        manager.gate.failed(&by, &act, &refusal(Reason::Refused, reason.clone())).await;
+                        Err(reason)
+                    }
+                },
+            };
+            // Whoever asked may have gone; it is done all the same.
+            drop(reply.send(merged));
+        });
+        let stopping = |_| Err("the signer is stopping; send the request again".to_owned());
+        let merged = answer.await.unwrap_or_else(stopping);
+        let status = |key: &PublicKey| match &merged {
+            Ok(report) => ImportStatus::Duplicate(after_merge(report, key)),
+            Err(reason) => ImportStatus::Error(format!("its history was not taken in: {reason}")),
+        };
+        known.iter().map(|(place, key)| (*place, status(key))).collect()
     }
 
     async fn open_and_store(
@@ -290,9 +343,10 @@ impl KeyManager {
             }
         };
         for ((place, key), stored) in places.into_iter().zip(wanted).zip(stored) {
+            let listed = histories.is_some_and(|histories| histories.get(&key).is_some());
             let status = match stored {
                 Stored::Imported | Stored::SwitchedOff => ImportStatus::Imported,
-                Stored::Duplicate => ImportStatus::Duplicate(HELD),
+                Stored::Duplicate => ImportStatus::Duplicate(if listed { HISTORY_TAKEN_IN } else { HELD }),
                 Stored::Refused(error) => ImportStatus::Error(format!("{}{}", chain(&error), terms.hint(&error))),
                 Stored::Failed(reason) => ImportStatus::Error(reason),
             };
@@ -346,6 +400,7 @@ impl KeyManager {
 /// Events of the admin API, which these acts are as well (docs/admin.md).
 const IMPORTED: &str = "admin.key.imported";
 const DELETED: &str = "admin.key.deleted";
+const HISTORY_IMPORTED: &str = "admin.slashing.imported";
 
 /// An act as the journal has it.
 fn act(kind: &'static str, by: &Principal, keys: &[PublicKey]) -> admin::Act {
@@ -370,6 +425,18 @@ fn sort_out(opened: Vec<Result<Imported, String>>) -> (Vec<ImportStatus>, Vec<(u
 }
 
 const HELD: &str = "this key is held already; nothing was changed";
+const HISTORY_TAKEN_IN: &str = "this key is held already; its history was taken in, and nothing else was changed";
+const HISTORY_KNOWN: &str = "this key is held already; what its history says was known here, so nothing was changed";
+
+/// What to say of a key that was held already when its history was merged in.
+pub(crate) fn after_merge(report: &ImportReport, key: &PublicKey) -> &'static str {
+    let of_key = report.validators.iter().find(|one| one.key == *key);
+    match of_key.map(|one| one.change) {
+        Some(Change::New | Change::Raised) => HISTORY_TAKEN_IN,
+        Some(Change::Unchanged) => HISTORY_KNOWN,
+        None => HELD,
+    }
+}
 
 /// Whether the secret is here.
 fn is_held(info: &KeyInfo) -> bool {
@@ -387,12 +454,18 @@ struct Terms {
 }
 
 impl Terms {
-    /// With a history for the key: from there, if nobody has to approve that. Otherwise at the present.
+    /// With a history that says something about the key: from there, if nobody has to approve that. Otherwise at the
+    /// present: a key that is only named may have signed anything, and nobody here said that it never did.
     fn entry(self, histories: Option<&Interchange>, key: &PublicKey) -> EntryWatermark {
         let history = histories.and_then(|histories| histories.get(key));
         history.map_or(EntryWatermark::Now, |history| {
             let floor = history.floor.into();
-            if self.less_needs_people { EntryWatermark::NowAnd(floor) } else { EntryWatermark::AtLeast(floor) }
+            let says_nothing = history.floor == ValidatorFloor::default();
+            if self.less_needs_people || says_nothing {
+                EntryWatermark::NowAnd(floor)
+            } else {
+                EntryWatermark::AtLeast(floor)
+            }
         })
     }
 

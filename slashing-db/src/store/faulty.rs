@@ -118,10 +118,11 @@ impl<S: Store + ?Sized> Store for FaultyStore<S> {
         &mut self,
         key: &PublicKey,
         to: Switch,
+        floor: &Watermarks,
         by: &CallerId,
         at: UnixMillis,
     ) -> Result<Option<KeyState>, StoreError> {
-        self.write(|inner| inner.switch(key, to, by, at))
+        self.write(|inner| inner.switch(key, to, floor, by, at))
     }
 
     fn tombstone(&mut self, key: &PublicKey, by: &CallerId, at: UnixMillis) -> Result<Option<KeyState>, StoreError> {

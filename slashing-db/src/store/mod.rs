@@ -159,11 +159,13 @@ pub(crate) trait Store: Send {
         decide: DecideEntry<'_>,
     ) -> Result<Vec<Result<Registered, RegisterError>>, StoreError>;
 
-    /// Enables or disables a key. Returns its state before, or `None` without a row. Tombstones stay.
+    /// Enables or disables a key. Returns its state before, or `None` without a row. Tombstones stay. The watermarks of
+    /// a key that was off and is on now rise to `floor`.
     fn switch(
         &mut self,
         key: &PublicKey,
         to: Switch,
+        floor: &Watermarks,
         by: &CallerId,
         at: UnixMillis,
     ) -> Result<Option<KeyState>, StoreError>;

@@ -19,7 +19,7 @@ pub(crate) enum KeysCommand {
     List(ListArgs),
     /// Show everything known about one key
     Show(ShowArgs),
-    /// Let keys sign again that were switched off
+    /// Let keys sign again that were switched off. They are fenced at the present, and sign from about the next epoch on
     Enable(SwitchArgs),
     /// Switch keys off. They stay here and sign nothing until they are enabled
     Disable(SwitchArgs),

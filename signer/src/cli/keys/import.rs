@@ -2,9 +2,9 @@
 //!
 //! Guarantees: one bad keystore stops no other; a key that is decrypted is registered with the next
 //! commit, so an interrupted import loses only work under way and can simply be run again; a key
-//! that is here already costs no key derivation.
+//! that is here already costs no key derivation, and a history that comes for it is taken in.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use holdfast_enclave::Passphrase;
 use holdfast_slashing_db::interchange::Interchange;
 use holdfast_wire::admin::v1::import_keys_request::Part;
 use holdfast_wire::admin::v1::{
-    Histories, ImportKeysOptions, ImportKeysRequest, ImportKeysResponse, ImportStatus, KeyState, KeysToImport,
+    Histories, History, ImportKeysOptions, ImportKeysRequest, ImportKeysResponse, ImportStatus, KeyState, KeysToImport,
     KeystoreToImport, ListKeysRequest, Watermark,
 };
 use tokio::sync::mpsc;
@@ -42,12 +42,13 @@ const PAGE: usize = 1_000;
 /// Messages on their way at most: keystores hold passwords.
 const WAITING: usize = 16;
 
-/// A keystore that can be decrypted.
+/// A keystore to be sent.
 struct Job {
     path: PathBuf,
     claimed: Option<PublicKey>,
     json: String,
-    password: Arc<Passphrase>,
+    /// What it can be decrypted with; none if its key is here already.
+    password: Option<Arc<Passphrase>>,
 }
 
 /// Who seals what is imported.
@@ -116,19 +117,19 @@ pub(super) async fn bring(
         labels: args.labels.iter().map(ToString::to_string).collect(),
     };
     let histories = taken.iter().flat_map(|histories| {
-        histories.iter().map(|(key, history)| history_message(key, history, histories.is_switched_off(key)))
+        histories.iter().map(|(key, history)| (*key, history_message(key, history, histories.is_switched_off(key))))
     });
-    let histories: Vec<_> = histories.collect();
-    let pages: Vec<Histories> = histories.chunks(PAGE).map(|page| Histories { histories: page.to_vec() }).collect();
+    let histories: BTreeMap<PublicKey, History> = histories.collect();
     let approval = Approval::new(args, context)?;
-    let mut importer = Importer { reached, options, pages, report, here: BTreeSet::new(), approval };
+    let mut importer = Importer { reached, options, histories, report, here: BTreeSet::new(), approval };
     for skipped in &found.skipped {
         importer.report.key(Status::Error, None, Some(&skipped.path), Some(&skipped.reason))?;
     }
-    let candidates = importer.not_here(found.candidates).await?;
-    importer.ask(&candidates).await?;
-    let jobs = importer.prepare(candidates, &mut passwords)?;
-    let ended = importer.rounds(jobs).await;
+    let Sorted { coming, known } = importer.sort_out(found.candidates).await?;
+    importer.ask(&coming).await?;
+    let known = importer.prepare_known(known)?;
+    let jobs = importer.prepare(coming, &mut passwords)?;
+    let ended = importer.all(known, jobs).await;
     let by_server = matches!(importer.reached.admin.place, Place::Server(_));
     importer.reached.close().await;
     let ended = ended?;
@@ -179,11 +180,19 @@ impl<'a> Approval<'a> {
     }
 }
 
+/// Keystores by whether their key is here already.
+struct Sorted {
+    /// It is not, or nothing says which it is.
+    coming: Vec<Candidate>,
+    /// It is, and there is a history of it: a keystore for each such key.
+    known: Vec<(PublicKey, Candidate)>,
+}
+
 struct Importer<'a> {
     reached: Reached,
     options: ImportKeysOptions,
     /// What the keys have signed elsewhere.
-    pages: Vec<Histories>,
+    histories: BTreeMap<PublicKey, History>,
     report: Report,
     /// Keys in custody.
     here: BTreeSet<PublicKey>,
@@ -215,8 +224,16 @@ impl Importer<'_> {
 
     /// What goes before the keystores.
     fn before(&self) -> Vec<Part> {
-        let histories = self.pages.iter().cloned().map(Part::Histories);
+        let histories = pages(self.histories.values());
         std::iter::once(Part::Options(self.options.clone())).chain(histories).chain(self.approval.parts()).collect()
+    }
+
+    /// What goes before keystores of keys that are here already: nothing that people may have to approve, as histories only
+    /// add to protection.
+    fn before_known(&self, known: &[Job]) -> Vec<Part> {
+        let theirs = known.iter().filter_map(|job| self.histories.get(&job.claimed?));
+        let options = ImportKeysOptions { watermark: Watermark::Now.into(), ..ImportKeysOptions::default() };
+        std::iter::once(Part::Options(options)).chain(pages(theirs)).collect()
     }
 
     async fn refused(&self, status: tonic::Status) -> Failure {
@@ -224,8 +241,8 @@ impl Importer<'_> {
         approvals::refused(status, &self.reached.admin, args, context).await
     }
 
-    /// Leaves out, and reports, keystores whose key is here already or was deleted here.
-    async fn not_here(&mut self, candidates: Vec<Candidate>) -> Result<Vec<Candidate>, Failure> {
+    /// Leaves out, and reports, keystores whose key is here already, if there is no history for it, or was deleted here.
+    async fn sort_out(&mut self, candidates: Vec<Candidate>) -> Result<Sorted, Failure> {
         let mut deleted: BTreeSet<PublicKey> = BTreeSet::new();
         let all = ListKeysRequest { deleted: true, ..ListKeysRequest::default() };
         for key in listed(&self.reached.admin, all).await?.keys {
@@ -241,19 +258,36 @@ impl Importer<'_> {
                 _ => {}
             }
         }
-        let mut left = Vec::new();
+        let (mut coming, mut known, mut named) = (Vec::new(), Vec::new(), BTreeSet::new());
         for candidate in candidates {
             match &candidate.claimed {
+                Some(key) if self.here.contains(key) && self.histories.contains_key(key) && named.insert(*key) => {
+                    known.push((*key, candidate));
+                }
                 Some(key) if self.here.contains(key) => {
                     self.report.key(Status::Duplicate, Some(key), Some(&candidate.path), Some(ALREADY_HERE))?;
                 }
                 Some(key) if deleted.contains(key) && !self.options.replace_tombstone => {
                     self.report.key(Status::Tombstoned, Some(key), Some(&candidate.path), Some(DELETED))?;
                 }
-                Some(_) | None => left.push(candidate),
+                Some(_) | None => coming.push(candidate),
             }
         }
-        Ok(left)
+        Ok(Sorted { coming, known })
+    }
+
+    /// Reads the keystores of keys that are here already, which nobody decrypts; reports those that cannot be read.
+    fn prepare_known(&mut self, known: Vec<(PublicKey, Candidate)>) -> Result<Vec<Job>, Failure> {
+        let mut jobs = Vec::with_capacity(known.len());
+        for (key, candidate) in known {
+            match read_keystore(&candidate) {
+                Ok((_, json)) => {
+                    jobs.push(Job { path: candidate.path, claimed: Some(key), json, password: None });
+                }
+                Err(reason) => self.report.key(Status::Error, Some(&key), Some(&candidate.path), Some(&reason))?,
+            }
+        }
+        Ok(jobs)
     }
 
     /// Reads the keystores and their passwords; reports those that cannot be.
@@ -264,7 +298,7 @@ impl Importer<'_> {
             match read {
                 Ok(((keystore, json), password)) => {
                     let claimed = keystore.pubkey().map(|key| PublicKey::from_bytes(key.to_bytes()));
-                    jobs.push(Job { path: candidate.path, claimed, json, password });
+                    jobs.push(Job { path: candidate.path, claimed, json, password: Some(password) });
                 }
                 Err(reason) => {
                     self.report.key(Status::Error, candidate.claimed.as_ref(), Some(&candidate.path), Some(&reason))?;
@@ -274,19 +308,30 @@ impl Importer<'_> {
         Ok(jobs)
     }
 
+    /// Has the histories of keys that are here already taken in, then imports the others.
+    async fn all(&mut self, known: Vec<Job>, jobs: Vec<Job>) -> Result<Rounds, Failure> {
+        if !known.is_empty() {
+            let before = self.before_known(&known);
+            if self.round(before, known).await? == Rounds::Interrupted {
+                return Ok(Rounds::Interrupted);
+            }
+        }
+        self.rounds(jobs).await
+    }
+
     /// Imports. Of several keystores that claim one key, the next is tried only if the one before failed: clients often
     /// hold the same keys several times with different passwords.
     async fn rounds(&mut self, jobs: Vec<Job>) -> Result<Rounds, Failure> {
         if self.approval.carried.is_some() {
             // What people approved is good for one round, so all are tried in that.
-            return if jobs.is_empty() { Ok(Rounds::Done) } else { self.round(jobs).await };
+            return if jobs.is_empty() { Ok(Rounds::Done) } else { self.round(self.before(), jobs).await };
         }
         let mut pending = jobs;
         while !pending.is_empty() {
             let mut claimed_now = BTreeSet::new();
             let (now, later): (Vec<Job>, Vec<Job>) =
                 pending.into_iter().partition(|job| job.claimed.is_none_or(|key| claimed_now.insert(key)));
-            if self.round(now).await? == Rounds::Interrupted {
+            if self.round(self.before(), now).await? == Rounds::Interrupted {
                 return Ok(Rounds::Interrupted);
             }
             pending = Vec::new();
@@ -300,15 +345,14 @@ impl Importer<'_> {
         Ok(Rounds::Done)
     }
 
-    async fn round(&mut self, jobs: Vec<Job>) -> Result<Rounds, Failure> {
+    async fn round(&mut self, before: Vec<Part>, jobs: Vec<Job>) -> Result<Rounds, Failure> {
         let places: Vec<(PathBuf, Option<PublicKey>)> =
             jobs.iter().map(|job| (job.path.clone(), job.claimed)).collect();
         let (sender, parts) = mpsc::channel(WAITING);
-        let before = self.before();
         let sending = async move {
             let part = |part| ImportKeysRequest { part: Some(part) };
             let keystores = jobs.into_iter().zip(0_u64..).map(|(job, index)| {
-                let password = job.password.expose(<[u8]>::to_vec);
+                let password = job.password.map_or_else(Vec::new, |password| password.expose(<[u8]>::to_vec));
                 part(Part::Keystore(KeystoreToImport { index, json: job.json, password }))
             });
             for message in before.into_iter().map(part).chain(keystores) {
@@ -350,7 +394,7 @@ impl Importer<'_> {
         let (status, reason) = match answer.status() {
             ImportStatus::Imported => (Status::Imported, None),
             ImportStatus::SwitchedOff => (Status::Imported, Some(OFF)),
-            ImportStatus::Duplicate => (Status::Duplicate, Some(ALREADY_HERE)),
+            ImportStatus::Duplicate => (Status::Duplicate, Some(answer.reason.as_deref().unwrap_or(ALREADY_HERE))),
             ImportStatus::Tombstoned => (Status::Tombstoned, Some(DELETED)),
             ImportStatus::AlreadySeen => (Status::Error, Some(SEEN)),
             ImportStatus::NoHistory => (Status::Error, Some(entry::NOT_LISTED)),
@@ -368,6 +412,12 @@ const OFF: &str = "it is switched off, as the history taken in before says; once
 const ALREADY_HERE: &str = "this key is held already; nothing was changed";
 const SEEN: &str = "this key was here before, so --watermark never-signed is refused; use --watermark now";
 const DELETED: &str = "this key was deleted here; make sure that it signs nowhere else, then give --replace-tombstone";
+
+/// Histories as they are sent.
+fn pages<'a>(histories: impl Iterator<Item = &'a History>) -> Vec<Part> {
+    let all: Vec<History> = histories.cloned().collect();
+    all.chunks(PAGE).map(|page| Part::Histories(Histories { histories: page.to_vec() })).collect()
+}
 
 fn read_keystore(candidate: &Candidate) -> Result<(Keystore, String), String> {
     use std::io::Read as _;

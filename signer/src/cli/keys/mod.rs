@@ -92,9 +92,9 @@ pub(super) async fn here(context: &Context) -> Result<BTreeMap<PublicKey, Here>,
     Ok(here)
 }
 
-/// Lets keys sign.
-pub(super) async fn enable(keys: Vec<PublicKey>, context: &Context) -> Result<Exit, Failure> {
-    switch(&SwitchArgs { keys }, Switch::Enable, context).await
+/// Lets keys sign: behind a fence with [`Switch::Enable`], without one with [`Switch::EnableUnfenced`].
+pub(super) async fn enable(keys: Vec<PublicKey>, to: Switch, context: &Context) -> Result<Exit, Failure> {
+    switch(&SwitchArgs { keys }, to, context).await
 }
 
 /// Imports what was found elsewhere than with `--from`, for `holdfast migrate`.
@@ -232,10 +232,13 @@ fn say_results(results: &[KeyResult], (done, before): (&str, &str), output: Outp
 /// Switches keys; the row keeps who and when.
 async fn switch(args: &SwitchArgs, to: Switch, context: &Context) -> Result<Exit, Failure> {
     let reached = reach(context, Need::Existing).await?;
-    let request = SwitchKeysRequest { pubkeys: args.keys.iter().map(ToString::to_string).collect() };
+    let request = SwitchKeysRequest {
+        pubkeys: args.keys.iter().map(ToString::to_string).collect(),
+        without_fence: to == Switch::EnableUnfenced,
+    };
     let mut keys = reached.admin.keys();
     let (done, answer) = match to {
-        Switch::Enable => ("enabled", keys.enable(request).await),
+        Switch::Enable | Switch::EnableUnfenced => ("enabled", keys.enable(request).await),
         Switch::Disable => ("disabled", keys.disable(request).await),
     };
     let output = reached.output;
@@ -243,8 +246,8 @@ async fn switch(args: &SwitchArgs, to: Switch, context: &Context) -> Result<Exit
     let exit = say_results(&answer.map_err(failure)?.into_inner().keys, (done, done), output)?;
     if to == Switch::Enable {
         output.note(
-            "If these keys signed elsewhere meanwhile, import that history first (holdfast slashing import), and make \
-             sure that they sign nowhere else from now on.",
+            "Keys that were off are fenced at the present: what they signed elsewhere until now is not contradicted, and they \
+             sign from about the next epoch on. Make sure that they sign nowhere else from now on.",
         );
     }
     Ok(exit)

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use holdfast_domain::PublicKey;
+use holdfast_slashing_db::Switch;
 use holdfast_slashing_db::interchange::{History, Interchange};
 
 use super::super::args::{FenceArgs, ImportArgs, MoveArgs, MoveWatermarkArg, WatermarkArg};
@@ -62,11 +63,16 @@ pub(super) async fn run(
         protect(&old, &latest, &Plan::new(&old, &latest, &keys::here(&quiet).await?, args), &quiet).await?;
     }
     let mut switched = Exit::Done;
-    for page in waiting.chunks(PAGE) {
-        if args.watermark == MoveWatermarkArg::Now {
-            slashing::fence(&FenceArgs { keys: page.to_vec() }, &quiet).await?;
-        }
-        switched = worse(switched, keys::enable(page.to_vec(), &quiet).await?);
+    // A key of which the old signer's protection says nothing is fenced whatever was asked for.
+    let complete = |key: &PublicKey| plan.keys.get(key).is_some_and(|one| one.has_history);
+    let (unfenced, fenced): (Vec<PublicKey>, Vec<PublicKey>) =
+        waiting.into_iter().partition(|key| args.watermark == MoveWatermarkArg::Interchange && complete(key));
+    for page in fenced.chunks(PAGE) {
+        slashing::fence(&FenceArgs { keys: page.to_vec() }, &quiet).await?;
+        switched = worse(switched, keys::enable(page.to_vec(), Switch::Enable, &quiet).await?);
+    }
+    for page in unfenced.chunks(PAGE) {
+        switched = worse(switched, keys::enable(page.to_vec(), Switch::EnableUnfenced, &quiet).await?);
     }
     output.note(
         "The keys sign here from now on. Point the validator clients at this signer; the old one must stay stopped.",
@@ -125,11 +131,12 @@ async fn bring(
     Ok(exit)
 }
 
-/// Keys of the plan that are here, switched off, and were not off in the old signer.
+/// Keys of the plan that move, are here, switched off, and were not off in the old signer.
 async fn waiting(plan: &Plan, context: &Context) -> Result<Vec<PublicKey>, Failure> {
     let here = keys::here(context).await?;
     let waits = |key: &PublicKey| here.get(key) == Some(&Here::Off);
-    Ok(plan.keys.iter().filter(|(key, one)| !one.off_there && waits(key)).map(|(key, _)| *key).collect())
+    let moved = plan.keys.iter().filter(|(key, one)| one.fate.moves() && !one.off_there && waits(key));
+    Ok(moved.map(|(key, _)| *key).collect())
 }
 
 fn worse(one: Exit, other: Exit) -> Exit {

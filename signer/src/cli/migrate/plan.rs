@@ -76,8 +76,8 @@ impl Fate {
         }
     }
 
-    /// Whether the key is here in the end.
-    const fn moves(self) -> bool {
+    /// Whether the key moves, or did before.
+    pub(super) const fn moves(self) -> bool {
         matches!(self, Self::Comes | Self::HereOff | Self::HereOn)
     }
 }
@@ -119,10 +119,10 @@ impl Plan {
             let has_history = past.interchange.get(&key).is_some();
             let fate = match here.get(&key) {
                 Some(Here::On) => Fate::HereOn,
-                Some(Here::Off) => Fate::HereOff,
                 Some(Here::Deleted) => Fate::Deleted,
+                Some(Here::Off) if has_history || args.accept_keys_without_history => Fate::HereOff,
                 None if has_history || args.accept_keys_without_history => Fate::Comes,
-                None => Fate::NoHistory,
+                Some(Here::Off) | None => Fate::NoHistory,
             };
             let off_there = past.interchange.is_switched_off(&key) || old.off.contains(&key);
             keys.entry(key).or_insert(Planned { place: candidate.path.clone(), fate, off_there, has_history });
@@ -176,7 +176,8 @@ impl Plan {
                 (Fate::HereOff, false) => ", until the checklist is confirmed",
                 (_, false) => "",
             };
-            let none = if one.fate == Fate::Comes && !one.has_history { ", without a history" } else { "" };
+            let unknown = matches!(one.fate, Fate::Comes | Fate::HereOff) && !one.has_history;
+            let none = if unknown { ", without a history" } else { "" };
             let place = one.place.display();
             output.result(
                 format!("{key} {}{none}{off} ({place})", one.fate.words()),

@@ -245,6 +245,7 @@ impl Store for PostgresStore {
         &mut self,
         key: &PublicKey,
         to: Switch,
+        floor: &Watermarks,
         by: &CallerId,
         at: UnixMillis,
     ) -> Result<Option<KeyState>, StoreError> {
@@ -254,9 +255,12 @@ impl Store for PostgresStore {
             let before = held.row.state;
             held.row.state = match (before, to) {
                 (KeyState::Tombstoned, _) => return (changes, Some(before)),
-                (KeyState::Enabled | KeyState::Disabled, Switch::Enable) => KeyState::Enabled,
+                (KeyState::Enabled | KeyState::Disabled, Switch::Enable | Switch::EnableUnfenced) => KeyState::Enabled,
                 (KeyState::Enabled | KeyState::Disabled, Switch::Disable) => KeyState::Disabled,
             };
+            if before == KeyState::Disabled && held.row.state == KeyState::Enabled {
+                held.row.marks = held.row.marks.raised_to(floor);
+            }
             changes.set(held);
             changes.touch(held.id);
             (changes, Some(before))

@@ -166,6 +166,7 @@ impl Store for SqliteStore {
         &mut self,
         key: &PublicKey,
         to: Switch,
+        floor: &Watermarks,
         by: &CallerId,
         at: UnixMillis,
     ) -> Result<Option<KeyState>, StoreError> {
@@ -173,9 +174,12 @@ impl Store for SqliteStore {
             let Some((id, row)) = find_key(db, key)? else { return Ok(None) };
             let state = match (row.state, to) {
                 (KeyState::Tombstoned, _) => return Ok(Some(KeyState::Tombstoned)),
-                (KeyState::Enabled | KeyState::Disabled, Switch::Enable) => KeyState::Enabled,
+                (KeyState::Enabled | KeyState::Disabled, Switch::Enable | Switch::EnableUnfenced) => KeyState::Enabled,
                 (KeyState::Enabled | KeyState::Disabled, Switch::Disable) => KeyState::Disabled,
             };
+            if row.state == KeyState::Disabled && state == KeyState::Enabled {
+                write_marks(&mut prepare(db, UPDATE_MARKS)?, id, &row.marks.raised_to(floor))?;
+            }
             watch::set_state(db, id, state, at)?;
             touch(db, id, by, at)?;
             Ok(Some(row.state))

@@ -69,6 +69,34 @@ fn a_lowered_watermark_freezes() {
 }
 
 #[test]
+fn a_key_is_on_only_behind_its_fence_whatever_ends_the_switch() {
+    let home = Home::at_slot(1);
+    let mut store = opened(&home);
+    let by = CallerId::new("ann");
+    let none = Watermarks::default();
+    let at = |slot| Watermarks {
+        block: Some(crate::rules::BlockMark { slot: holdfast_domain::Slot(slot), root: None }),
+        attestation: None,
+    };
+    let seen = |store: &SqliteStore| (slot_of(store), find_key(&store.db, &key(1)).unwrap().unwrap().1.state);
+    store.switch(&key(1), Switch::Disable, &none, &by, UnixMillis(2)).unwrap();
+    // Between the watermarks and the state.
+    let stop = "CREATE TRIGGER stop BEFORE UPDATE OF state ON validators BEGIN SELECT RAISE(ABORT, 'stopped'); END";
+    store.db.execute_batch(stop).unwrap();
+    assert!(store.switch(&key(1), Switch::Enable, &at(70), &by, UnixMillis(3)).is_err());
+    assert_eq!(seen(&store), (None, KeyState::Disabled));
+    store.db.execute_batch("DROP TRIGGER stop").unwrap();
+    let before = store.switch(&key(1), Switch::Enable, &at(70), &by, UnixMillis(4)).unwrap();
+    assert_eq!((before, seen(&store)), (Some(KeyState::Disabled), (Some(70), KeyState::Enabled)));
+    // On already: it loses nothing.
+    let before = store.switch(&key(1), Switch::Enable, &at(80), &by, UnixMillis(5)).unwrap();
+    assert_eq!((before, seen(&store)), (Some(KeyState::Enabled), (Some(70), KeyState::Enabled)));
+    // And stopping is never a fence.
+    store.switch(&key(1), Switch::Disable, &at(90), &by, UnixMillis(6)).unwrap();
+    assert_eq!(seen(&store), (Some(70), KeyState::Disabled));
+}
+
+#[test]
 fn a_moved_journal_head_freezes() {
     let home = Home::at_slot(1);
     for meddling in [

@@ -2147,7 +2147,7 @@ pub struct ImportKeysResponse {
     /// The key, once it is known.
     #[prost(string, optional, tag = "3")]
     pub pubkey: ::core::option::Option<::prost::alloc::string::String>,
-    /// Why it is not in custody.
+    /// Why it is not in custody, or what became of the history of a key that was already.
     #[prost(string, optional, tag = "4")]
     pub reason: ::core::option::Option<::prost::alloc::string::String>,
 }
@@ -2155,6 +2155,10 @@ pub struct ImportKeysResponse {
 pub struct SwitchKeysRequest {
     #[prost(string, repeated, tag = "1")]
     pub pubkeys: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// To enable: keys that are off are not fenced, as whoever asks vouches that what is known here covers all that they have
+    /// signed anywhere. Where people must approve less protection, they are fenced all the same.
+    #[prost(bool, tag = "2")]
+    pub without_fence: bool,
 }
 /// What became of one key of several.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2164,7 +2168,7 @@ pub struct KeyResult {
     /// A stable word: done, done_before, unknown_key, key_without_secret, key_deleted, frozen, suspect, unavailable.
     #[prost(string, tag = "2")]
     pub result: ::prost::alloc::string::String,
-    /// For people, where it is not done.
+    /// For people: why it is not done, or what else was.
     #[prost(string, optional, tag = "3")]
     pub reason: ::core::option::Option<::prost::alloc::string::String>,
 }
@@ -2542,7 +2546,7 @@ pub mod keys_client {
                 .insert(GrpcMethod::new("holdfast.admin.v1.Keys", "Import"));
             self.inner.streaming(req, path, codec).await
         }
-        /// Lets keys sign again.
+        /// Lets keys sign again. Those that were off are fenced at the present, and sign from about the next epoch on.
         pub async fn enable(
             &mut self,
             request: impl tonic::IntoRequest<super::SwitchKeysRequest>,
@@ -2709,7 +2713,7 @@ pub mod keys_server {
             &self,
             request: tonic::Request<tonic::Streaming<super::ImportKeysRequest>>,
         ) -> std::result::Result<tonic::Response<Self::ImportStream>, tonic::Status>;
-        /// Lets keys sign again.
+        /// Lets keys sign again. Those that were off are fenced at the present, and sign from about the next epoch on.
         async fn enable(
             &self,
             request: tonic::Request<super::SwitchKeysRequest>,
