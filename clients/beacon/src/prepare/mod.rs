@@ -186,10 +186,7 @@ impl Preparations {
         let mut proposers = std::pin::pin!(self.until_taken(id, Kind::Proposers, &warned));
         let early = tokio::time::timeout(HEAD_START, proposers.as_mut()).await.ok();
         let rest = join_all(AFTER_PROPOSERS.map(|kind| self.until_taken(id, kind, &warned)));
-        let (first, rest) = match early {
-            Some(told) => (told, rest.await),
-            None => tokio::join!(proposers, rest),
-        };
+        let (first, rest) = if let Some(told) = early { (told, rest.await) } else { tokio::join!(proposers, rest) };
         let told = rest.into_iter().fold(first, usize::saturating_add);
         self.pool.replayed(id);
         let reason = format!("{told} remembered lists of subscriptions and preparations told again");

@@ -38,7 +38,9 @@ fn run(stand: &Stand, until: u64, following: &[u16]) {
     let from = stand.pool.slot().unwrap().0;
     for slot in from..=until {
         stand.at(slot);
-        following.iter().for_each(|id| stand.probe(*id, slot));
+        for id in following {
+            stand.probe(*id, slot);
+        }
     }
 }
 
