@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use holdfast_domain::{PublicKey, UnixMillis};
+use holdfast_domain::{PublicKey, Subject, UnixMillis};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::anchor::{Anchor, Suspicion};
@@ -39,7 +39,7 @@ mod prune;
 /// How long before genesis a fence "now" is still believed: a clock further back is taken to be wrong.
 const LONGEST_WAIT_FOR_GENESIS_MILLIS: u64 = 30 * 24 * 60 * 60 * 1000;
 
-/// By how much a clock may be behind what was recorded before and is still believed: clocks are set right in small steps.
+/// By how much a clock may be behind what was signed before and is still believed: clocks are set right in small steps.
 const MOST_BEHIND_MILLIS: u64 = 60 * 1000;
 
 /// Bound of the queue of read-only questions.
@@ -85,8 +85,9 @@ pub(crate) struct Shared {
     pub(crate) health: watch::Sender<GuardHealth>,
     /// Whether newly enabled keys are held back. Only ever switched on.
     pub(crate) holds_new_keys: AtomicBool,
-    /// The newest moment of which something is recorded, in the journal or in the anchor.
-    latest: AtomicU64,
+    /// The earliest moment at which all that was signed can have been signed, in milliseconds since 1970: no clock that is
+    /// right is before it.
+    reached: AtomicU64,
 }
 
 impl Shared {
@@ -95,25 +96,37 @@ impl Shared {
         Horizon::new(&self.settings.slot_clock, now, self.settings.future_tolerance_slots)
     }
 
-    /// Notes the moment of something that is recorded.
-    fn saw(&self, at: UnixMillis) {
-        self.latest.fetch_max(at.0, Ordering::AcqRel);
+    /// Notes that this is signed.
+    fn sign(&self, subject: &Subject) {
+        let clock = &self.settings.slot_clock;
+        let slot = match *subject {
+            Subject::Block { slot } => slot.0,
+            // What it says of its slot is not judged, and may be anything.
+            Subject::Attestation { target, .. } => target.0.saturating_mul(clock.slots_per_epoch.get()),
+            Subject::Unslashable { .. } => return,
+        };
+        let earliest = slot.saturating_sub(self.settings.future_tolerance_slots);
+        let begin = clock.genesis.0.saturating_add(earliest.saturating_mul(clock.slot_millis.get()));
+        self.reached.fetch_max(begin, Ordering::AcqRel);
     }
 
-    /// `now`, or the newest moment on record if that is later: what was signed until then must lie below a fence.
-    fn at_least_recorded(&self, now: UnixMillis) -> UnixMillis {
-        let latest = if self.settings.trust_clock { 0 } else { self.latest.load(Ordering::Acquire) };
-        UnixMillis(now.0.max(latest))
+    fn reached(&self) -> UnixMillis {
+        UnixMillis(self.reached.load(Ordering::Acquire))
+    }
+
+    /// `now`, or the moment that was reached before if that is later, unless the clock is to be trusted.
+    fn not_before_reached(&self, now: UnixMillis) -> UnixMillis {
+        if self.settings.trust_clock { now } else { now.max(self.reached()) }
     }
 
     /// The fence at `now`. Refused if the clock cannot be right, as a fence would then protect less than it says: it is
-    /// implausibly far before genesis, or behind what was recorded before.
+    /// implausibly far before genesis, or behind what was signed before.
     pub(crate) fn fence(&self, now: UnixMillis) -> Result<Watermarks, AdminError> {
-        let latest = self.at_least_recorded(now);
-        if latest.0.saturating_sub(now.0) > MOST_BEHIND_MILLIS {
-            return Err(AdminError::ClockBehind { latest, now });
+        let reached = self.not_before_reached(now);
+        if reached.0.saturating_sub(now.0) > MOST_BEHIND_MILLIS {
+            return Err(AdminError::ClockBehind { reached, now });
         }
-        self.fence_at(latest)
+        self.fence_at(reached)
     }
 
     /// The fence at a moment.
@@ -203,7 +216,7 @@ impl Core {
     /// Compares the database with its anchor, and starts both threads.
     pub(crate) fn start(
         mut store: Box<dyn Store>,
-        mut reader: Box<dyn ReadStore>,
+        reader: Box<dyn ReadStore>,
         instance: InstanceId,
         settings: Settings,
     ) -> Result<Self, OpenError> {
@@ -211,21 +224,18 @@ impl Core {
         if let Some(plan) = settings.faults.clone() {
             store = Box::new(crate::store::faulty::FaultyStore::new(store, plan));
         }
-        let recorded = last_recorded(store.head(), reader.as_mut(), instance);
         let now = settings.clock.now();
-        let now = if settings.trust_clock { now } else { now.max(recorded) };
         let root = settings.genesis_validators_root;
         let anchor = settings.anchor.as_deref();
         let anchor = anchor.map(|path| Anchor::attach(path, store.as_mut(), instance, root, now)).transpose()?;
-        let recorded = anchor.as_ref().map_or(recorded, |anchor| anchor.recorded().max(recorded));
         #[cfg(any(feature = "sqlite", feature = "postgres"))]
         let archive_reader = prune::prepare(&settings, store.as_ref())?;
         let (commands, command_queue) = mpsc::channel(settings.queue_capacity.get());
         let (reads, read_queue) = mpsc::channel(READ_QUEUE_CAPACITY);
         let (health, _) = watch::channel(GuardHealth::Serving);
         let holds_new_keys = AtomicBool::new(false);
-        let latest = AtomicU64::new(recorded.0);
-        let shared = Arc::new(Shared { settings, metrics: Metrics::new(), health, holds_new_keys, latest });
+        let reached = AtomicU64::new(anchor.as_ref().map_or(0, |anchor| anchor.reached().0));
+        let shared = Arc::new(Shared { settings, metrics: Metrics::new(), health, holds_new_keys, reached });
         let told = store.suspected();
         let mut committer = Committer {
             store: Some(store),
@@ -286,14 +296,6 @@ impl Drop for Core {
 
 fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, OpenError> {
     std::thread::Builder::new().name(name.to_owned()).spawn(body).map_err(OpenError::Thread)
-}
-
-/// When the batch at the end of this instance's chain was made; the beginning of time without one.
-fn last_recorded(end: Head, reader: &mut dyn ReadStore, instance: InstanceId) -> UnixMillis {
-    // If it cannot be read now, a clock that is behind goes unnoticed until the next batch, as without a journal.
-    let last = end.seq.checked_sub(1).and_then(|before| reader.batches_after(instance, before, 1).ok());
-    let times = last.iter().flatten().map(|(header, _)| header.time);
-    times.max().unwrap_or(UnixMillis(0))
 }
 
 fn serve_reads(mut store: Box<dyn ReadStore>, mut queue: mpsc::Receiver<Read>) {
@@ -460,18 +462,18 @@ impl Committer {
         };
         let (keys, positions) = distinct_keys(batch);
         let mut due = Vec::with_capacity(batch.len());
-        let (mut bytes, mut end, mut at) = (0, Head::EMPTY, UnixMillis(0));
+        let (mut bytes, mut end) = (0, Head::EMPTY);
         let suspect = self.suspect;
         let result = store.commit_batch(&keys, &mut |head, told, rows| {
             let suspect = Suspect::stricter(suspect, told.map(|since| Suspect::since(&self.shared, since)));
             let planned = plan(&self.shared, self.instance, suspect, head, rows, batch, &positions, &mut due);
             bytes = planned.entries.len();
-            (end, at) = (planned.header.as_head(), planned.header.time);
+            end = planned.header.as_head();
             planned
         });
         match result {
             Ok(committed) => {
-                self.advance(end, at);
+                self.advance(end);
                 self.listen();
                 let took = started.elapsed();
                 self.shared.metrics.observe_commit(took, batch.len() as u64, bytes);
@@ -482,11 +484,11 @@ impl Committer {
     }
 
     /// Notes in the anchor what is about to be acknowledged.
-    fn advance(&mut self, end: Head, at: UnixMillis) {
-        self.shared.saw(at);
+    fn advance(&mut self, end: Head) {
+        let reached = self.shared.reached();
         let landmarks = self.store.as_ref().and_then(|store| store.landmarks());
         if let Some(anchor) = &mut self.anchor
-            && anchor.advance(end, at, landmarks).is_err()
+            && anchor.advance(end, reached, landmarks).is_err()
         {
             self.shared.metrics.anchor_failures.inc();
         }

@@ -51,7 +51,7 @@ pub struct BindOptions {
     pub clock: Arc<dyn Clock>,
     /// Slots beyond the clock that still count as present; [`DEFAULT_FUTURE_TOLERANCE_SLOTS`].
     pub future_tolerance_slots: u64,
-    /// Whether a fence is placed although the clock is behind what was recorded before.
+    /// Whether a fence is placed although the clock is behind what was signed before.
     pub trust_clock: bool,
     /// Requests that may wait; [`DEFAULT_QUEUE_CAPACITY`].
     pub queue_capacity: NonZeroUsize,

@@ -323,13 +323,13 @@ pub enum AdminError {
         /// What the clock says.
         now: UnixMillis,
     },
-    /// A fence by this clock would be below what may have been signed.
-    #[error("the clock says it is {now}, and something was recorded here at {latest}: a fence by that clock could lie below \
-         what was signed. Set the clock right and try again; if it is right and was ahead then, set slashing.trust_clock = true \
-         and restart", now = now.rfc3339(), latest = latest.rfc3339())]
+    /// A fence by this clock would be below what was signed.
+    #[error("the clock says it is {now}, and what was signed here before cannot have been before {reached}: a fence by that \
+         clock would lie below it. Set the clock right and try again; if it is right and was ahead then, set \
+         slashing.trust_clock = true and restart", now = now.rfc3339(), reached = reached.rfc3339())]
     ClockBehind {
-        /// The newest moment on record.
-        latest: UnixMillis,
+        /// The earliest moment at which all that was signed can have been.
+        reached: UnixMillis,
         /// What the clock says.
         now: UnixMillis,
     },

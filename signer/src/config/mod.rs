@@ -353,7 +353,7 @@ pub(crate) struct SlashingConfig {
     pub(crate) future_tolerance_slots: u64,
     /// What happens when the database may have lost acknowledged writes (an old backup, a copy, a failover): "freeze" refuses blocks and attestations until `holdfast slashing fence`; "fence" places that fence by itself, which costs at most about one epoch of attestations. Other signers with the same keys must be stopped in either case.
     pub(crate) on_rollback: OnRollback,
-    /// Whether keys are fenced, and enter at the present, by a clock that is more than a minute behind what was recorded before. Such a clock is usually wrong, and a fence by it would protect less than it says; for one that was ahead and has been set right.
+    /// Whether keys are fenced, and enter at the present, by a clock that is more than a minute behind what was signed before. Such a clock is usually wrong, and a fence by it would protect less than it says. For one that was ahead, while messages of the future were signed, and has been set right.
     pub(crate) trust_clock: bool,
 }
 

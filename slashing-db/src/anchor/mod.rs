@@ -205,7 +205,7 @@ impl Anchor {
             root,
             database: present.database.clone(),
             head: present.head,
-            recorded: UnixMillis(0),
+            reached: UnixMillis(0),
             landmarks: present.landmarks.clone(),
             suspicion: None,
         };
@@ -216,13 +216,13 @@ impl Anchor {
             Found::Record(old) => {
                 record.generation = old.generation;
                 record.suspicion = old.suspicion;
-                record.recorded = old.recorded;
+                record.reached = old.reached;
                 compare(&old, &present, store).map_err(database)?.map(|kind| (kind, Some(old.head)))
             }
         };
         if let Some((kind, expected)) = noticed {
             // A clock that is behind must not make old marks look like a fence since.
-            let since = now.max(record.recorded);
+            let since = now.max(record.reached);
             record.suspicion = Some(Suspicion { kind, since, expected, found: present.head });
         }
         let mut anchor = Self { file, record, unflushed: true, last_flush: Instant::now(), failing: false };
@@ -235,22 +235,22 @@ impl Anchor {
         self.record.suspicion
     }
 
-    /// The newest moment of which something was recorded, as far as the anchor knows: it may be newer than all that is in the
-    /// database.
-    pub(crate) fn recorded(&self) -> UnixMillis {
-        self.record.recorded
+    /// The earliest moment at which all that this instance signed can have been signed: it may be later than what is in the
+    /// database says.
+    pub(crate) fn reached(&self) -> UnixMillis {
+        self.record.reached
     }
 
-    /// Notes the batch committed last, made `at` this moment. Called before its replies leave. A failure only weakens detection,
+    /// Notes the batch committed last, and the moment that all that was signed shows to be reached. Called before its replies leave. A failure only weakens detection,
     /// so it is reported and tried again with the next batch.
     pub(crate) fn advance(
         &mut self,
         head: Head,
-        at: UnixMillis,
+        reached: UnixMillis,
         landmarks: Option<&Landmarks>,
     ) -> Result<(), std::io::Error> {
         self.record.head = head;
-        self.record.recorded = self.record.recorded.max(at);
+        self.record.reached = self.record.reached.max(reached);
         self.record.landmarks = landmarks.cloned();
         self.unflushed = true;
         self.write()

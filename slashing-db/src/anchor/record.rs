@@ -22,8 +22,8 @@ pub(super) struct Record {
     pub(super) root: GenesisValidatorsRoot,
     pub(super) database: DatabaseIdentity,
     pub(super) head: Head,
-    /// The newest moment of which something was recorded; the beginning of time where an older version wrote this.
-    pub(super) recorded: UnixMillis,
+    /// The earliest moment at which all that was signed can have been; the beginning of time where an older version wrote this.
+    pub(super) reached: UnixMillis,
     /// Of a shared database.
     pub(super) landmarks: Option<Landmarks>,
     pub(super) suspicion: Option<Suspicion>,
@@ -39,7 +39,7 @@ struct Written {
     batch: u64,
     hash: String,
     #[serde(default)]
-    recorded_ms: u64,
+    reached_ms: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     server: Option<WrittenLandmarks>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -104,7 +104,7 @@ impl Record {
             database: self.database.as_str().to_owned(),
             batch: self.head.seq,
             hash: self.head.hash.to_string(),
-            recorded_ms: self.recorded.0,
+            reached_ms: self.reached.0,
             server: self.landmarks.as_ref().map(write_landmarks),
             suspicion: self.suspicion.map(|suspicion| WrittenSuspicion {
                 kind: suspicion.kind.as_str().to_owned(),
@@ -154,7 +154,7 @@ impl Record {
             root: GenesisValidatorsRoot(parse_hex(&written.genesis_validators_root)?),
             database: DatabaseIdentity::new(written.database),
             head: head(written.batch, &written.hash)?,
-            recorded: UnixMillis(written.recorded_ms),
+            reached: UnixMillis(written.reached_ms),
             landmarks,
             suspicion,
         })
@@ -182,7 +182,7 @@ mod tests {
                 root: GenesisValidatorsRoot([0xff; 32]),
                 database: DatabaseIdentity::new("x".repeat(1_000)),
                 head: head(u64::MAX),
-                recorded: UnixMillis(u64::MAX),
+                reached: UnixMillis(u64::MAX),
                 landmarks: Some(Landmarks {
                     timeline: "FFFFFFFF".to_owned(),
                     synchronous: true,

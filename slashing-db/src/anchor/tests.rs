@@ -255,7 +255,7 @@ async fn an_anchor_in_use_is_refused() {
 }
 
 #[tokio::test]
-async fn no_fence_is_placed_by_a_clock_that_is_behind_what_was_recorded() {
+async fn no_fence_is_placed_by_a_clock_that_is_behind_what_was_signed() {
     let stage = Stage::new().await;
     stage.home.clock.set(start_of(900));
     let guard = stage.open();
@@ -267,7 +267,7 @@ async fn no_fence_is_placed_by_a_clock_that_is_behind_what_was_recorded() {
     // A little is what setting a clock right costs.
     stage.home.clock.set(start_of(999));
     assert_eq!(guard.fence(None, &caller()).await.unwrap(), 2);
-    assert_eq!(guard.watermark(&key(2)).await.unwrap().unwrap().block.unwrap().slot, Slot(1_001));
+    assert_eq!(guard.watermark(&key(2)).await.unwrap().unwrap().block.unwrap().slot, Slot(1_000));
     guard.shutdown().await;
     stage.home.clock.set(start_of(900));
     let trusting = stage.home.open_with(|options| {
@@ -275,18 +275,18 @@ async fn no_fence_is_placed_by_a_clock_that_is_behind_what_was_recorded() {
         options.trust_clock = true;
     });
     assert_eq!(trusting.fence(None, &caller()).await.unwrap(), 2);
-    assert_eq!(trusting.watermark(&key(2)).await.unwrap().unwrap().block.unwrap().slot, Slot(1_001));
+    assert_eq!(trusting.watermark(&key(2)).await.unwrap().unwrap().block.unwrap().slot, Slot(1_000));
 }
 
 #[tokio::test]
 async fn a_clock_that_is_behind_makes_no_fence_of_the_marks_that_were_put_back() {
-    // Recorded up to slot 1001; put back to before that, and the clock before even what was put back.
+    // Signed up to slot 1001, a slot of tolerance above slot 1000; put back to before that, and the clock before even what was put back.
     let stage = Stage::rolled_back().await;
     stage.home.clock.set(start_of(900));
     let guard = stage.open();
     assert_eq!(kind(&guard), Some(Kind::JournalShorter));
     let GuardHealth::Suspect(suspicion) = guard.health() else { panic!("{:?}", guard.health()) };
-    assert_eq!(suspicion.since, start_of(1_001), "the anchor knows that it was later");
+    assert_eq!(suspicion.since, start_of(1_000), "the anchor knows that it was later");
     assert!(guard.fence(None, &caller()).await.is_err());
     stage.home.clock.set(start_of(1_002));
     assert_eq!(stage.refused(&guard, 1, 1_002).await, "protection_frozen", "no mark is one of a fence since");

@@ -194,6 +194,7 @@ fn decide(
             if let Some(objection) = held(shared, row, subject).or(request.objection) {
                 return Due::Denial(Denial::Objected(objection));
             }
+            shared.sign(subject);
             row.changed |= row.marks != after;
             row.marks = after;
             Due::Permit(approved)

@@ -107,7 +107,7 @@ impl Committer {
         } else {
             noticed.unwrap_or(RollbackKind::JournalMoved)
         };
-        let since = self.shared.at_least_recorded(self.shared.settings.clock.now());
+        let since = self.shared.not_before_reached(self.shared.settings.clock.now());
         let suspicion = Suspicion { kind, since, expected: Some(expected), found };
         if let Err(error) = anchor.suspect(suspicion, database, store.landmarks()) {
             tracing::error!(%error, "cannot write suspicion of the database down");
@@ -124,7 +124,7 @@ impl Committer {
     pub(super) fn fence(&mut self, keys: Option<&[PublicKey]>, by: &CallerId) -> Result<u64, AdminError> {
         let now = self.shared.settings.clock.now();
         let floor = self.shared.fence(now)?;
-        let now = self.shared.at_least_recorded(now);
+        let now = self.shared.not_before_reached(now);
         let fenced = self.raise(keys, &floor, by, now);
         if let Err(AdminError::Store(error)) = &fenced
             && let Some(reason) = error.freezes()
@@ -207,7 +207,7 @@ impl Committer {
             end = header.as_head();
             Planned { header, entries: encoder.finish() }
         })?;
-        self.advance(end, now);
+        self.advance(end);
         Ok(())
     }
 }
