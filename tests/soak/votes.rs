@@ -26,6 +26,8 @@ pub(crate) struct Times {
     given: BTreeMap<u64, u64>,
     /// When the block was published, by slot.
     blocks: BTreeMap<u64, u64>,
+    /// How many votes were published, by slot.
+    votes: BTreeMap<u64, u64>,
 }
 
 impl Times {
@@ -43,7 +45,8 @@ impl Times {
         });
         let published = client.published(0..=last_slot);
         let blocks = published.iter().filter_map(|(slot, published)| Some((*slot, after(*slot, published.block_at?))));
-        Self { slot_seconds, given: given.collect(), blocks: blocks.collect() }
+        let votes = published.iter().map(|(slot, published)| (*slot, published.attestations)).collect();
+        Self { slot_seconds, given: given.collect(), blocks: blocks.collect(), votes }
     }
 
     const fn due(&self) -> u64 {
@@ -58,6 +61,11 @@ impl Times {
     fn is_nobodys_fault(&self, slot: u64) -> bool {
         let first = slot.is_multiple_of(SLOTS_PER_EPOCH);
         first && self.is_late(slot) && self.given.get(&slot).is_some_and(|at| *at >= self.due())
+    }
+
+    /// How many votes of this slot were published and are not among those in blocks.
+    fn lost(&self, slot: u64, in_blocks: u64) -> u64 {
+        self.votes.get(&slot).copied().unwrap_or_default().saturating_sub(in_blocks)
     }
 
     fn told(&self, slot: u64) -> String {
@@ -98,21 +106,18 @@ pub(crate) fn judge(status: &ChainStatus, slots: &RangeInclusive<u64>, times: &T
     }
     for votes in complete().filter(|votes| votes.included < votes.expected) {
         let lost = votes.expected - votes.included;
-        let most = votes.slots.iter().copied().max().unwrap_or_default();
         let first = votes.epoch * SLOTS_PER_EPOCH;
-        let lacking: Vec<u64> = (first..)
-            .zip(&votes.slots)
-            .filter(|(_, count)| **count + 1 < most || **count == 0)
-            .map(|(slot, _)| slot)
-            .collect();
-        let told: Vec<String> = lacking.iter().map(|slot| format!("slot {slot}: {}", times.told(*slot))).collect();
+        let by_slot = (first..).zip(&votes.slots).map(|(slot, count)| (slot, times.lost(slot, *count)));
+        let lacking: BTreeMap<u64, u64> = by_slot.filter(|(_, lost)| *lost > 0).collect();
+        let told: Vec<String> = lacking.keys().map(|slot| format!("slot {slot}: {}", times.told(*slot))).collect();
         let told = format!(
             "{lost} votes of epoch {} are in no block (in blocks, by slot: {:?}; {})",
             votes.epoch,
             votes.slots,
             told.join("; ")
         );
-        if !lacking.is_empty() && lacking.iter().all(|slot| times.is_nobodys_fault(*slot)) {
+        // Each of them is one of those, not only some.
+        if lacking.values().sum::<u64>() == lost && lacking.keys().all(|slot| times.is_nobodys_fault(*slot)) {
             println!("  {told}: made when due, before an epoch's first block, which this Lodestar drops");
         } else {
             findings.push(told);
@@ -134,7 +139,10 @@ mod tests {
         let log = folder.path().join("log");
         let block = f64::from(u32::try_from(block).expect("small")) / 1000.0;
         // A clock an hour and three quarters ahead.
-        let line = format!("Nov-29 22:54:{block:06.3}[]    info: Published block slot=48, validator=0xaf\n");
+        let line = format!(
+            "Nov-29 22:54:{block:06.3}[]    info: Published block slot=48, validator=0xaf\n\
+             Nov-29 22:54:00.964[]    info: Published attestations slot=48, count=6\n"
+        );
         std::fs::write(&log, line).expect("a log");
         // Slot 48 begins at 21:09:00 UTC.
         Times::read(&ClientLog::from_start(&log), &switcher, 1_795_986_444, 2, 60)
@@ -146,6 +154,7 @@ mod tests {
         assert!(!times(300, 814).is_nobodys_fault(48), "it was asked too early");
         assert!(!times(668, 500).is_nobodys_fault(48), "the block was there");
         assert!(!times(668, 814).is_nobodys_fault(49), "nothing is known of that slot");
+        assert_eq!((times(668, 814).lost(48, 0), times(668, 814).lost(48, 5), times(668, 814).lost(49, 0)), (6, 1, 0));
         assert_eq!(times(668, 814).told(48), "given out at 668 ms, block published at 814 ms");
     }
 }
